@@ -1,0 +1,35 @@
+"""Every error a user can cause. Each message says what was given, what is allowed and what to do."""
+
+from __future__ import annotations
+
+
+class FourierFTError(Exception):
+    """Base of all errors raised on purpose; the command line prints its text alone and exits with status 2."""
+
+
+class ShapeError(FourierFTError, ValueError):
+    """A tensor, an entry or a count does not fit the weight it is meant for."""
+
+
+class ConfigError(FourierFTError, ValueError):
+    """A setting is missing, unknown, out of range or contradicts another."""
+
+
+class DataError(FourierFTError, ValueError):
+    """A data set is missing, empty, or lacks what the task needs."""
+
+
+class CheckpointError(FourierFTError, ValueError):
+    """A file of weights is missing, damaged, or belongs to another model."""
+
+
+class OutputExistsError(FourierFTError, FileExistsError):
+    """Something stands where the result would be written; nothing was changed."""
+
+
+class BackendError(FourierFTError, RuntimeError):
+    """The numerical backend of this machine gives wrong results for this shape."""
+
+
+class MissingExtraError(FourierFTError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
