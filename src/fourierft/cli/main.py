@@ -1,0 +1,81 @@
+"""The `fourierft` command: one sub-command per module of this package.
+
+A command `NAME` is the module `fourierft/cli/NAME.py`, named with one line of help in `COMMANDS` below. It has
+
+- a docstring: the description `fourierft NAME --help` shows, as written, examples included;
+- `add_arguments(parser: argparse.ArgumentParser) -> None`: declares its arguments;
+- `run(arguments: argparse.Namespace) -> int`: does the work by calling what lies below, returns the exit status;
+- optionally `parents() -> list[argparse.ArgumentParser]`: parsers whose arguments it takes over.
+
+Only the module of the command that was asked for is imported, and a command module imports what is heavy inside `run`.
+`run` raises `FourierFTError` for what the user can mend: it is printed as `fourierft: error: ...`, and the status is 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from fourierft import __version__
+from fourierft.errors import FourierFTError
+
+COMMANDS = {
+    "train": "fine-tune a model on a data set: FourierFT, LoRA, head only, full, or any PEFT config",
+    "evaluate": "score what `train` wrote on any data set",
+    "merge": "add an adapter to its base model and save the result",
+    "inspect": "look into an adapter: layers, bytes, norms, pictures of its spectrum",
+    "benchmark": "time the kernels and training steps on this machine",
+}
+
+EPILOG = """\
+Start here:
+  fourierft train --model_name_or_path MODEL --train_file train.csv --output_dir adapter
+  fourierft evaluate adapter --test_file test.csv
+
+`fourierft COMMAND --help` explains a command, with examples.
+"""
+
+
+def build_parser(command: str | None) -> argparse.ArgumentParser:
+    """The parser of the command line, with the arguments of `command` alone filled in."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="fourierft",
+        description="Fine-tune, look into and ship models with a few spectral coefficients a layer.",
+        epilog=EPILOG,
+        formatter_class=formatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fourierft {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        if name != command:
+            commands.add_parser(name, help=text)
+            continue
+        module = importlib.import_module(f"fourierft.cli.{name}")
+        parents = module.parents() if hasattr(module, "parents") else []
+        subparser = commands.add_parser(
+            name, help=text, description=module.__doc__, parents=parents, formatter_class=formatter, allow_abbrev=False
+        )
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0 done, 2 wrong input, 130 interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = build_parser(argv[0] if argv else None).parse_args(argv)
+        return int(arguments.run(arguments))
+    except FourierFTError as error:
+        print(f"fourierft: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fourierft: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The command line's frame: help, exit statuses, and commands imported only when asked for."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import types
+
+import pytest
+
+from fourierft import __version__
+from fourierft.cli import main as cli
+from fourierft.errors import DataError
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """A command `probe` made of a module in memory; its `run` returns the number given."""
+    module = types.ModuleType("fourierft.cli.probe", "Probe the frame.\n\nExample:\n  fourierft probe 3")
+    module.add_arguments = lambda parser: parser.add_argument("number", type=int)
+    module.run = lambda arguments: arguments.number
+    monkeypatch.setitem(sys.modules, "fourierft.cli.probe", module)
+    monkeypatch.setitem(cli.COMMANDS, "probe", "probe the frame")
+    return module
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    assert all(f"    {name} " in text for name in cli.COMMANDS)
+
+
+def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out.strip() == f"fourierft {__version__}"
+
+
+def test_help_imports_no_heavy_library() -> None:
+    code = (
+        "import sys\nfrom fourierft.cli.main import build_parser\nbuild_parser(None).format_help()\n"
+        "print([m for m in ('transformers', 'peft', 'datasets', 'matplotlib', 'sklearn') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_status_is_what_run_returns(command: types.ModuleType) -> None:
+    assert cli.main(["probe", "7"]) == 7
+
+
+def test_description_is_the_modules_docstring(command: types.ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["probe", "--help"])
+    assert "Example:\n  fourierft probe 3" in capsys.readouterr().out
+
+
+def test_parents_lend_their_arguments(command: types.ModuleType) -> None:
+    lender = argparse.ArgumentParser(add_help=False)
+    lender.add_argument("--extra", type=int, default=0)
+    command.parents = lambda: [lender]
+    command.run = lambda arguments: arguments.number + arguments.extra
+    assert cli.main(["probe", "1", "--extra", "4"]) == 5
+
+
+def test_error_is_one_line_and_status_two(command: types.ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(arguments: argparse.Namespace) -> int:
+        raise DataError("no rows in a.csv; give a file with at least one")
+
+    command.run = fail
+    assert cli.main(["probe", "1"]) == 2
+    assert capsys.readouterr().err == "fourierft: error: no rows in a.csv; give a file with at least one\n"
+
+
+def test_interrupt_has_status_130(command: types.ModuleType) -> None:
+    def interrupt(arguments: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    command.run = interrupt
+    assert cli.main(["probe", "1"]) == 130
+
+
+def test_unknown_command_has_status_two(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["trian"])
+    assert exit_.value.code == 2
+    assert "trian" in capsys.readouterr().err
