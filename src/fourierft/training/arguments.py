@@ -1,0 +1,132 @@
+"""Everything `fourierft train` can be told: these dataclasses and transformers' `TrainingArguments`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+def _help(metavar: str, text: str) -> dict[str, str]:
+    return {"metavar": metavar, "help": text}
+
+
+@dataclass
+class ModelArguments:
+    """The base model."""
+
+    _argument_group_name = "model"
+
+    model_name_or_path: str | None = field(
+        default=None, metadata=_help("MODEL", "hub id or local directory of the base model; required")
+    )
+    model_revision: str = field(
+        default="main", metadata=_help("REVISION", "branch, tag or commit of the model on the hub")
+    )
+    tokenizer_name: str | None = field(
+        default=None, metadata=_help("MODEL", "hub id or directory of the tokenizer, if not the model's")
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata=_help("BOOL", "run the model code that comes with the model")
+    )
+    dtype: str = field(
+        default="float32",
+        metadata=_help("DTYPE", "dtype the base model is loaded in: float32, bfloat16, float16, auto"),
+    )
+
+
+@dataclass
+class DataArguments:
+    """The data and how to read it."""
+
+    _argument_group_name = "data"
+
+    dataset_name: str | None = field(default=None, metadata=_help("DATASET", "hub id or local directory of a data set"))
+    dataset_config_name: str | None = field(
+        default=None, metadata=_help("NAME", "configuration of the data set, such as sst2 of glue")
+    )
+    train_split_name: str = field(default="train", metadata=_help("SPLIT", "split of the data set to train on"))
+    validation_split_name: str = field(
+        default="validation", metadata=_help("SPLIT", "split of the data set to evaluate on")
+    )
+    test_split_name: str = field(
+        default="test", metadata=_help("SPLIT", "split of the data set to test on, after training")
+    )
+    train_file: str | None = field(
+        default=None, metadata=_help("FILE", "csv, tsv, json, jsonl or parquet file to train on")
+    )
+    validation_file: str | None = field(default=None, metadata=_help("FILE", "file to evaluate on while training"))
+    test_file: str | None = field(default=None, metadata=_help("FILE", "file to test on once, after training"))
+    validation_fraction: float = field(
+        default=0.1,
+        metadata=_help("FRACTION", "part of the training data to evaluate on if there is no validation data; 0: none"),
+    )
+    text_column: list[str] | None = field(
+        default=None,
+        metadata=_help("COLUMN", "column of the text, or two columns of a text pair; found if named as usual"),
+    )
+    label_column: str | None = field(
+        default=None, metadata=_help("COLUMN", "column of the label; found if it is label or labels")
+    )
+    task: str = field(
+        default="auto",
+        metadata=_help("TASK", "classification, regression, or auto: regression if the labels are fractions"),
+    )
+    max_length: int | None = field(
+        default=None, metadata=_help("N", "tokens a text is cut to; the model's limit, at most 512, if absent")
+    )
+    max_train_samples: int | None = field(default=None, metadata=_help("N", "train on N rows drawn by the seed"))
+    max_eval_samples: int | None = field(
+        default=None, metadata=_help("N", "evaluate and test on N rows drawn by the seed")
+    )
+
+
+@dataclass
+class MethodArguments:
+    """What is trained."""
+
+    _argument_group_name = "method"
+
+    method: str = field(
+        default="fourierft",
+        metadata=_help("METHOD", "fourierft, lora, head, bitfit, full, or the path of a PEFT adapter_config.json"),
+    )
+    target_modules: list[str] | None = field(
+        default=None,
+        metadata=_help("NAME", "names of the layers to adapt, or all-linear; PEFT's choice for the model if absent"),
+    )
+    n_frequency: int = field(default=1000, metadata=_help("N", "fourierft: coefficients a layer"))
+    scaling: str = field(default="auto", metadata=_help("ALPHA", "fourierft: factor of the update, a number, or auto"))
+    random_loc_seed: int = field(
+        default=777, metadata=_help("SEED", "fourierft: seed of the entries the coefficients sit at")
+    )
+    lora_r: int = field(default=8, metadata=_help("R", "lora: rank"))
+    lora_alpha: float = field(default=16, metadata=_help("ALPHA", "lora: the update is scaled by lora_alpha / lora_r"))
+    lora_dropout: float = field(default=0.0, metadata=_help("P", "lora: dropout before the adapter"))
+    head_learning_rate: float | None = field(
+        default=None,
+        metadata=_help("LR", "learning rate of the new layers on top of the model; that of the rest if absent"),
+    )
+
+
+@dataclass
+class RunArguments:
+    """What to do, and what may be overwritten."""
+
+    _argument_group_name = "run"
+
+    overwrite_output_dir: bool = field(
+        default=False, metadata=_help("BOOL", "write into an output directory that is not empty")
+    )
+    dry_run: bool = field(default=False, metadata=_help("BOOL", "print what would be trained and stop"))
+
+
+@dataclass
+class Arguments:
+    """All settings of one run."""
+
+    model: ModelArguments
+    data: DataArguments
+    method: MethodArguments
+    run: RunArguments
+    training: TrainingArguments

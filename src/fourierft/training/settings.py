@@ -1,0 +1,183 @@
+"""Where a setting comes from: a flag, else the file of `--config`, else a default.
+
+Keys are the fields of `arguments`' dataclasses and of transformers' `TrainingArguments`; a config file is the flags
+written down as YAML, one `key: value` a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import torch
+from transformers import HfArgumentParser, TrainingArguments
+
+from fourierft.errors import ConfigError, MissingExtraError
+from fourierft.training.arguments import Arguments, DataArguments, MethodArguments, ModelArguments, RunArguments
+
+Part = TypeVar("Part")
+
+OURS: tuple[Any, ...] = (ModelArguments, DataArguments, MethodArguments, RunArguments)
+KINDS: tuple[Any, ...] = (*OURS, TrainingArguments)
+SHOWN = (
+    "output_dir",
+    "resume_from_checkpoint",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "seed",
+    "bf16",
+    "use_cpu",
+    "eval_strategy",
+    "eval_steps",
+    "save_strategy",
+    "save_steps",
+    "save_total_limit",
+    "logging_steps",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+)
+LEARNING_RATES = {"full": 5e-5, "bitfit": 1e-3}
+ADAPTER_LEARNING_RATE = 2e-3
+TRAINING_DEFAULTS = {
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "save_total_limit": 2,
+    "logging_steps": 0.02,
+}
+TEXTS = {
+    "output_dir": "directory to write to; required",
+    "resume_from_checkpoint": "go on from a checkpoint: its directory, or true for the last one in output_dir",
+    "learning_rate": "peak learning rate; 2e-3 for adapters and the head, 1e-3 for bitfit, 5e-5 for full, if absent",
+    "eval_strategy": "when to evaluate: no, steps, epoch (default: epoch, or steps if eval_steps is given)",
+    "save_strategy": "when to save a checkpoint: no, steps, epoch (default: epoch, or steps if save_steps is given)",
+    "save_total_limit": "checkpoints to keep (default: 2)",
+    "logging_steps": "steps between two log lines, or, below 1, part of the run (default: 0.02)",
+}
+
+
+class SettingsParser(HfArgumentParser):
+    """A parser whose errors are `ConfigError`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print."""
+        raise ConfigError(message)
+
+
+def settings_parser() -> SettingsParser:
+    """A parser of every setting. Its namespace holds what was given and nothing else; its help shows what matters."""
+    parser = SettingsParser(KINDS, add_help=False)
+    defaults = {item.name: item.default for kind in OURS for item in fields(kind)}
+    for action in parser._actions:
+        name, default = action.dest, action.default
+        action.default = argparse.SUPPRESS
+        if name not in defaults and (name not in SHOWN or action.const is False):
+            action.help = argparse.SUPPRESS
+            continue
+        if name not in defaults:
+            action.metavar = "BOOL" if action.nargs == "?" else name.rsplit("_", 1)[-1].upper()
+        text = TEXTS.get(name) or _with_default(action.help or "", default)
+        action.help = text.replace("%", "%%")
+    return parser
+
+
+def _with_default(text: str, default: Any) -> str:
+    return text if default is None else f"{text} (default: {getattr(default, 'value', default)})"
+
+
+def known_settings() -> set[str]:
+    """The names of all settings."""
+    return {item.name for kind in KINDS for item in fields(kind) if item.init}
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The settings of a YAML file, checked and converted as the flags of the same names would be.
+
+    Raises: ConfigError, if the file is missing, is not a YAML mapping, or holds an unknown key or a wrong value.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("reading a config file needs PyYAML; pip install 'fourierft[train]'") from error
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"config file {path} can't be read ({error.strerror}); name a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"config file {path} holds {type(content).__name__}; write one `key: value` a line")
+    settings = {str(key).replace("-", "_"): value for key, value in content.items() if value is not None}
+    check_names(settings, f"config file {path}")
+    try:
+        return vars(settings_parser().parse_args(_flags(settings)))
+    except ConfigError as error:
+        raise ConfigError(f"config file {path}: {error}") from error
+
+
+def _flags(settings: Mapping[str, Any]) -> list[str]:
+    flags = []
+    for key, value in settings.items():
+        if isinstance(value, list):
+            flags += [f"--{key}", *map(str, value)]
+        else:
+            flags.append(f"--{key}={json.dumps(value) if isinstance(value, dict) else value}")
+    return flags
+
+
+def check_names(settings: Mapping[str, Any], source: str) -> None:
+    """Raise ConfigError, naming the nearest known setting, if a name is unknown."""
+    known = known_settings()
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else "see `fourierft train --help`"
+            raise ConfigError(f"{source} has the unknown key {name}; {hint}")
+
+
+def build_arguments(settings: Mapping[str, Any]) -> Arguments:
+    """The arguments of a run from what was given, defaults filled in.
+
+    Args:
+        settings: values by name, of the right types, as `settings_parser` and `read_config` return them.
+
+    Raises: ConfigError, if a name is unknown, a required setting is missing, or settings contradict each other.
+    """
+    check_names(settings, "the call")
+    for name in ("model_name_or_path", "output_dir"):
+        if not settings.get(name) and not (name == "output_dir" and settings.get("dry_run")):
+            raise ConfigError(f"{name} is missing; give --{name}")
+    method = settings.get("method", "fourierft")
+    filled = {
+        **TRAINING_DEFAULTS,
+        "learning_rate": LEARNING_RATES.get(method, ADAPTER_LEARNING_RATE),
+        "dataloader_pin_memory": torch.accelerator.is_available(),
+        **{f"{kind}_strategy": "steps" for kind in ("eval", "save") if f"{kind}_steps" in settings},
+        **settings,
+    }
+    try:
+        return Arguments(
+            model=_fill(ModelArguments, filled),
+            data=_fill(DataArguments, filled),
+            method=_fill(MethodArguments, filled),
+            run=_fill(RunArguments, filled),
+            training=_fill(TrainingArguments, filled),
+        )
+    except (ValueError, ImportError) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _fill(kind: type[Part], settings: Mapping[str, Any]) -> Part:
+    names = [item.name for item in fields(kind) if item.init]  # type: ignore[arg-type]
+    return kind(**{name: settings[name] for name in names if name in settings})
