@@ -1,1 +1,15 @@
+"""Ground floor: the mathematics of FourierFT, on torch alone."""
 
+from fourierft.spectral.basis import SpectralBasis, uniform_basis
+from fourierft.spectral.entries import bandpass_entries, uniform_entries
+from fourierft.spectral.views import adapted_linear, delta_weight, spectral_linear
+
+__all__ = [
+    "SpectralBasis",
+    "adapted_linear",
+    "bandpass_entries",
+    "delta_weight",
+    "spectral_linear",
+    "uniform_basis",
+    "uniform_entries",
+]

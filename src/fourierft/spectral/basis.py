@@ -1,0 +1,182 @@
+"""The frozen half of an adapter: entries of one weight shape, and the index tensors that every view of it reads.
+
+The real transforms keep half of a spectrum, so each entry (u, v) is folded to u' = min(u, out - u), v' = min(v, in - v);
+what folding mirrors is remembered as the sign of an imaginary part. A token spectrum is held frequency-major, as rows
+re(0), im(0), re(1), im(1), ... of one column a token; an entry then is two links, re -> re and im -> im, from a row of the input's
+spectrum to a row of the output's, and a whole adapter is one gather, scale and sum over links sorted by output row.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from fourierft.errors import ShapeError
+from fourierft.spectral.entries import uniform_entries
+
+
+@dataclass(frozen=True)
+class Links:
+    """The 2n links of a basis in one direction, sorted by the row they add to (source rows -> target rows)."""
+
+    source: torch.Tensor  # [2n] int64, row of the source spectrum that a link reads
+    target: torch.Tensor  # [2n] int64, row of the target spectrum that it adds to, ascending
+    offsets: torch.Tensor  # [target rows] int64, first link of each target row
+    coefficient: torch.Tensor  # [2n] int64, the coefficient k that scales a link
+    weight: torch.Tensor  # [2n] float64, +-1/2 inside the spectrum, +-1 on its real rows
+    sign: torch.Tensor  # [2n] float64, sign of a link's share in the gradient of its coefficient
+    places: torch.Tensor  # [2, n] int64, the two links of each coefficient
+    source_rows: int
+    target_rows: int
+
+
+@dataclass(frozen=True)
+class HalfSpectrum:
+    """Where the coefficients stand in the half spectrum [out, in // 2 + 1] of a real weight."""
+
+    position: torch.Tensor  # [m] int64, flat, n <= m <= 2n; an entry on a real column stands there twice
+    coefficient: torch.Tensor  # [m] int64
+    folded: torch.Tensor  # [n] int64, flat, where the spectrum of a real matrix holds each entry's real part
+
+
+class SpectralBasis:
+    """Entries of an [out, in] weight; immutable, and one object for equal content in a process.
+
+    Index tensors are built on first use, once per device, and shared by all layers and adapters that use the basis. Copying
+    and pickling keep the identity.
+
+    Args:
+        out_features: rows of the weight.
+        in_features: columns of the weight.
+        entries: int64 [2, n], rows u above columns v, all different.
+
+    Raises: ShapeError, if entries are not [2, n], out of range, or repeated.
+    """
+
+    out_features: int
+    in_features: int
+    n_frequency: int
+    entries: torch.Tensor
+    key: str
+    _device_tensors: dict[object, object]
+    _interned: weakref.WeakValueDictionary[str, SpectralBasis] = weakref.WeakValueDictionary()
+
+    def __new__(cls, out_features: int, in_features: int, entries: torch.Tensor) -> SpectralBasis:
+        """Return the basis of this content that the process already has, or make it."""
+        entries = _checked_entries(out_features, in_features, entries)
+        digest = hashlib.sha256(entries.numpy().tobytes()).hexdigest()[:32]
+        key = f"{out_features}x{in_features}:{entries.shape[1]}:{digest}"
+        basis = cls._interned.get(key)
+        if basis is None:
+            basis = super().__new__(cls)
+            basis.out_features, basis.in_features = out_features, in_features
+            basis.n_frequency, basis.entries, basis.key = entries.shape[1], entries, key
+            basis._device_tensors = {}
+            basis = cls._interned.setdefault(key, basis)
+        return basis
+
+    def __reduce__(self) -> tuple[type[SpectralBasis], tuple[int, int, torch.Tensor]]:
+        return SpectralBasis, (self.out_features, self.in_features, self.entries)
+
+    def __repr__(self) -> str:
+        return f"SpectralBasis({self.out_features} x {self.in_features}, n_frequency={self.n_frequency})"
+
+    def links(self, device: torch.device) -> Links:
+        """Links from the input's spectrum to the output's, on a device."""
+        return self._on(device, "links", lambda: _links(self.out_features, self.in_features, self.entries))
+
+    def reversed_links(self, device: torch.device) -> Links:
+        """Links from the output's spectrum to the input's (the transposed weight), on a device."""
+        return self._on(device, "reversed", lambda: _links(self.in_features, self.out_features, self.entries.flip(0)))
+
+    def half_spectrum(self, device: torch.device) -> HalfSpectrum:
+        """Places of the coefficients in the weight's half spectrum, on a device."""
+        return self._on(device, "half", lambda: _half_spectrum(self.out_features, self.in_features, self.entries))
+
+    def _on(self, device: torch.device, name: str, build: Callable[[], Links | HalfSpectrum]):  # noqa: ANN202
+        tensors = self._device_tensors.get((name, device))
+        if tensors is None:
+            built = build()
+            moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in vars(built).items()}
+            tensors = self._device_tensors.setdefault((name, device), type(built)(**moved))
+        return tensors
+
+
+def basis_of(key: str) -> SpectralBasis:
+    """The living basis of a key: what compiled graphs, which hold keys alone, look up when they run."""
+    return SpectralBasis._interned[key]
+
+
+@functools.lru_cache(maxsize=4096)
+def uniform_basis(out_features: int, in_features: int, n_frequency: int, seed: int) -> SpectralBasis:
+    """The basis of `uniform_entries`, drawn once in a process."""
+    return SpectralBasis(
+        out_features, in_features, uniform_entries(out_features, in_features, n_frequency, seed)
+    )
+
+
+def _checked_entries(out_features: int, in_features: int, entries: torch.Tensor) -> torch.Tensor:
+    if entries.dim() != 2 or entries.shape[0] != 2 or entries.shape[1] < 1 or entries.is_floating_point():
+        raise ShapeError(f"entries are {entries.dtype} {list(entries.shape)}; use integers [2, n] with n >= 1")
+    entries = entries.detach().to("cpu", torch.int64, copy=True).contiguous()
+    bounds = torch.tensor([[out_features], [in_features]])
+    if bool(((entries < 0) | (entries >= bounds)).any()):
+        raise ShapeError(
+            f"entries reach {entries.amax(1).tolist()} (lowest {entries.amin(1).tolist()}) but the weight is "
+            f"{out_features} x {in_features}; use rows in 0..{out_features - 1} and columns in 0..{in_features - 1}"
+        )
+    flat = entries[0] * in_features + entries[1]
+    if flat.unique().numel() != flat.numel():
+        raise ShapeError(f"{flat.numel() - flat.unique().numel()} of {flat.numel()} entries are repeated; use each once")
+    return entries
+
+
+def _fold(index: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Folded index, whether it was mirrored, and whether its row of a half spectrum is real."""
+    mirrored = index > length // 2
+    folded = torch.where(mirrored, length - index, index)
+    return folded, mirrored, (folded == 0) | (2 * folded == length)
+
+
+def _links(target_length: int, source_length: int, entries: torch.Tensor) -> Links:
+    target, target_mirrored, real = _fold(entries[0], target_length)
+    source, source_mirrored, _ = _fold(entries[1], source_length)
+    # The atom is the real part of a product of two positive-exponent spectra, while rfft has the negative exponent: each
+    # side is conjugated unless it was mirrored, and the sum is conjugated back when it lands on a mirrored target.
+    sign = 1.0 - 2.0 * (source_mirrored == target_mirrored).double()  # [n], of the imaginary link
+    share = torch.where(real, 1.0, 0.5).double()  # irfft counts inner rows twice
+    targets = torch.cat([2 * target, 2 * target + 1])
+    order = torch.argsort(targets, stable=True)
+    n = entries.shape[1]
+    rows = 2 * (target_length // 2 + 1)
+    imaginary = torch.where(real, 0.0, share * sign)  # irfft ignores the imaginary part of a real row
+    return Links(
+        source=torch.cat([2 * source, 2 * source + 1])[order],
+        target=targets[order],
+        offsets=torch.searchsorted(targets[order], torch.arange(rows)),
+        coefficient=torch.arange(n).repeat(2)[order],
+        weight=torch.cat([share, imaginary])[order],
+        sign=torch.cat([torch.ones_like(sign), sign])[order],
+        places=torch.argsort(order).view(2, n),
+        source_rows=2 * (source_length // 2 + 1),
+        target_rows=rows,
+    )
+
+
+def _half_spectrum(out_features: int, in_features: int, entries: torch.Tensor) -> HalfSpectrum:
+    # Re(ifft2(F)) is the transform of the Hermitian part of F: half of each entry, and half of it mirrored through 0.
+    columns = in_features // 2 + 1
+    rows = torch.stack([entries[0], -entries[0] % out_features])  # [2, n]
+    cols = torch.stack([entries[1], -entries[1] % in_features])
+    kept = cols < columns
+    position = rows * columns + cols
+    return HalfSpectrum(
+        position=position[kept],
+        coefficient=torch.arange(entries.shape[1]).expand_as(kept)[kept],
+        folded=torch.where(kept[0], position[0], position[1]),
+    )

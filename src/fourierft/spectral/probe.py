@@ -1,0 +1,67 @@
+"""A check of the machine's transforms, once per shape, dtype and device, before anything is trained on them.
+
+Some builds return a wrong transform at some sizes without an error (the CPU build of torch 2.13 leaves a complex 2048 x 2048
+inverse unnormalised with two threads). The transform of one entry is one cosine, known in closed form, so a fault shows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from fourierft.errors import BackendError
+from fourierft.spectral.transforms import from_token_spectrum, from_weight_spectrum, token_spectrum
+
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}  # of the cosine's amplitude
+_checked: set[tuple] = set()
+
+
+def check_token_transforms(out_features: int, in_features: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise BackendError if the 1-D transforms of these lengths are wrong here; float32 or float64, probed once."""
+    for length in {in_features, out_features}:
+        key = (length, dtype, device)
+        if key not in _checked:
+            frequency = length // 3
+            wave = _cosine(length, frequency, dtype, device).expand(1, 2, length)
+            spectrum = torch.zeros(1, 2 * (length // 2 + 1), 2, dtype=dtype, device=device)
+            real = frequency == 0 or 2 * frequency == length
+            spectrum[:, 2 * frequency] = length if real else length / 2
+            _compare(token_spectrum(wave) / length, spectrum / length, f"rfft of length {length}")
+            _compare(from_token_spectrum(spectrum, length), wave, f"irfft of length {length}")
+            _checked.add(key)
+
+
+def check_weight_transforms(out_features: int, in_features: int, dtype: torch.dtype, device: torch.device) -> None:
+    """Raise BackendError if the 2-D transforms of this shape are wrong here; float32 or float64, probed once."""
+    key = (out_features, in_features, dtype, device)
+    if key in _checked:
+        return
+    u, v = out_features // 3, in_features // 3
+    spectrum = torch.zeros(out_features, in_features // 2 + 1, 2, dtype=dtype, device=device)
+    spectrum[u, v, 0] += 0.5  # the Hermitian half of one entry, as in SpectralBasis.half_spectrum
+    if v == 0 or 2 * v == in_features:
+        spectrum[-u % out_features, v, 0] += 0.5
+    wave = from_weight_spectrum(spectrum, in_features) * (out_features * in_features)
+    rows = torch.tensor(sorted({0, out_features // 2, out_features - 1}), device=device)
+    phase = rows.double() * u % out_features / out_features
+    turns = phase[:, None] + torch.arange(in_features, device=device).double() * v % in_features / in_features
+    _compare(wave[rows], torch.cos(2 * math.pi * turns).to(dtype), f"irfft2 of {out_features} x {in_features}")
+    back = torch.fft.rfft2(wave)[u, v].real / (out_features * in_features)
+    mirrored = (2 * u) % out_features == 0 and (2 * v) % in_features == 0
+    _compare(back, torch.full_like(back, 1.0 if mirrored else 0.5), f"rfft2 of {out_features} x {in_features}")
+    _checked.add(key)
+
+
+def _cosine(length: int, frequency: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    turns = torch.arange(length, device=device).double() * frequency % length / length
+    return torch.cos(2 * math.pi * turns).to(dtype)
+
+
+def _compare(found: torch.Tensor, expected: torch.Tensor, name: str) -> None:
+    error = float((found - expected).abs().max())
+    if not error <= _TOLERANCE[expected.dtype]:
+        raise BackendError(
+            f"{name} in {expected.dtype} on {expected.device} is wrong by {error:.1e} of a cosine of amplitude 1 (torch "
+            f"{torch.__version__}, {torch.get_num_threads()} threads); use another torch build, device or number of threads"
+        )

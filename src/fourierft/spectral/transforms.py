@@ -1,0 +1,117 @@
+"""The kernels under all views: real transforms, and one gather, scale and sum between two half spectra.
+
+Legend (the paper's symbols): c [rows, n] coefficients, x and g inputs and output gradients, u and v the entries' row and
+column, alpha the scaling. Half precision is computed in float32. A token spectrum is frequency-major: [rows, spectrum rows, tokens].
+
+    y = alpha / in * irfft(Z),  Z[u'] = sum over links into u' of weight * c[k] * rfft(x)[v']
+    dc[k] = alpha / (out * in) * sum over tokens of re(G) re(X) + sign * im(G) im(X),  G = rfft(g)[u'], X = rfft(x)[v']
+
+`embedding_bag` is torch's fused gather, scale and segment sum; the gradient of its weights is the sampled product dc needs.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from fourierft.spectral.basis import Links, SpectralBasis
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float64 for float64, float32 for everything else: cuFFT has no half precision at odd sizes."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def token_spectrum(x: torch.Tensor) -> torch.Tensor:
+    """Frequency-major half spectrum of each token: [rows, tokens, length] -> [rows, 2 * (length // 2 + 1), tokens]."""
+    spectrum = torch.view_as_real(torch.fft.rfft(x.to(compute_dtype(x.dtype))))
+    return spectrum.flatten(2).transpose(1, 2).contiguous()
+
+
+def from_token_spectrum(spectrum: torch.Tensor, length: int) -> torch.Tensor:
+    """Inverse of `token_spectrum`: [rows, 2 * (length // 2 + 1), tokens] -> [rows, tokens, length]."""
+    interleaved = spectrum.transpose(1, 2).contiguous().unflatten(2, (-1, 2))
+    return torch.fft.irfft(torch.view_as_complex(interleaved), n=length)
+
+
+def mix(spectrum: torch.Tensor, coefficients: torch.Tensor, links: Links, factor: float) -> torch.Tensor:
+    """Carry token spectra through the links of a basis, each row of the batch with its own coefficients.
+
+    Semantics: out[b, target[l], t] += factor * weight[l] * coefficients[b, coefficient[l]] * spectrum[b, source[l], t].
+
+    Args:
+        spectrum: [rows, links.source_rows, tokens], float32 or float64.
+        coefficients: [rows, n], same dtype.
+        links: of the basis, on the same device.
+        factor: scales the result.
+
+    Returns: [rows, links.target_rows, tokens].
+    """
+    rows, _, tokens = spectrum.shape
+    scale = coefficients[:, links.coefficient] * (links.weight * factor).to(coefficients.dtype)  # [rows, 2n]
+    if tokens == 1 and rows > 1:  # one token a row: the batch is the contiguous dimension
+        scaled = spectrum[:, :, 0].t()[links.source] * scale.t()  # [2n, rows]
+        ordinal = torch.arange(len(links.source), device=spectrum.device)
+        return F.embedding_bag(ordinal, scaled, links.offsets, mode="sum").t()[:, :, None]
+    source, offsets = _batched(links, rows)
+    mixed = F.embedding_bag(source, spectrum.flatten(0, 1), offsets, mode="sum", per_sample_weights=scale.flatten())
+    return mixed.view(rows, links.target_rows, tokens)
+
+
+def mix_gradient(
+    grad_spectrum: torch.Tensor, spectrum: torch.Tensor, links: Links, factor: float
+) -> torch.Tensor:
+    """Gradient of the coefficients from the spectra of the output gradient and of the input: [rows, n].
+
+    Args:
+        grad_spectrum: [rows, links.target_rows, tokens].
+        spectrum: [rows, links.source_rows, tokens].
+        links: of the basis, on the same device.
+        factor: scales the result.
+    """
+    rows, _, tokens = spectrum.shape
+    if tokens == 1 and rows > 1:
+        per_link = grad_spectrum[:, links.target, 0] * spectrum[:, links.source, 0]  # [rows, 2n]
+    else:
+        source, offsets = _batched(links, rows)
+        target = (links.target + _row_starts(rows, links.target_rows, links.target.device)).flatten()
+        per_link = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            grad_spectrum.flatten(0, 1), spectrum.flatten(0, 1), source, offsets, target, 0
+        ).view(rows, -1)
+    per_link = per_link * (links.sign * factor).to(per_link.dtype)
+    return per_link[:, links.places].sum(1)
+
+
+def dense_delta(coefficients: torch.Tensor, basis: SpectralBasis, scaling: float) -> torch.Tensor:
+    """alpha * Re(ifft2(F)) by a real transform of the half spectrum: [n] -> [out, in], float32 or float64."""
+    places = basis.half_spectrum(coefficients.device)
+    columns = basis.in_features // 2 + 1
+    spectrum = coefficients.new_zeros(basis.out_features * columns, 2)
+    spectrum[:, 0].index_add_(0, places.position, coefficients[places.coefficient] * (0.5 * scaling))
+    return from_weight_spectrum(spectrum.view(basis.out_features, columns, 2), basis.in_features)
+
+
+def from_weight_spectrum(spectrum: torch.Tensor, in_features: int) -> torch.Tensor:
+    """Real weight of a half spectrum in pairs (re, im): [out, in // 2 + 1, 2] -> [out, in]."""
+    return torch.fft.irfft2(torch.view_as_complex(spectrum), s=(spectrum.shape[0], in_features))
+
+
+def dense_gradient(grad_weight: torch.Tensor, basis: SpectralBasis, scaling: float) -> torch.Tensor:
+    """Gradient of the coefficients from that of the weight, the adjoint of `dense_delta`: [out, in] -> [n]."""
+    places = basis.half_spectrum(grad_weight.device)
+    spectrum = torch.fft.rfft2(grad_weight).real.flatten()
+    return spectrum[places.folded] * (scaling / grad_weight.numel())
+
+
+def _batched(links: Links, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Source rows and offsets of the links of each row of a batch, as if the batch were one tall spectrum."""
+    if rows == 1:
+        return links.source, links.offsets
+    device = links.source.device
+    source = links.source + _row_starts(rows, links.source_rows, device)
+    offsets = links.offsets + _row_starts(rows, len(links.source), device)
+    return source.flatten(), offsets.flatten()
+
+
+def _row_starts(rows: int, step: int, device: torch.device) -> torch.Tensor:
+    return torch.arange(0, rows * step, step, device=device)[:, None]

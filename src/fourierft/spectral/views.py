@@ -1,0 +1,154 @@
+"""The public functions of the spectral core: a dense update, its product with tokens, and the adapted layer.
+
+All views are exact and differentiable in x and in the coefficients. The first use of a basis on a device checks the
+transforms there against one cosine (probe.py).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fourierft.errors import ConfigError, ShapeError
+from fourierft.spectral import ops
+from fourierft.spectral.basis import SpectralBasis
+from fourierft.spectral.dispatch import choose_view
+
+VIEWS = ("auto", "weight", "token")
+
+
+def delta_weight(coefficients: Tensor, basis: SpectralBasis, scaling: float) -> Tensor:
+    """Dense weight update of one adapter (paper Eq. 2-4).
+
+    Semantics: scaling * ifft2(F).real, F zero except F[u[k], v[k]] = coefficients[k].
+
+    Args:
+        coefficients: [n], float32 or float64; half precision is computed in float32.
+        basis: entries of an [out, in] weight.
+        scaling: dimensionless; the transform itself carries 1 / (out * in).
+
+    Returns: [out, in], dtype of coefficients.
+
+    Raises:
+        ShapeError, if coefficients is not [n] for this basis.
+        BackendError, if the transforms of this backend are wrong for this shape.
+    """
+    _check_coefficients(coefficients, basis)
+    if coefficients.dim() != 1:
+        raise ShapeError(f"coefficients are {list(coefficients.shape)}; a dense update takes one set, [{basis.n_frequency}]")
+    return ops.OPS.delta(coefficients[None], basis.key, scaling)
+
+
+def spectral_linear(x: Tensor, coefficients: Tensor, basis: SpectralBasis, scaling: float) -> Tensor:
+    """x dW^T without building dW: transform, scale the entries, transform back (token view and row view).
+
+    Semantics: y[i] = x[i] @ delta_weight(coefficients[i], basis, scaling).T, with coefficients broadcast to the rows of x.
+
+    Args:
+        x: [..., in]; half precision is computed in float32.
+        coefficients: [n], one set for all rows, or [..., n], whose leading dimensions broadcast against those of x as usual:
+            [batch, 1, n] gives each sequence of x [batch, tokens, in] a set of its own.
+        basis: entries of an [out, in] weight.
+        scaling: dimensionless.
+
+    Returns: [..., out], dtype of x.
+
+    Raises:
+        ShapeError, if x or coefficients do not fit the basis or each other.
+        BackendError, if the transforms of this backend are wrong for this shape.
+    """
+    _check_coefficients(coefficients, basis)
+    _check_input(x, basis)
+    rows, sets, lead = _batch(x, coefficients)
+    run = ops.OPS.token_view if torch.compiler.is_compiling() or torch.is_grad_enabled() else ops.token_view
+    return run(rows, sets, basis.key, scaling, False).view(*lead, basis.out_features)
+
+
+def adapted_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    coefficients: Tensor,
+    basis: SpectralBasis,
+    scaling: float,
+    view: str = "auto",
+) -> Tensor:
+    """A linear layer with its update: x (W + dW)^T + bias.
+
+    Args:
+        x: [..., in].
+        weight: [out, in], the base weight; trained too if it requires a gradient.
+        bias: [out] or None.
+        coefficients: [n], or [..., n] as in `spectral_linear`.
+        basis: entries of this shape.
+        scaling: dimensionless.
+        view: "weight" (one product with W + dW), "token" (base product plus `spectral_linear`), or "auto", the cheaper of the
+            two. Only "token" serves several sets of coefficients, and a base product below float32, where W + dW would
+            round the update away.
+
+    Returns: [..., out], dtype of the base product.
+
+    Raises:
+        ShapeError, if shapes do not fit.
+        ConfigError, if the view is unknown or cannot serve these arguments.
+        BackendError, if the transforms of this backend are wrong for this shape.
+    """
+    if view not in VIEWS:
+        raise ConfigError(f"view={view!r} is unknown; use one of {', '.join(VIEWS)}")
+    if weight.shape != (basis.out_features, basis.in_features):
+        raise ShapeError(
+            f"weight is {list(weight.shape)} but the basis is of a {basis.out_features} x {basis.in_features} weight; "
+            "use a basis of the weight's shape"
+        )
+    _check_coefficients(coefficients, basis)
+    _check_input(x, basis)
+    dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else weight.dtype
+    several = coefficients.dim() > 1
+    if view == "weight" and (several or dtype not in (torch.float32, torch.float64)):
+        reason = f"{list(coefficients.shape)} coefficients" if several else f"a base product in {dtype}"
+        raise ConfigError(f"view='weight' cannot serve {reason}; use view='token' or 'auto'")
+    if view == "auto":
+        tokens = x.numel() // max(1, x.shape[-1])
+        view = "token" if several else choose_view(tokens, basis, dtype, x.device)
+    if view == "token":
+        return F.linear(x, weight, bias) + spectral_linear(x, coefficients, basis, scaling)
+    rows = x.reshape(1, -1, basis.in_features)
+    run = ops.OPS.weight_view if torch.compiler.is_compiling() or torch.is_grad_enabled() else ops.weight_view
+    y = run(rows, weight, bias, coefficients[None], basis.key, scaling)
+    return y.view(*x.shape[:-1], basis.out_features)
+
+
+def _batch(x: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
+    """x as [rows, tokens, in] and coefficients as [rows, n]: tokens are the trailing dimensions that share one set."""
+    sets_lead, x_lead = coefficients.shape[:-1], x.shape[:-1]
+    if all(size == 1 for size in sets_lead) and len(sets_lead) <= len(x_lead):
+        return x.reshape(1, -1, x.shape[-1]), coefficients.reshape(1, -1), x_lead
+    try:
+        lead = torch.broadcast_shapes(sets_lead, x_lead)
+    except RuntimeError:
+        raise ShapeError(
+            f"coefficients {list(coefficients.shape)} do not broadcast against x {list(x.shape)}; give one set, or as many "
+            "as x has rows (for x [batch, tokens, in], coefficients [batch, 1, n])"
+        ) from None
+    padded = (1,) * (len(lead) - len(sets_lead)) + tuple(sets_lead)
+    split = 1 + max(i for i, size in enumerate(padded) if size != 1) if any(s != 1 for s in padded) else 0
+    rows = lead[:split].numel()
+    sets = coefficients.reshape(*padded[:split], -1).expand(*lead[:split], -1).reshape(rows, -1)
+    return x.expand(*lead, -1).reshape(rows, lead[split:].numel(), x.shape[-1]), sets, lead
+
+
+def _check_coefficients(coefficients: Tensor, basis: SpectralBasis) -> None:
+    if coefficients.dim() < 1 or coefficients.shape[-1] != basis.n_frequency:
+        raise ShapeError(
+            f"coefficients are {list(coefficients.shape)} but the basis has n_frequency={basis.n_frequency}; "
+            f"use [{basis.n_frequency}], or [..., {basis.n_frequency}] for one set a row"
+        )
+
+
+def _check_input(x: Tensor, basis: SpectralBasis) -> None:
+    if x.dim() < 1 or x.shape[-1] != basis.in_features:
+        raise ShapeError(
+            f"x is {list(x.shape)} but the weight is {basis.out_features} x {basis.in_features}; "
+            f"use x [..., {basis.in_features}]"
+        )
