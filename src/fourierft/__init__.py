@@ -1,3 +1,48 @@
-"""FourierFT: fine-tuning foundation models with a few spectral coefficients a layer (arXiv 2405.03003)."""
+"""FourierFT: fine-tuning foundation models with a few spectral coefficients a layer (arXiv 2405.03003).
+
+Importing this package needs torch alone; names that stand on PEFT are loaded when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fourierft.spectral import (
+    SpectralBasis,
+    adapted_linear,
+    bandpass_entries,
+    delta_weight,
+    spectral_linear,
+    uniform_basis,
+    uniform_entries,
+)
+
+if TYPE_CHECKING:
+    from fourierft.tuner.config import FourierFTConfig
+    from fourierft.tuner.registration import disable, enable
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "FourierFTConfig",
+    "SpectralBasis",
+    "adapted_linear",
+    "bandpass_entries",
+    "delta_weight",
+    "disable",
+    "enable",
+    "spectral_linear",
+    "uniform_basis",
+    "uniform_entries",
+]
+
+_LAZY = {
+    "FourierFTConfig": "fourierft.tuner.config",
+    "disable": "fourierft.tuner.registration",
+    "enable": "fourierft.tuner.registration",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'fourierft' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
