@@ -1,0 +1,171 @@
+"""The methods that are compared, put on any model by the same calls a user makes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import peft
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+import fourierft
+from benchmarks.truth import true_coefficient_gradient, true_delta_weight
+from fourierft.spectral import adapted_linear, uniform_basis, uniform_entries
+
+SEED = 777
+RIVALS = ("lora-8", "lora-64", "road")
+METHODS = ("stock", *RIVALS, "ours")
+LABELS = {
+    "base": "frozen base",
+    "stock": "stock PEFT FourierFT",
+    "lora-8": "LoRA r=8",
+    "lora-64": "LoRA r=64",
+    "road": "RoAd",
+    "ours": "ours",
+    "ours-weight": "ours, weight view",
+    "ours-token": "ours, token view",
+    "ours-bare": "ours, without the tuner",
+}
+
+
+def config_of(method: str, targets: Sequence[str], n: int, scaling: float, **settings: Any) -> peft.PeftConfig:
+    """The PEFT configuration of a method."""
+    common = {"target_modules": list(targets), **settings}
+    spectral = {"n_frequency": n, "scaling": scaling, "random_loc_seed": SEED, "init_weights": True}
+    if method == "ours":
+        return fourierft.FourierFTConfig(**spectral, **common)
+    if method == "stock":
+        return peft.FourierFTConfig(**spectral, **common)
+    if method == "road":
+        return peft.RoadConfig(**common)
+    rank = int(method.removeprefix("lora-"))
+    return peft.LoraConfig(r=rank, lora_alpha=2 * rank, **common)
+
+
+def adapt(model: nn.Module, method: str, targets: Sequence[str], n: int, scaling: float, **settings: Any) -> nn.Module:
+    """Put one adapter of a method on a model; "base" trains the head alone, "ours-bare" leaves the tuner out.
+
+    Args:
+        model: frozen; its modules are replaced in place.
+        method: one of `METHODS`, "base" or "ours-bare".
+        targets: as PEFT's target_modules.
+        n: coefficients per layer, for the spectral methods.
+        scaling: alpha, for the spectral methods.
+        settings: of the PEFT configuration, such as modules_to_save.
+    """
+    if method == "base":
+        for name in settings.get("modules_to_save") or ():
+            model.get_submodule(name).requires_grad_(True)
+        return model
+    if method == "ours-bare":
+        return _adapt_bare(model, targets, n, scaling, settings.get("modules_to_save") or ())
+    if method != "road" and any(isinstance(m, Conv1D) for m in targeted(model, targets).values()):
+        settings["fan_in_fan_out"] = True
+    return install(model, config_of(method, targets, n, scaling, **settings), ours=method == "ours")
+
+
+def install(model: nn.Module, config: peft.PeftConfig, ours: bool, **settings: Any) -> nn.Module:
+    """`peft.get_peft_model` under our tuner, or under what PEFT ships."""
+    if not ours:
+        return peft.get_peft_model(model, config, **settings)
+    fourierft.enable()
+    try:
+        return peft.get_peft_model(model, config, **settings)
+    finally:
+        fourierft.disable()
+
+
+class BareLayer(nn.Module):
+    """A linear layer through `adapted_linear`, nothing around it: what the operator costs without the tuner."""
+
+    def __init__(self, layer: nn.Module, n: int, scaling: float) -> None:
+        super().__init__()
+        self.base_layer, self.scaling = layer, scaling
+        out_features, in_features = weight_of(layer).shape
+        self.basis = uniform_basis(out_features, in_features, n, SEED)
+        self.fourierft_spectrum = nn.ParameterDict({"default": torch.zeros(n, device=layer.weight.device)})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        layer, coefficients = self.base_layer, self.fourierft_spectrum["default"]
+        return adapted_linear(x, weight_of(layer), layer.bias, coefficients, self.basis, self.scaling)
+
+
+def _adapt_bare(model: nn.Module, targets: Sequence[str], n: int, scaling: float, heads: Sequence[str]) -> nn.Module:
+    for path, layer in targeted(model, targets).items():
+        parent, _, name = path.rpartition(".")
+        setattr(model.get_submodule(parent), name, BareLayer(layer, n, scaling))
+    for name in heads:
+        model.get_submodule(name).requires_grad_(True)
+    return model
+
+
+def targeted(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
+    """The layers with a weight that a list of names targets, by path."""
+    named = model.named_modules()
+    return {path: layer for path, layer in named if path.rpartition(".")[2] in targets and hasattr(layer, "weight")}
+
+
+def weight_of(layer: nn.Module) -> torch.Tensor:
+    """The weight as [out, in], whichever way the layer keeps it."""
+    return layer.weight.T if isinstance(layer, Conv1D) else layer.weight
+
+
+def visible_scaling(model: nn.Module, targets: Sequence[str], n: int) -> float:
+    """The alpha that gives standard normal coefficients a dW with an RMS of 0.005 in the largest adapted layer.
+
+    A quarter of a fresh weight's 0.02: an error in dW then shows in every output.
+    """
+    sizes = [layer.weight.numel() for layer in targeted(model, targets).values()]
+    return 0.005 * max(sizes) / math.sqrt(n / 2)
+
+
+def spectra(model: nn.Module, adapter: str = "default") -> dict[str, nn.Parameter]:
+    """Coefficients of one adapter by the path of their layer in the base model."""
+    found = {}
+    for name, parameter in model.named_parameters():
+        path, middle, owner = name.partition(".fourierft_spectrum.")
+        if middle and owner == adapter:
+            found[path.removeprefix("base_model.model.")] = parameter
+    return found
+
+
+@torch.no_grad()
+def draw_coefficients(model: nn.Module, adapter: str = "default", seed: int = 0) -> None:
+    """Draw coefficients, which depend on the seed and the order of the layers alone; LoRA and RoAd get noise."""
+    generator = torch.Generator().manual_seed(seed)
+    found = spectra(model, adapter)
+    if found:
+        for parameter in found.values():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        return
+    for name, parameter in model.named_parameters():
+        if any(part in name for part in ("lora_B", "road_theta")) and name.endswith(
+            (f"{adapter}.weight", f".{adapter}")
+        ):
+            parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+
+
+@torch.no_grad()
+def merge_truth(model: nn.Module, coefficients: dict[str, torch.Tensor], scaling: float) -> None:
+    """Replace each adapted weight by W + dW, dW from the float64 cosine sum, as a parameter that gets a gradient."""
+    for path, c in coefficients.items():
+        layer = model.get_submodule(path)
+        out_features, in_features = weight_of(layer).shape
+        entries = uniform_entries(out_features, in_features, c.numel(), SEED)
+        delta = true_delta_weight(c.to(layer.weight.device), entries, out_features, in_features, scaling)
+        delta = delta.T if isinstance(layer, Conv1D) else delta
+        layer.weight = nn.Parameter((layer.weight.double() + delta).to(layer.weight.dtype))
+
+
+def true_gradients(model: nn.Module, coefficients: dict[str, torch.Tensor], scaling: float) -> dict[str, torch.Tensor]:
+    """Gradients to the coefficients, from those that `merge_truth`'s weights received."""
+    gradients = {}
+    for path, c in coefficients.items():
+        layer = model.get_submodule(path)
+        grad = layer.weight.grad.T if isinstance(layer, Conv1D) else layer.weight.grad
+        entries = uniform_entries(*grad.shape, c.numel(), SEED)
+        gradients[path] = true_coefficient_gradient(grad, entries, scaling)
+    return gradients

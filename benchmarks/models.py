@@ -1,0 +1,156 @@
+"""The models that are measured: public configurations with random weights, as speed does not depend on the values.
+
+Dropout is off everywhere: it would slow the base alone, and so flatter every ratio.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model to build, its batch, and where the field adapts it.
+
+    Attributes:
+        name: printed with each row.
+        config: name of the configuration class in transformers.
+        model: name of the model class in transformers.
+        settings: of the configuration.
+        tiny: settings of the same model for a smoke run.
+        targets: names of the adapted modules.
+        head: name of the head that is trained along, if any.
+        batch: sequences or images of a training step.
+        tokens: per sequence; 0 for images.
+    """
+
+    name: str
+    config: str
+    model: str
+    targets: tuple[str, ...]
+    batch: int
+    tokens: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tiny: Mapping[str, Any] = field(default_factory=dict)
+    head: str | None = None
+
+
+_TINY_LLAMA = {
+    "num_hidden_layers": 2,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 128,
+}
+_TINY_ENCODER = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+
+
+def _llama(name: str, width: int, inner: int, layers: int, heads: int, key_heads: int, vocabulary: int) -> Architecture:
+    settings = {
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": key_heads,
+        "vocab_size": vocabulary,
+    }
+    return Architecture(name, "LlamaConfig", "LlamaForCausalLM", ("q_proj", "v_proj"), 4, 128, settings, _TINY_LLAMA)
+
+
+ARCHITECTURES = {
+    model.name: model
+    for model in (
+        Architecture(
+            name="roberta-base",
+            config="RobertaConfig",
+            model="RobertaForSequenceClassification",
+            targets=("query", "value"),
+            batch=8,
+            tokens=128,
+            settings={**NO_DROPOUT, "max_position_embeddings": 514, "type_vocab_size": 1},
+            tiny={**_TINY_ENCODER, "vocab_size": 128},
+            head="classifier",
+        ),
+        Architecture(
+            name="gpt2",
+            config="GPT2Config",
+            model="GPT2LMHeadModel",
+            targets=("c_attn",),
+            batch=4,
+            tokens=128,
+            settings={"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+            tiny={"n_layer": 2, "n_embd": 64, "n_head": 4, "vocab_size": 128, "bos_token_id": 1, "eos_token_id": 2},
+        ),
+        Architecture(
+            name="vit-base",
+            config="ViTConfig",
+            model="ViTForImageClassification",
+            targets=("q_proj", "v_proj"),
+            batch=8,
+            tokens=0,
+            settings=NO_DROPOUT,
+            tiny={**_TINY_ENCODER, "image_size": 32},
+            head="classifier",
+        ),
+        _llama("llama-2048", 2048, 5504, 4, 16, 16, 32000),  # LLaMA's proportions at half of the 7B's width, 4 layers
+        _llama("smollm2-135m", 576, 1536, 30, 9, 3, 49152),
+        _llama("llama-2-7b", 4096, 11008, 32, 32, 32, 32000),
+        _llama("llama-2-70b", 8192, 28672, 80, 64, 8, 32000),
+    )
+}
+
+
+def build(architecture: Architecture, grid: str = "small", **changes: Any) -> nn.Module:
+    """The model with frozen random weights, on the current default device.
+
+    Args:
+        architecture: what to build.
+        grid: "smoke" builds the tiny model of the same kind.
+        changes: settings of the configuration that replace those of the architecture.
+    """
+    import transformers
+
+    tiny = architecture.tiny if grid == "smoke" else {}
+    config = getattr(transformers, architecture.config)(**{**architecture.settings, **tiny, **changes})
+    torch.manual_seed(0)
+    return getattr(transformers, architecture.model)(config).requires_grad_(False)
+
+
+def draw_batch(
+    architecture: Architecture, model: nn.Module, device: str, dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """Random inputs and labels of a training step."""
+    generator = torch.Generator().manual_seed(1)
+    config = model.config
+    if not architecture.tokens:
+        size = (architecture.batch, config.num_channels, config.image_size, config.image_size)
+        pixels = torch.randn(size, generator=generator).to(device, dtype)
+        return {"pixel_values": pixels, "labels": _classes(architecture.batch, generator).to(device)}
+    size = (architecture.batch, architecture.tokens)
+    ids = torch.randint(3, config.vocab_size, size, generator=generator).to(device)
+    labels = _classes(architecture.batch, generator).to(device) if architecture.head else ids
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+
+def _classes(count: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.randint(2, (count,), generator=generator)
+
+
+def share(model: nn.Module, own: Callable[[str], bool] = lambda name: False) -> nn.Module:
+    """Copy of a model's modules over the same weights, so that contenders of one run cost the memory of one model.
+
+    Args:
+        model: to copy.
+        own: tells by name which parameters the copy gets for itself.
+    """
+    kept = {id(p): p for name, p in model.named_parameters(remove_duplicate=False) if not own(name)}
+    return copy.deepcopy(model, memo=dict(kept))

@@ -1,0 +1,13 @@
+"""The suites: a module each, imported when it is run.
+
+A suite has `TITLE`, `cases(settings)` that yields its cases, and `TABLE`: how `benchmarks.page` prints it.
+"""
+
+SUITES = {
+    "training_step": "training step of whole models",
+    "layer": "one layer over widths, tokens and coefficients",
+    "decoding": "decoding, unmerged, one adapter and many",
+    "injection": "putting adapters on a model, and loading them",
+    "memory": "bytes kept for the backward, peak resident size",
+    "merging": "merging adapters into the weights",
+}

@@ -1,0 +1,108 @@
+"""Measure fourierft beside the frozen base, stock PEFT, LoRA and RoAd, on this machine.
+
+Suites live in the repository, not in the installed package: run it in a checkout. Rounds interleave the contenders,
+every result is first compared with the truth, and each row is appended to benchmarks/results/SUITE.jsonl. A row that
+the results already hold for this state of the code is not measured again, unless --fresh.
+
+  fourierft benchmark --list
+  fourierft benchmark training_step --match roberta --contenders ours lora-8
+  fourierft benchmark layer --grid full
+  fourierft benchmark --page
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from fourierft.errors import ConfigError, DataError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `fourierft benchmark`."""
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help="suites to run; all by default")
+    parser.add_argument(
+        "--list", action="store_true", help="print the suites, or the cases of the named ones, and stop"
+    )
+    parser.add_argument(
+        "--page", action="store_true", help="run nothing; make docs/performance.md and its plots from the results"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds, at least 5 (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="cuda is timed by events (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the base (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--grid",
+        choices=("smoke", "small", "full"),
+        default="small",
+        help="smoke: tiny shapes, which only show that all works (default: %(default)s)",
+    )
+    parser.add_argument("--match", default="", metavar="TEXT", help="only cases whose name holds TEXT")
+    parser.add_argument("--contenders", nargs="+", default=[], metavar="NAME", help="only these, beside the base")
+    parser.add_argument(
+        "--fresh", action="store_true", help="measure again what the results already hold for this code"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="folder of the results (default: benchmarks/results; none for smoke)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run suites, list them, or make the page.
+
+    Raises: ConfigError, if there is no checkout, or a choice is out of range.
+    """
+    if arguments.rounds < 5 and arguments.grid != "smoke":
+        raise ConfigError(f"--rounds {arguments.rounds} is too few for percentiles; use at least 5, or --grid smoke")
+    if arguments.threads < 1:
+        raise ConfigError(f"--threads {arguments.threads} is not positive; use at least 1")
+    root = find_checkout()
+    sys.path.insert(0, str(root))
+    results = arguments.output or root / "benchmarks" / "results"
+    if arguments.page:
+        from benchmarks.page import write_page
+
+        return _told(write_page(results, root / "docs"))
+    from benchmarks.harness import Settings
+
+    settings = Settings(
+        rounds=arguments.rounds,
+        threads=arguments.threads,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        grid=arguments.grid,
+        only=tuple(arguments.contenders),
+        match=arguments.match,
+        fresh=arguments.fresh,
+    )
+    from benchmarks.run import list_cases, run_suites
+
+    if arguments.list:
+        print(list_cases(arguments.suites, settings))
+        return 0
+    output = None if arguments.grid == "smoke" and arguments.output is None else results
+    count = run_suites(arguments.suites, settings, output)
+    return _told([f"{count} rows, none kept" if output is None else f"{count} rows in {output}"])
+
+
+def find_checkout() -> Path:
+    """The repository: the folder at hand, one above it, or the one this package is installed from.
+
+    Raises: DataError, if none holds the benchmarks.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[3]):
+        if (folder / "benchmarks" / "harness.py").is_file():
+            return folder
+    raise DataError(f"no benchmarks in {here} or above; run `fourierft benchmark` in a checkout of the repository")
+
+
+def _told(lines: list[str]) -> int:
+    for line in lines:
+        print(line)
+    return 0
