@@ -1,0 +1,159 @@
+"""The adapter's settings, in memory and in adapter_config.json.
+
+On disk a config is stock PEFT's, field for field, so that stock PEFT reads what it can represent. What it cannot read
+stands in one record more, "fourierft", which it ignores with a warning:
+
+- scaling="auto": the record says so, and the field `scaling` holds the number that makes the saved coefficients right
+  in stock PEFT too (see `FourierFTConfig.disk_scaling`).
+- band-pass entries: the record holds the band and the task, and the field `task_type` holds a sentence in place of the
+  task, so that stock PEFT stops and prints the sentence.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import InitVar, dataclass, field
+from typing import Any
+
+from peft import FourierFTConfig as StockConfig
+from peft import PeftType
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+from fourierft.errors import ConfigError
+
+ENTRIES = ("uniform", "bandpass")
+_OWN_FIELDS = ("entries", "center", "width", "disk_scaling")
+_RECORD_FIELDS = {"scaling", "entries", "center", "width", "task_type"}
+
+
+@dataclass
+class FourierFTConfig(StockConfig):
+    """Settings of a FourierFT adapter: the fields of `peft.FourierFTConfig`, with defaults that train as they are.
+
+    Args:
+        scaling: "auto" picks a scaling per layer at which the learning rate of a LoRA run fits (`auto_scaling`); a
+            number is one scaling for all layers, as in stock PEFT (the paper's alpha).
+        init_weights: True starts from zeros, so that step 0 is the base model; False draws from N(0, 1), as stock PEFT
+            does.
+        entries: "uniform" draws as stock PEFT does; "bandpass" favours a band of frequencies (paper Eq. 5), which stock
+            PEFT cannot load.
+        center: favoured distance from frequency 0, in entries (paper fc); needed by "bandpass" only.
+        width: bandwidth in entries (paper W), > 0; needed by "bandpass" only.
+        fourierft: record of a checkpoint's adapter_config.json; not meant to be passed by hand.
+
+    Attributes:
+        disk_scaling: with scaling="auto", the `scaling` of checkpoints: that of the first layer adapted, so that
+            coefficients are saved as they are wherever all layers have one shape; layers of another shape fold their
+            ratio to it into the coefficients that are saved. None until an adapter was made.
+
+    Raises: ConfigError, if a value is out of range or `fourierft.enable()` was not called.
+    """
+
+    scaling: float | str = "auto"  # type: ignore[assignment]
+    init_weights: bool = True
+    entries: str = "uniform"
+    center: float | None = None
+    width: float | None = None
+    fourierft: InitVar[dict[str, Any] | None] = None
+    disk_scaling: float | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self, fourierft: dict[str, Any] | None) -> None:
+        if fourierft is not None:
+            self._read_record(fourierft)
+        super().__post_init__()
+        self._check_scaling()
+        self._check_counts()
+        self._check_band()
+        self._check_enabled()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of adapter_config.json.
+
+        Raises: ConfigError, if `fourierft.disable()` was called: stock PEFT would save coefficients of another scale.
+        """
+        self._check_enabled()
+        fields = super().to_dict()
+        for name in _OWN_FIELDS:
+            fields.pop(name)
+        record: dict[str, Any] = {}
+        if self.scaling == "auto" and self.disk_scaling is not None:
+            fields["scaling"] = self.disk_scaling
+            record["scaling"] = "auto"
+        if self.entries != "uniform":
+            record |= {"entries": self.entries, "center": self.center, "width": self.width, "task_type": self.task_type}
+            fields["task_type"] = (
+                f"this adapter has entries={self.entries!r}, which only the package fourierft reads: "
+                "pip install fourierft, then call fourierft.enable() before loading"
+            )
+        if record:
+            fields["fourierft"] = record
+        return fields
+
+    def _read_record(self, record: dict[str, Any]) -> None:
+        unknown = sorted(set(record) - _RECORD_FIELDS)
+        if unknown:
+            raise ConfigError(
+                f"adapter_config.json has the settings fourierft={unknown}, known are {sorted(_RECORD_FIELDS)}; "
+                "upgrade fourierft to the version that wrote the adapter"
+            )
+        if record.get("scaling") == "auto":
+            if not isinstance(self.scaling, (int, float)):
+                raise ConfigError(
+                    f"adapter_config.json has scaling={self.scaling!r} beside fourierft.scaling='auto', which needs a "
+                    "number there; restore the file that was saved with the adapter"
+                )
+            self.scaling, self.disk_scaling = "auto", float(self.scaling)
+        if "entries" in record:
+            self.entries, self.center, self.width = record["entries"], record.get("center"), record.get("width")
+            self.task_type = record.get("task_type")
+
+    def _check_scaling(self) -> None:
+        if self.scaling == "auto":
+            return
+        if not _is_number(self.scaling):
+            raise ConfigError(f"scaling={self.scaling!r} is no scaling; use 'auto' or a finite number, such as 150.0")
+
+    def _check_counts(self) -> None:
+        counts = {"n_frequency": self.n_frequency}
+        for pattern, count in (self.n_frequency_pattern or {}).items():
+            counts[f"n_frequency_pattern[{pattern!r}]"] = count
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ConfigError(
+                    f"n_frequency_pattern has the key {pattern!r}, which is no regular expression ({error}); "
+                    "use a module name or a pattern that matches one"
+                ) from None
+        for name, count in counts.items():
+            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                raise ConfigError(
+                    f"{name}={count!r} is not a positive integer; use 1 up to out * in of the smallest layer"
+                )
+        if isinstance(self.random_loc_seed, bool) or not isinstance(self.random_loc_seed, int):
+            raise ConfigError(f"random_loc_seed={self.random_loc_seed!r} is not an integer; use one, such as 777")
+
+    def _check_band(self) -> None:
+        band = {"center": self.center, "width": self.width}
+        if self.entries not in ENTRIES:
+            raise ConfigError(f"entries={self.entries!r} is unknown; use one of {', '.join(ENTRIES)}")
+        if self.entries == "uniform":
+            if any(value is not None for value in band.values()):
+                raise ConfigError(
+                    f"{band} has no meaning with entries='uniform'; use entries='bandpass' or leave them out"
+                )
+            return
+        if not (_is_number(self.center) and _is_number(self.width) and self.center >= 0 and self.width > 0):  # type: ignore[operator]
+            raise ConfigError(f"entries='bandpass' got {band}; use numbers center >= 0 and width > 0")
+
+    @staticmethod
+    def _check_enabled() -> None:
+        if PEFT_TYPE_TO_CONFIG_MAPPING[PeftType.FOURIERFT] is not FourierFTConfig:
+            raise ConfigError(
+                "fourierft.FourierFTConfig needs the tuner of this package, but stock PEFT's is in its place; "
+                "call fourierft.enable() first"
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,49 @@
+"""How an adapter's entries are drawn: what two adapters must share for their coefficients to run in one transform."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import torch
+from peft import FourierFTConfig as StockConfig
+
+from fourierft.spectral import SpectralBasis, bandpass_entries, uniform_basis
+from fourierft.tuner.config import FourierFTConfig
+
+
+class Draw(NamedTuple):
+    """A random draw of entries. Of one draw and shape, fewer entries are a prefix of more.
+
+    Fields:
+        seed: `random_loc_seed` of the config.
+        band: (center, width) of paper Eq. 5, or None for the uniform draw of stock PEFT.
+    """
+
+    seed: int
+    band: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, config: StockConfig) -> Draw:
+        """The draw of a config, ours or stock PEFT's."""
+        if isinstance(config, FourierFTConfig) and config.center is not None and config.width is not None:
+            return cls(config.random_loc_seed, (config.center, config.width))
+        return cls(config.random_loc_seed)
+
+    def basis(self, out_features: int, in_features: int, n_frequency: int) -> SpectralBasis:
+        """The first n_frequency entries for a shape, made once in a process.
+
+        Raises: ShapeError, if the weight has fewer entries.
+        """
+        with torch.device("cpu"):  # a model built under `torch.device("meta")` must not get entries there
+            if self.band is None:
+                return uniform_basis(out_features, in_features, n_frequency, self.seed)
+            return _bandpass_basis(out_features, in_features, n_frequency, self.seed, *self.band)
+
+
+@functools.lru_cache(maxsize=256)
+def _bandpass_basis(
+    out_features: int, in_features: int, n_frequency: int, seed: int, center: float, width: float
+) -> SpectralBasis:
+    entries = bandpass_entries(out_features, in_features, n_frequency, seed, center, width)
+    return SpectralBasis(out_features, in_features, entries)

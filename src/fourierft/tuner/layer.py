@@ -1,0 +1,270 @@
+"""The adapted layer: a frozen linear layer and, for each adapter, n coefficients in a basis that layers share."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft import FourierFTConfig as StockConfig
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from fourierft.errors import CheckpointError, ConfigError
+from fourierft.spectral import SpectralBasis, adapted_linear, delta_weight, spectral_linear
+from fourierft.tuner.draw import Draw
+from fourierft.tuner.scaling import layer_scaling
+
+Term = tuple[Tensor, SpectralBasis, float]  # coefficients, basis, scaling
+
+
+class FourierFTLayer(nn.Module, BaseTunerLayer):
+    """A linear layer y = x W^T + b with the updates of its adapters, y += x dW^T.
+
+    Args:
+        base_layer: `torch.nn.Linear` or a subclass (quantised ones too), transformers' `Conv1D`, or a tuner layer of one.
+        adapter_name: of the first adapter.
+        n_frequency: its number of coefficients.
+        config: its settings, ours or stock PEFT's.
+
+    Attributes, each a dictionary by adapter name:
+        fourierft_spectrum: the coefficients, parameters [n]; on disk `fourierft_spectrum`, as in stock PEFT.
+        fourierft_basis: the frozen entries.
+        fourierft_draw: how they were drawn.
+        fourierft_scaling: the scaling of the update.
+        merge_loss: share of the update's norm that merging into a half precision weight rounded away.
+
+    Raises:
+        ConfigError, if the base layer is not a linear layer.
+        ShapeError, if n_frequency exceeds the entries of its weight.
+    """
+
+    adapter_layer_names = ("fourierft_spectrum",)
+    other_param_names = ("fourierft_basis", "fourierft_draw", "fourierft_scaling", "merge_loss")
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str, n_frequency: int, config: StockConfig) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.in_features, self.out_features = _linear_size(self.get_base_layer())
+        self.fourierft_spectrum = nn.ParameterDict()
+        self.fourierft_basis: dict[str, SpectralBasis] = {}
+        self.fourierft_draw: dict[str, Draw] = {}
+        self.fourierft_scaling: dict[str, float] = {}
+        self.merge_loss: dict[str, float] = {}
+        self.merged_adapters: list[str] = []
+        self._disable_adapters = False
+        self._active_adapter = adapter_name
+        self.update_layer(adapter_name, n_frequency, config)
+
+    def update_layer(self, adapter_name: str, n_frequency: int, config: StockConfig) -> None:
+        """Add an adapter, or replace the one of that name.
+
+        Raises: ShapeError, if n_frequency exceeds the entries of the weight.
+        """
+        shape = (self.out_features, self.in_features)
+        draw = Draw.of(config)
+        self.fourierft_basis[adapter_name] = draw.basis(*shape, n_frequency)
+        self.fourierft_draw[adapter_name] = draw
+        self.fourierft_scaling[adapter_name] = layer_scaling(config, *shape, n_frequency)
+        # Stock PEFT draws before it decides for zeros; drawing too leaves the generator in the same state.
+        start = torch.randn(n_frequency)
+        self.fourierft_spectrum[adapter_name] = nn.Parameter(start.zero_() if config.init_weights else start)
+        self._move_adapter_to_device_of_base_layer(adapter_name)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def forward(self, x: Tensor, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any) -> Tensor:
+        """The base layer's output plus the updates of the active adapters, or of `adapter_names`, one a row of x.
+
+        Args:
+            x: [..., in], cast to the dtype of the coefficients for the updates, as PEFT's tuners do.
+            adapter_names: an adapter for each row of x [batch, ..., in]; "__base__" for none.
+            args: passed on to the base layer.
+            kwargs: passed on to the base layer.
+
+        Returns: [..., out], dtype of the base layer's output.
+
+        Raises: ConfigError, if adapter_names do not fit x, or adapters are merged.
+        """
+        if adapter_names is not None:
+            self._check_rows(x, adapter_names)
+        if self.disable_adapters or self.merged:
+            if self.disable_adapters and self.merged:
+                self.unmerge()
+            return self.base_layer(x, *args, **kwargs)
+        if adapter_names is not None:
+            return self._mixed_forward(x, adapter_names, *args, **kwargs)
+        terms = self._terms([name for name in self.active_adapters if name in self.fourierft_spectrum])
+        if len(terms) == 1 and not args and not kwargs and self._takes_one_product(x, terms[0][0]):
+            weight = self.base_layer.weight.T if isinstance(self.base_layer, Conv1D) else self.base_layer.weight
+            return adapted_linear(x, weight, self.base_layer.bias, *terms[0])
+        result = self.base_layer(x, *args, **kwargs)
+        dtype = result.dtype
+        for coefficients, basis, scaling in terms:
+            result = result + spectral_linear(
+                self._cast_input_dtype(x, coefficients.dtype), coefficients, basis, scaling
+            )
+        return result.to(dtype)
+
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """The update dW of an adapter, [out, in] (for a `Conv1D` too, as in stock PEFT), dtype of its coefficients."""
+        return delta_weight(
+            self.fourierft_spectrum[adapter], self.fourierft_basis[adapter], self.fourierft_scaling[adapter]
+        )
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Add the updates of the active adapters to the base weight.
+
+        The sum is taken in float32 or better and rounded to the dtype of the weight once.
+
+        Args:
+            safe_merge: leave the weight as it is if the sum is not finite.
+            adapter_names: what to merge in place of the active adapters.
+
+        Raises:
+            ValueError, if safe_merge finds the sum not finite.
+            ConfigError, if the weight is not a matrix of floats.
+        """
+        for name in check_adapters_to_merge(self, adapter_names):
+            if name not in self.fourierft_spectrum:
+                continue
+            weight = self.get_base_weight()
+            update = self._update(name, weight)
+            merged = weight.to(update.dtype) + update
+            if safe_merge and not torch.isfinite(merged).all():
+                raise ValueError(
+                    f"NaNs detected in the merged weights of adapter {name!r}; the weight was left as it was, "
+                    "check the adapter's coefficients"
+                )
+            stored = merged.to(weight.dtype)
+            if stored.dtype != merged.dtype:
+                lost = torch.linalg.vector_norm(stored.to(merged.dtype) - merged) / torch.linalg.vector_norm(update)
+                self.merge_loss[name] = float(lost.nan_to_num(0.0))
+            self.set_base_weight(stored)
+            self.merged_adapters.append(name)
+
+    def unmerge(self) -> None:
+        """Subtract the merged updates from the base weight, the last one first.
+
+        The weight comes back to within the rounding of two sums: each element is off by at most one unit in the last
+        place of the largest value it went through. Reload the base model where every bit matters.
+        """
+        if not self.merged:
+            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
+        while self.merged_adapters:
+            name = self.merged_adapters.pop()
+            if name in self.fourierft_spectrum:
+                weight = self.get_base_weight()
+                update = self._update(name, weight)
+                self.set_base_weight((weight.to(update.dtype) - update).to(weight.dtype))
+
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
+        """Whether `peft.convert_to_lora` takes this layer: it expects the update of a `Conv1D` transposed."""
+        return not isinstance(self.get_base_layer(), Conv1D)
+
+    def __repr__(self) -> str:
+        return "fourierft." + super().__repr__()
+
+    @torch.no_grad()
+    def _update(self, name: str, weight: Tensor) -> Tensor:
+        """The update in the layout of the base weight and in float32 or better."""
+        layout = (self.in_features, self.out_features)
+        transposed = isinstance(self.get_base_layer(), Conv1D)
+        if not weight.is_floating_point() or tuple(weight.shape) != (layout if transposed else layout[::-1]):
+            raise ConfigError(
+                f"a {type(self.get_base_layer()).__name__} holds its weight as {weight.dtype} {list(weight.shape)}, but "
+                "an update is merged into a matrix of floats; load the base model without quantisation to merge"
+            )
+        coefficients = self.fourierft_spectrum[name].to(torch.promote_types(weight.dtype, torch.float32))
+        update = delta_weight(coefficients, self.fourierft_basis[name], self.fourierft_scaling[name])
+        return update.T if transposed else update
+
+    def _takes_one_product(self, x: Tensor, coefficients: Tensor) -> bool:
+        """Whether nothing but x W^T + b happens in the base layer, in a precision in which W + dW keeps dW."""
+        base = self.base_layer
+        if type(base) not in (nn.Linear, Conv1D) or "forward" in base.__dict__:
+            return False
+        if base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks:
+            return False
+        weight = base.weight
+        return (
+            type(weight) in (nn.Parameter, Tensor)
+            and weight.dtype in (torch.float32, torch.float64)
+            and weight.dtype == x.dtype == coefficients.dtype
+            and not torch.is_autocast_enabled(x.device.type)
+        )
+
+    def _terms(self, names: Sequence[str]) -> list[Term]:
+        """The updates of some adapters, those of one draw summed into one set of coefficients."""
+        if len(names) == 1:
+            name = names[0]
+            return [(self.fourierft_spectrum[name], self.fourierft_basis[name], self.fourierft_scaling[name])]
+        return [(table.sum(0), basis, 1.0) for _, table, basis in self._tables(names)]
+
+    def _tables(self, names: Sequence[str]) -> Iterator[tuple[list[str], Tensor, SpectralBasis]]:
+        """Adapters by draw: their names, their scaled coefficients [adapters, n], and the basis of the largest n."""
+        draws: dict[Draw, list[str]] = {}
+        for name in names:
+            draws.setdefault(self.fourierft_draw[name], []).append(name)
+        for group in draws.values():
+            basis = max((self.fourierft_basis[name] for name in group), key=lambda basis: basis.n_frequency)
+            scaled = [self.fourierft_spectrum[name] * self.fourierft_scaling[name] for name in group]
+            # A smaller n of the same draw is a prefix: its further coefficients are zero.
+            yield group, torch.stack([F.pad(c, (0, basis.n_frequency - len(c))) for c in scaled]), basis
+
+    def _check_rows(self, x: Tensor, adapter_names: Sequence[str]) -> None:
+        if len(x) != len(adapter_names):
+            raise ConfigError(f"got {len(adapter_names)} adapter_names for {len(x)} inputs; give one name an input")
+        if self.merged:
+            raise ConfigError(
+                f"cannot pass adapter_names while {self.merged_adapters} are merged; call unmerge_adapter() first"
+            )
+
+    def _mixed_forward(self, x: Tensor, adapter_names: Sequence[str], *args: Any, **kwargs: Any) -> Tensor:
+        """Row i of x with the update of adapter_names[i]: one call of the row view for each draw."""
+        result = self.base_layer(x, *args, **kwargs)
+        dtype = result.dtype
+        known = dict.fromkeys(name for name in adapter_names if name in self.fourierft_spectrum)
+        for group, table, basis in self._tables(list(known)):
+            rows = [i for i, name in enumerate(adapter_names) if name in group]
+            places = torch.tensor([group.index(adapter_names[i]) for i in rows], device=x.device)
+            coefficients = table[places].view(len(rows), *[1] * (x.dim() - 2), basis.n_frequency)
+            selected = torch.tensor(rows, device=x.device)
+            part = x if len(rows) == len(x) else x[selected]
+            delta = spectral_linear(self._cast_input_dtype(part, table.dtype), coefficients, basis, 1.0)
+            wide = torch.promote_types(result.dtype, delta.dtype)
+            result = result.to(wide).index_add(0, selected, delta.to(wide))
+        return result.to(dtype)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
+        for name, coefficients in self.fourierft_spectrum.items():
+            key = f"{prefix}fourierft_spectrum.{name}"
+            if key in state_dict:
+                _check_loaded(key, state_dict[key], coefficients)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _check_loaded(key: str, loaded: Tensor, coefficients: Tensor) -> None:
+    if loaded.shape != coefficients.shape:
+        raise CheckpointError(
+            f"{key} has shape {list(loaded.shape)} in the checkpoint, but this adapter has {list(coefficients.shape)}; "
+            "load it with the n_frequency and the base model it was trained with"
+        )
+    if type(loaded) in (Tensor, nn.Parameter) and not loaded.is_meta and not torch.isfinite(loaded).all():
+        raise CheckpointError(
+            f"{key} has {int((~torch.isfinite(loaded)).sum())} values in the checkpoint that are not finite numbers; "
+            "load an earlier checkpoint, from before the training diverged"
+        )
+
+
+def _linear_size(base_layer: nn.Module) -> tuple[int, int]:
+    if isinstance(base_layer, nn.Linear):
+        return base_layer.in_features, base_layer.out_features
+    if isinstance(base_layer, Conv1D):
+        return base_layer.nx, base_layer.nf
+    raise ConfigError(
+        f"a layer of type {type(base_layer).__name__} cannot be adapted, only torch.nn.Linear and transformers' Conv1D "
+        "can; name other target_modules"
+    )

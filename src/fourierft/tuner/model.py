@@ -1,0 +1,189 @@
+"""The tuner: puts adapted layers into a model, the way PEFT's other tuners do."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from peft import FourierFTConfig as StockConfig
+from peft.tuners.tuners_utils import BaseTuner
+from peft.utils import TRANSFORMERS_MODELS_TO_FOURIERFT_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
+from peft.utils.constants import DUMMY_TARGET_MODULES
+from peft.utils.error import NoMatchingPeftModuleError
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from fourierft.errors import ConfigError, ShapeError
+from fourierft.tuner.checkpoint import fold, unfold
+from fourierft.tuner.config import FourierFTConfig
+from fourierft.tuner.layer import FourierFTLayer
+
+
+class FourierFTModel(BaseTuner):
+    """A model whose target modules are `FourierFTLayer`s (arXiv 2405.03003); made by `peft.get_peft_model`.
+
+    Takes what PEFT's tuners take: a model, a config (ours or stock PEFT's) and an adapter name.
+    """
+
+    prefix = "fourierft_"
+    tuner_layer_cls = FourierFTLayer
+    target_module_mapping = TRANSFORMERS_MODELS_TO_FOURIERFT_TARGET_MODULES_MAPPING
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Add an adapter to the model.
+
+        Raises: ConfigError, naming the nearest modules, if no module of the model is targeted.
+        """
+        try:
+            super().inject_adapter(model, adapter_name, *args, **kwargs)
+        except NoMatchingPeftModuleError as error:
+            advice = _advice(model, self.peft_config[adapter_name].target_modules)
+            if not advice:
+                raise
+            raise ConfigError(f"no module of the model is targeted; {'; '.join(advice)}") from error
+        advice = _advice(model, self.peft_config[adapter_name].target_modules)
+        if advice:
+            warnings.warn(f"some target_modules match no module of the model: {'; '.join(advice)}", stacklevel=2)
+
+    def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
+        """Add the updates of adapters to the base weights; warns of what a half precision weight rounds away."""
+        super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
+        _warn_of_rounding(self._layers())
+
+    def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: Any) -> nn.Module:
+        layers = self._layers()
+        model = super()._unload_and_optionally_merge(merge=merge, **kwargs)
+        if merge:
+            _warn_of_rounding(layers)
+        return model
+
+    def _create_and_replace(
+        self,
+        config: StockConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+    ) -> None:
+        n_frequency = _n_frequency(config, current_key)
+        try:
+            if isinstance(target, FourierFTLayer):
+                layer = target
+                layer.update_layer(adapter_name, n_frequency, config)
+            else:
+                layer = FourierFTLayer(target, adapter_name, n_frequency, config)
+        except ShapeError as error:
+            raise ShapeError(f"layer {current_key}: {error}") from None
+        if isinstance(config, FourierFTConfig) and config.disk_scaling is None:
+            config.disk_scaling = layer.fourierft_scaling[adapter_name]
+        _set_layout(config, layer)
+        if layer is not target:
+            if adapter_name not in self.active_adapters:
+                layer.requires_grad_(False)  # a further adapter is not trained until it is activated
+            self._replace_module(parent, target_name, layer, target)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Hand `adapter_names` of a forward or generate call to the layers, while it runs."""
+        names = kwargs.get("adapter_names")
+        if names is None:
+            yield
+            return
+        self._check_adapter_names(names)
+        beams = kwargs.get("num_beams") or 1
+
+        def hand_over(module: nn.Module, inputs: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+            # Beam search repeats each row; the encoder of an encoder-decoder model sees the rows before that.
+            repeated = bool(inputs) and len(inputs[0]) == len(names) * beams
+            return inputs, options | {
+                "adapter_names": [n for n in names for _ in range(beams)] if repeated else list(names)
+            }
+
+        takers = [m for m in self.modules() if isinstance(m, (FourierFTLayer, AuxiliaryTrainingWrapper))]
+        handles = [module.register_forward_pre_hook(hand_over, with_kwargs=True) for module in takers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _check_adapter_names(self, names: Sequence[str]) -> None:
+        if self.training:
+            raise ConfigError("adapter_names work in evaluation mode only; call model.eval() first")
+        known = {name for layer in self._layers() for name in layer.fourierft_spectrum}
+        unknown = sorted(set(names) - known - {"__base__"})
+        if unknown:
+            raise ConfigError(
+                f"adapter_names has {', '.join(map(repr, unknown))}, but the model's adapters are {sorted(known)}; "
+                "use one of these, or '__base__' for rows without an adapter"
+            )
+
+    def _layers(self) -> list[FourierFTLayer]:
+        return [module for module in self.modules() if isinstance(module, FourierFTLayer)]
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls, model: nn.Module, config: StockConfig, adapter_name: str, *args: Any, **kwargs: Any
+    ) -> dict[str, Tensor]:
+        state_dict = super()._get_adapter_state_dict(model, config, adapter_name, *args, **kwargs)
+        return fold(model, config, adapter_name, state_dict)
+
+    @classmethod
+    def _remap_adapter_state_dict_for_load(
+        cls, model: nn.Module, config: StockConfig, adapter_name: str, state_dict: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        state_dict = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
+        return unfold(model, config, adapter_name, state_dict)
+
+
+def _n_frequency(config: StockConfig, key: str) -> int:
+    """n of a module: as stock PEFT reads `n_frequency_pattern`, by the first pattern that ends its path, or its path."""
+    patterns = config.n_frequency_pattern or {}
+    matching = (count for pattern, count in patterns.items() if re.match(rf".*\.{pattern}$", key))
+    return next(matching, patterns.get(key, config.n_frequency))
+
+
+def _set_layout(config: StockConfig, layer: FourierFTLayer) -> None:
+    """Note in the config, for stock PEFT, that a weight is stored as [in, out]; the layer itself knows by its type."""
+    transposed = isinstance(layer.get_base_layer(), Conv1D)
+    if config.fan_in_fan_out and not transposed:
+        warnings.warn("fan_in_fan_out=True does not fit torch.nn.Linear; it is set to False", stacklevel=2)
+    config.fan_in_fan_out = transposed
+
+
+def _advice(model: nn.Module, targets: str | set[str] | None) -> list[str]:
+    """For each target that matches no module, what was likely meant."""
+    paths = [name for name, _ in model.named_modules() if name]
+    leaves = sorted({path.rpartition(".")[2] for path in paths if not path.rpartition(".")[2].isdigit()})
+    if targets == DUMMY_TARGET_MODULES:
+        return []
+    if isinstance(targets, str):
+        unmatched = [] if any(re.fullmatch(targets, path) for path in paths) else [targets]
+    else:
+        suffixes = {path[start:] for path in paths for start in _starts(path)}
+        unmatched = sorted(set(targets or ()) - suffixes)
+    advice = []
+    for target in unmatched:
+        near = difflib.get_close_matches(target.rpartition(".")[2], leaves, n=3, cutoff=0.4) or leaves[:8]
+        advice.append(f"target_modules has {target!r}, the nearest names in the model are {', '.join(near)}")
+    return advice
+
+
+def _starts(path: str) -> list[int]:
+    return [0, *(match.end() for match in re.finditer(r"\.", path))]
+
+
+def _warn_of_rounding(layers: Sequence[FourierFTLayer]) -> None:
+    losses = [loss for layer in layers for loss in layer.merge_loss.values()]
+    if losses:
+        dtype = layers[0].get_base_layer().weight.dtype
+        warnings.warn(
+            f"merging into {dtype} rounded away {max(losses):.1%} of the update's norm in the worst layer and "
+            f"{sum(losses) / len(losses):.1%} on average; load the base model in float32 to merge without loss",
+            stacklevel=3,
+        )

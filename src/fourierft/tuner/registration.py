@@ -1,0 +1,38 @@
+"""Put this package's tuner behind `PeftType.FOURIERFT`, and put stock PEFT's back.
+
+PEFT finds a method's config and tuner in two tables, keyed by a closed enum. It looks them up at every call, so
+changing the tables is all it takes. Classes imported from peft by name (`peft.FourierFTConfig`) stay stock's; a config
+of either class runs on the tuner that stands in the table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft import PeftType
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+
+from fourierft.tuner.config import FourierFTConfig
+from fourierft.tuner.model import FourierFTModel
+
+_OURS: tuple[tuple[dict[PeftType, Any], type], ...] = (
+    (PEFT_TYPE_TO_CONFIG_MAPPING, FourierFTConfig),
+    (PEFT_TYPE_TO_TUNER_MAPPING, FourierFTModel),
+)
+_replaced: list[type] = []  # what stood in the tables, in their order; empty while disabled
+
+
+def enable() -> None:
+    """Let PEFT make, load and save FourierFT adapters with this package. Calling it again changes nothing."""
+    if _replaced:
+        return
+    for table, own_class in _OURS:
+        _replaced.append(table[PeftType.FOURIERFT])
+        table[PeftType.FOURIERFT] = own_class
+
+
+def disable() -> None:
+    """Put back what `enable` replaced. Models made meanwhile keep running, but must be saved while enabled."""
+    for (table, _), stock_class in zip(_OURS, _replaced, strict=False):
+        table[PeftType.FOURIERFT] = stock_class
+    _replaced.clear()

@@ -1,0 +1,43 @@
+"""How large a layer's update is per unit of coefficient.
+
+The rule picks alpha so that a step of Adam, which moves every coefficient by about the learning rate, moves the layer's
+spectral norm about as far as it would with LoRA at the same learning rate: n independent coefficients of size s give an
+update whose entries have standard deviation alpha * s * sqrt(n / 2) / (out * in), and a random out x in matrix of unit
+entries has spectral norm sqrt(out) + sqrt(in).
+"""
+
+from __future__ import annotations
+
+import math
+
+from peft import FourierFTConfig as StockConfig
+
+from fourierft.tuner.config import FourierFTConfig
+
+KAPPA = 16.0  # puts the best learning rate where LoRA's is; measured at widths 384 and 576
+
+
+def auto_scaling(out_features: int, in_features: int, n_frequency: int) -> float:
+    """The scaling of a layer whose config says "auto".
+
+    Semantics: KAPPA * out * in / ((sqrt(out) + sqrt(in)) * sqrt(n / 2)).
+
+    Args:
+        out_features: rows of the weight.
+        in_features: columns of the weight.
+        n_frequency: number of coefficients.
+    """
+    spread = (math.sqrt(out_features) + math.sqrt(in_features)) * math.sqrt(n_frequency / 2)
+    return KAPPA * out_features * in_features / spread
+
+
+def layer_scaling(config: StockConfig, out_features: int, in_features: int, n_frequency: int) -> float:
+    """The scaling a config gives to a layer: its number, or the rule's where it says "auto"."""
+    if config.scaling == "auto":
+        return auto_scaling(out_features, in_features, n_frequency)
+    return float(config.scaling)
+
+
+def disk_scaling(config: StockConfig) -> float | None:
+    """The one `scaling` of a config's checkpoints; None for "auto" before an adapter was made."""
+    return config.disk_scaling if isinstance(config, FourierFTConfig) and config.scaling == "auto" else config.scaling
