@@ -1,9 +1,10 @@
 """The frozen half of an adapter: entries of one weight shape, and the index tensors that every view of it reads.
 
-The real transforms keep half of a spectrum, so each entry (u, v) is folded to u' = min(u, out - u), v' = min(v, in - v);
-what folding mirrors is remembered as the sign of an imaginary part. A token spectrum is held frequency-major, as rows
-re(0), im(0), re(1), im(1), ... of one column a token; an entry then is two links, re -> re and im -> im, from a row of the input's
-spectrum to a row of the output's, and a whole adapter is one gather, scale and sum over links sorted by output row.
+The real transforms keep half of a spectrum, so each entry (u, v) is folded to u' = min(u, out - u) and
+v' = min(v, in - v); what folding mirrors is remembered as the sign of an imaginary part. A token spectrum is held
+frequency-major, as rows re(0), im(0), re(1), im(1), ... of one column a token; an entry then is two links, re -> re and
+im -> im, from a row of the input's spectrum to a row of the output's, and a whole adapter is one gather, scale and sum
+over links sorted by output row.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import functools
 import hashlib
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 import torch
 
@@ -44,11 +46,14 @@ class HalfSpectrum:
     folded: torch.Tensor  # [n] int64, flat, where the spectrum of a real matrix holds each entry's real part
 
 
+_Tensors = TypeVar("_Tensors", Links, HalfSpectrum)
+
+
 class SpectralBasis:
     """Entries of an [out, in] weight; immutable, and one object for equal content in a process.
 
-    Index tensors are built on first use, once per device, and shared by all layers and adapters that use the basis. Copying
-    and pickling keep the identity.
+    Index tensors are built on first use, once per device, and shared by all layers and adapters that use the basis.
+    Copying and pickling keep the identity.
 
     Args:
         out_features: rows of the weight.
@@ -63,8 +68,8 @@ class SpectralBasis:
     n_frequency: int
     entries: torch.Tensor
     key: str
-    _device_tensors: dict[object, object]
-    _interned: weakref.WeakValueDictionary[str, SpectralBasis] = weakref.WeakValueDictionary()
+    _device_tensors: dict[tuple[str, torch.device], Any]
+    _interned: ClassVar[weakref.WeakValueDictionary[str, SpectralBasis]] = weakref.WeakValueDictionary()
 
     def __new__(cls, out_features: int, in_features: int, entries: torch.Tensor) -> SpectralBasis:
         """Return the basis of this content that the process already has, or make it."""
@@ -98,12 +103,12 @@ class SpectralBasis:
         """Places of the coefficients in the weight's half spectrum, on a device."""
         return self._on(device, "half", lambda: _half_spectrum(self.out_features, self.in_features, self.entries))
 
-    def _on(self, device: torch.device, name: str, build: Callable[[], Links | HalfSpectrum]):  # noqa: ANN202
+    def _on(self, device: torch.device, name: str, build: Callable[[], _Tensors]) -> _Tensors:
         tensors = self._device_tensors.get((name, device))
         if tensors is None:
             built = build()
-            moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in vars(built).items()}
-            tensors = self._device_tensors.setdefault((name, device), type(built)(**moved))
+            moved: dict[str, Any] = {k: v.to(device) for k, v in vars(built).items() if isinstance(v, torch.Tensor)}
+            tensors = self._device_tensors.setdefault((name, device), replace(built, **moved))
         return tensors
 
 
@@ -115,9 +120,7 @@ def basis_of(key: str) -> SpectralBasis:
 @functools.lru_cache(maxsize=4096)
 def uniform_basis(out_features: int, in_features: int, n_frequency: int, seed: int) -> SpectralBasis:
     """The basis of `uniform_entries`, drawn once in a process."""
-    return SpectralBasis(
-        out_features, in_features, uniform_entries(out_features, in_features, n_frequency, seed)
-    )
+    return SpectralBasis(out_features, in_features, uniform_entries(out_features, in_features, n_frequency, seed))
 
 
 def _checked_entries(out_features: int, in_features: int, entries: torch.Tensor) -> torch.Tensor:
@@ -131,8 +134,9 @@ def _checked_entries(out_features: int, in_features: int, entries: torch.Tensor)
             f"{out_features} x {in_features}; use rows in 0..{out_features - 1} and columns in 0..{in_features - 1}"
         )
     flat = entries[0] * in_features + entries[1]
-    if flat.unique().numel() != flat.numel():
-        raise ShapeError(f"{flat.numel() - flat.unique().numel()} of {flat.numel()} entries are repeated; use each once")
+    repeated = flat.numel() - flat.unique().numel()
+    if repeated:
+        raise ShapeError(f"{repeated} of {flat.numel()} entries are repeated; use each once")
     return entries
 
 
@@ -146,8 +150,8 @@ def _fold(index: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor,
 def _links(target_length: int, source_length: int, entries: torch.Tensor) -> Links:
     target, target_mirrored, real = _fold(entries[0], target_length)
     source, source_mirrored, _ = _fold(entries[1], source_length)
-    # The atom is the real part of a product of two positive-exponent spectra, while rfft has the negative exponent: each
-    # side is conjugated unless it was mirrored, and the sum is conjugated back when it lands on a mirrored target.
+    # The atom is the real part of a product of two positive-exponent spectra, while rfft has the negative exponent:
+    # each side is conjugated unless it was mirrored, and the sum is conjugated back when it lands on a mirrored target.
     sign = 1.0 - 2.0 * (source_mirrored == target_mirrored).double()  # [n], of the imaginary link
     share = torch.where(real, 1.0, 0.5).double()  # irfft counts inner rows twice
     targets = torch.cat([2 * target, 2 * target + 1])

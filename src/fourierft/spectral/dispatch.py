@@ -6,8 +6,9 @@ import torch
 
 from fourierft.spectral.basis import SpectralBasis
 
-# Nanoseconds on two CPU cores, float32, read off the layer suite of the benchmarks: per element of the weight for building
-# it (a transform that fits the cache, and one that does not), per element of a token's input and output for transforming.
+# Nanoseconds on two CPU cores, float32, read off the layer suite of the benchmarks: per element of the weight for
+# building it (a transform that fits the cache, and one that does not), per element of a token's input and output for
+# transforming.
 _DENSE_CACHED, _DENSE_STREAMED, _CACHED_ELEMENTS = 1.7, 5.5, 1 << 21
 _TOKEN = 1.1
 _LINK = 0.05  # per token and entry
@@ -20,8 +21,8 @@ def choose_view(tokens: int, basis: SpectralBasis, dtype: torch.dtype, device: t
     Args:
         tokens: how many rows x has.
         basis: of the layer.
-        dtype: in which the base product runs. In less than float32, W + dW would round the update away, so the token view
-            is the only one.
+        dtype: in which the base product runs. In less than float32, W + dW would round the update away, so the token
+            view is the only one.
         device: of x.
     """
     if dtype not in (torch.float32, torch.float64):
@@ -30,7 +31,7 @@ def choose_view(tokens: int, basis: SpectralBasis, dtype: torch.dtype, device: t
 
 
 def prefers_dense_gradient(tokens: int, basis: SpectralBasis, dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether the coefficients' gradient is cheaper through the [out, in] gradient than through the token transforms."""
+    """Whether the coefficients' gradient is cheaper through the [out, in] gradient than through token transforms."""
     product = _PRODUCT * tokens * basis.out_features * basis.in_features
     return product + _dense_cost(basis) < _token_cost(tokens, basis)
 

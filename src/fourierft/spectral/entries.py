@@ -1,14 +1,16 @@
 """Which spectral entries (u, v) are trained. They are frozen, drawn from a seed, and shared by all layers of one shape.
 
-Uniform entries are those of stock PEFT: the first n elements of `torch.randperm(out * in)`. Its shuffle is Fisher-Yates,
-driven by the raw 32-bit stream of a Mersenne twister: in step i, element i changes places with element
+Uniform entries are those of stock PEFT: the first n elements of `torch.randperm(out * in)`. Its shuffle is
+Fisher-Yates, driven by the raw 32-bit stream of a Mersenne twister: in step i, element i changes places with element
 i + raw[i] % (total - i). The first n elements are settled after n steps, and a dictionary holds the few elements that
-have moved, so n entries cost O(n) time and memory instead of O(out * in). From 2**32 // 20 elements on, randperm shuffles
-inside out with 64-bit draws instead: there element i takes the value at z = raw[i] % (i + 1), which gets i. A place
-below n is then settled by the last draw that hits it, so the stream is read in chunks, in O(n) memory.
+have moved, so n entries cost O(n) time and memory instead of O(out * in). From 2**32 // 20 elements on, randperm
+shuffles inside out with 64-bit draws instead: there element i takes the value at z = raw[i] % (i + 1), which gets i. A
+place below n is then settled by the last draw that hits it, so the stream is read in chunks, in O(n) memory.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -69,8 +71,10 @@ def bandpass_entries(
         ConfigError, if center or width is out of range.
     """
     total = _checked_total(out_features, in_features, n_frequency)
-    if not center >= 0 or not width > 0:
-        raise ConfigError(f"center={center}, width={width} is no frequency band; use center >= 0 and width > 0")
+    if not 0 <= center < math.inf or not width > 0:
+        raise ConfigError(
+            f"center={center}, width={width} is no frequency band; use a finite center >= 0 and a width > 0"
+        )
     if center > 0 and n_frequency == total:
         raise ShapeError(
             f"n_frequency={n_frequency} exceeds the {total - 1} entries that a band around {center} gives a positive "

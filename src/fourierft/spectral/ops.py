@@ -1,13 +1,14 @@
 """The views as operators of `torch.library`: what autograd differentiates and `torch.compile` keeps whole in its graph.
 
-An operator names its basis by key, because a schema holds tensors and plain values only. Each gradient is an operator again,
-so gradients of any order exist; `token_backward` only shares a transform where no further gradient is wanted.
+An operator names its basis by key, because a schema holds tensors and plain values only. Each gradient is an operator
+again, so gradients of any order exist; `token_backward` only shares a transform where no further gradient is wanted.
 
 Shapes: x [rows, tokens, in], coefficients [rows, n] (one set a row of the batch), delta [out, in].
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ def token_view(x: Tensor, coefficients: Tensor, basis: str, scaling: float, tran
 
 
 def token_gradient(grad: Tensor, x: Tensor, basis: str, scaling: float) -> Tensor:
-    """Gradient of the coefficients, [rows, n], from grad [rows, tokens, out] and x [rows, tokens, in]; float32 or float64."""
+    """Gradient of the coefficients, float32 or float64: grad [rows, tokens, out], x [rows, tokens, in] -> [rows, n]."""
     spectral = basis_of(basis)
     dtype = torch.promote_types(compute_dtype(x.dtype), compute_dtype(grad.dtype))
     if x.numel() == 0:
@@ -47,13 +48,11 @@ def token_gradient(grad: Tensor, x: Tensor, basis: str, scaling: float) -> Tenso
     return _gradient(token_spectrum(grad.to(dtype)), token_spectrum(x.to(dtype)), spectral, scaling)
 
 
-def token_backward(
-    grad: Tensor, x: Tensor, coefficients: Tensor, basis: str, scaling: float
-) -> tuple[Tensor, Tensor]:
+def token_backward(grad: Tensor, x: Tensor, coefficients: Tensor, basis: str, scaling: float) -> tuple[Tensor, Tensor]:
     """Both gradients of `token_view` from one transform of grad: (that of x, that of the coefficients)."""
     spectral = basis_of(basis)
     if x.numel() == 0:
-        return torch.zeros_like(x), torch.zeros_like(coefficients)
+        return x.new_zeros(x.shape), coefficients.new_zeros(coefficients.shape)
     dtype = torch.promote_types(compute_dtype(x.dtype), compute_dtype(coefficients.dtype))
     grad_spectrum = token_spectrum(grad.to(dtype))
     grad_x = _apply(grad_spectrum, coefficients.to(dtype), spectral, scaling, True)
@@ -61,7 +60,9 @@ def token_backward(
     return grad_x.to(x.dtype), grad_coefficients.to(coefficients.dtype)
 
 
-def weight_view(x: Tensor, weight: Tensor, bias: Tensor | None, coefficients: Tensor, basis: str, scaling: float) -> Tensor:
+def weight_view(
+    x: Tensor, weight: Tensor, bias: Tensor | None, coefficients: Tensor, basis: str, scaling: float
+) -> Tensor:
     """x (W + dW)^T + bias in one product: x [rows, tokens, in], coefficients [1, n] -> [rows, tokens, out]."""
     return F.linear(x, weight + delta(coefficients, basis, scaling).to(weight.dtype), bias)
 
@@ -108,7 +109,7 @@ def _fake_token_gradient(grad: Tensor, x: Tensor, basis: str, scaling: float) ->
 def _fake_token_backward(
     grad: Tensor, x: Tensor, coefficients: Tensor, basis: str, scaling: float
 ) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(coefficients)
+    return x.new_empty(x.shape), coefficients.new_empty(coefficients.shape)
 
 
 def _fake_weight_view(
@@ -194,17 +195,18 @@ def _delta_gradient_backward(ctx: Any, direction: Tensor) -> tuple:
 
 
 def _register() -> None:
-    names = "str basis, float scaling"
-    table = [
-        (token_view, _fake_token_view, f"(Tensor x, Tensor coefficients, {names}, bool transposed) -> Tensor"),
-        (token_gradient, _fake_token_gradient, f"(Tensor grad, Tensor x, {names}) -> Tensor"),
-        (token_backward, _fake_token_backward, f"(Tensor grad, Tensor x, Tensor coefficients, {names}) -> (Tensor, Tensor)"),
-        (weight_view, _fake_weight_view, f"(Tensor x, Tensor weight, Tensor? bias, Tensor coefficients, {names}) -> Tensor"),
-        (delta, _fake_delta, f"(Tensor coefficients, {names}) -> Tensor"),
-        (delta_gradient, _fake_delta_gradient, f"(Tensor grad, {names}) -> Tensor"),
-    ]  # fmt: skip
-    for function, fake, schema in table:
-        name = f"fourierft::{function.__name__}"
+    g, c, names = "Tensor grad", "Tensor coefficients", "str basis, float scaling"
+    w = "Tensor weight, Tensor? bias"
+    table: list[tuple[str, Callable[..., Any], Callable[..., Any], str]] = [
+        ("token_view", token_view, _fake_token_view, f"(Tensor x, {c}, {names}, bool transposed) -> Tensor"),
+        ("token_gradient", token_gradient, _fake_token_gradient, f"({g}, Tensor x, {names}) -> Tensor"),
+        ("token_backward", token_backward, _fake_token_backward, f"({g}, Tensor x, {c}, {names}) -> (Tensor, Tensor)"),
+        ("weight_view", weight_view, _fake_weight_view, f"(Tensor x, {w}, {c}, {names}) -> Tensor"),
+        ("delta", delta, _fake_delta, f"({c}, {names}) -> Tensor"),
+        ("delta_gradient", delta_gradient, _fake_delta_gradient, f"({g}, {names}) -> Tensor"),
+    ]
+    for name, function, fake, schema in table:
+        name = f"fourierft::{name}"
         torch.library.define(name, schema)
         torch.library.impl(name, "CompositeExplicitAutograd", function)
         torch.library.register_fake(name, fake)

@@ -1,7 +1,8 @@
 """A check of the machine's transforms, once per shape, dtype and device, before anything is trained on them.
 
-Some builds return a wrong transform at some sizes without an error (the CPU build of torch 2.13 leaves a complex 2048 x 2048
-inverse unnormalised with two threads). The transform of one entry is one cosine, known in closed form, so a fault shows.
+Some builds return a wrong transform at some sizes without an error (the CPU build of torch 2.13 leaves a complex
+2048 x 2048 inverse unnormalised with two threads). The transform of one entry is one cosine, known in closed form, so a
+fault shows.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def _compare(found: torch.Tensor, expected: torch.Tensor, name: str) -> None:
     error = float((found - expected).abs().max())
     if not error <= _TOLERANCE[expected.dtype]:
         raise BackendError(
-            f"{name} in {expected.dtype} on {expected.device} is wrong by {error:.1e} of a cosine of amplitude 1 (torch "
-            f"{torch.__version__}, {torch.get_num_threads()} threads); use another torch build, device or number of threads"
+            f"{name} in {expected.dtype} on {expected.device} is wrong by {error:.1e} of a cosine of amplitude 1 "
+            f"(torch {torch.__version__}, {torch.get_num_threads()} threads); use another torch build, device or "
+            "number of threads"
         )

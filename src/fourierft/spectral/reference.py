@@ -13,7 +13,7 @@ import torch
 
 
 def cosine_atoms(entries: torch.Tensor, out_features: int, in_features: int) -> torch.Tensor:
-    """The n cosines of a basis, float64 [n, out, in]; phases are reduced in integers, so they are exact to one rounding."""
+    """The n cosines of a basis, float64 [n, out, in]; phases are reduced in integers, exact to one rounding."""
     rows, columns = entries.to(torch.int64)  # [n], [n]
     p = torch.arange(out_features)[None, :] * rows[:, None] % out_features  # [n, out]
     q = torch.arange(in_features)[None, :] * columns[:, None] % in_features  # [n, in]
@@ -25,9 +25,9 @@ def reference_delta_weight(
     coefficients: torch.Tensor, entries: torch.Tensor, out_features: int, in_features: int, scaling: float
 ) -> torch.Tensor:
     """The weight update of one adapter, float64 [out, in], one atom at a time."""
-    delta = torch.zeros(out_features, in_features, dtype=torch.float64)
+    delta, entries = torch.zeros(out_features, in_features, dtype=torch.float64), entries.cpu()
     for k in range(entries.shape[1]):
-        delta += coefficients[k].double().cpu() * cosine_atoms(entries[:, k : k + 1].cpu(), out_features, in_features)[0]
+        delta += coefficients[k].double().cpu() * cosine_atoms(entries[:, k : k + 1], out_features, in_features)[0]
     return delta * (scaling / (out_features * in_features))
 
 

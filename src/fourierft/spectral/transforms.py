@@ -1,12 +1,14 @@
 """The kernels under all views: real transforms, and one gather, scale and sum between two half spectra.
 
-Legend (the paper's symbols): c [rows, n] coefficients, x and g inputs and output gradients, u and v the entries' row and
-column, alpha the scaling. Half precision is computed in float32. A token spectrum is frequency-major: [rows, spectrum rows, tokens].
+Legend (the paper's symbols): c [rows, n] coefficients, x and g inputs and output gradients, u and v the entries' row
+and column, alpha the scaling. Half precision is computed in float32. A token spectrum is frequency-major:
+[rows, spectrum rows, tokens].
 
     y = alpha / in * irfft(Z),  Z[u'] = sum over links into u' of weight * c[k] * rfft(x)[v']
     dc[k] = alpha / (out * in) * sum over tokens of re(G) re(X) + sign * im(G) im(X),  G = rfft(g)[u'], X = rfft(x)[v']
 
-`embedding_bag` is torch's fused gather, scale and segment sum; the gradient of its weights is the sampled product dc needs.
+`embedding_bag` is torch's fused gather, scale and segment sum; the gradient of its weights is the sampled product that
+dc needs.
 """
 
 from __future__ import annotations
@@ -58,9 +60,7 @@ def mix(spectrum: torch.Tensor, coefficients: torch.Tensor, links: Links, factor
     return mixed.view(rows, links.target_rows, tokens)
 
 
-def mix_gradient(
-    grad_spectrum: torch.Tensor, spectrum: torch.Tensor, links: Links, factor: float
-) -> torch.Tensor:
+def mix_gradient(grad_spectrum: torch.Tensor, spectrum: torch.Tensor, links: Links, factor: float) -> torch.Tensor:
     """Gradient of the coefficients from the spectra of the output gradient and of the input: [rows, n].
 
     Args:

@@ -36,19 +36,21 @@ def delta_weight(coefficients: Tensor, basis: SpectralBasis, scaling: float) -> 
     """
     _check_coefficients(coefficients, basis)
     if coefficients.dim() != 1:
-        raise ShapeError(f"coefficients are {list(coefficients.shape)}; a dense update takes one set, [{basis.n_frequency}]")
+        raise ShapeError(
+            f"coefficients are {list(coefficients.shape)}; a dense update takes one set, [{basis.n_frequency}]"
+        )
     return ops.OPS.delta(coefficients[None], basis.key, scaling)
 
 
 def spectral_linear(x: Tensor, coefficients: Tensor, basis: SpectralBasis, scaling: float) -> Tensor:
     """x dW^T without building dW: transform, scale the entries, transform back (token view and row view).
 
-    Semantics: y[i] = x[i] @ delta_weight(coefficients[i], basis, scaling).T, with coefficients broadcast to the rows of x.
+    Semantics: y[i] = x[i] @ delta_weight(coefficients[i], basis, scaling).T, coefficients broadcast to the rows of x.
 
     Args:
         x: [..., in]; half precision is computed in float32.
-        coefficients: [n], one set for all rows, or [..., n], whose leading dimensions broadcast against those of x as usual:
-            [batch, 1, n] gives each sequence of x [batch, tokens, in] a set of its own.
+        coefficients: [n], one set for all rows, or [..., n], whose leading dimensions broadcast against those of x as
+            usual: [batch, 1, n] gives each sequence of x [batch, tokens, in] a set of its own.
         basis: entries of an [out, in] weight.
         scaling: dimensionless.
 
@@ -83,9 +85,9 @@ def adapted_linear(
         coefficients: [n], or [..., n] as in `spectral_linear`.
         basis: entries of this shape.
         scaling: dimensionless.
-        view: "weight" (one product with W + dW), "token" (base product plus `spectral_linear`), or "auto", the cheaper of the
-            two. Only "token" serves several sets of coefficients, and a base product below float32, where W + dW would
-            round the update away.
+        view: "weight" (one product with W + dW), "token" (base product plus `spectral_linear`), or "auto", the cheaper
+            of the two. Only "token" serves several sets of coefficients, and a base product below float32, where W + dW
+            would round the update away.
 
     Returns: [..., out], dtype of the base product.
 
@@ -128,8 +130,8 @@ def _batch(x: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, torch.Size]
         lead = torch.broadcast_shapes(sets_lead, x_lead)
     except RuntimeError:
         raise ShapeError(
-            f"coefficients {list(coefficients.shape)} do not broadcast against x {list(x.shape)}; give one set, or as many "
-            "as x has rows (for x [batch, tokens, in], coefficients [batch, 1, n])"
+            f"coefficients {list(coefficients.shape)} do not broadcast against x {list(x.shape)}; give one set, or as "
+            "many as x has rows (for x [batch, tokens, in], coefficients [batch, 1, n])"
         ) from None
     padded = (1,) * (len(lead) - len(sets_lead)) + tuple(sets_lead)
     split = 1 + max(i for i, size in enumerate(padded) if size != 1) if any(s != 1 for s in padded) else 0
