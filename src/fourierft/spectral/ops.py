@@ -128,7 +128,8 @@ def _fake_delta_gradient(grad: Tensor, basis: str, scaling: float) -> Tensor:
 
 
 def _save_token_view(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    x, coefficients, ctx.basis, ctx.scaling, ctx.transposed = inputs
+    x, coefficients, key, ctx.scaling, ctx.transposed = inputs
+    ctx.basis = basis_of(key)  # keeps it alive until the backward pass
     ctx.save_for_backward(x, coefficients)
 
 
@@ -136,62 +137,65 @@ def _token_view_backward(ctx: Any, grad: Tensor) -> tuple:
     x, coefficients = ctx.saved_tensors
     wants_x, wants_coefficients = ctx.needs_input_grad[:2]
     if wants_x and wants_coefficients and not ctx.transposed and not torch.is_grad_enabled():
-        return *OPS.token_backward(grad, x, coefficients, ctx.basis, ctx.scaling), None, None, None
+        return *OPS.token_backward(grad, x, coefficients, ctx.basis.key, ctx.scaling), None, None, None
     grad_x = grad_coefficients = None
     if wants_x:
-        grad_x = OPS.token_view(grad, coefficients, ctx.basis, ctx.scaling, not ctx.transposed)
+        grad_x = OPS.token_view(grad, coefficients, ctx.basis.key, ctx.scaling, not ctx.transposed)
     if wants_coefficients:
         pair = (x, grad) if ctx.transposed else (grad, x)
-        grad_coefficients = OPS.token_gradient(*pair, ctx.basis, ctx.scaling).to(coefficients.dtype)
+        grad_coefficients = OPS.token_gradient(*pair, ctx.basis.key, ctx.scaling).to(coefficients.dtype)
     return grad_x, grad_coefficients, None, None, None
 
 
 def _save_token_gradient(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    grad, x, ctx.basis, ctx.scaling = inputs
+    grad, x, key, ctx.scaling = inputs
+    ctx.basis = basis_of(key)
     ctx.save_for_backward(grad, x)
 
 
 def _token_gradient_backward(ctx: Any, direction: Tensor) -> tuple:
     grad, x = ctx.saved_tensors  # the gradient is bilinear in both, so each derivative is a view again
-    grad_grad = OPS.token_view(x, direction, ctx.basis, ctx.scaling, False) if ctx.needs_input_grad[0] else None
-    grad_x = OPS.token_view(grad, direction, ctx.basis, ctx.scaling, True) if ctx.needs_input_grad[1] else None
+    grad_grad = OPS.token_view(x, direction, ctx.basis.key, ctx.scaling, False) if ctx.needs_input_grad[0] else None
+    grad_x = OPS.token_view(grad, direction, ctx.basis.key, ctx.scaling, True) if ctx.needs_input_grad[1] else None
     return grad_grad, grad_x, None, None
 
 
 def _save_weight_view(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    x, weight, _, coefficients, ctx.basis, ctx.scaling = inputs
+    x, weight, _, coefficients, key, ctx.scaling = inputs
+    ctx.basis = basis_of(key)
     ctx.save_for_backward(x, weight, coefficients)
 
 
 def _weight_view_backward(ctx: Any, grad: Tensor) -> tuple:
     x, weight, coefficients = ctx.saved_tensors
     wants_x, wants_weight, wants_bias, wants_coefficients = ctx.needs_input_grad[:4]
-    tokens, spectral = grad.shape[0] * grad.shape[1], basis_of(ctx.basis)
-    dense = wants_weight or (wants_coefficients and prefers_dense_gradient(tokens, spectral, grad.dtype, grad.device))
+    tokens = grad.shape[0] * grad.shape[1]
+    dense = wants_weight or (wants_coefficients and prefers_dense_gradient(tokens, ctx.basis, grad.dtype, grad.device))
     grad_x = grad_weight = grad_coefficients = None
     if dense:
         grad_weight = grad.flatten(0, 1).t() @ x.flatten(0, 1)
     if wants_coefficients and dense:
-        grad_coefficients = OPS.delta_gradient(grad_weight, ctx.basis, ctx.scaling).to(coefficients.dtype)
+        grad_coefficients = OPS.delta_gradient(grad_weight, ctx.basis.key, ctx.scaling).to(coefficients.dtype)
     elif wants_coefficients:
         flat = grad.reshape(1, tokens, -1), x.reshape(1, tokens, -1)
-        grad_coefficients = OPS.token_gradient(*flat, ctx.basis, ctx.scaling).to(coefficients.dtype)
+        grad_coefficients = OPS.token_gradient(*flat, ctx.basis.key, ctx.scaling).to(coefficients.dtype)
     if wants_x:
-        grad_x = grad @ (weight + OPS.delta(coefficients, ctx.basis, ctx.scaling).to(weight.dtype))
+        grad_x = grad @ (weight + OPS.delta(coefficients, ctx.basis.key, ctx.scaling).to(weight.dtype))
     grad_bias = grad.sum((0, 1)) if wants_bias else None
     return grad_x, grad_weight if wants_weight else None, grad_bias, grad_coefficients, None, None
 
 
 def _save_names(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    *_, ctx.basis, ctx.scaling = inputs
+    *_, key, ctx.scaling = inputs
+    ctx.basis = basis_of(key)
 
 
 def _delta_backward(ctx: Any, grad: Tensor) -> tuple:
-    return OPS.delta_gradient(grad, ctx.basis, ctx.scaling), None, None
+    return OPS.delta_gradient(grad, ctx.basis.key, ctx.scaling), None, None
 
 
 def _delta_gradient_backward(ctx: Any, direction: Tensor) -> tuple:
-    return OPS.delta(direction, ctx.basis, ctx.scaling), None, None
+    return OPS.delta(direction, ctx.basis.key, ctx.scaling), None, None
 
 
 def _register() -> None:

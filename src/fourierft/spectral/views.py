@@ -6,6 +6,8 @@ transforms there against one cosine (probe.py).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -63,8 +65,7 @@ def spectral_linear(x: Tensor, coefficients: Tensor, basis: SpectralBasis, scali
     _check_coefficients(coefficients, basis)
     _check_input(x, basis)
     rows, sets, lead = _batch(x, coefficients)
-    run = ops.OPS.token_view if torch.compiler.is_compiling() or torch.is_grad_enabled() else ops.token_view
-    return run(rows, sets, basis.key, scaling, False).view(*lead, basis.out_features)
+    return _operators(x).token_view(rows, sets, basis.key, scaling, False).view(*lead, basis.out_features)
 
 
 def adapted_linear(
@@ -92,7 +93,7 @@ def adapted_linear(
     Returns: [..., out], dtype of the base product.
 
     Raises:
-        ShapeError, if shapes do not fit.
+        ShapeError, if shapes do not fit, or x or coefficients are not floating.
         ConfigError, if the view is unknown or cannot serve these arguments.
         BackendError, if the transforms of this backend are wrong for this shape.
     """
@@ -103,9 +104,11 @@ def adapted_linear(
             f"weight is {list(weight.shape)} but the basis is of a {basis.out_features} x {basis.in_features} weight; "
             "use a basis of the weight's shape"
         )
+    if bias is not None and bias.shape != (basis.out_features,):
+        raise ShapeError(f"bias is {list(bias.shape)}; use [{basis.out_features}], one number a row of the weight")
     _check_coefficients(coefficients, basis)
     _check_input(x, basis)
-    dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else weight.dtype
+    dtype = _product_dtype(x, weight)
     several = coefficients.dim() > 1
     if view == "weight" and (several or dtype not in (torch.float32, torch.float64)):
         reason = f"{list(coefficients.shape)} coefficients" if several else f"a base product in {dtype}"
@@ -114,11 +117,24 @@ def adapted_linear(
         tokens = x.numel() // max(1, x.shape[-1])
         view = "token" if several else choose_view(tokens, basis, dtype, x.device)
     if view == "token":
-        return F.linear(x, weight, bias) + spectral_linear(x, coefficients, basis, scaling)
+        y = F.linear(x, weight, bias)
+        return (y + spectral_linear(x, coefficients, basis, scaling)).to(y.dtype)
     rows = x.reshape(1, -1, basis.in_features)
-    run = ops.OPS.weight_view if torch.compiler.is_compiling() or torch.is_grad_enabled() else ops.weight_view
-    y = run(rows, weight, bias, coefficients[None], basis.key, scaling)
+    y = _operators(x).weight_view(rows, weight, bias, coefficients[None].to(dtype), basis.key, scaling)
     return y.view(*x.shape[:-1], basis.out_features)
+
+
+def _operators(x: Tensor) -> Any:
+    """Registered operators where something traces or differentiates, else the plain functions, which start faster."""
+    registered = torch.compiler.is_compiling() or torch.is_grad_enabled() or x.is_meta
+    return ops.OPS if registered else ops
+
+
+def _product_dtype(x: Tensor, weight: Tensor) -> torch.dtype:
+    """In which the base product runs: autocast, where it is on, decides."""
+    device = x.device.type
+    autocast = device != "meta" and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if autocast else weight.dtype
 
 
 def _batch(x: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
@@ -133,10 +149,10 @@ def _batch(x: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, torch.Size]
             f"coefficients {list(coefficients.shape)} do not broadcast against x {list(x.shape)}; give one set, or as "
             "many as x has rows (for x [batch, tokens, in], coefficients [batch, 1, n])"
         ) from None
-    padded = (1,) * (len(lead) - len(sets_lead)) + tuple(sets_lead)
+    n, padded = coefficients.shape[-1], (1,) * (len(lead) - len(sets_lead)) + tuple(sets_lead)
     split = 1 + max(i for i, size in enumerate(padded) if size != 1) if any(s != 1 for s in padded) else 0
     rows = lead[:split].numel()
-    sets = coefficients.reshape(*padded[:split], -1).expand(*lead[:split], -1).reshape(rows, -1)
+    sets = coefficients.reshape(*padded[:split], n).expand(*lead[:split], n).reshape(rows, n)
     return x.expand(*lead, -1).reshape(rows, lead[split:].numel(), x.shape[-1]), sets, lead
 
 
@@ -146,6 +162,7 @@ def _check_coefficients(coefficients: Tensor, basis: SpectralBasis) -> None:
             f"coefficients are {list(coefficients.shape)} but the basis has n_frequency={basis.n_frequency}; "
             f"use [{basis.n_frequency}], or [..., {basis.n_frequency}] for one set a row"
         )
+    _check_floating("coefficients", coefficients)
 
 
 def _check_input(x: Tensor, basis: SpectralBasis) -> None:
@@ -154,3 +171,9 @@ def _check_input(x: Tensor, basis: SpectralBasis) -> None:
             f"x is {list(x.shape)} but the weight is {basis.out_features} x {basis.in_features}; "
             f"use x [..., {basis.in_features}]"
         )
+    _check_floating("x", x)
+
+
+def _check_floating(name: str, tensor: Tensor) -> None:
+    if not tensor.is_floating_point():
+        raise ShapeError(f"{name} of dtype {tensor.dtype} carry no spectrum; use float64, float32, bfloat16 or float16")
