@@ -39,8 +39,8 @@ def unfold(
     strange = sorted(found - set(ratios))
     if strange and len(strange) == len(found):
         raise CheckpointError(
-            f"the checkpoint has coefficients of {len(found)} layers, such as {strange[0]}, but none of them is adapted "
-            "in this model; load it into the model it was trained on"
+            f"the checkpoint has coefficients of {len(found)} layers, such as {strange[0]}, but none of them is "
+            "adapted in this model; load it into the model it was trained on"
         )
     if strange:
         warnings.warn(

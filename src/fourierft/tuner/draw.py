@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from peft import FourierFTConfig as StockConfig
 
+from fourierft.errors import ConfigError
 from fourierft.spectral import SpectralBasis, bandpass_entries, uniform_basis
 from fourierft.tuner.config import FourierFTConfig
 
@@ -25,7 +26,12 @@ class Draw(NamedTuple):
 
     @classmethod
     def of(cls, config: StockConfig) -> Draw:
-        """The draw of a config, ours or stock PEFT's."""
+        """The draw of a config, ours or stock PEFT's.
+
+        Raises: ConfigError, if it has no seed.
+        """
+        if config.random_loc_seed is None:
+            raise ConfigError("random_loc_seed=None would draw other entries each time; use an integer, such as 777")
         if isinstance(config, FourierFTConfig) and config.center is not None and config.width is not None:
             return cls(config.random_loc_seed, (config.center, config.width))
         return cls(config.random_loc_seed)

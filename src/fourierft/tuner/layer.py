@@ -25,7 +25,8 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
     """A linear layer y = x W^T + b with the updates of its adapters, y += x dW^T.
 
     Args:
-        base_layer: `torch.nn.Linear` or a subclass (quantised ones too), transformers' `Conv1D`, or a tuner layer of one.
+        base_layer: `torch.nn.Linear` or a subclass (quantised ones too), transformers' `Conv1D`, or a tuner layer of
+            one.
         adapter_name: of the first adapter.
         n_frequency: its number of coefficients.
         config: its settings, ours or stock PEFT's.
@@ -98,8 +99,9 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             return self._mixed_forward(x, adapter_names, *args, **kwargs)
         terms = self._terms([name for name in self.active_adapters if name in self.fourierft_spectrum])
         if len(terms) == 1 and not args and not kwargs and self._takes_one_product(x, terms[0][0]):
-            weight = self.base_layer.weight.T if isinstance(self.base_layer, Conv1D) else self.base_layer.weight
-            return adapted_linear(x, weight, self.base_layer.bias, *terms[0])
+            base: Any = self.base_layer
+            weight = base.weight.T if isinstance(base, Conv1D) else base.weight
+            return adapted_linear(x, weight, base.bias, *terms[0])
         result = self.base_layer(x, *args, **kwargs)
         dtype = result.dtype
         for coefficients, basis, scaling in terms:
@@ -155,6 +157,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
         while self.merged_adapters:
             name = self.merged_adapters.pop()
+            self.merge_loss.pop(name, None)
             if name in self.fourierft_spectrum:
                 weight = self.get_base_weight()
                 update = self._update(name, weight)
@@ -174,8 +177,8 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         transposed = isinstance(self.get_base_layer(), Conv1D)
         if not weight.is_floating_point() or tuple(weight.shape) != (layout if transposed else layout[::-1]):
             raise ConfigError(
-                f"a {type(self.get_base_layer()).__name__} holds its weight as {weight.dtype} {list(weight.shape)}, but "
-                "an update is merged into a matrix of floats; load the base model without quantisation to merge"
+                f"a {type(self.get_base_layer()).__name__} holds its weight as {weight.dtype} {list(weight.shape)}, "
+                "but an update is merged into a matrix of floats; load the base model without quantisation to merge"
             )
         coefficients = self.fourierft_spectrum[name].to(torch.promote_types(weight.dtype, torch.float32))
         update = delta_weight(coefficients, self.fourierft_basis[name], self.fourierft_scaling[name])

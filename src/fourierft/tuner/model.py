@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from peft import FourierFTConfig as StockConfig
 from peft.tuners.tuners_utils import BaseTuner
@@ -31,7 +31,7 @@ class FourierFTModel(BaseTuner):
 
     prefix = "fourierft_"
     tuner_layer_cls = FourierFTLayer
-    target_module_mapping = TRANSFORMERS_MODELS_TO_FOURIERFT_TARGET_MODULES_MAPPING
+    target_module_mapping: Any = TRANSFORMERS_MODELS_TO_FOURIERFT_TARGET_MODULES_MAPPING
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add an adapter to the model.
@@ -41,11 +41,11 @@ class FourierFTModel(BaseTuner):
         try:
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         except NoMatchingPeftModuleError as error:
-            advice = _advice(model, self.peft_config[adapter_name].target_modules)
+            advice = self._target_advice(model, adapter_name)
             if not advice:
                 raise
             raise ConfigError(f"no module of the model is targeted; {'; '.join(advice)}") from error
-        advice = _advice(model, self.peft_config[adapter_name].target_modules)
+        advice = self._target_advice(model, adapter_name)
         if advice:
             warnings.warn(f"some target_modules match no module of the model: {'; '.join(advice)}", stacklevel=2)
 
@@ -54,22 +54,24 @@ class FourierFTModel(BaseTuner):
         super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
         _warn_of_rounding(self._layers())
 
-    def _unload_and_optionally_merge(self, merge: bool = True, **kwargs: Any) -> nn.Module:
+    def merge_and_unload(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """The base model with the updates added; warns of what a half precision weight rounds away."""
         layers = self._layers()
-        model = super()._unload_and_optionally_merge(merge=merge, **kwargs)
-        if merge:
-            _warn_of_rounding(layers)
+        model = super().merge_and_unload(*args, **kwargs)
+        _warn_of_rounding(layers)
         return model
 
     def _create_and_replace(
         self,
-        config: StockConfig,
+        peft_config: Any,
         adapter_name: str,
         target: nn.Module,
         target_name: str,
         parent: nn.Module,
         current_key: str,
+        parameter_name: str | None = None,
     ) -> None:
+        config: StockConfig = peft_config
         n_frequency = _n_frequency(config, current_key)
         try:
             if isinstance(target, FourierFTLayer):
@@ -123,26 +125,34 @@ class FourierFTModel(BaseTuner):
                 "use one of these, or '__base__' for rows without an adapter"
             )
 
+    def _target_advice(self, model: nn.Module, adapter_name: str) -> list[str]:
+        return _advice(model, cast(StockConfig, self.peft_config[adapter_name]).target_modules)
+
     def _layers(self) -> list[FourierFTLayer]:
         return [module for module in self.modules() if isinstance(module, FourierFTLayer)]
 
     @classmethod
     def _get_adapter_state_dict(
-        cls, model: nn.Module, config: StockConfig, adapter_name: str, *args: Any, **kwargs: Any
+        cls,
+        model: nn.Module,
+        config: Any,
+        adapter_name: str,
+        state_dict: dict[str, Tensor],
+        unwanted_adapter_names: list[str],
     ) -> dict[str, Tensor]:
-        state_dict = super()._get_adapter_state_dict(model, config, adapter_name, *args, **kwargs)
-        return fold(model, config, adapter_name, state_dict)
+        selected = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
+        return fold(model, config, adapter_name, selected)
 
     @classmethod
     def _remap_adapter_state_dict_for_load(
-        cls, model: nn.Module, config: StockConfig, adapter_name: str, state_dict: dict[str, Tensor]
+        cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         state_dict = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
         return unfold(model, config, adapter_name, state_dict)
 
 
 def _n_frequency(config: StockConfig, key: str) -> int:
-    """n of a module: as stock PEFT reads `n_frequency_pattern`, by the first pattern that ends its path, or its path."""
+    """n of a module, as stock PEFT reads `n_frequency_pattern`: the first pattern that ends its path, or its path."""
     patterns = config.n_frequency_pattern or {}
     matching = (count for pattern, count in patterns.items() if re.match(rf".*\.{pattern}$", key))
     return next(matching, patterns.get(key, config.n_frequency))
@@ -156,7 +166,7 @@ def _set_layout(config: StockConfig, layer: FourierFTLayer) -> None:
     config.fan_in_fan_out = transposed
 
 
-def _advice(model: nn.Module, targets: str | set[str] | None) -> list[str]:
+def _advice(model: nn.Module, targets: str | Collection[str] | None) -> list[str]:
     """For each target that matches no module, what was likely meant."""
     paths = [name for name, _ in model.named_modules() if name]
     leaves = sorted({path.rpartition(".")[2] for path in paths if not path.rpartition(".")[2].isdigit()})

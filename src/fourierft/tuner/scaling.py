@@ -9,9 +9,11 @@ entries has spectral norm sqrt(out) + sqrt(in).
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 from peft import FourierFTConfig as StockConfig
 
+from fourierft.errors import ConfigError
 from fourierft.tuner.config import FourierFTConfig
 
 KAPPA = 16.0  # puts the best learning rate where LoRA's is; measured at widths 384 and 576
@@ -32,12 +34,30 @@ def auto_scaling(out_features: int, in_features: int, n_frequency: int) -> float
 
 
 def layer_scaling(config: StockConfig, out_features: int, in_features: int, n_frequency: int) -> float:
-    """The scaling a config gives to a layer: its number, or the rule's where it says "auto"."""
-    if config.scaling == "auto":
+    """The scaling a config gives to a layer: its number, or the rule's where it says "auto".
+
+    Raises: ConfigError, if a config of stock PEFT's class says "auto".
+    """
+    if _is_auto(config):
         return auto_scaling(out_features, in_features, n_frequency)
+    if not isinstance(config.scaling, (int, float)):
+        raise ConfigError(
+            f"peft.FourierFTConfig has scaling={config.scaling!r}, which is no number; "
+            "use fourierft.FourierFTConfig for scaling='auto'"
+        )
     return float(config.scaling)
 
 
-def disk_scaling(config: StockConfig) -> float | None:
-    """The one `scaling` of a config's checkpoints; None for "auto" before an adapter was made."""
-    return config.disk_scaling if isinstance(config, FourierFTConfig) and config.scaling == "auto" else config.scaling
+def disk_scaling(config: StockConfig) -> float:
+    """The one `scaling` of a config's checkpoints. With "auto" there is one as soon as an adapter was made."""
+    if not _is_auto(config):
+        return float(config.scaling)
+    if config.disk_scaling is None:
+        raise ConfigError(
+            "scaling='auto' has no value on disk before an adapter was made with this config; make one first"
+        )
+    return config.disk_scaling
+
+
+def _is_auto(config: StockConfig) -> TypeGuard[FourierFTConfig]:
+    return isinstance(config, FourierFTConfig) and config.scaling == "auto"
