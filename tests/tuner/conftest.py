@@ -8,8 +8,14 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, LlamaConfig
-from transformers import LlamaForCausalLM
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from fourierft.tuner import disable, enable
 
@@ -70,7 +76,12 @@ def make_bert() -> Callable[[], BertForSequenceClassification]:
     def make() -> BertForSequenceClassification:
         torch.manual_seed(0)
         config = BertConfig(
-            hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, vocab_size=60, num_labels=3
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            vocab_size=60,
+            num_labels=3,
         )
         return BertForSequenceClassification(config).eval()
 
@@ -105,7 +116,9 @@ def make_gpt2() -> Callable[[], GPT2LMHeadModel]:
 
     def make() -> GPT2LMHeadModel:
         torch.manual_seed(0)
-        config = GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=60, n_positions=32, bos_token_id=1, eos_token_id=2)
+        config = GPT2Config(
+            n_embd=32, n_layer=2, n_head=2, vocab_size=60, n_positions=32, bos_token_id=1, eos_token_id=2
+        )
         return GPT2LMHeadModel(config).eval()
 
     return make

@@ -207,15 +207,19 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         return [(table.sum(0), basis, 1.0) for _, table, basis in self._tables(names)]
 
     def _tables(self, names: Sequence[str]) -> Iterator[tuple[list[str], Tensor, SpectralBasis]]:
-        """Adapters by draw: their names, their scaled coefficients [adapters, n], and the basis of the largest n."""
+        """Adapters by draw: names, scaled coefficients [adapters, n] in float32 or better, basis of the largest n."""
         draws: dict[Draw, list[str]] = {}
         for name in names:
             draws.setdefault(self.fourierft_draw[name], []).append(name)
         for group in draws.values():
             basis = max((self.fourierft_basis[name] for name in group), key=lambda basis: basis.n_frequency)
-            scaled = [self.fourierft_spectrum[name] * self.fourierft_scaling[name] for name in group]
-            # A smaller n of the same draw is a prefix: its further coefficients are zero.
-            yield group, torch.stack([F.pad(c, (0, basis.n_frequency - len(c))) for c in scaled]), basis
+            rows = []
+            for name in group:
+                coefficients = self.fourierft_spectrum[name]
+                coefficients = coefficients.to(torch.promote_types(coefficients.dtype, torch.float32))
+                padding = basis.n_frequency - len(coefficients)  # fewer entries are a prefix of more
+                rows.append(F.pad(coefficients * self.fourierft_scaling[name], (0, padding)))
+            yield group, torch.stack(rows), basis
 
     def _check_rows(self, x: Tensor, adapter_names: Sequence[str]) -> None:
         if len(x) != len(adapter_names):
@@ -231,12 +235,14 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         dtype = result.dtype
         known = dict.fromkeys(name for name in adapter_names if name in self.fourierft_spectrum)
         for group, table, basis in self._tables(list(known)):
-            rows = [i for i, name in enumerate(adapter_names) if name in group]
-            places = torch.tensor([group.index(adapter_names[i]) for i in rows], device=x.device)
-            coefficients = table[places].view(len(rows), *[1] * (x.dim() - 2), basis.n_frequency)
+            place = {name: i for i, name in enumerate(group)}
+            rows = [i for i, name in enumerate(adapter_names) if name in place]
+            sets = table[torch.tensor([place[adapter_names[i]] for i in rows], device=x.device)]
+            coefficients = sets.view(len(rows), *[1] * (x.dim() - 2), basis.n_frequency)
             selected = torch.tensor(rows, device=x.device)
             part = x if len(rows) == len(x) else x[selected]
-            delta = spectral_linear(self._cast_input_dtype(part, table.dtype), coefficients, basis, 1.0)
+            part = self._cast_input_dtype(part, self.fourierft_spectrum[group[0]].dtype)
+            delta = spectral_linear(part, coefficients, basis, 1.0)
             wide = torch.promote_types(result.dtype, delta.dtype)
             result = result.to(wide).index_add(0, selected, delta.to(wide))
         return result.to(dtype)

@@ -1,0 +1,329 @@
+"""One adapted layer against the cosine sum."""
+
+import copy
+import pickle
+
+import peft
+import pytest
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from fourierft.errors import CheckpointError, ConfigError, ShapeError
+from fourierft.spectral.reference import reference_delta_weight
+from fourierft.tuner import FourierFTConfig, FourierFTLayer
+
+OUT, IN = 14, 9
+
+
+class Doubled(nn.Linear):
+    """A linear layer whose forward is not x W^T + b, as a quantised one's is not."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def linear(dtype=torch.float32, kind=nn.Linear):
+    torch.manual_seed(1)
+    if kind is Conv1D:
+        layer = Conv1D(OUT, IN)
+        nn.init.normal_(layer.bias)
+        return layer.to(dtype)
+    return kind(IN, OUT).to(dtype)
+
+
+def adapted(base=None, n=20, **settings):
+    torch.manual_seed(2)
+    settings = {"scaling": 30.0, "init_weights": False} | settings
+    return FourierFTLayer(base if base is not None else linear(), "default", n, FourierFTConfig(**settings))
+
+
+def update(layer, name="default"):
+    """dW by the cosine sum, float64."""
+    basis = layer.fourierft_basis[name]
+    coefficients = layer.fourierft_spectrum[name].detach()
+    return reference_delta_weight(coefficients, basis.entries, OUT, IN, layer.fourierft_scaling[name])
+
+
+def expected(layer, x, names=("default",)):
+    base = layer.get_base_layer()
+    weight = base.weight.detach().double()
+    weight = weight.T if isinstance(base, Conv1D) else weight
+    y = x.double() @ weight.T + base.bias.detach().double()
+    return y + sum(x.double() @ update(layer, name).T for name in names)
+
+
+def tokens(dtype=torch.float32, shape=(3, 5)):
+    return torch.randn(*shape, IN, generator=torch.Generator().manual_seed(4)).to(dtype)
+
+
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, Conv1D])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_forward_is_the_base_layer_plus_the_cosine_sum(kind, dtype):
+    layer = adapted(linear(dtype, kind))
+    x = tokens(dtype)
+    y = layer(x)
+    assert y.dtype == dtype
+    torch.testing.assert_close(y.double(), expected(layer, x), rtol=TOLERANCE[dtype], atol=10 * TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, Conv1D])
+def test_gradients_are_those_of_the_dense_weight(kind):
+    layer = adapted(linear(torch.float64, kind))
+    x = tokens(torch.float64).requires_grad_()
+    target = torch.randn(3, 5, OUT, dtype=torch.float64)
+    (layer(x) * target).sum().backward()
+    base_weight = layer.weight.detach().T if kind is Conv1D else layer.weight.detach()
+    torch.testing.assert_close(x.grad, target @ (base_weight + update(layer)), rtol=1e-12, atol=1e-12)
+    outer = torch.einsum("bto,bti->oi", target, x.detach())
+    spectrum = 30.0 * torch.fft.fft2(outer).conj().real / (OUT * IN)
+    rows, columns = layer.fourierft_basis["default"].entries
+    torch.testing.assert_close(
+        layer.fourierft_spectrum["default"].grad, spectrum[rows, columns], rtol=1e-10, atol=1e-10
+    )
+
+
+def test_float32_coefficients_over_a_bfloat16_base_keep_their_precision():
+    layer = adapted(linear(torch.bfloat16))
+    layer.fourierft_spectrum["default"] = layer.fourierft_spectrum["default"].float()
+    x = tokens(torch.bfloat16)
+    base = layer.base_layer(x)
+    rounded_once = (base.double() + x.double() @ update(layer).T).to(torch.bfloat16)
+    assert layer(x).dtype == torch.bfloat16
+    torch.testing.assert_close(layer(x), rounded_once, rtol=8e-3, atol=1e-6)
+
+
+def test_autocast_gives_the_base_layers_dtype_and_runs_the_update_in_float32():
+    layer, x = adapted(), tokens()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+        base = layer.base_layer(x)
+    assert y.dtype == base.dtype == torch.bfloat16
+    rounded_once = (base.double() + x.double() @ update(layer).T).to(torch.bfloat16)
+    torch.testing.assert_close(y, rounded_once, rtol=8e-3, atol=1e-6)
+
+
+def test_a_subclass_of_linear_keeps_its_own_forward():
+    layer, x = adapted(linear(kind=Doubled)), tokens()
+    torch.testing.assert_close(
+        layer(x), layer.base_layer(x) + (x.double() @ update(layer).T).float(), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks_of_the_base_layer_run(register):
+    layer, seen = adapted(), []
+    getattr(layer.base_layer, register)(lambda *_: seen.append(True))
+    layer(tokens())
+    assert seen == [True]
+
+
+def test_a_forward_put_on_the_base_layer_runs():
+    layer, x = adapted(), tokens()
+    layer.base_layer.forward = lambda x: torch.zeros(*x.shape[:-1], OUT)
+    torch.testing.assert_close(layer(x), (x.double() @ update(layer).T).float(), rtol=1e-5, atol=1e-5)
+
+
+def several():
+    """Three adapters: two of one draw and different n, one of another seed."""
+    layer = adapted(n=20)
+    layer.update_layer("short", 7, FourierFTConfig(scaling=50.0, init_weights=False))
+    layer.update_layer("other", 11, FourierFTConfig(scaling=20.0, init_weights=False, random_loc_seed=1))
+    return layer
+
+
+def test_several_active_adapters_add_up():
+    layer, x = several(), tokens()
+    layer.set_adapter(["default", "short", "other"])
+    torch.testing.assert_close(
+        layer(x).double(), expected(layer, x, ["default", "short", "other"]), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_several_active_adapters_of_one_draw_take_one_transform(monkeypatch):
+    layer = several()
+    layer.update_layer("long", 30, FourierFTConfig(init_weights=False))
+    layer.set_adapter(["default", "short", "other", "long"])
+    assert [basis.n_frequency for _, basis, _ in layer._terms(layer.active_adapters)] == [30, 11]
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 4), (6, 2, 3)])
+def test_a_mixed_batch_gives_each_row_its_adapter(shape):
+    layer, x = several(), tokens(shape=shape)
+    names = ["other", "__base__", "default", "short", "default", "elsewhere"]
+    y = layer(x, adapter_names=names)
+    for i, name in enumerate(names):
+        own = [name] if name in layer.fourierft_spectrum else []
+        torch.testing.assert_close(y[i].double(), expected(layer, x[i], own), rtol=1e-5, atol=1e-5)
+
+
+def test_a_mixed_batch_calls_the_row_view_once_for_each_draw(monkeypatch):
+    from fourierft.tuner import layer as module
+
+    layer, x, calls = several(), tokens(shape=(5,)), []
+    real = module.spectral_linear
+    monkeypatch.setattr(module, "spectral_linear", lambda *args: calls.append(args) or real(*args))
+    layer(x, adapter_names=["default", "short", "default", "short", "default"])
+    assert len(calls) == 1
+    layer(x, adapter_names=["default", "short", "other", "other", "__base__"])
+    assert len(calls) == 3
+    layer(x, adapter_names=["__base__"] * 5)
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_mixed_batch_equals_one_adapter_at_a_time(dtype):
+    layer, x = adapted(linear(dtype)), tokens(dtype)
+    torch.testing.assert_close(
+        layer(x, adapter_names=["default", "__base__", "default"])[::2], layer(x)[::2], rtol=TOLERANCE[dtype], atol=1e-6
+    )
+
+
+def test_adapter_names_must_be_as_many_as_the_inputs():
+    with pytest.raises(ConfigError, match="got 2 adapter_names for 3 inputs"):
+        adapted()(tokens(), adapter_names=["default", "default"])
+
+
+def test_adapter_names_are_refused_while_adapters_are_merged():
+    layer = adapted()
+    layer.merge()
+    with pytest.raises(ConfigError, match=r"call unmerge_adapter\(\) first"):
+        layer(tokens(), adapter_names=["default"] * 3)
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, Conv1D])
+def test_merged_weight_equals_forward(kind):
+    layer, x = adapted(linear(kind=kind)), tokens()
+    before = layer(x)
+    layer.merge()
+    torch.testing.assert_close(layer(x), before, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(layer.base_layer(x), before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("kind", [nn.Linear, Conv1D])
+def test_unmerging_returns_the_weight_to_within_a_unit_in_the_last_place(kind, dtype):
+    layer = adapted(linear(dtype, kind))
+    before = layer.weight.detach().clone()
+    layer.merge()
+    merged = layer.weight.detach().clone()
+    layer.unmerge()
+    unit = torch.finfo(dtype).eps * torch.maximum(before.double().abs(), merged.double().abs())
+    assert ((layer.weight.double() - before.double()).abs() <= unit).all()
+    assert not layer.merged
+    assert layer.merge_loss == {}
+
+
+def test_unmerging_what_is_not_merged_warns():
+    with pytest.warns(UserWarning, match="Already unmerged"):
+        adapted().unmerge()
+
+
+def test_safe_merge_refuses_broken_coefficients_and_leaves_the_weight():
+    layer = adapted()
+    before = layer.weight.detach().clone()
+    with torch.no_grad():
+        layer.fourierft_spectrum["default"][3] = float("nan")
+    with pytest.raises(ValueError, match="NaNs detected in the merged weights of adapter 'default'"):
+        layer.merge(safe_merge=True)
+    assert torch.equal(layer.weight, before)
+    assert not layer.merged
+
+
+def test_merging_measures_what_bfloat16_rounds_away():
+    layer = adapted(linear(torch.bfloat16), scaling=1.0)
+    before = layer.weight.detach().double()
+    layer.merge()
+    lost = (layer.weight.detach().double() - before - update(layer)).norm() / update(layer).norm()
+    assert layer.merge_loss["default"] == pytest.approx(float(lost), rel=1e-3)
+    assert layer.merge_loss["default"] > 0.01
+
+
+def test_merging_into_float32_reports_no_loss():
+    layer = adapted()
+    layer.merge()
+    assert layer.merge_loss == {}
+
+
+def test_merging_into_packed_weights_is_refused():
+    layer = adapted()
+    layer.base_layer.weight = nn.Parameter(torch.zeros(63, 1, dtype=torch.uint8), requires_grad=False)
+    with pytest.raises(ConfigError, match=r"holds its weight as torch\.uint8 \[63, 1\].*without quantisation"):
+        layer.merge()
+
+
+def test_disabling_a_merged_adapter_unmerges_it():
+    layer, x = adapted(), tokens()
+    layer.merge()
+    layer.enable_adapters(False)
+    torch.testing.assert_close(layer(x), layer.base_layer(x), rtol=0, atol=0)
+    torch.testing.assert_close(layer(x).double(), expected(layer, x, []), rtol=1e-5, atol=1e-5)
+
+
+def test_delta_weight_of_the_layer_is_the_cosine_sum():
+    for kind in (nn.Linear, Conv1D):
+        layer = adapted(linear(kind=kind))
+        assert layer.get_delta_weight("default").shape == (OUT, IN)
+        torch.testing.assert_close(layer.get_delta_weight("default").double(), update(layer), rtol=1e-5, atol=1e-6)
+
+
+def test_lora_conversion_is_offered_where_stock_peft_offers_it(stock):
+    for kind in (nn.Linear, Conv1D):
+        ours = adapted(linear(kind=kind)).supports_lora_conversion()
+        with stock():
+            config = peft.FourierFTConfig(target_modules=["0"], n_frequency=5, fan_in_fan_out=kind is Conv1D)
+            theirs = peft.get_peft_model(nn.Sequential(linear(kind=kind)), config).base_model.model[0]
+        assert ours == theirs.supports_lora_conversion()
+
+
+def test_too_many_coefficients_are_refused_with_the_limit():
+    message = r"n_frequency=200 exceeds the 126 entries of a 14 x 9 weight; use n_frequency <= 126"
+    with pytest.raises(ShapeError, match=message):
+        adapted(n=200)
+
+
+def test_a_layer_that_is_not_linear_is_refused():
+    with pytest.raises(ConfigError, match=r"of type Embedding cannot be adapted, only torch\.nn\.Linear"):
+        adapted(nn.Embedding(4, 5))
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_checkpoint_of_another_shape_or_with_nan_is_refused(assign):
+    layer = adapted()
+    before = layer.fourierft_spectrum["default"].detach().clone()
+    state = layer.state_dict()
+    state["fourierft_spectrum.default"] = torch.zeros(19)
+    with pytest.raises(CheckpointError, match=r"has shape \[19\] in the checkpoint, but this adapter has \[20\]"):
+        layer.load_state_dict(state, assign=assign)
+    state["fourierft_spectrum.default"] = torch.full((20,), float("inf"))
+    with pytest.raises(CheckpointError, match="20 values in the checkpoint that are not finite"):
+        layer.load_state_dict(state, assign=assign)
+    assert torch.equal(layer.fourierft_spectrum["default"], before)
+
+
+def test_a_layer_survives_deepcopy_and_pickle_and_shares_its_basis():
+    layer, x = several(), tokens()
+    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(copied(x), layer(x))
+        assert copied.fourierft_basis["default"] is layer.fourierft_basis["default"]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_layer_compiles_without_a_graph_break(training):
+    layer, x = adapted(), tokens()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    with torch.set_grad_enabled(training):
+        torch.testing.assert_close(compiled(x), layer(x), rtol=1e-6, atol=1e-6)
+    if training:
+        compiled(x).sum().backward()
+        gradient = layer.fourierft_spectrum["default"].grad.clone()
+        layer.zero_grad()
+        layer(x).sum().backward()
+        torch.testing.assert_close(gradient, layer.fourierft_spectrum["default"].grad, rtol=1e-5, atol=1e-5)
+
+
+def test_the_repr_names_the_method():
+    assert repr(adapted()).startswith("fourierft.FourierFTLayer(")
