@@ -39,11 +39,11 @@ class Links:
 
 @dataclass(frozen=True)
 class HalfSpectrum:
-    """Where the coefficients stand in the half spectrum [out, in // 2 + 1] of a real weight."""
+    """Where the coefficients stand in the half spectrum of a real weight."""
 
-    position: torch.Tensor  # [m] int64, flat, n <= m <= 2n; an entry on a real column stands there twice
+    position: torch.Tensor  # [m] int64, flat in [in // 2 + 1, out], rows mirrored; n <= m <= 2n, a real column has two
     coefficient: torch.Tensor  # [m] int64
-    folded: torch.Tensor  # [n] int64, flat, where the spectrum of a real matrix holds each entry's real part
+    folded: torch.Tensor  # [n] int64, flat in [out, in // 2 + 1], where a real matrix's spectrum holds their real part
 
 
 _Tensors = TypeVar("_Tensors", Links, HalfSpectrum)
@@ -179,8 +179,9 @@ def _half_spectrum(out_features: int, in_features: int, entries: torch.Tensor) -
     cols = torch.stack([entries[1], -entries[1] % in_features])
     kept = cols < columns
     position = rows * columns + cols
+    mirrored = cols * out_features + rows.flip(0)
     return HalfSpectrum(
-        position=position[kept],
+        position=mirrored[kept],
         coefficient=torch.arange(entries.shape[1]).expand_as(kept)[kept],
         folded=torch.where(kept[0], position[0], position[1]),
     )

@@ -25,6 +25,7 @@ from fourierft.spectral.transforms import (
     from_token_spectrum,
     mix,
     mix_gradient,
+    token_block,
     token_spectrum,
 )
 
@@ -36,7 +37,7 @@ def token_view(x: Tensor, coefficients: Tensor, basis: str, scaling: float, tran
     if x.numel() == 0:
         return x.new_zeros(*x.shape[:2], length)
     dtype = torch.promote_types(compute_dtype(x.dtype), compute_dtype(coefficients.dtype))
-    return _apply(token_spectrum(x.to(dtype)), coefficients.to(dtype), spectral, scaling, transposed).to(x.dtype)
+    return _apply(_blocks(x, dtype), coefficients.to(dtype), spectral, scaling, transposed).to(x.dtype)
 
 
 def token_gradient(grad: Tensor, x: Tensor, basis: str, scaling: float) -> Tensor:
@@ -45,7 +46,7 @@ def token_gradient(grad: Tensor, x: Tensor, basis: str, scaling: float) -> Tenso
     dtype = torch.promote_types(compute_dtype(x.dtype), compute_dtype(grad.dtype))
     if x.numel() == 0:
         return x.new_zeros(x.shape[0], spectral.n_frequency, dtype=dtype)
-    return _gradient(token_spectrum(grad.to(dtype)), token_spectrum(x.to(dtype)), spectral, scaling)
+    return _gradient(_blocks(grad, dtype), _blocks(x, dtype), len(x), spectral, scaling)
 
 
 def token_backward(grad: Tensor, x: Tensor, coefficients: Tensor, basis: str, scaling: float) -> tuple[Tensor, Tensor]:
@@ -54,9 +55,9 @@ def token_backward(grad: Tensor, x: Tensor, coefficients: Tensor, basis: str, sc
     if x.numel() == 0:
         return x.new_zeros(x.shape), coefficients.new_zeros(coefficients.shape)
     dtype = torch.promote_types(compute_dtype(x.dtype), compute_dtype(coefficients.dtype))
-    grad_spectrum = token_spectrum(grad.to(dtype))
+    grad_spectrum = _blocks(grad, dtype)
     grad_x = _apply(grad_spectrum, coefficients.to(dtype), spectral, scaling, True)
-    grad_coefficients = _gradient(grad_spectrum, token_spectrum(x.to(dtype)), spectral, scaling)
+    grad_coefficients = _gradient(grad_spectrum, _blocks(x, dtype), len(x), spectral, scaling)
     return grad_x.to(x.dtype), grad_coefficients.to(coefficients.dtype)
 
 
@@ -82,18 +83,27 @@ def delta_gradient(grad: Tensor, basis: str, scaling: float) -> Tensor:
 
 
 def _apply(spectrum: Tensor, coefficients: Tensor, basis: SpectralBasis, scaling: float, transposed: bool) -> Tensor:
+    """Token view of blocks [sets * blocks, spectrum rows, block]; returns [sets, tokens, features]."""
     check_token_transforms(basis.out_features, basis.in_features, spectrum.dtype, spectrum.device)
     links = basis.reversed_links(spectrum.device) if transposed else basis.links(spectrum.device)
     source, target = basis.in_features, basis.out_features
     if transposed:
         source, target = target, source
-    return from_token_spectrum(mix(spectrum, coefficients, links, scaling / source), target)
+    y = from_token_spectrum(mix(spectrum, coefficients, links, scaling / source), target)
+    return y.view(len(coefficients), -1, target)
 
 
-def _gradient(grad_spectrum: Tensor, spectrum: Tensor, basis: SpectralBasis, scaling: float) -> Tensor:
+def _gradient(grad_spectrum: Tensor, spectrum: Tensor, sets: int, basis: SpectralBasis, scaling: float) -> Tensor:
+    """Coefficients' gradient from blocks [sets * blocks, spectrum rows, block]; returns [sets, n]."""
     check_token_transforms(basis.out_features, basis.in_features, spectrum.dtype, spectrum.device)
     factor = scaling / (basis.out_features * basis.in_features)
-    return mix_gradient(grad_spectrum, spectrum, basis.links(spectrum.device), factor)
+    gradient = mix_gradient(grad_spectrum, spectrum, basis.links(spectrum.device), factor)
+    return gradient.view(sets, -1, basis.n_frequency).sum(1)
+
+
+def _blocks(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Token spectrum of [sets, tokens, length] in blocks, [sets * blocks, spectrum rows, block]."""
+    return token_spectrum(x.to(dtype).reshape(-1, token_block(x.shape[1]), x.shape[2]))
 
 
 def _fake_token_view(x: Tensor, coefficients: Tensor, basis: str, scaling: float, transposed: bool) -> Tensor:

@@ -12,7 +12,7 @@ import math
 import torch
 
 from fourierft.errors import BackendError
-from fourierft.spectral.transforms import from_token_spectrum, from_weight_spectrum, token_spectrum
+from fourierft.spectral.transforms import from_token_spectrum, token_spectrum, weight_from_columns
 
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}  # of the cosine's amplitude
 _checked: set[tuple] = set()
@@ -39,15 +39,17 @@ def check_weight_transforms(out_features: int, in_features: int, dtype: torch.dt
     if key in _checked:
         return
     u, v = out_features // 3, in_features // 3
-    spectrum = torch.zeros(out_features, in_features // 2 + 1, 2, dtype=dtype, device=device)
-    spectrum[u, v, 0] += 0.5  # the Hermitian half of one entry, as in SpectralBasis.half_spectrum
+    columns = torch.zeros(in_features // 2 + 1, out_features, dtype=dtype, device=device)
+    columns[v, -u % out_features] += 0.5  # the Hermitian half of one entry, as in SpectralBasis.half_spectrum
     if v == 0 or 2 * v == in_features:
-        spectrum[-u % out_features, v, 0] += 0.5
-    wave = from_weight_spectrum(spectrum, in_features) * (out_features * in_features)
+        columns[v, u] += 0.5
+    wave = weight_from_columns(columns, in_features) * in_features
     rows = torch.tensor(sorted({0, out_features // 2, out_features - 1}), device=device)
     phase = rows.double() * u % out_features / out_features
     turns = phase[:, None] + torch.arange(in_features, device=device).double() * v % in_features / in_features
-    _compare(wave[rows], torch.cos(2 * math.pi * turns).to(dtype), f"irfft2 of {out_features} x {in_features}")
+    _compare(
+        wave[rows], torch.cos(2 * math.pi * turns).to(dtype), f"inverse transform of {out_features} x {in_features}"
+    )
     back = torch.fft.rfft2(wave)[u, v].real / (out_features * in_features)
     mirrored = (2 * u) % out_features == 0 and (2 * v) % in_features == 0
     _compare(back, torch.full_like(back, 1.0 if mirrored else 0.5), f"rfft2 of {out_features} x {in_features}")

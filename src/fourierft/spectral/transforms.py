@@ -13,10 +13,14 @@ dc needs.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 
 from fourierft.spectral.basis import Links, SpectralBasis
+
+_BLOCK = 128  # tokens
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -36,6 +40,13 @@ def from_token_spectrum(spectrum: torch.Tensor, length: int) -> torch.Tensor:
     return torch.fft.irfft(torch.view_as_complex(interleaved), n=length)
 
 
+@functools.lru_cache(maxsize=1024)
+def token_block(tokens: int) -> int:
+    """How many tokens to keep in one block of a spectrum: a divisor, small enough that a transposed block stays in cache."""
+    divisor = next(size for size in range(min(tokens, _BLOCK), 0, -1) if tokens % size == 0)
+    return divisor if divisor >= _BLOCK // 8 else tokens
+
+
 def mix(spectrum: torch.Tensor, coefficients: torch.Tensor, links: Links, factor: float) -> torch.Tensor:
     """Carry token spectra through the links of a basis, each row of the batch with its own coefficients.
 
@@ -43,14 +54,16 @@ def mix(spectrum: torch.Tensor, coefficients: torch.Tensor, links: Links, factor
 
     Args:
         spectrum: [rows, links.source_rows, tokens], float32 or float64.
-        coefficients: [rows, n], same dtype.
+        coefficients: [sets, n], same dtype; rows is a multiple of sets, and each set serves rows / sets rows in turn.
         links: of the basis, on the same device.
         factor: scales the result.
 
     Returns: [rows, links.target_rows, tokens].
     """
     rows, _, tokens = spectrum.shape
-    scale = coefficients[:, links.coefficient] * (links.weight * factor).to(coefficients.dtype)  # [rows, 2n]
+    scale = coefficients[:, links.coefficient] * (links.weight * factor).to(coefficients.dtype)  # [sets, 2n]
+    if len(scale) != rows:
+        scale = scale.repeat_interleave(rows // len(scale), 0)
     if tokens == 1 and rows > 1:  # one token a row: the batch is the contiguous dimension
         scaled = spectrum[:, :, 0].t()[links.source] * scale.t()  # [2n, rows]
         ordinal = torch.arange(len(links.source), device=spectrum.device)
@@ -83,17 +96,24 @@ def mix_gradient(grad_spectrum: torch.Tensor, spectrum: torch.Tensor, links: Lin
 
 
 def dense_delta(coefficients: torch.Tensor, basis: SpectralBasis, scaling: float) -> torch.Tensor:
-    """alpha * Re(ifft2(F)) by a real transform of the half spectrum: [n] -> [out, in], float32 or float64."""
+    """alpha * Re(ifft2(F)) by real transforms alone: [n] -> [out, in], float32 or float64."""
     places = basis.half_spectrum(coefficients.device)
-    columns = basis.in_features // 2 + 1
-    spectrum = coefficients.new_zeros(basis.out_features * columns, 2)
-    spectrum[:, 0].index_add_(0, places.position, coefficients[places.coefficient] * (0.5 * scaling))
-    return from_weight_spectrum(spectrum.view(basis.out_features, columns, 2), basis.in_features)
+    columns = coefficients.new_zeros((basis.in_features // 2 + 1) * basis.out_features)
+    columns.index_add_(0, places.position, coefficients[places.coefficient] * (0.5 * scaling / basis.out_features))
+    return weight_from_columns(columns.view(-1, basis.out_features), basis.in_features)
 
 
-def from_weight_spectrum(spectrum: torch.Tensor, in_features: int) -> torch.Tensor:
-    """Real weight of a half spectrum in pairs (re, im): [out, in // 2 + 1, 2] -> [out, in]."""
-    return torch.fft.irfft2(torch.view_as_complex(spectrum), s=(spectrum.shape[0], in_features))
+def weight_from_columns(columns: torch.Tensor, in_features: int) -> torch.Tensor:
+    """Real weight of a real, Hermitian half spectrum, given column by column, rows mirrored: [in // 2 + 1, out] -> [out, in].
+
+    A real spectrum makes the weight symmetric about its origin, dW[-p, -q] = dW[p, q]: half of its rows are transformed, the
+    others are those read backwards. Carries 1 / in; the caller's values carry 1 / out.
+    """
+    out_features = columns.shape[1]
+    spectrum = torch.fft.rfft(columns)[None].transpose(1, 2)  # [1, out // 2 + 1, in // 2 + 1]
+    upper = torch.fft.irfft(spectrum.contiguous(), n=in_features)[0]
+    lower = upper[1 : out_features - len(upper) + 1].flip(0, 1).roll(1, 1)
+    return torch.cat([upper, lower])
 
 
 def dense_gradient(grad_weight: torch.Tensor, basis: SpectralBasis, scaling: float) -> torch.Tensor:
