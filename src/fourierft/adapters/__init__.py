@@ -1,1 +1,1 @@
-
+"""Second floor: fine-tunes as files. Read, look into, merge."""

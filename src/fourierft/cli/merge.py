@@ -1,0 +1,50 @@
+"""Add an adapter to its base model and save the result: a full model that needs neither PEFT nor this package.
+
+ADAPTER is a folder with adapter_config.json, or a hub id. The model saved takes the head and whatever else the adapter
+brings (modules_to_save), the tokenizer if there is one beside the adapter or the base, and the base's dtype unless
+--dtype says otherwise. A bfloat16 or float16 base rounds small updates away: what is lost is measured and said.
+
+  fourierft merge runs/reviews merged
+  fourierft merge runs/reviews merged --base ./minilm        the base is elsewhere than the adapter says
+  fourierft merge user/adapter merged --dtype float32        keep all of the update
+
+Then, in Python, without this package:
+
+  AutoModelForSequenceClassification.from_pretrained("merged")
+"""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `fourierft merge`."""
+    parser.add_argument("adapter", metavar="ADAPTER", help="folder or hub id of a FourierFT adapter")
+    parser.add_argument("output", metavar="OUT", help="folder to make; must not be there, or be empty")
+    parser.add_argument(
+        "--base", metavar="MODEL", help="folder or hub id of the base, if not the one the adapter names"
+    )
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        metavar="DTYPE",
+        help="dtype of the result: float32, bfloat16, float16, float64, or auto, the base's (default: auto)",
+    )
+    parser.add_argument(
+        "--trust_remote_code", action="store_true", help="run model code that comes with the base; off by default"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Merge and say what was done."""
+    from fourierft.adapters.merge import merge_adapter
+
+    merged = merge_adapter(
+        arguments.adapter, arguments.output, arguments.base, arguments.dtype, arguments.trust_remote_code
+    )
+    print(f"merged {merged.layers} layers into {merged.base}")
+    print(f"saved {merged.output}: {merged.model_class}, {merged.dtype}{', with its tokenizer' * merged.processor}")
+    if merged.rounding:
+        print(f"note: {merged.describe_rounding()}")
+    return 0
