@@ -55,6 +55,7 @@ TRAINING_DEFAULTS = {
     "save_strategy": "epoch",
     "save_total_limit": 2,
     "logging_steps": 0.02,
+    "per_device_eval_batch_size": 32,
 }
 TEXTS = {
     "output_dir": "directory to write to; required",
@@ -63,6 +64,7 @@ TEXTS = {
     "eval_strategy": "when to evaluate: no, steps, epoch (default: epoch, or steps if eval_steps is given)",
     "save_strategy": "when to save a checkpoint: no, steps, epoch (default: epoch, or steps if save_steps is given)",
     "save_total_limit": "checkpoints to keep (default: 2)",
+    "per_device_eval_batch_size": "rows a device evaluates at a time (default: 32)",
     "logging_steps": "steps between two log lines, or, below 1, part of the run (default: 0.02)",
 }
 

@@ -1,0 +1,86 @@
+"""Score what `fourierft train` wrote, on any labelled data.
+
+The directory knows its base model, task and columns; name the data, and the columns
+only if they are called otherwise there.
+
+Examples:
+  fourierft evaluate out --test_file test.csv
+  fourierft evaluate out --dataset_name nyu-mll/glue --dataset_config_name mrpc --test_split_name validation
+  fourierft evaluate out --test_file tweets.jsonl --text_column tweet --label_column mood --predictions tweets-out.jsonl
+
+Prints a table of metrics: accuracy, macro F1 and Matthews correlation of classes; Pearson and Spearman correlation and
+root mean squared error of numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("directory", metavar="ADAPTER", help="output directory of `fourierft train`")
+    data = parser.add_argument_group("data")
+    data.add_argument("--test_file", metavar="FILE", help="csv, tsv, json, jsonl or parquet file to evaluate on")
+    data.add_argument("--dataset_name", metavar="DATASET", help="hub id or local directory of a data set, instead")
+    data.add_argument("--dataset_config_name", metavar="NAME", help="configuration of the data set")
+    data.add_argument("--test_split_name", metavar="SPLIT", default="test", help="its split (default: test)")
+    data.add_argument(
+        "--text_column", metavar="COLUMN", nargs="+", help="column of the text, or two (default: as trained)"
+    )
+    data.add_argument("--label_column", metavar="COLUMN", help="column of the label (default: as trained)")
+    data.add_argument("--max_eval_samples", metavar="N", type=int, help="evaluate on N rows drawn by the seed")
+    data.add_argument("--seed", metavar="SEED", type=int, default=42, help="draws those rows (default: 42)")
+    run = parser.add_argument_group("run")
+    run.add_argument("--base_model", metavar="MODEL", help="where the base model is, if it moved since the training")
+    run.add_argument("--batch_size", metavar="SIZE", type=int, default=32, help="rows at a time (default: 32)")
+    run.add_argument("--use_cpu", action="store_true", help="leave accelerators alone")
+    results = parser.add_argument_group("results")
+    results.add_argument("--output", metavar="FILE", help="also write the metrics as JSON")
+    results.add_argument(
+        "--predictions", metavar="FILE", help="also write text, label and prediction, a JSON line a row"
+    )
+    results.add_argument("--overwrite", action="store_true", help="replace these files if they are there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate, print the metrics, write the files asked for."""
+    import datasets
+
+    from fourierft.errors import OutputExistsError
+    from fourierft.training.arguments import DataArguments
+    from fourierft.training.evaluation import evaluate
+    from fourierft.training.output import write_json, write_json_lines
+    from fourierft.training.report import table, without_nan
+
+    for path in (arguments.output, arguments.predictions):
+        if path and Path(path).exists() and not arguments.overwrite:
+            raise OutputExistsError(f"{path} exists; choose another name, or give --overwrite")
+    datasets.disable_progress_bars()
+    data = DataArguments(
+        dataset_name=arguments.dataset_name,
+        dataset_config_name=arguments.dataset_config_name,
+        test_split_name=arguments.test_split_name,
+        test_file=arguments.test_file,
+        text_column=arguments.text_column,
+        label_column=arguments.label_column,
+        max_eval_samples=arguments.max_eval_samples,
+    )
+    evaluation = evaluate(
+        arguments.directory,
+        data,
+        base_model=arguments.base_model,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+        use_cpu=arguments.use_cpu,
+    )
+    metrics = without_nan({**evaluation.metrics, "rows": len(evaluation.predictions)})
+    print(
+        table([(name, f"{value:.4f}" if isinstance(value, float) else str(value)) for name, value in metrics.items()])
+    )
+    if arguments.output:
+        write_json(arguments.output, metrics)
+    if arguments.predictions:
+        write_json_lines(arguments.predictions, evaluation.predictions)
+    return 0

@@ -1,0 +1,107 @@
+"""Fine-tune a model on a data set.
+
+Reads texts and labels from files (csv, tsv, json, jsonl, parquet) or the hub, finds out from the labels whether they
+call for classification or regression, prints what will be trained, trains it, and writes into --output_dir: the
+adapter, the tokenizer, metrics.json, curve.png and a model card, README.md. `fourierft evaluate` reads all that.
+
+Examples:
+  # FourierFT, 1000 coefficients a layer, on a csv file with the columns text and label
+  fourierft train --model_name_or_path MODEL --train_file train.csv --output_dir out
+
+  # the same data, another method: lora, head, bitfit, full, or any PEFT config
+  fourierft train --model_name_or_path MODEL --train_file train.csv --output_dir out-lora --method lora --lora_r 8
+  fourierft train --model_name_or_path MODEL --train_file train.csv --output_dir ia3 --method ia3/adapter_config.json
+
+  # pairs of sentences from the hub, with a learning rate of its own for the head
+  fourierft train --model_name_or_path roberta-base --dataset_name nyu-mll/glue --dataset_config_name mrpc \\
+      --text_column sentence1 sentence2 --learning_rate 5e-3 --head_learning_rate 1e-3 --output_dir mrpc
+
+  # settings in a file, one `key: value` a line; flags win over it
+  fourierft train --config mrpc.yaml --seed 1 --output_dir mrpc-1
+
+  # only say what would be trained
+  fourierft train --model_name_or_path MODEL --train_file train.csv --n_frequency 200 --dry_run
+
+Ctrl-C finishes the running step, saves a checkpoint and prints the command to go on. After a crash, the same command
+with --resume_from_checkpoint true goes on from the last checkpoint, to the same result, bit for bit.
+
+Every key of transformers' TrainingArguments is a flag, and a key of the config file, too; the most used are below. On
+several devices, run `accelerate launch -m fourierft.cli.main train ...`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from typing import Any
+
+
+def parents() -> list[argparse.ArgumentParser]:
+    """All settings, their defaults left out of the namespace."""
+    from fourierft.training.settings import settings_parser
+
+    return [settings_parser()]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --config, and shorten the help."""
+    parser.usage = (
+        "fourierft train [--config FILE] --model_name_or_path MODEL (--train_file FILE | --dataset_name DATASET) "
+        "--output_dir DIR [SETTINGS]"
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags win over it")
+    for action in parser._actions:  # one spelling of each flag is enough to read; both are understood
+        action.option_strings = [flag for flag in action.option_strings if "-" not in flag.lstrip("-")]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; after an interruption, say how to go on."""
+    import datasets
+
+    from fourierft.training.run import train
+    from fourierft.training.settings import build_arguments, known_settings, read_config
+    from fourierft.training.trainer import TrainingInterrupted
+
+    flags = {name: value for name, value in vars(arguments).items() if name in known_settings()}
+    settings = {**read_config(arguments.config), **flags} if arguments.config else flags
+    complete = build_arguments(settings)
+    datasets.disable_progress_bars()
+    is_main = complete.training.process_index == 0
+    try:
+        metrics = train(complete)
+    except TrainingInterrupted as interruption:
+        if is_main:
+            command = resume_command(arguments.config, flags)
+            print(f"fourierft: {interruption}; go on with: {command}", file=sys.stderr)
+        return 130
+    if is_main and not complete.run.dry_run:
+        print(describe(metrics, str(complete.training.output_dir)))
+    return 0
+
+
+def resume_command(config: str | None, flags: dict[str, Any]) -> str:
+    """The command that goes on with a training that was started with these flags."""
+    words = ["fourierft", "train", *(["--config", config] if config else [])]
+    for name, value in flags.items():
+        if name not in ("resume_from_checkpoint", "overwrite_output_dir"):
+            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join([*words, "--resume_from_checkpoint", "true"])
+
+
+def describe(metrics: dict[str, Any], directory: str) -> str:
+    """The metrics of a finished training as a table, and where everything is."""
+    from fourierft.training.report import format_bytes, table
+
+    rows: list[tuple[str, ...]] = [
+        (f"{part} {name}", f"{value:.4f}")
+        for part in ("eval", "test")
+        for name, value in metrics.get(part, {}).items()
+        if isinstance(value, float) and "second" not in name and name != "runtime"
+    ]
+    rows += [
+        ("seconds per step", f"{metrics['train']['seconds_per_step']:.4f}"),
+        ("weights", format_bytes(metrics["bytes"]["file"])),
+        ("written to", directory),
+    ]
+    return table(rows)

@@ -1,0 +1,221 @@
+"""Rows of text and labels from files or the hub, checked before anything is trained on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import PreTrainedTokenizerBase
+
+from fourierft.errors import DataError, MissingExtraError
+from fourierft.training.arguments import DataArguments
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".csv": ("csv", {}),
+    ".tsv": ("csv", {"sep": "\t"}),
+    ".json": ("json", {}),
+    ".jsonl": ("json", {}),
+    ".parquet": ("parquet", {}),
+}
+TEXT_COLUMNS = (
+    ("text",),
+    ("sentence",),
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+)
+LABEL_COLUMNS = ("label", "labels")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a row keeps its text (one column, or a pair) and its label."""
+
+    text: tuple[str, ...]
+    label: str
+
+
+def load_splits(data: DataArguments, seed: int) -> dict[str, Dataset]:
+    """The rows to train on, and those to evaluate and to test on if there are any.
+
+    Args:
+        data: names a hub data set, or files, or a data set with some splits replaced by files.
+        seed: draws the validation rows out of the training rows, and the samples of `max_train_samples`.
+
+    Returns: `train`, and `validation` and `test` where they exist.
+
+    Raises: DataError, if data is missing, empty, unreadable or of an unknown format.
+    """
+    splits = {}
+    for name, file in (("train", data.train_file), ("validation", data.validation_file), ("test", data.test_file)):
+        if file:
+            splits[name] = read_file(file)
+    if data.dataset_name:
+        stored = _load_stored(data.dataset_name, data.dataset_config_name)
+        for name in ("train", "validation", "test"):
+            wanted = getattr(data, f"{name}_split_name")
+            if name not in splits and wanted in stored:
+                splits[name] = stored[wanted]
+        if "train" not in splits:
+            raise DataError(
+                f"{data.dataset_name} has no split {data.train_split_name}, only {', '.join(stored)}; "
+                "name one with --train_split_name"
+            )
+    if "train" not in splits:
+        raise DataError("there is nothing to train on; give --train_file FILE or --dataset_name DATASET")
+    _check_not_empty(splits["train"], "the training data")
+    if "validation" not in splits and data.validation_fraction > 0:
+        splits["train"], splits["validation"] = _divide(splits["train"], data.validation_fraction, seed)
+    limits = {"train": data.max_train_samples, "validation": data.max_eval_samples, "test": data.max_eval_samples}
+    return {name: _sample(rows, limits[name], seed) for name, rows in splits.items()}
+
+
+def load_test(data: DataArguments, seed: int) -> Dataset:
+    """The rows of `test_file`, or of a data set's test split, to evaluate on.
+
+    Raises: DataError, as `load_splits`.
+    """
+    if data.test_file:
+        rows = read_file(data.test_file)
+    elif data.dataset_name:
+        stored = _load_stored(data.dataset_name, data.dataset_config_name)
+        if data.test_split_name not in stored:
+            raise DataError(
+                f"{data.dataset_name} has no split {data.test_split_name}, only {', '.join(stored)}; "
+                "name one with --test_split_name"
+            )
+        rows = stored[data.test_split_name]
+    else:
+        raise DataError("there is nothing to evaluate on; give --test_file FILE or --dataset_name DATASET")
+    return _sample(rows, data.max_eval_samples, seed)
+
+
+def read_file(path: str | Path) -> Dataset:
+    """The rows of a csv, tsv, json, jsonl or parquet file.
+
+    Raises: DataError, if the file is missing, empty, of another format, or can't be parsed.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise DataError(f"{path} is of unknown format {path.suffix or '(no suffix)'}; use one of {', '.join(FORMATS)}")
+    if not path.is_file():
+        raise DataError(f"data file {path} does not exist; check the path")
+    if path.stat().st_size == 0:
+        raise DataError(f"data file {path} is empty; give one with at least one row")
+    builder, options = FORMATS[path.suffix.lower()]
+    rows = _load(str(path), lambda load: load(builder, data_files=str(path), split="train", **options))
+    _check_not_empty(rows, f"data file {path}")
+    return rows
+
+
+def _load_stored(name: str, configuration: str | None) -> dict[str, Dataset]:
+    return _load(f"data set {name}", lambda load: load(name, configuration))
+
+
+def _load(name: str, read: Callable[[Callable[..., Any]], Any]) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingExtraError("reading data needs datasets; pip install 'fourierft[train]'") from error
+    try:
+        return read(datasets.load_dataset)
+    except (datasets.exceptions.DatasetsError, ValueError, OSError, RuntimeError) as error:
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+        raise DataError(f"{name} can't be read: {reason}") from error
+
+
+def _check_not_empty(rows: Dataset, name: str) -> None:
+    if len(rows) == 0:
+        raise DataError(f"{name} has no rows; give at least one")
+
+
+def _divide(rows: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+    if not 0 < fraction < 1:
+        raise DataError(f"validation_fraction={fraction} is not between 0 and 1; use 0.1 for a tenth")
+    if len(rows) < 2:
+        raise DataError("one row can't be divided into training and validation data; give more, or --validation_file")
+    parts = rows.train_test_split(test_size=max(1, round(fraction * len(rows))), seed=seed)
+    return parts["train"], parts["test"]
+
+
+def _sample(rows: Dataset, limit: int | None, seed: int) -> Dataset:
+    if limit is None or limit >= len(rows):
+        return rows
+    if limit < 1:
+        raise DataError(f"a limit of {limit} samples leaves no rows; use at least 1")
+    return rows.shuffle(seed=seed).select(range(limit))
+
+
+def find_columns(rows: Dataset, text: list[str] | None, label: str | None) -> Columns:
+    """The columns of text and label: those named, else those of the usual names.
+
+    Raises: DataError, naming the columns there are, if one is missing.
+    """
+    found = ", ".join(rows.column_names)
+    for name in [*(text or []), *([label] if label else [])]:
+        if name not in rows.column_names:
+            raise DataError(f"there is no column {name}; the data has the columns {found}")
+    if text is not None and len(text) not in (1, 2):
+        raise DataError(f"text_column names {len(text)} columns; name one, or two for a pair of texts")
+    texts = tuple(text) if text else next((c for c in TEXT_COLUMNS if set(c) <= set(rows.column_names)), None)
+    if texts is None:
+        raise DataError(f"no column looks like the text among {found}; name it with --text_column")
+    label = label or next((c for c in LABEL_COLUMNS if c in rows.column_names), None)
+    if label is None:
+        raise DataError(f"no column looks like the label among {found}; name it with --label_column")
+    return Columns(texts, label)
+
+
+def check_rows(rows: Dataset, columns: Columns, name: str) -> None:
+    """Raise DataError if `rows`, called `name`, lack a column, a text or a label, or are none at all."""
+    _check_not_empty(rows, f"the {name} data")
+    for column in (*columns.text, columns.label):
+        if column not in rows.column_names:
+            raise DataError(f"the {name} data has no column {column}, only {', '.join(rows.column_names)}")
+        missing = [index for index, value in enumerate(rows[column]) if _is_missing(value)]
+        if missing:
+            raise DataError(
+                f"column {column} of the {name} data is empty in {len(missing)} rows, first in row {missing[0] + 1}; "
+                "fill or remove them"
+            )
+    for column in columns.text:
+        odd = next((value for value in rows[column] if not isinstance(value, str)), None)
+        if odd is not None:
+            raise DataError(f"column {column} of the {name} data holds {odd!r}, not text; name another --text_column")
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def label_values(rows: Dataset, column: str) -> list[Any]:
+    """The labels of all rows, class numbers of the data set replaced by their names."""
+    feature = rows.features[column]
+    if not hasattr(feature, "int2str"):
+        return list(rows[column])
+    if any(number < 0 for number in rows[column]):
+        raise DataError(f"column {column} holds rows without a label (-1); choose a split that is labelled")
+    return [feature.int2str(number) for number in rows[column]]
+
+
+def tokenize(
+    rows: Dataset, columns: Columns, labels: list[Any], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Dataset:
+    """The rows as the model reads them: tokens cut to `max_length`, and `labels`.
+
+    Args:
+        labels: one per row, encoded for the model's loss.
+    """
+
+    def encode(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, Any]:
+        encoded = tokenizer(*(batch[column] for column in columns.text), truncation=True, max_length=max_length)
+        return {**encoded, "labels": [labels[index] for index in indices]}
+
+    return rows.map(encode, batched=True, with_indices=True, remove_columns=rows.column_names, desc="Tokenizing")

@@ -1,0 +1,203 @@
+"""What is trained of a model: an adapter of PEFT, its head, its biases, or all of it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers import PreTrainedModel
+
+from fourierft.errors import ConfigError, FourierFTError
+from fourierft.training.arguments import MethodArguments
+from fourierft.training.models import BaseModel, count_parameters
+from fourierft.tuner.config import FourierFTConfig
+from fourierft.tuner.registration import enable
+
+METHODS = ("fourierft", "lora", "head", "bitfit", "full")
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """A model of which some parameters are trained.
+
+    Attributes:
+        method: one of METHODS, or the lower-case PEFT type of another adapter.
+        is_adapter: whether `model` is a `peft.PeftModel`.
+        layers: number of layers with an adapter.
+        settings: what tells one adapter of the method from another, such as n_frequency.
+        adapter_parameters, head_parameters: trained numbers, below and in the head.
+        adapter_bytes, head_bytes: what they weigh on disk.
+        base_parameters: all numbers of the model without the adapter.
+    """
+
+    model: nn.Module
+    method: str
+    is_adapter: bool
+    layers: int
+    settings: dict[str, Any]
+    adapter_parameters: int
+    head_parameters: int
+    adapter_bytes: int
+    head_bytes: int
+    base_parameters: int
+
+
+def attach(base: BaseModel, arguments: MethodArguments) -> Trainable:
+    """Make the parameters of `arguments.method` the ones that are trained. The model of `base` is changed.
+
+    Raises: ConfigError, if the method, its settings or its layers are unknown. ShapeError, if n_frequency is too large.
+    """
+    base_parameters = count_parameters(base.model)
+    method = arguments.method
+    if method not in METHODS and not Path(method).exists():
+        near = difflib.get_close_matches(method, METHODS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"method={method} is neither one of {', '.join(METHODS)} nor a path that exists{hint}")
+    if method == "full":
+        return _describe(base.model, method, base.heads, {}, base_parameters)
+    if method in ("head", "bitfit"):
+        _freeze(base.model, base.heads, keep_biases=method == "bitfit")
+        return _describe(base.model, method, base.heads, {}, base_parameters)
+    config = _adapter_config(arguments)
+    if isinstance(config.target_modules, (list, set)):
+        _check_targets(base.model, config.target_modules)
+    model = _wrap(base, config)
+    settings = _adapter_settings(config)
+    return _describe(model, config.peft_type.value.lower(), base.heads, settings, base_parameters)
+
+
+def _adapter_config(arguments: MethodArguments) -> Any:
+    enable()
+    targets: Any = arguments.target_modules
+    if targets == ["all-linear"]:
+        targets = "all-linear"
+    if arguments.method == "fourierft":
+        return FourierFTConfig(
+            n_frequency=arguments.n_frequency,
+            scaling=_parse_scaling(arguments.scaling),
+            random_loc_seed=arguments.random_loc_seed,
+            target_modules=targets,
+        )
+    if arguments.method == "lora":
+        return peft.LoraConfig(
+            r=arguments.lora_r,
+            lora_alpha=arguments.lora_alpha,  # type: ignore[arg-type]
+            lora_dropout=arguments.lora_dropout,
+            target_modules=targets,
+        )
+    config = _read_config(Path(arguments.method))
+    if targets is not None:
+        config.target_modules = targets
+    return config
+
+
+def _read_config(path: Path) -> Any:
+    file = path / "adapter_config.json" if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        config = peft.PeftConfig.from_peft_type(**content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file} is no PEFT adapter_config.json ({type(error).__name__}: {error})") from error
+    if not hasattr(config, "target_modules"):
+        raise ConfigError(f"{file} is of type {content.get('peft_type')}, which adapts no layers; use another type")
+    config.inference_mode = False
+    config.base_model_name_or_path = None
+    return config
+
+
+def _parse_scaling(scaling: str | float) -> Any:
+    if scaling == "auto":
+        return scaling
+    try:
+        return float(scaling)
+    except ValueError as error:
+        raise ConfigError(f"scaling={scaling} is neither a number nor auto; use auto if in doubt") from error
+
+
+def _check_targets(model: PreTrainedModel, targets: Iterable[str]) -> None:
+    names = [name for name, _ in model.named_modules() if name]
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in names):
+            layers = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)})
+            near = difflib.get_close_matches(target, layers, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"its layers are {', '.join(layers)}"
+            raise ConfigError(f"target module {target} is not in the model; {hint}")
+
+
+def _is_linear(module: nn.Module) -> bool:
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, torch.Tensor) and weight.ndim == 2
+
+
+def _wrap(base: BaseModel, config: Any) -> peft.PeftModel:
+    known = {"classifier", "score"}  # PEFT adds these itself
+    config.task_type = peft.TaskType.SEQ_CLS
+    config.modules_to_save = [name for name in base.heads if name not in known] or None
+    try:
+        with expected_warnings():
+            return peft.PeftModelForSequenceClassification(base.model, config)
+    except FourierFTError:
+        raise
+    except ValueError as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+@contextmanager
+def expected_warnings() -> Iterator[None]:
+    """Leave out what PEFT 0.21 makes transformers 5.23 warn of, which no user can change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
+
+
+def _adapter_settings(config: Any) -> dict[str, Any]:
+    names = ("n_frequency", "scaling", "random_loc_seed", "r", "lora_alpha")
+    settings = {name: getattr(config, name) for name in names if getattr(config, name, None) is not None}
+    targets = config.target_modules
+    return {**settings, "target_modules": targets if isinstance(targets, str) else sorted(targets)}
+
+
+def _freeze(model: PreTrainedModel, heads: tuple[str, ...], keep_biases: bool) -> None:
+    """Train the head, and the biases if they are kept; frozen parameters are left out when the model is saved."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(_is_in(name, heads) or (keep_biases and name.endswith("bias")))
+    model._keys_to_ignore_on_save = {name for name, p in model.named_parameters() if not p.requires_grad}
+
+
+def _is_in(name: str, heads: tuple[str, ...]) -> bool:
+    return any(name.startswith(f"{head}.") for head in heads)
+
+
+def is_head_parameter(name: str, heads: tuple[str, ...]) -> bool:
+    """Whether a parameter of a model, wrapped by PEFT or not, belongs to its head."""
+    return ".modules_to_save." in name or _is_in(name, heads)
+
+
+def _describe(
+    model: nn.Module, method: str, heads: tuple[str, ...], settings: dict[str, Any], base_parameters: int
+) -> Trainable:
+    trained = [(is_head_parameter(name, heads), p) for name, p in model.named_parameters() if p.requires_grad]
+    counts = {head: sum(p.numel() for is_head, p in trained if is_head == head) for head in (True, False)}
+    sizes = {head: sum(p.nbytes for is_head, p in trained if is_head == head) for head in (True, False)}
+    return Trainable(
+        model=model,
+        method=method,
+        is_adapter=isinstance(model, peft.PeftModel),
+        layers=sum(isinstance(module, BaseTunerLayer) for module in model.modules()),
+        settings=settings,
+        adapter_parameters=counts[False],
+        head_parameters=counts[True],
+        adapter_bytes=sizes[False],
+        head_bytes=sizes[True],
+        base_parameters=base_parameters,
+    )

@@ -1,0 +1,135 @@
+"""Base models and tokenizers, from the hub or a directory, with a head for the task on top."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import transformers
+from torch import nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
+
+from fourierft.errors import CheckpointError, ConfigError
+from fourierft.training.arguments import ModelArguments
+from fourierft.training.tasks import Task
+
+DTYPES = ("float32", "bfloat16", "float16", "auto")
+LONGEST = 512
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A model with a head for the task; `heads` are the names of the modules that were not pretrained for it."""
+
+    model: PreTrainedModel
+    heads: tuple[str, ...]
+
+
+def load_model(arguments: ModelArguments, task: Task, seed: int) -> BaseModel:
+    """Load a model with a head for `task`; what is not in its files is drawn from `seed`.
+
+    Raises: ConfigError, if the model can't be had. CheckpointError, if its files are not those of such a model.
+    """
+    if arguments.dtype not in DTYPES:
+        raise ConfigError(f"dtype={arguments.dtype} is unknown; use one of {', '.join(DTYPES)}")
+    name = _required_name(arguments)
+    set_seed(seed)
+    with _explained(name), _quiet():
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            name,
+            revision=arguments.model_revision,
+            trust_remote_code=arguments.trust_remote_code,
+            dtype=arguments.dtype,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **task.model_settings(),
+        )
+    absent = {*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])}
+    return BaseModel(model, _find_heads(model, absent, name))
+
+
+def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, with a padding token.
+
+    Raises: ConfigError, if it can't be had.
+    """
+    name = arguments.tokenizer_name or _required_name(arguments)
+    with _explained(name), _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=arguments.model_revision, trust_remote_code=arguments.trust_remote_code
+        )
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ConfigError(f"the tokenizer of {name} has neither a padding nor an end token; use another")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def longest_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int | None) -> int:
+    """The number of tokens texts are cut to: `wanted`, or what the model takes, at most 512.
+
+    Raises: ConfigError, if the model can't take as many as are wanted.
+    """
+    limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or LONGEST]
+    if wanted is None:
+        return int(min(*limits, LONGEST))
+    if not 0 < wanted <= min(limits):
+        raise ConfigError(f"max_length={wanted} is not between 1 and the {min(limits)} tokens this model takes")
+    return wanted
+
+
+def _required_name(arguments: ModelArguments) -> str:
+    if not arguments.model_name_or_path:
+        raise ConfigError("model_name_or_path is missing; give --model_name_or_path MODEL")
+    return arguments.model_name_or_path
+
+
+def _find_heads(model: PreTrainedModel, absent: set[str], name: str) -> tuple[str, ...]:
+    """The modules above the pretrained body, and those of the body that have no pretrained weights (a pooler)."""
+    body = model.base_model_prefix
+    heads = [child for child, module in model.named_children() if child != body and list(module.parameters())]
+    parts = {key.rpartition(".")[0] for key in absent if key.split(".")[0] not in heads}
+    if parts and len([key for key in absent if key.startswith(f"{body}.")]) > len(list(model.parameters())) // 2:
+        raise CheckpointError(f"the weights of {name} are not those of a {type(model).__name__}; use another model")
+    return (*sorted(parts), *heads)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ConfigError(
+            f"{name} can't be loaded ({reason}); give a local directory, or a hub id while there is a connection"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No table of new weights: the head is meant to be new, and the summary says so."""
+    log = transformers.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity(logging.ERROR)
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
+
+
+def count_parameters(model: nn.Module) -> int:
+    """The number of parameters, trained or not, of a model."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,154 @@
+"""The directory a training writes to: what is in it, what may go into it, and how it gets there whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
+
+RECORD = "fourierft.json"
+WEIGHTS = "model.safetensors"
+TRAINED_WEIGHTS = "trained.safetensors"
+STAGING = ".unfinished"
+RESULTS = (
+    RECORD,
+    WEIGHTS,
+    TRAINED_WEIGHTS,
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "config.json",
+    "metrics.json",
+    "curve.png",
+    "README.md",
+)
+
+
+def check_output(directory: Path, overwrite: bool, resume: bool) -> None:
+    """Raise OutputExistsError if `directory` holds anything and neither overwriting nor resuming was asked for."""
+    if directory.exists() and not directory.is_dir():
+        raise OutputExistsError(f"{directory} is a file, not a directory; choose another --output_dir")
+    if not (overwrite or resume) and directory.is_dir() and any(directory.iterdir()):
+        raise OutputExistsError(
+            f"{directory} exists and is not empty; choose another --output_dir, or give --overwrite_output_dir, "
+            "or --resume_from_checkpoint true to go on from its last checkpoint"
+        )
+
+
+def find_checkpoint(wanted: str, directory: Path) -> Path:
+    """The checkpoint to go on from.
+
+    Args:
+        wanted: a checkpoint's directory, or true: the last complete one in `directory`. One that was being written
+            when the process was killed is not complete.
+
+    Raises: CheckpointError, if there is none.
+    """
+    if wanted.lower() != "true":
+        if not _is_complete(Path(wanted)):
+            raise CheckpointError(
+                f"{wanted} is no complete checkpoint of a training; name another, or true for the last"
+            )
+        return Path(wanted)
+    complete = [path for path in _checkpoints(directory) if _is_complete(path)]
+    if not complete:
+        raise CheckpointError(
+            f"no checkpoint in {directory} is complete; start anew, with --overwrite_output_dir if it is not empty"
+        )
+    return max(complete, key=_step)
+
+
+def _checkpoints(directory: Path) -> list[Path]:
+    return [path for path in directory.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """Whether the file that Trainer writes last is whole."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def clear_output(directory: Path) -> None:
+    """Remove what an earlier training left, and nothing else."""
+    for path in _checkpoints(directory):
+        shutil.rmtree(path)
+    for name in RESULTS:
+        (directory / name).unlink(missing_ok=True)
+
+
+def read_record(directory: str | Path) -> dict[str, Any]:
+    """What a training wrote of itself: base model, task, labels, columns and method.
+
+    Raises: CheckpointError, if the directory holds none.
+    """
+    path = Path(directory) / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is missing or damaged; name a directory that `fourierft train` wrote") from error
+    if not isinstance(record, dict) or record.get("format") != 1:
+        raise CheckpointError(f"{path} is not of format 1; use the version of fourierft that wrote it")
+    return record
+
+
+def check_same_run(record: dict[str, Any], directory: Path) -> None:
+    """Raise ConfigError if `directory` holds the checkpoints of a run other than the one of `record`."""
+    if not (directory / RECORD).exists():
+        return
+    before = read_record(directory)
+    changed = [name for name in record if name != "versions" and record[name] != before.get(name)]
+    if changed:
+        raise ConfigError(
+            f"{directory} was trained with another {', '.join(changed)} "
+            f"({'; '.join(f'{name}: {before.get(name)} before, {record[name]} now' for name in changed)}); "
+            "resume with the settings it was started with"
+        )
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write JSON; a file that is there is replaced whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_json_lines(path: str | Path, rows: list[dict[str, Any]]) -> None:
+    """Write a JSON object a line; a file that is there is replaced whole or not at all."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write text; a file that is there is replaced whole or not at all."""
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def publish(directory: Path, only_trained: bool) -> int:
+    """Move what was saved in the staging directory up into `directory`.
+
+    Args:
+        only_trained: the weights are a part of the model's; they get a name no loader takes for a whole model.
+
+    Returns: bytes of the weights.
+    """
+    staging = directory / STAGING
+    left_out = {"training_args.bin"} | ({"config.json"} if only_trained else set())
+    size = 0
+    for path in sorted(staging.iterdir()):
+        if path.name in left_out:
+            continue
+        name = TRAINED_WEIGHTS if only_trained and path.name == WEIGHTS else path.name
+        size += path.stat().st_size if path.suffix == ".safetensors" else 0
+        os.replace(path, directory / name)
+    shutil.rmtree(staging)
+    return size

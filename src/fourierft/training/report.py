@@ -1,0 +1,197 @@
+"""What a training says of itself: a summary before it starts; numbers, a curve and a model card after."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fourierft.errors import MissingExtraError
+from fourierft.training.methods import Trainable
+from fourierft.training.output import write_text
+from fourierft.training.tasks import Task, shorten
+
+NUMBER = re.compile(r"-?[\d.,]+( [kMG]?B)?")
+LIBRARIES = ("fourierft", "torch", "transformers", "peft", "accelerate", "datasets")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that make the numbers."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Rows as aligned columns, the first to the left, cells that are numbers to the right."""
+    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(max(map(len, rows)))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if index and NUMBER.fullmatch(cell) else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def format_bytes(size: float) -> str:
+    """A size in bytes as a person reads it, in units of 1000."""
+    for unit in ("B", "kB", "MB"):
+        if size < 999.95:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+def summarize(trainable: Trainable, record: dict[str, Any], rows: dict[str, int]) -> str:
+    """A table of what will be trained, on what.
+
+    Args:
+        record: what the training writes of itself.
+        rows: number of rows of each split.
+    """
+    share = (trainable.adapter_parameters + trainable.head_parameters) / trainable.base_parameters
+    settings = ", ".join(f"{name}={_plain(value)}" for name, value in trainable.settings.items())
+    lines: list[tuple[str, ...]] = [
+        ("model", record["base_model"]),
+        ("task", f"{record['task']} of {' and '.join(record['text_columns'])} by {record['label_column']}"),
+        ("data", ", ".join(f"{count:,} {name} rows" for name, count in rows.items())),
+        ("method", trainable.method + (f" in {trainable.layers} layers: {settings}" if trainable.layers else "")),
+    ]
+    if record["labels"]:
+        lines.insert(2, ("labels", shorten(record["labels"])))
+    part = "adapter" if trainable.is_adapter else "body"
+    counts: list[tuple[str, ...]] = [
+        ("trained", "parameters", "on disk"),
+        (part, f"{trainable.adapter_parameters:,}", format_bytes(trainable.adapter_bytes)),
+        ("head", f"{trainable.head_parameters:,}", format_bytes(trainable.head_bytes), ", ".join(record["heads"])),
+        (
+            "together",
+            f"{trainable.adapter_parameters + trainable.head_parameters:,}",
+            format_bytes(trainable.adapter_bytes + trainable.head_bytes),
+            f"{share:.3%} of the model's {trainable.base_parameters:,}",
+        ),
+    ]
+    return f"{table(lines)}\n\n{table(counts)}"
+
+
+def _plain(value: Any) -> str:
+    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def without_nan(value: Any) -> Any:
+    """The value with numbers that JSON has no word for replaced by null."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def require_plotting() -> None:
+    """Raise MissingExtraError, before time is spent on training, if its curve could not be drawn."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("drawing the curve needs matplotlib; pip install 'fourierft[train]'") from error
+
+
+def draw_curve(history: list[dict[str, Any]], metric: str, title: str, path: Path) -> None:
+    """Draw loss and evaluation metric by step as PNG.
+
+    Args:
+        history: the log of the Trainer.
+        metric: name of the metric, such as accuracy.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, name, label in (
+        (left, "loss", "training"),
+        (left, "eval_loss", "validation"),
+        (right, f"eval_{metric}", "validation"),
+    ):
+        points = [(entry["step"], entry[name]) for entry in history if name in entry]
+        if points:
+            marker = "" if name == "loss" else "o"
+            axes.plot(*zip(*points, strict=True), marker=marker, markersize=4, label=label)
+    for axes, label in ((left, "loss"), (right, metric)):
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(frameon=False)
+    figure.suptitle(title, fontsize=10)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    figure.savefig(beside, format="png", dpi=120)
+    os.replace(beside, path)
+
+
+def write_model_card(metrics: dict[str, Any], record: dict[str, Any], task: Task, path: Path) -> None:
+    """Write README.md: base, data, method, metrics, and how to load what was trained."""
+    base, method = record["base_model"], record["method"]
+    header = ["---", "library_name: peft" if record["is_adapter"] else "library_name: transformers"]
+    if not Path(base).exists():
+        header.append(f"base_model: {base}")
+    header += ["pipeline_tag: text-classification", "tags:", "- fourierft", f"- {method}", "---"]
+    scores = {**metrics.get("eval", {}), **{f"test {name}": value for name, value in metrics.get("test", {}).items()}}
+    rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in scores.items() if isinstance(value, float))
+    parameters, settings = metrics["parameters"], _settings_text(record)
+    texts = " and ".join(f"`{name}`" for name in record["text_columns"])
+    text = f"""
+# {method} on {Path(base).name}
+
+{task.name.capitalize()} of {texts} by `{record["label_column"]}`, trained with `fourierft train`.
+
+- Base model: `{base}`
+- Data: {record["data"]}, {", ".join(f"{count} {name} rows" for name, count in metrics["rows"].items())}
+- Method: {method}{settings}
+- Trained parameters: {parameters["adapter"]:,} in the model, {parameters["head"]:,} in its head
+- Weights: {format_bytes(metrics["bytes"]["file"])}
+- Steps: {metrics["train"]["steps"]} at {metrics["train"]["seconds_per_step"]:.3f} s, seed {record["seed"]}
+- Versions: {", ".join(f"{name} {number}" for name, number in metrics["versions"].items())}
+
+| metric | value |
+|---|---|
+{rows or "| none | no validation data |"}
+
+![loss and {task.main_metric}](curve.png)
+
+## Load
+
+```python
+{_loading_code(record, len(task.labels) or 1)}
+```
+
+`fourierft evaluate DIRECTORY --test_file FILE` scores it on other data.
+"""
+    write_text(path, "\n".join(header) + "\n" + text)
+
+
+def _settings_text(record: dict[str, Any]) -> str:
+    return "".join(f", {name}={_plain(value)}" for name, value in record["settings"].items())
+
+
+def _loading_code(record: dict[str, Any], outputs: int) -> str:
+    base = record["base_model"]
+    if record["method"] == "full":
+        return (
+            "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n"
+            'model = AutoModelForSequenceClassification.from_pretrained("DIRECTORY")\n'
+            'tokenizer = AutoTokenizer.from_pretrained("DIRECTORY")'
+        )
+    if not record["is_adapter"]:
+        return (
+            "from fourierft.training.evaluation import load_trained\n"
+            'trained = load_trained("DIRECTORY")\n'
+            "model, tokenizer = trained.model, trained.tokenizer"
+        )
+    enable = "import fourierft; fourierft.enable()\n" if record["method"] == "fourierft" else ""
+    return enable + (
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForSequenceClassification\n"
+        f'base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels={outputs})\n'
+        'model = PeftModel.from_pretrained(base, "DIRECTORY")'
+    )

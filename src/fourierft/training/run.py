@@ -1,0 +1,214 @@
+"""One training from arguments to results: `train(arguments)` is what `fourierft train` calls.
+
+Everything that can be wrong is found before the first file is written: the output directory, the data, the model, the
+method. The results are written beside and moved into place when they are whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+from transformers.trainer_utils import IntervalStrategy
+
+from fourierft.errors import ConfigError
+from fourierft.training import output, report
+from fourierft.training.arguments import Arguments
+from fourierft.training.data import check_rows, find_columns, label_values, load_splits, tokenize
+from fourierft.training.methods import Trainable, attach
+from fourierft.training.models import load_model, load_tokenizer, longest_text
+from fourierft.training.tasks import Task, detect_task
+from fourierft.training.trainer import HeadTrainer, Interruption, StepTimer, TrainingInterrupted
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """All a training needs, checked.
+
+    Attributes:
+        splits: tokenized rows, by the names train, validation, test.
+        record: what the training will write of itself, so that it can be resumed and evaluated.
+    """
+
+    trainable: Trainable
+    tokenizer: PreTrainedTokenizerBase
+    task: Task
+    splits: dict[str, Dataset]
+    record: dict[str, Any]
+
+
+def train(arguments: Arguments) -> dict[str, Any]:
+    """Train, evaluate, and write the results into the output directory.
+
+    Args:
+        arguments: from `settings.build_arguments`.
+
+    Returns: the content of metrics.json: `train` (loss, steps, seconds, seconds_per_step), `eval` and `test` (metrics),
+        `parameters` (adapter, head, base), `bytes` (adapter, head, file), `rows`, `seed`, `versions`. Of a dry run:
+        parameters, bytes and rows only.
+
+    Raises: FourierFTError, if anything given is wrong. TrainingInterrupted, after SIGINT or SIGTERM.
+    """
+    directory = Path(arguments.training.output_dir or "")
+    resume = arguments.training.resume_from_checkpoint
+    if not arguments.run.dry_run:
+        output.check_output(directory, arguments.run.overwrite_output_dir, resume is not None)
+        report.require_plotting()
+    checkpoint = output.find_checkpoint(resume, directory) if resume and not arguments.run.dry_run else None
+    with arguments.training.main_process_first(desc="preparing data and model"):
+        prepared = prepare(arguments)
+    rows = {name: len(split) for name, split in prepared.splits.items()}
+    if arguments.training.process_index == 0:
+        print(report.summarize(prepared.trainable, prepared.record, rows), flush=True)
+    if arguments.run.dry_run:
+        return {**_sizes(prepared.trainable), "rows": rows}
+    return _run(arguments, prepared, directory, checkpoint)
+
+
+def prepare(arguments: Arguments) -> Preparation:
+    """Load and check data, tokenizer and model, and make the method's parameters the trained ones. Writes nothing.
+
+    Raises: FourierFTError, if anything given is wrong.
+    """
+    data, seed = arguments.data, arguments.training.seed
+    rows = load_splits(data, seed)
+    columns = find_columns(rows["train"], data.text_column, data.label_column)
+    for name, split in rows.items():
+        check_rows(split, columns, name)
+    values = {name: label_values(split, columns.label) for name, split in rows.items()}
+    task = detect_task(values["train"], data.task, columns.label)
+    labels = {name: task.encode(values[name], name) for name in rows}
+    tokenizer = load_tokenizer(arguments.model)
+    base = load_model(arguments.model, task, seed)
+    if base.model.config.pad_token_id is None:
+        base.model.config.pad_token_id = tokenizer.pad_token_id
+    max_length = longest_text(base.model, tokenizer, data.max_length)
+    trainable = attach(base, arguments.method)
+    splits = {name: tokenize(rows[name], columns, labels[name], tokenizer, max_length) for name in rows}
+    record = {
+        "format": 1,
+        "base_model": arguments.model.model_name_or_path,
+        "revision": arguments.model.model_revision,
+        "dtype": arguments.model.dtype,
+        "trust_remote_code": arguments.model.trust_remote_code,
+        "heads": list(base.heads),
+        "task": task.name,
+        "labels": list(task.labels),
+        "text_columns": list(columns.text),
+        "label_column": columns.label,
+        "max_length": max_length,
+        "data": data.dataset_name or Path(data.train_file or "").name,
+        "method": trainable.method,
+        "is_adapter": trainable.is_adapter,
+        "settings": trainable.settings,
+        "seed": seed,
+        "versions": report.versions(),
+    }
+    return Preparation(trainable, tokenizer, task, splits, record)
+
+
+def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoint: Path | None) -> dict[str, Any]:
+    timer, interruption = StepTimer(), Interruption()
+    trainer = _build_trainer(arguments, prepared)
+    trainer.add_callback(timer)
+    trainer.add_callback(interruption)
+    if checkpoint is not None:
+        output.check_same_run(prepared.record, directory)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.is_world_process_zero():
+        directory.mkdir(parents=True, exist_ok=True)
+        if checkpoint is None:
+            output.clear_output(directory)
+        output.write_json(directory / output.RECORD, prepared.record)
+    with interruption.listen():
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    state = trainer.state
+    if interruption.requested and state.global_step < state.max_steps:
+        raise TrainingInterrupted(
+            state.global_step, state.max_steps, str(directory / f"checkpoint-{state.global_step}")
+        )
+    metrics = {
+        "train": {
+            "loss": result.training_loss,
+            "steps": state.global_step,
+            "epochs": state.epoch,
+            "seconds": result.metrics["train_runtime"],
+            "seconds_per_step": timer.seconds_per_step,
+        }
+    }
+    for name, prefix in (("validation", "eval"), ("test", "test")):
+        if name in prepared.splits:
+            metrics[prefix] = _evaluate(trainer, prepared.splits[name], prefix)
+    return _write_results(trainer, prepared, directory, metrics)
+
+
+def _evaluate(trainer: HeadTrainer, rows: Dataset, prefix: str) -> dict[str, float]:
+    """Metrics of the model as it is saved; those of the last step are taken from the log if they are there."""
+    known = [log for log in trainer.state.log_history if f"{prefix}_loss" in log]
+    if known and known[-1]["step"] == trainer.state.global_step and not trainer.args.load_best_model_at_end:
+        scores = known[-1]
+    else:
+        scores = trainer.evaluate(rows, metric_key_prefix=prefix)
+    return {key.removeprefix(f"{prefix}_"): value for key, value in scores.items() if key.startswith(f"{prefix}_")}
+
+
+def _build_trainer(arguments: Arguments, prepared: Preparation) -> HeadTrainer:
+    settings = arguments.training
+    if "validation" not in prepared.splits:
+        settings.eval_strategy = IntervalStrategy.NO
+    if settings.label_names is None:
+        settings.label_names = ["labels"]
+    try:
+        return HeadTrainer(
+            model=prepared.trainable.model,
+            args=settings,
+            train_dataset=prepared.splits["train"],
+            eval_dataset=prepared.splits.get("validation"),
+            processing_class=prepared.tokenizer,
+            data_collator=DataCollatorWithPadding(prepared.tokenizer),
+            compute_metrics=prepared.task.score,
+            heads=tuple(prepared.record["heads"]),
+            head_learning_rate=arguments.method.head_learning_rate,
+        )
+    except (ValueError, ImportError) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _sizes(trainable: Trainable) -> dict[str, Any]:
+    return {
+        "parameters": {
+            "adapter": trainable.adapter_parameters,
+            "head": trainable.head_parameters,
+            "base": trainable.base_parameters,
+        },
+        "bytes": {"adapter": trainable.adapter_bytes, "head": trainable.head_bytes},
+    }
+
+
+def _write_results(
+    trainer: HeadTrainer, prepared: Preparation, directory: Path, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    trainable, record = prepared.trainable, prepared.record
+    trainer.save_model(str(directory / output.STAGING))
+    metrics = {
+        **metrics,
+        **_sizes(trainable),
+        "rows": {name: len(split) for name, split in prepared.splits.items()},
+        "method": {"name": trainable.method, "layers": trainable.layers, **trainable.settings},
+        "seed": record["seed"],
+        "versions": record["versions"],
+    }
+    if trainer.is_world_process_zero():
+        only_trained = trainable.method in ("head", "bitfit")
+        metrics["bytes"]["file"] = output.publish(directory, only_trained)
+        metrics = report.without_nan(metrics)
+        output.write_json(directory / "metrics.json", metrics)
+        metric, title = prepared.task.main_metric, f"{trainable.method} on {Path(record['base_model']).name}"
+        report.draw_curve(trainer.state.log_history, metric, title, directory / "curve.png")
+        report.write_model_card(metrics, record, prepared.task, directory / "README.md")
+    return metrics

@@ -1,0 +1,177 @@
+"""What is learned from a text: one of several classes, or a number. Labels in, metrics out."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from transformers import EvalPrediction
+
+from fourierft.errors import ConfigError, DataError, MissingExtraError
+
+FEW_CLASSES = 20
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One class of several; `labels` are their names, in the order of the model's outputs."""
+
+    labels: tuple[str, ...]
+    name = "classification"
+    main_metric = "accuracy"
+
+    def model_settings(self) -> dict[str, Any]:
+        """What the model's config must say."""
+        return {
+            "num_labels": len(self.labels),
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {label: index for index, label in enumerate(self.labels)},
+            "problem_type": "single_label_classification",
+        }
+
+    def encode(self, values: Sequence[Any], source: str) -> list[int]:
+        """Class numbers of labels; DataError, if one was not in the training data."""
+        numbers = {label: index for index, label in enumerate(self.labels)}
+        unknown = sorted({_class_name(value) for value in values} - set(numbers))
+        if unknown:
+            raise DataError(
+                f"the {source} data has the labels {shorten(unknown)}, which training did not; "
+                f"it knows {shorten(self.labels)}"
+            )
+        return [numbers[_class_name(value)] for value in values]
+
+    def score(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Accuracy, macro F1 and Matthews correlation of logits [rows, labels]."""
+        metrics = _import_metrics()
+        expected = np.asarray(prediction.label_ids)
+        predicted = _outputs(prediction).argmax(axis=-1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="A single label was found", category=UserWarning)
+            return {
+                "accuracy": float(metrics.accuracy_score(expected, predicted)),
+                "f1": float(metrics.f1_score(expected, predicted, average="macro", zero_division=0)),
+                "matthews": float(metrics.matthews_corrcoef(expected, predicted)),
+            }
+
+    def decode(self, outputs: np.ndarray) -> list[dict[str, Any]]:
+        """The class of every row of logits [rows, labels], with its probability."""
+        shifted = outputs.astype(np.float64) - outputs.max(axis=-1, keepdims=True)
+        probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=-1, keepdims=True)
+        best = probabilities.argmax(axis=-1)
+        return [
+            {"prediction": self.labels[index], "probability": float(row[index])}
+            for index, row in zip(best, probabilities, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A number, learned with the mean squared error."""
+
+    labels: tuple[str, ...] = ()
+    name = "regression"
+    main_metric = "pearson"
+
+    def model_settings(self) -> dict[str, Any]:
+        """What the model's config must say."""
+        return {"num_labels": 1, "problem_type": "regression"}
+
+    def encode(self, values: Sequence[Any], source: str) -> list[float]:
+        """Labels as floats; DataError, if one is not a finite number."""
+        numbers = []
+        for row, value in enumerate(values, start=1):
+            try:
+                number = float(value)
+            except (TypeError, ValueError):
+                number = math.nan
+            if not math.isfinite(number):
+                raise DataError(f"label {value!r} in row {row} of the {source} data is no number; regression needs one")
+            numbers.append(number)
+        return numbers
+
+    def score(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Pearson and Spearman correlation (0 if one side is constant) and root mean squared error of [rows, 1]."""
+        metrics = _import_metrics()
+        from scipy.stats import pearsonr, spearmanr
+
+        expected = np.asarray(prediction.label_ids, dtype=np.float64).reshape(-1)
+        predicted = _outputs(prediction).astype(np.float64).reshape(-1)
+        varied = len(expected) > 1 and np.ptp(expected) > 0 and np.ptp(predicted) > 0
+        return {
+            "pearson": float(pearsonr(predicted, expected).statistic) if varied else 0.0,
+            "spearman": float(spearmanr(predicted, expected).statistic) if varied else 0.0,
+            "rmse": float(metrics.root_mean_squared_error(expected, predicted)),
+        }
+
+    def decode(self, outputs: np.ndarray) -> list[dict[str, Any]]:
+        """The number predicted for every row of outputs [rows, 1]."""
+        return [{"prediction": float(value)} for value in outputs.reshape(-1)]
+
+
+Task = Classification | Regression
+
+
+def detect_task(values: Sequence[Any], wanted: str, column: str) -> Task:
+    """The task the labels call for.
+
+    Args:
+        values: labels of the training rows; fractions make a regression, anything else a classification.
+        wanted: auto, or the name of a task.
+        column: where the labels stand, for errors.
+
+    Raises: ConfigError, if the task is unknown. DataError, if the labels can't be those of a task.
+    """
+    if wanted not in ("auto", "classification", "regression"):
+        raise ConfigError(f"task={wanted} is unknown; use classification, regression or auto")
+    fractions = any(isinstance(value, float) and not value.is_integer() for value in values)
+    if wanted == "regression" or (wanted == "auto" and fractions):
+        return Regression()
+    names = {_class_name(value) for value in values}
+    if len(names) < 2:
+        raise DataError(
+            f"column {column} holds the one label {shorten(sorted(names))}; a class needs another to differ from"
+        )
+    if wanted == "auto" and len(names) > max(FEW_CLASSES, len(values) // 2):
+        raise DataError(
+            f"column {column} has {len(names)} different labels in {len(values)} rows, too many for classes; "
+            "name another --label_column, or give --task classification or --task regression"
+        )
+    return Classification(tuple(sorted(names, key=_order)))
+
+
+def task_from(name: str, labels: Sequence[str]) -> Task:
+    """The task of a finished training, from what was saved of it."""
+    return Classification(tuple(labels)) if name == "classification" else Regression()
+
+
+def _class_name(value: Any) -> str:
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _order(name: str) -> tuple[int, float, str]:
+    try:
+        return (0, float(name), name)
+    except ValueError:
+        return (1, 0.0, name)
+
+
+def shorten(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _outputs(prediction: EvalPrediction) -> np.ndarray:
+    outputs = prediction.predictions
+    return np.asarray(outputs[0] if isinstance(outputs, tuple) else outputs)
+
+
+def _import_metrics() -> Any:
+    try:
+        from sklearn import metrics
+    except ImportError as error:
+        raise MissingExtraError("metrics need scikit-learn; pip install 'fourierft[train]'") from error
+    return metrics

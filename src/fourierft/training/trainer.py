@@ -1,0 +1,126 @@
+"""transformers' Trainer, with a learning rate for the head, step times, and Ctrl-C that loses nothing."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.optim import Optimizer
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from fourierft.training.methods import is_head_parameter
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """A training stopped on request, its last step saved.
+
+    Attributes:
+        step: steps done.
+        steps: steps there were to do.
+        checkpoint: directory to go on from.
+    """
+
+    def __init__(self, step: int, steps: int, checkpoint: str) -> None:
+        super().__init__(f"interrupted at step {step} of {steps}, which is saved in {checkpoint}")
+        self.step = step
+        self.steps = steps
+        self.checkpoint = checkpoint
+
+
+class HeadTrainer(Trainer):
+    """A Trainer that gives the head, `heads` by module name, a learning rate of its own."""
+
+    def __init__(
+        self, *arguments: Any, heads: tuple[str, ...], head_learning_rate: float | None, **options: Any
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self._heads = heads
+        self._head_learning_rate = head_learning_rate
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        """Trainer's optimizer, the head's parameters moved to groups with the head's learning rate."""
+        if self.optimizer is not None:
+            return self.optimizer
+        optimizer = super().create_optimizer(model)
+        if self._head_learning_rate is not None:
+            self._split_groups(optimizer, model or self.model)
+        return optimizer
+
+    def _split_groups(self, optimizer: Optimizer, model: Any) -> None:
+        head = {id(p) for name, p in model.named_parameters() if is_head_parameter(name, self._heads)}
+        groups = list(optimizer.param_groups)
+        optimizer.param_groups.clear()
+        for group in groups:
+            others = {name: value for name, value in group.items() if name != "params"}
+            for in_head in (False, True):
+                params = [p for p in group["params"] if (id(p) in head) == in_head]
+                if params:
+                    rate = {"lr": self._head_learning_rate} if in_head else {}
+                    optimizer.add_param_group({**others, "params": params, **rate})
+
+
+class StepTimer(TrainerCallback):
+    """Measures how long steps take, evaluation and saving left out."""
+
+    def __init__(self) -> None:
+        self._begin = 0.0
+        self._seconds: list[float] = []
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Start the clock."""
+        self._begin = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Stop the clock."""
+        self._seconds.append(time.perf_counter() - self._begin)
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Median of the steps, in seconds; 0 if there were none."""
+        return median(self._seconds) if self._seconds else 0.0
+
+
+class Interruption(TrainerCallback):
+    """Turns SIGINT and SIGTERM into: finish this step, save a checkpoint, stop. A second signal stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    @contextmanager
+    def listen(self) -> Iterator[None]:
+        """Receive the signals for as long as this lasts; outside the main thread, where none arrive, do nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """Ask the trainer to save and stop, in all processes at the same step."""
+        if args.world_size > 1:
+            flag = torch.tensor(int(self.requested), device=args.device)
+            distributed.all_reduce(flag, distributed.ReduceOp.MAX)
+            self.requested = bool(flag.item())
+        if self.requested:
+            control.should_save = True
+            control.should_training_stop = True
+        return control
