@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import peft
@@ -45,8 +46,16 @@ def config_of(method: str, targets: Sequence[str], n: int, scaling: float, **set
     return peft.LoraConfig(r=rank, lora_alpha=2 * rank, **common)
 
 
-def adapt(model: nn.Module, method: str, targets: Sequence[str], n: int, scaling: float, **settings: Any) -> nn.Module:
-    """Put one adapter of a method on a model; "base" trains the head alone, "ours-bare" leaves the tuner out.
+def adapt(
+    model: nn.Module,
+    method: str,
+    targets: Sequence[str],
+    n: int,
+    scaling: float,
+    adapters: Sequence[str] = ("default",),
+    **settings: Any,
+) -> nn.Module:
+    """Put adapters of a method on a model; "base" trains the head alone, "ours-bare" leaves the tuner out.
 
     Args:
         model: frozen; its modules are replaced in place.
@@ -54,26 +63,33 @@ def adapt(model: nn.Module, method: str, targets: Sequence[str], n: int, scaling
         targets: as PEFT's target_modules.
         n: coefficients per layer, for the spectral methods.
         scaling: alpha, for the spectral methods.
+        adapters: names of the adapters.
         settings: of the PEFT configuration, such as modules_to_save.
     """
-    if method == "base":
+    if method in ("base", "ours-bare"):
+        for path, layer in targeted(model, targets).items() if method == "ours-bare" else ():
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, BareLayer(layer, n, scaling))
         for name in settings.get("modules_to_save") or ():
             model.get_submodule(name).requires_grad_(True)
         return model
-    if method == "ours-bare":
-        return _adapt_bare(model, targets, n, scaling, settings.get("modules_to_save") or ())
     if method != "road" and any(isinstance(m, Conv1D) for m in targeted(model, targets).values()):
         settings["fan_in_fan_out"] = True
-    return install(model, config_of(method, targets, n, scaling, **settings), ours=method == "ours")
+    with tuner_of(method):
+        configs = [config_of(method, targets, n, scaling, **settings) for _ in adapters]
+        adapted = peft.get_peft_model(model, configs[0], adapter_name=adapters[0])
+        for name, config in zip(adapters[1:], configs[1:], strict=True):
+            adapted.add_adapter(name, config)
+    return adapted
 
 
-def install(model: nn.Module, config: peft.PeftConfig, ours: bool, **settings: Any) -> nn.Module:
-    """`peft.get_peft_model` under our tuner, or under what PEFT ships."""
-    if not ours:
-        return peft.get_peft_model(model, config, **settings)
-    fourierft.enable()
+@contextlib.contextmanager
+def tuner_of(method: str) -> Iterator[None]:
+    """Inside, PEFT makes FourierFT adapters with our tuner for "ours", and with its own for any other method."""
+    if method == "ours":
+        fourierft.enable()
     try:
-        return peft.get_peft_model(model, config, **settings)
+        yield
     finally:
         fourierft.disable()
 
@@ -91,15 +107,6 @@ class BareLayer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         layer, coefficients = self.base_layer, self.fourierft_spectrum["default"]
         return adapted_linear(x, weight_of(layer), layer.bias, coefficients, self.basis, self.scaling)
-
-
-def _adapt_bare(model: nn.Module, targets: Sequence[str], n: int, scaling: float, heads: Sequence[str]) -> nn.Module:
-    for path, layer in targeted(model, targets).items():
-        parent, _, name = path.rpartition(".")
-        setattr(model.get_submodule(parent), name, BareLayer(layer, n, scaling))
-    for name in heads:
-        model.get_submodule(name).requires_grad_(True)
-    return model
 
 
 def targeted(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
@@ -132,24 +139,24 @@ def spectra(model: nn.Module, adapter: str = "default") -> dict[str, nn.Paramete
     return found
 
 
-@torch.no_grad()
-def draw_coefficients(model: nn.Module, adapter: str = "default", seed: int = 0) -> None:
-    """Draw coefficients, which depend on the seed and the order of the layers alone; LoRA and RoAd get noise."""
+def coefficients_of(paths: Sequence[str], n: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Standard normal coefficients for the layers of an adapter, drawn in the order of the paths."""
     generator = torch.Generator().manual_seed(seed)
-    found = spectra(model, adapter)
-    if found:
-        for parameter in found.values():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator))
-        return
-    for name, parameter in model.named_parameters():
-        if any(part in name for part in ("lora_B", "road_theta")) and name.endswith(
-            (f"{adapter}.weight", f".{adapter}")
-        ):
-            parameter.copy_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return {path: torch.randn(n, generator=generator) for path in paths}
 
 
 @torch.no_grad()
-def merge_truth(model: nn.Module, coefficients: dict[str, torch.Tensor], scaling: float) -> None:
+def fill(model: nn.Module, coefficients: Mapping[str, torch.Tensor], adapter: str = "default") -> None:
+    """Give an adapter these coefficients; one of LoRA or RoAd gets noise, as zeros would be no adapter."""
+    for path, parameter in spectra(model, adapter).items():
+        parameter.copy_(coefficients[path])
+    for name, parameter in model.named_parameters():
+        if any(part in name for part in ("lora_B", "road_theta")) and adapter in name.split("."):
+            parameter.normal_(std=0.05)
+
+
+@torch.no_grad()
+def merge_truth(model: nn.Module, coefficients: Mapping[str, torch.Tensor], scaling: float) -> None:
     """Replace each adapted weight by W + dW, dW from the float64 cosine sum, as a parameter that gets a gradient."""
     for path, c in coefficients.items():
         layer = model.get_submodule(path)
@@ -160,7 +167,9 @@ def merge_truth(model: nn.Module, coefficients: dict[str, torch.Tensor], scaling
         layer.weight = nn.Parameter((layer.weight.double() + delta).to(layer.weight.dtype))
 
 
-def true_gradients(model: nn.Module, coefficients: dict[str, torch.Tensor], scaling: float) -> dict[str, torch.Tensor]:
+def true_gradients(
+    model: nn.Module, coefficients: Mapping[str, torch.Tensor], scaling: float
+) -> dict[str, torch.Tensor]:
     """Gradients to the coefficients, from those that `merge_truth`'s weights received."""
     gradients = {}
     for path, c in coefficients.items():
