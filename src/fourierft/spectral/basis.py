@@ -46,6 +46,7 @@ class HalfSpectrum:
     folded: torch.Tensor  # [n] int64, flat in [out, in // 2 + 1], where a real matrix's spectrum holds their real part
 
 
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _Tensors = TypeVar("_Tensors", Links, HalfSpectrum)
 
 
@@ -124,7 +125,7 @@ def uniform_basis(out_features: int, in_features: int, n_frequency: int, seed: i
 
 
 def _checked_entries(out_features: int, in_features: int, entries: torch.Tensor) -> torch.Tensor:
-    if entries.dim() != 2 or entries.shape[0] != 2 or entries.shape[1] < 1 or entries.is_floating_point():
+    if entries.dim() != 2 or entries.shape[0] != 2 or entries.shape[1] < 1 or entries.dtype not in _INTEGERS:
         raise ShapeError(f"entries are {entries.dtype} {list(entries.shape)}; use integers [2, n] with n >= 1")
     entries = entries.detach().to("cpu", torch.int64, copy=True).contiguous()
     bounds = torch.tensor([[out_features], [in_features]])
