@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import torch
+from peft import PeftModel, get_peft_model
 from torch import nn
 from transformers import (
     BertConfig,
@@ -16,8 +17,10 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
 )
+from transformers.pytorch_utils import Conv1D
 
-from fourierft.tuner import disable, enable
+from fourierft.spectral.reference import reference_delta_weight
+from fourierft.tuner import FourierFTConfig, FourierFTLayer, disable, enable
 
 
 class Mlp(nn.Module):
@@ -56,6 +59,54 @@ def stock() -> Callable[[], AbstractContextManager[None]]:
             enable()
 
     return in_place
+
+
+@pytest.fixture
+def update() -> Callable[..., torch.Tensor]:
+    """dW of an adapter of a layer, by the cosine sum: float64 [out, in]."""
+
+    def compute(layer: FourierFTLayer, name: str = "default") -> torch.Tensor:
+        coefficients, basis = layer.fourierft_spectrum[name].detach(), layer.fourierft_basis[name]
+        shape = (layer.out_features, layer.in_features)
+        return reference_delta_weight(coefficients, basis.entries, *shape, layer.fourierft_scaling[name])
+
+    return compute
+
+
+@pytest.fixture
+def expected(update) -> Callable[..., torch.Tensor]:
+    """Output of a layer with some of its adapters, by the cosine sum: float64."""
+
+    def compute(layer: FourierFTLayer, x: torch.Tensor, names: Sequence[str] = ("default",)) -> torch.Tensor:
+        base = layer.get_base_layer()
+        weight = base.weight.detach().double()
+        weight = weight.T if isinstance(base, Conv1D) else weight
+        weight = weight + sum(update(layer, name) for name in names)
+        return x.double() @ weight.T + base.bias.detach().double()
+
+    return compute
+
+
+@pytest.fixture
+def several() -> FourierFTLayer:
+    """A layer with the adapters default and short, of one draw but different n, and other, of another seed."""
+    torch.manual_seed(2)
+    layer = FourierFTLayer(nn.Linear(9, 14), "default", 20, FourierFTConfig(scaling=30.0, init_weights=False))
+    layer.update_layer("short", 7, FourierFTConfig(scaling=50.0, init_weights=False))
+    layer.update_layer("other", 11, FourierFTConfig(scaling=20.0, init_weights=False, random_loc_seed=1))
+    return layer
+
+
+@pytest.fixture
+def adapters(make_llama, randomise) -> PeftModel:
+    """A small LLaMA with the adapters default, short (fewer coefficients) and other (another seed and scaling)."""
+    settings = {"n_frequency": 40, "target_modules": ["q_proj", "v_proj"]}
+    model = get_peft_model(make_llama(), FourierFTConfig(**settings))
+    model.add_adapter("short", FourierFTConfig(**settings | {"n_frequency": 15}))
+    model.add_adapter("other", FourierFTConfig(**settings, random_loc_seed=1, scaling=20.0))
+    for name in ("default", "short", "other"):
+        randomise(model, name)
+    return model.eval()
 
 
 @pytest.fixture

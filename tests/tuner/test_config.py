@@ -71,7 +71,7 @@ def test_an_auto_config_writes_the_number_and_remembers_that_it_was_auto(tmp_pat
     assert fields["scaling"] == 123.5
     assert fields["fourierft"] == {"scaling": "auto"}
     loaded = peft.PeftConfig.from_pretrained(tmp_path)
-    assert (loaded.scaling, loaded.disk_scaling) == ("auto", 123.5)
+    assert (loaded.scaling, loaded.disk_scaling, loaded.from_disk) == ("auto", 123.5, True)
 
 
 def test_a_config_survives_copy_pickle_and_replace():

@@ -10,7 +10,6 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import CheckpointError, ConfigError, ShapeError
-from fourierft.spectral.reference import reference_delta_weight
 from fourierft.tuner import FourierFTConfig, FourierFTLayer
 
 OUT, IN = 14, 9
@@ -38,21 +37,6 @@ def adapted(base=None, n=20, **settings):
     return FourierFTLayer(base if base is not None else linear(), "default", n, FourierFTConfig(**settings))
 
 
-def update(layer, name="default"):
-    """dW by the cosine sum, float64."""
-    basis = layer.fourierft_basis[name]
-    coefficients = layer.fourierft_spectrum[name].detach()
-    return reference_delta_weight(coefficients, basis.entries, OUT, IN, layer.fourierft_scaling[name])
-
-
-def expected(layer, x, names=("default",)):
-    base = layer.get_base_layer()
-    weight = base.weight.detach().double()
-    weight = weight.T if isinstance(base, Conv1D) else weight
-    y = x.double() @ weight.T + base.bias.detach().double()
-    return y + sum(x.double() @ update(layer, name).T for name in names)
-
-
 def tokens(dtype=torch.float32, shape=(3, 5)):
     return torch.randn(*shape, IN, generator=torch.Generator().manual_seed(4)).to(dtype)
 
@@ -62,7 +46,7 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2, to
 
 @pytest.mark.parametrize("kind", [nn.Linear, Conv1D])
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_forward_is_the_base_layer_plus_the_cosine_sum(kind, dtype):
+def test_forward_is_the_base_layer_plus_the_cosine_sum(kind, dtype, expected):
     layer = adapted(linear(dtype, kind))
     x = tokens(dtype)
     y = layer(x)
@@ -71,7 +55,7 @@ def test_forward_is_the_base_layer_plus_the_cosine_sum(kind, dtype):
 
 
 @pytest.mark.parametrize("kind", [nn.Linear, Conv1D])
-def test_gradients_are_those_of_the_dense_weight(kind):
+def test_gradients_are_those_of_the_dense_weight(kind, update):
     layer = adapted(linear(torch.float64, kind))
     x = tokens(torch.float64).requires_grad_()
     target = torch.randn(3, 5, OUT, dtype=torch.float64)
@@ -86,7 +70,7 @@ def test_gradients_are_those_of_the_dense_weight(kind):
     )
 
 
-def test_float32_coefficients_over_a_bfloat16_base_keep_their_precision():
+def test_float32_coefficients_over_a_bfloat16_base_keep_their_precision(update):
     layer = adapted(linear(torch.bfloat16))
     layer.fourierft_spectrum["default"] = layer.fourierft_spectrum["default"].float()
     x = tokens(torch.bfloat16)
@@ -96,7 +80,7 @@ def test_float32_coefficients_over_a_bfloat16_base_keep_their_precision():
     torch.testing.assert_close(layer(x), rounded_once, rtol=8e-3, atol=1e-6)
 
 
-def test_autocast_gives_the_base_layers_dtype_and_runs_the_update_in_float32():
+def test_autocast_gives_the_base_layers_dtype_and_runs_the_update_in_float32(update):
     layer, x = adapted(), tokens()
     with torch.autocast("cpu", torch.bfloat16):
         y = layer(x)
@@ -106,7 +90,7 @@ def test_autocast_gives_the_base_layers_dtype_and_runs_the_update_in_float32():
     torch.testing.assert_close(y, rounded_once, rtol=8e-3, atol=1e-6)
 
 
-def test_a_subclass_of_linear_keeps_its_own_forward():
+def test_a_subclass_of_linear_keeps_its_own_forward(update):
     layer, x = adapted(linear(kind=Doubled)), tokens()
     torch.testing.assert_close(
         layer(x), layer.base_layer(x) + (x.double() @ update(layer).T).float(), rtol=1e-5, atol=1e-5
@@ -121,77 +105,10 @@ def test_hooks_of_the_base_layer_run(register):
     assert seen == [True]
 
 
-def test_a_forward_put_on_the_base_layer_runs():
+def test_a_forward_put_on_the_base_layer_runs(update):
     layer, x = adapted(), tokens()
     layer.base_layer.forward = lambda x: torch.zeros(*x.shape[:-1], OUT)
     torch.testing.assert_close(layer(x), (x.double() @ update(layer).T).float(), rtol=1e-5, atol=1e-5)
-
-
-def several():
-    """Three adapters: two of one draw and different n, one of another seed."""
-    layer = adapted(n=20)
-    layer.update_layer("short", 7, FourierFTConfig(scaling=50.0, init_weights=False))
-    layer.update_layer("other", 11, FourierFTConfig(scaling=20.0, init_weights=False, random_loc_seed=1))
-    return layer
-
-
-def test_several_active_adapters_add_up():
-    layer, x = several(), tokens()
-    layer.set_adapter(["default", "short", "other"])
-    torch.testing.assert_close(
-        layer(x).double(), expected(layer, x, ["default", "short", "other"]), rtol=1e-5, atol=1e-5
-    )
-
-
-def test_several_active_adapters_of_one_draw_take_one_transform(monkeypatch):
-    layer = several()
-    layer.update_layer("long", 30, FourierFTConfig(init_weights=False))
-    layer.set_adapter(["default", "short", "other", "long"])
-    assert [basis.n_frequency for _, basis, _ in layer._terms(layer.active_adapters)] == [30, 11]
-
-
-@pytest.mark.parametrize("shape", [(6,), (6, 4), (6, 2, 3)])
-def test_a_mixed_batch_gives_each_row_its_adapter(shape):
-    layer, x = several(), tokens(shape=shape)
-    names = ["other", "__base__", "default", "short", "default", "elsewhere"]
-    y = layer(x, adapter_names=names)
-    for i, name in enumerate(names):
-        own = [name] if name in layer.fourierft_spectrum else []
-        torch.testing.assert_close(y[i].double(), expected(layer, x[i], own), rtol=1e-5, atol=1e-5)
-
-
-def test_a_mixed_batch_calls_the_row_view_once_for_each_draw(monkeypatch):
-    from fourierft.tuner import layer as module
-
-    layer, x, calls = several(), tokens(shape=(5,)), []
-    real = module.spectral_linear
-    monkeypatch.setattr(module, "spectral_linear", lambda *args: calls.append(args) or real(*args))
-    layer(x, adapter_names=["default", "short", "default", "short", "default"])
-    assert len(calls) == 1
-    layer(x, adapter_names=["default", "short", "other", "other", "__base__"])
-    assert len(calls) == 3
-    layer(x, adapter_names=["__base__"] * 5)
-    assert len(calls) == 3
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_mixed_batch_equals_one_adapter_at_a_time(dtype):
-    layer, x = adapted(linear(dtype)), tokens(dtype)
-    torch.testing.assert_close(
-        layer(x, adapter_names=["default", "__base__", "default"])[::2], layer(x)[::2], rtol=TOLERANCE[dtype], atol=1e-6
-    )
-
-
-def test_adapter_names_must_be_as_many_as_the_inputs():
-    with pytest.raises(ConfigError, match="got 2 adapter_names for 3 inputs"):
-        adapted()(tokens(), adapter_names=["default", "default"])
-
-
-def test_adapter_names_are_refused_while_adapters_are_merged():
-    layer = adapted()
-    layer.merge()
-    with pytest.raises(ConfigError, match=r"call unmerge_adapter\(\) first"):
-        layer(tokens(), adapter_names=["default"] * 3)
 
 
 @pytest.mark.parametrize("kind", [nn.Linear, Conv1D])
@@ -233,7 +150,7 @@ def test_safe_merge_refuses_broken_coefficients_and_leaves_the_weight():
     assert not layer.merged
 
 
-def test_merging_measures_what_bfloat16_rounds_away():
+def test_merging_measures_what_bfloat16_rounds_away(update):
     layer = adapted(linear(torch.bfloat16), scaling=1.0)
     before = layer.weight.detach().double()
     layer.merge()
@@ -255,7 +172,7 @@ def test_merging_into_packed_weights_is_refused():
         layer.merge()
 
 
-def test_disabling_a_merged_adapter_unmerges_it():
+def test_disabling_a_merged_adapter_unmerges_it(expected):
     layer, x = adapted(), tokens()
     layer.merge()
     layer.enable_adapters(False)
@@ -263,7 +180,7 @@ def test_disabling_a_merged_adapter_unmerges_it():
     torch.testing.assert_close(layer(x).double(), expected(layer, x, []), rtol=1e-5, atol=1e-5)
 
 
-def test_delta_weight_of_the_layer_is_the_cosine_sum():
+def test_delta_weight_of_the_layer_is_the_cosine_sum(update):
     for kind in (nn.Linear, Conv1D):
         layer = adapted(linear(kind=kind))
         assert layer.get_delta_weight("default").shape == (OUT, IN)
@@ -304,8 +221,8 @@ def test_a_checkpoint_of_another_shape_or_with_nan_is_refused(assign):
     assert torch.equal(layer.fourierft_spectrum["default"], before)
 
 
-def test_a_layer_survives_deepcopy_and_pickle_and_shares_its_basis():
-    layer, x = several(), tokens()
+def test_a_layer_survives_deepcopy_and_pickle_and_shares_its_basis(several):
+    layer, x = several, tokens()
     for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert torch.equal(copied(x), layer(x))
         assert copied.fourierft_basis["default"] is layer.fourierft_basis["default"]

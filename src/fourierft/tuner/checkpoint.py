@@ -34,6 +34,9 @@ def unfold(
 
     Raises: CheckpointError, if the checkpoint's coefficients belong to none of the adapter's layers.
     """
+    for layer in model.modules():
+        if isinstance(layer, FourierFTLayer) and adapter_name in layer.fourierft_spectrum:
+            layer.rescale(adapter_name, layer.training_scaling[adapter_name])
     ratios = scaling_ratios(model, config, adapter_name)
     found = {_plain(key) for key in state_dict if f".{_COEFFICIENTS}" in key}
     strange = sorted(found - set(ratios))

@@ -23,7 +23,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from fourierft.errors import ConfigError
 
 ENTRIES = ("uniform", "bandpass")
-_OWN_FIELDS = ("entries", "center", "width", "disk_scaling")
+_OWN_FIELDS = ("entries", "center", "width", "disk_scaling", "from_disk")
 _RECORD_FIELDS = {"scaling", "entries", "center", "width", "task_type"}
 
 
@@ -46,6 +46,7 @@ class FourierFTConfig(StockConfig):
         disk_scaling: with scaling="auto", the `scaling` of checkpoints: that of the first layer adapted, so that
             coefficients are saved as they are wherever all layers have one shape; layers of another shape fold their
             ratio to it into the coefficients that are saved. None until an adapter was made.
+        from_disk: whether disk_scaling was read from a checkpoint, whose coefficients are about to be loaded.
 
     Raises: ConfigError, if a value is out of range or `fourierft.enable()` was not called.
     """
@@ -57,6 +58,7 @@ class FourierFTConfig(StockConfig):
     width: float | None = None
     fourierft: InitVar[dict[str, Any] | None] = None
     disk_scaling: float | None = field(default=None, init=False, repr=False, compare=False)
+    from_disk: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self, fourierft: dict[str, Any] | None) -> None:
         if fourierft is not None:
@@ -103,7 +105,7 @@ class FourierFTConfig(StockConfig):
                     f"adapter_config.json has scaling={self.scaling!r} beside fourierft.scaling='auto', which needs a "
                     "number there; restore the file that was saved with the adapter"
                 )
-            self.scaling, self.disk_scaling = "auto", float(self.scaling)
+            self.scaling, self.disk_scaling, self.from_disk = "auto", float(self.scaling), True
         if "entries" in record:
             self.entries, self.center, self.width = record["entries"], record.get("center"), record.get("width")
             self.task_type = record.get("task_type")

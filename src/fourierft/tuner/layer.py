@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from peft import FourierFTConfig as StockConfig
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
@@ -16,9 +15,8 @@ from transformers.pytorch_utils import Conv1D
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.spectral import SpectralBasis, adapted_linear, delta_weight, spectral_linear
 from fourierft.tuner.draw import Draw
-from fourierft.tuner.scaling import layer_scaling
-
-Term = tuple[Tensor, SpectralBasis, float]  # coefficients, basis, scaling
+from fourierft.tuner.mixing import row_terms, summed_terms
+from fourierft.tuner.scaling import layer_scaling, loaded_scaling
 
 
 class FourierFTLayer(nn.Module, BaseTunerLayer):
@@ -35,7 +33,9 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         fourierft_spectrum: the coefficients, parameters [n]; on disk `fourierft_spectrum`, as in stock PEFT.
         fourierft_basis: the frozen entries.
         fourierft_draw: how they were drawn.
-        fourierft_scaling: the scaling of the update.
+        fourierft_scaling: the scaling that the coefficients are to be multiplied with.
+        training_scaling: the scaling of the config, at which the coefficients are trained. The two differ after a
+            loader has copied coefficients from a file past PEFT's functions, until the layer is trained.
         merge_loss: share of the update's norm that merging into a half precision weight rounded away.
 
     Raises:
@@ -44,7 +44,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
     """
 
     adapter_layer_names = ("fourierft_spectrum",)
-    other_param_names = ("fourierft_basis", "fourierft_draw", "fourierft_scaling", "merge_loss")
+    other_param_names = ("fourierft_basis", "fourierft_draw", "fourierft_scaling", "training_scaling", "merge_loss")
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, n_frequency: int, config: StockConfig) -> None:
         super().__init__()
@@ -54,6 +54,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         self.fourierft_basis: dict[str, SpectralBasis] = {}
         self.fourierft_draw: dict[str, Draw] = {}
         self.fourierft_scaling: dict[str, float] = {}
+        self.training_scaling: dict[str, float] = {}
         self.merge_loss: dict[str, float] = {}
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
@@ -69,12 +70,29 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         draw = Draw.of(config)
         self.fourierft_basis[adapter_name] = draw.basis(*shape, n_frequency)
         self.fourierft_draw[adapter_name] = draw
-        self.fourierft_scaling[adapter_name] = layer_scaling(config, *shape, n_frequency)
+        scaling = layer_scaling(config, *shape, n_frequency)
+        self.fourierft_scaling[adapter_name] = self.training_scaling[adapter_name] = scaling
         # Stock PEFT draws before it decides for zeros; drawing too leaves the generator in the same state.
         start = torch.randn(n_frequency)
         self.fourierft_spectrum[adapter_name] = nn.Parameter(start.zero_() if config.init_weights else start)
+        self.rescale(adapter_name, loaded_scaling(config) or scaling)
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    @torch.no_grad()
+    def rescale(self, adapter_name: str, scaling: float) -> None:
+        """Change the scaling of an adapter and its coefficients with it, so that their product, the update, stays."""
+        ratio = self.fourierft_scaling[adapter_name] / scaling
+        if ratio != 1.0:
+            self.fourierft_spectrum[adapter_name].mul_(ratio)
+            self.fourierft_scaling[adapter_name] = scaling
+
+    def train(self, mode: bool = True) -> FourierFTLayer:
+        """Set the training mode; going into training, coefficients as they were on disk get the config's scaling."""
+        if mode:
+            for name in self.fourierft_spectrum:
+                self.rescale(name, self.training_scaling[name])
+        return super().train(mode)
 
     def forward(self, x: Tensor, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any) -> Tensor:
         """The base layer's output plus the updates of the active adapters, or of `adapter_names`, one a row of x.
@@ -97,7 +115,8 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             return self.base_layer(x, *args, **kwargs)
         if adapter_names is not None:
             return self._mixed_forward(x, adapter_names, *args, **kwargs)
-        terms = self._terms([name for name in self.active_adapters if name in self.fourierft_spectrum])
+        names = [name for name in self.active_adapters if name in self.fourierft_spectrum]
+        terms = summed_terms(self, names) if names else []
         if len(terms) == 1 and not args and not kwargs and self._takes_one_product(x, terms[0][0]):
             base: Any = self.base_layer
             weight = base.weight.T if isinstance(base, Conv1D) else base.weight
@@ -199,28 +218,6 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             and not torch.is_autocast_enabled(x.device.type)
         )
 
-    def _terms(self, names: Sequence[str]) -> list[Term]:
-        """The updates of some adapters, those of one draw summed into one set of coefficients."""
-        if len(names) == 1:
-            name = names[0]
-            return [(self.fourierft_spectrum[name], self.fourierft_basis[name], self.fourierft_scaling[name])]
-        return [(table.sum(0), basis, 1.0) for _, table, basis in self._tables(names)]
-
-    def _tables(self, names: Sequence[str]) -> Iterator[tuple[list[str], Tensor, SpectralBasis]]:
-        """Adapters by draw: names, scaled coefficients [adapters, n] in float32 or better, basis of the largest n."""
-        draws: dict[Draw, list[str]] = {}
-        for name in names:
-            draws.setdefault(self.fourierft_draw[name], []).append(name)
-        for group in draws.values():
-            basis = max((self.fourierft_basis[name] for name in group), key=lambda basis: basis.n_frequency)
-            rows = []
-            for name in group:
-                coefficients = self.fourierft_spectrum[name]
-                coefficients = coefficients.to(torch.promote_types(coefficients.dtype, torch.float32))
-                padding = basis.n_frequency - len(coefficients)  # fewer entries are a prefix of more
-                rows.append(F.pad(coefficients * self.fourierft_scaling[name], (0, padding)))
-            yield group, torch.stack(rows), basis
-
     def _check_rows(self, x: Tensor, adapter_names: Sequence[str]) -> None:
         if len(x) != len(adapter_names):
             raise ConfigError(f"got {len(adapter_names)} adapter_names for {len(x)} inputs; give one name an input")
@@ -233,18 +230,14 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         """Row i of x with the update of adapter_names[i]: one call of the row view for each draw."""
         result = self.base_layer(x, *args, **kwargs)
         dtype = result.dtype
-        known = dict.fromkeys(name for name in adapter_names if name in self.fourierft_spectrum)
-        for group, table, basis in self._tables(list(known)):
-            place = {name: i for i, name in enumerate(group)}
-            rows = [i for i, name in enumerate(adapter_names) if name in place]
-            sets = table[torch.tensor([place[adapter_names[i]] for i in rows], device=x.device)]
-            coefficients = sets.view(len(rows), *[1] * (x.dim() - 2), basis.n_frequency)
-            selected = torch.tensor(rows, device=x.device)
-            part = x if len(rows) == len(x) else x[selected]
-            part = self._cast_input_dtype(part, self.fourierft_spectrum[group[0]].dtype)
-            delta = spectral_linear(part, coefficients, basis, 1.0)
+        for rows, coefficients, basis in row_terms(self, adapter_names):
+            places = torch.tensor(rows, device=x.device)
+            part = x if len(rows) == len(x) else x[places]
+            part = self._cast_input_dtype(part, self.fourierft_spectrum[adapter_names[rows[0]]].dtype)
+            sets = coefficients.view(len(rows), *[1] * (x.dim() - 2), basis.n_frequency)
+            delta = spectral_linear(part, sets, basis, 1.0)
             wide = torch.promote_types(result.dtype, delta.dtype)
-            result = result.to(wide).index_add(0, selected, delta.to(wide))
+            result = result.to(wide).index_add(0, places, delta.to(wide))
         return result.to(dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:

@@ -59,5 +59,10 @@ def disk_scaling(config: StockConfig) -> float:
     return config.disk_scaling
 
 
+def loaded_scaling(config: StockConfig) -> float | None:
+    """The scaling of the coefficients that a checkpoint of this config brings; None where it is the layer's own."""
+    return config.disk_scaling if _is_auto(config) and config.from_disk else None
+
+
 def _is_auto(config: StockConfig) -> TypeGuard[FourierFTConfig]:
     return isinstance(config, FourierFTConfig) and config.scaling == "auto"
