@@ -109,9 +109,10 @@ def read_file(path: str | Path) -> Dataset:
     if path.stat().st_size == 0:
         raise DataError(f"data file {path} is empty; give one with at least one row")
     builder, options = FORMATS[path.suffix.lower()]
-    rows = _load(str(path), lambda load: load(builder, data_files=str(path), split="train", **options))
-    _check_not_empty(rows, f"data file {path}")
-    return rows
+    splits = _load(str(path), lambda load: load(builder, data_files=str(path), **options))
+    if not splits.get("train"):  # a file without rows makes no split
+        raise DataError(f"data file {path} has no rows; give at least one")
+    return splits["train"]
 
 
 def _load_stored(name: str, configuration: str | None) -> dict[str, Dataset]:

@@ -1,0 +1,155 @@
+"""Trainings that are killed or interrupted lose nothing: they go on to the same adapter, bit for bit."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fourierft.errors import CheckpointError, ConfigError
+from fourierft.training.arguments import Arguments
+from fourierft.training.run import train
+
+Build = Callable[..., Arguments]
+
+
+@pytest.fixture(scope="module")
+def flags(tiny_bert: Path, reviews: Path) -> list[str]:
+    """A training of 4 epochs of 6 steps, with dropout and shuffled data, that saves every second step."""
+    settings = {
+        "model_name_or_path": tiny_bert,
+        "train_file": reviews,
+        "n_frequency": 50,
+        "num_train_epochs": 4,
+        "validation_fraction": 0.25,
+        "learning_rate": 1e-2,
+        "head_learning_rate": 1e-3,
+        "lr_scheduler_type": "cosine",
+        "save_steps": 2,
+        "use_cpu": True,
+    }
+    return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+
+
+def start(flags: list[str], output: Path, seconds_per_step: float = 0.0) -> subprocess.Popen[str]:
+    """The command line in a process of its own, its steps slowed down to be caught in the middle."""
+    code = (
+        "import sys, time, fourierft.training.trainer as trainer\n"
+        f"trainer.StepTimer.on_step_begin = lambda self, *_, **__: time.sleep({seconds_per_step})\n"
+        "trainer.StepTimer.on_step_end = lambda self, *_, **__: None\n"
+        "from fourierft.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "train", *flags, "--output_dir", str(output)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(flags: list[str], output: Path) -> None:
+    process = start(flags, output)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+@pytest.fixture(scope="module")
+def whole(flags: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the training that nothing disturbed."""
+    output = tmp_path_factory.mktemp("whole") / "out"
+    finish(flags, output)
+    return output
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 240
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def assert_same_adapter(first: Path, second: Path) -> None:
+    one, other = (load_file(directory / "adapter_model.safetensors") for directory in (first, second))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert any(tensor.abs().max() > 1e-3 for tensor in one.values())
+
+
+def test_killed_and_resumed_training_reaches_the_same_adapter(flags: list[str], whole: Path, tmp_path: Path) -> None:
+    process = start(flags, tmp_path / "killed", seconds_per_step=0.2)
+    wait_for(tmp_path / "killed" / "checkpoint-8" / "trainer_state.json", process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "adapter_model.safetensors").exists()
+    finish([*flags, "--resume_from_checkpoint", "true"], tmp_path / "killed")
+    assert_same_adapter(whole, tmp_path / "killed")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_training_saves_its_step_and_says_how_to_go_on(
+    flags: list[str], whole: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    flags = [*flags[:-4], "--save_strategy", "no", *flags[-2:]]
+    process = start(flags, tmp_path / "out", seconds_per_step=0.2)
+    assert process.stdout is not None
+    lines = iter(process.stdout.readline, "")
+    next(line for line in lines if "'loss'" in line)  # steps are being done
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 130, errors
+    (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
+    step = int(checkpoint.name.rpartition("-")[2])
+    assert 1 <= step < 24
+    said = errors.strip().splitlines()[-1]
+    assert f"interrupted at step {step} of 24, which is saved in {checkpoint}; go on with: fourierft train" in said
+    assert "Traceback" not in errors
+    command = said.rpartition("go on with: fourierft train ")[2].split()
+    assert command[-2:] == ["--resume_from_checkpoint", "true"]
+    finish(command, tmp_path / "out")
+    assert_same_adapter(whole, tmp_path / "out")
+
+
+def test_checkpoint_cut_short_by_a_kill_is_passed_over(build: Build, tmp_path: Path) -> None:
+    settings = {"max_steps": 8, "save_steps": 2, "save_total_limit": 8}
+    train(build(**settings, output_dir=str(tmp_path / "whole")))
+    train(build(**settings))
+    state = tmp_path / "out" / "checkpoint-8" / "trainer_state.json"
+    state.write_text(state.read_text()[:50])
+    (tmp_path / "out" / "checkpoint-6" / "trainer_state.json").unlink()
+    metrics = train(build(**settings, resume_from_checkpoint="true"))
+    assert metrics["train"]["steps"] == 8
+    assert_same_adapter(tmp_path / "whole", tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", ["head", "bitfit", "full"])
+def test_other_methods_resume_too(build: Build, tmp_path: Path, method: str) -> None:
+    settings = {"method": method, "max_steps": 8, "save_steps": 4, "learning_rate": 1e-3}
+    train(build(**settings, output_dir=str(tmp_path / "whole")))
+    train(build(**settings))
+    train(build(**settings, resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-4")))
+    name = "model.safetensors" if method == "full" else "trained.safetensors"
+    one, other = load_file(tmp_path / "whole" / name), load_file(tmp_path / "out" / name)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_resuming_with_other_settings_is_refused(build: Build) -> None:
+    train(build(save_steps=3))
+    with pytest.raises(
+        ConfigError, match=r"trained with another settings.*resume with the settings it was started with"
+    ):
+        train(build(resume_from_checkpoint="true", n_frequency=60))
+
+
+def test_resuming_from_what_is_no_checkpoint_is_refused(build: Build, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is no complete checkpoint"):
+        train(build(resume_from_checkpoint=str(tmp_path)))
