@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 from fourierft.spectral.basis import Links, SpectralBasis
 
-_BLOCK = 128  # tokens
+TOKEN_BLOCK = 128  # tokens whose transposed spectrum stays in cache
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -42,9 +42,9 @@ def from_token_spectrum(spectrum: torch.Tensor, length: int) -> torch.Tensor:
 
 @functools.lru_cache(maxsize=1024)
 def token_block(tokens: int) -> int:
-    """How many tokens to keep in one block of a spectrum: a divisor, small enough that a transposed block stays in cache."""
-    divisor = next(size for size in range(min(tokens, _BLOCK), 0, -1) if tokens % size == 0)
-    return divisor if divisor >= _BLOCK // 8 else tokens
+    """How many tokens one block of a spectrum holds: a divisor, small enough that a transposed block stays in cache."""
+    divisor = next(size for size in range(min(tokens, TOKEN_BLOCK), 0, -1) if tokens % size == 0)
+    return divisor if divisor >= TOKEN_BLOCK // 8 else tokens
 
 
 def mix(spectrum: torch.Tensor, coefficients: torch.Tensor, links: Links, factor: float) -> torch.Tensor:
@@ -95,25 +95,34 @@ def mix_gradient(grad_spectrum: torch.Tensor, spectrum: torch.Tensor, links: Lin
     return per_link[:, links.places].sum(1)
 
 
-def dense_delta(coefficients: torch.Tensor, basis: SpectralBasis, scaling: float) -> torch.Tensor:
-    """alpha * Re(ifft2(F)) by real transforms alone: [n] -> [out, in], float32 or float64."""
+def dense_delta(
+    coefficients: torch.Tensor, basis: SpectralBasis, scaling: float, base: torch.Tensor | None = None
+) -> torch.Tensor:
+    """alpha * Re(ifft2(F)), plus base if given, by real transforms alone: [n] -> [out, in], float32 or float64."""
     places = basis.half_spectrum(coefficients.device)
     columns = coefficients.new_zeros((basis.in_features // 2 + 1) * basis.out_features)
     columns.index_add_(0, places.position, coefficients[places.coefficient] * (0.5 * scaling / basis.out_features))
-    return weight_from_columns(columns.view(-1, basis.out_features), basis.in_features)
+    return weight_from_columns(columns.view(-1, basis.out_features), basis.in_features, base)
 
 
-def weight_from_columns(columns: torch.Tensor, in_features: int) -> torch.Tensor:
-    """Real weight of a real, Hermitian half spectrum, given column by column, rows mirrored: [in // 2 + 1, out] -> [out, in].
+def weight_from_columns(columns: torch.Tensor, in_features: int, base: torch.Tensor | None = None) -> torch.Tensor:
+    """Real weight of a real Hermitian half spectrum, given by columns, rows mirrored: [in // 2 + 1, out] -> [out, in].
 
-    A real spectrum makes the weight symmetric about its origin, dW[-p, -q] = dW[p, q]: half of its rows are transformed, the
-    others are those read backwards. Carries 1 / in; the caller's values carry 1 / out.
+    A real spectrum makes the weight symmetric about its origin, dW[-p, -q] = dW[p, q]: half of its rows are
+    transformed, the others are those read backwards. Carries 1 / in; the caller's values carry 1 / out. A base of the
+    same dtype is added on the way.
     """
     out_features = columns.shape[1]
-    spectrum = torch.fft.rfft(columns)[None].transpose(1, 2)  # [1, out // 2 + 1, in // 2 + 1]
-    upper = torch.fft.irfft(spectrum.contiguous(), n=in_features)[0]
-    lower = upper[1 : out_features - len(upper) + 1].flip(0, 1).roll(1, 1)
-    return torch.cat([upper, lower])
+    spectrum = torch.fft.rfft(columns)[None].transpose(1, 2).contiguous()  # [1, out // 2 + 1, in // 2 + 1]
+    upper = torch.fft.irfft(spectrum, n=in_features)[0]
+    middle = len(upper)
+    backwards = upper[1 : out_features - middle + 1].flip(0, 1)  # one column ahead: q = 0 is its own mirror image
+    weight = upper.new_empty(out_features, in_features)
+    base = weight.new_zeros(1, 1).expand_as(weight) if base is None else base
+    torch.add(base[:middle], upper, out=weight[:middle])
+    torch.add(base[middle:, 1:], backwards[:, :-1], out=weight[middle:, 1:])
+    torch.add(base[middle:, :1], backwards[:, -1:], out=weight[middle:, :1])
+    return weight
 
 
 def dense_gradient(grad_weight: torch.Tensor, basis: SpectralBasis, scaling: float) -> torch.Tensor:

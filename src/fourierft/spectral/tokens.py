@@ -1,0 +1,94 @@
+"""The token view: dW x and its gradients, slab by slab.
+
+Tokens go through in slabs that fit the cache: an input of any length costs the memory of one slab beside its result,
+and no transform of a whole input is ever held.
+
+Shapes: x [sets, tokens, in], coefficients [sets, n] (one set a row of the batch). Half precision is computed in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fourierft.spectral.basis import SpectralBasis
+from fourierft.spectral.probe import check_token_transforms
+from fourierft.spectral.transforms import (
+    TOKEN_BLOCK,
+    compute_dtype,
+    from_token_spectrum,
+    mix,
+    mix_gradient,
+    token_block,
+    token_spectrum,
+)
+
+_SLAB = 1 << 18  # elements of the wider side, about 1 MB in float32
+
+
+def token_product(x: Tensor, coefficients: Tensor, basis: SpectralBasis, scaling: float, transposed: bool) -> Tensor:
+    """dW x, [sets, tokens, out]; transposed: dW^T x of x [sets, tokens, out], [sets, tokens, in]. Dtype of x."""
+    dtype = _prepare(basis, x, coefficients)
+    links = basis.reversed_links(x.device) if transposed else basis.links(x.device)
+    source, target = basis.in_features, basis.out_features
+    if transposed:
+        source, target = target, source
+    factors, y = coefficients.to(dtype), x.new_empty(*x.shape[:2], target)
+    for part in _slabs(x, max(source, target)):
+        mixed = mix(_spectrum(x[part], dtype), factors[part[0]], links, scaling / source)
+        y[part] = from_token_spectrum(mixed, target).view(y[part].shape)
+    return y
+
+
+def token_gradient(grad: Tensor, x: Tensor, basis: SpectralBasis, scaling: float) -> Tensor:
+    """Gradient of the coefficients, [sets, n], from grad [sets, tokens, out] and x [sets, tokens, in]."""
+    dtype = _prepare(basis, x, grad)
+    links, factor = basis.links(x.device), scaling / (basis.out_features * basis.in_features)
+    gradient = x.new_zeros(len(x), basis.n_frequency, dtype=dtype)
+    for part in _slabs(x, max(basis.out_features, basis.in_features)):
+        blocks = mix_gradient(_spectrum(grad[part], dtype), _spectrum(x[part], dtype), links, factor)
+        gradient[part[0]] += blocks.view(len(x[part]), -1, basis.n_frequency).sum(1)
+    return gradient
+
+
+def token_backward(
+    grad: Tensor, x: Tensor, coefficients: Tensor, basis: SpectralBasis, scaling: float
+) -> tuple[Tensor, Tensor]:
+    """Both gradients of `token_product` from one transform of grad: (that of x, that of the coefficients)."""
+    dtype = _prepare(basis, x, coefficients)
+    links, reversed_links = basis.links(x.device), basis.reversed_links(x.device)
+    factor, outer_factor = scaling / (basis.out_features * basis.in_features), scaling / basis.out_features
+    factors, grad_x = coefficients.to(dtype), x.new_empty(x.shape)
+    gradient = x.new_zeros(coefficients.shape, dtype=dtype)
+    for part in _slabs(x, max(basis.out_features, basis.in_features)):
+        spectrum = _spectrum(grad[part], dtype)
+        blocks = mix_gradient(spectrum, _spectrum(x[part], dtype), links, factor)
+        gradient[part[0]] += blocks.view(len(x[part]), -1, basis.n_frequency).sum(1)
+        mixed = mix(spectrum, factors[part[0]], reversed_links, outer_factor)
+        grad_x[part] = from_token_spectrum(mixed, basis.in_features).view(grad_x[part].shape)
+    return grad_x, gradient.to(coefficients.dtype)
+
+
+def _prepare(basis: SpectralBasis, x: Tensor, other: Tensor) -> torch.dtype:
+    """The dtype to compute in, its transforms checked."""
+    dtype = torch.promote_types(compute_dtype(x.dtype), compute_dtype(other.dtype))
+    check_token_transforms(basis.out_features, basis.in_features, dtype, x.device)
+    return dtype
+
+
+def _slabs(x: Tensor, width: int) -> Iterator[tuple[slice, slice]]:
+    """Slices of the sets and of the tokens that cover x, each about _SLAB elements of the given width."""
+    sets, tokens = x.shape[:2]
+    most = max(1, _SLAB // width)
+    token_step = min(max(tokens, 1), max(TOKEN_BLOCK, most // TOKEN_BLOCK * TOKEN_BLOCK))
+    set_step = max(1, most // token_step)
+    for row in range(0, sets, set_step):
+        for token in range(0, tokens, token_step):
+            yield slice(row, row + set_step), slice(token, token + token_step)
+
+
+def _spectrum(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Token spectra in blocks, [sets * blocks, spectrum rows, block]."""
+    return token_spectrum(x.to(dtype).reshape(-1, token_block(x.shape[1]), x.shape[2]))
