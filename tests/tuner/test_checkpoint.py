@@ -256,3 +256,18 @@ def test_coefficients_that_find_no_layer_are_named(make_llama):
     fewer = get_peft_model(make_llama(), config(layers_to_transform=[0]))
     with pytest.warns(UserWarning, match=r"coefficients of 6 layers that are not adapted in this model"):
         set_peft_model_state_dict(fewer, state)
+
+
+def test_a_new_adapter_from_the_config_of_a_checkpoint_starts_like_the_first(make_llama, tmp_path):
+    settings = config(init_weights=False)
+    models = []
+    for _ in range(2):
+        torch.manual_seed(9)
+        models.append(get_peft_model(make_llama(), settings))
+        models[-1].save_pretrained(tmp_path)
+        settings = peft.PeftConfig.from_pretrained(tmp_path)
+    torch.testing.assert_close(logits(models[1]), logits(models[0]), rtol=1e-5, atol=1e-5)
+    scalings = [
+        [m.fourierft_scaling for m in model.train().modules() if hasattr(m, "fourierft_scaling")] for model in models
+    ]
+    assert scalings[0] == scalings[1]

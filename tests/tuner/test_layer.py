@@ -228,18 +228,20 @@ def test_a_layer_survives_deepcopy_and_pickle_and_shares_its_basis(several):
         assert copied.fourierft_basis["default"] is layer.fourierft_basis["default"]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_layer_compiles_without_a_graph_break(training):
-    layer, x = adapted(), tokens()
+def test_a_layer_compiles_without_a_graph_break(training, dtype):
+    layer, x = adapted(linear(dtype)), tokens(dtype)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     with torch.set_grad_enabled(training):
-        torch.testing.assert_close(compiled(x), layer(x), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(compiled(x), layer(x), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
     if training:
         compiled(x).sum().backward()
         gradient = layer.fourierft_spectrum["default"].grad.clone()
         layer.zero_grad()
         layer(x).sum().backward()
-        torch.testing.assert_close(gradient, layer.fourierft_spectrum["default"].grad, rtol=1e-5, atol=1e-5)
+        expected_gradient = layer.fourierft_spectrum["default"].grad
+        torch.testing.assert_close(gradient, expected_gradient, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
 
 
 def test_the_repr_names_the_method():

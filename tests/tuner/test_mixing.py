@@ -55,6 +55,13 @@ def test_active_adapters_of_one_draw_take_one_transform(several):
     assert [basis.n_frequency for _, basis, _ in terms] == [30, 11]
 
 
+def test_active_adapters_compile_without_a_graph_break(several):
+    x = tokens(3)
+    several.set_adapter(["default", "short", "other"])
+    compiled = torch.compile(several, fullgraph=True, backend="aot_eager")
+    assert_same(compiled(x), several(x))
+
+
 @pytest.mark.parametrize("shape", [(6,), (6, 4), (6, 2, 3)])
 def test_a_mixed_batch_gives_each_row_of_a_layer_its_adapter(several, expected, shape):
     x = tokens(*shape)

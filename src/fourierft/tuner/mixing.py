@@ -49,7 +49,10 @@ def _tables(layer: FourierFTLayer, names: Sequence[str]) -> Iterator[tuple[list[
     for name in names:
         draws.setdefault(layer.fourierft_draw[name], []).append(name)
     for group in draws.values():
-        basis = max((layer.fourierft_basis[name] for name in group), key=lambda basis: basis.n_frequency)
+        basis = layer.fourierft_basis[group[0]]
+        for name in group:
+            if layer.fourierft_basis[name].n_frequency > basis.n_frequency:
+                basis = layer.fourierft_basis[name]
         rows = []
         for name in group:
             coefficients = layer.fourierft_spectrum[name]
