@@ -58,12 +58,14 @@ class Contender:
         error: relative RMS distance of the results to the truth, asked before timing; None for base and rivals.
         reset: what has to happen, untimed, before each repetition.
         note: printed beside the row.
+        scale: what a sample is multiplied by, where a part stands for the whole.
     """
 
     run: Callable[[], Any]
     error: Callable[[], float] | None
     reset: Callable[[], Any] | None = None
     note: str = ""
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def measure(contenders: Mapping[str, Contender], rounds: int, clock: Clock) -> d
     gc.collect()
     for _ in range(rounds):
         for name, contender in contenders.items():
-            samples[name].append(clock(contender, repeats[name]))
+            samples[name].append(clock(contender, repeats[name]) * contender.scale)
     return samples
 
 

@@ -30,16 +30,15 @@ IGNORED = {"stock": "stock PEFT ignores adapter_names: every row silently gets t
 
 def cases(settings: Settings) -> Iterator[Case]:
     """Models and rows with one adapter, then the popularities of many."""
+    stages = {model: Stage(model, settings) for model in ROWS}
     for model, counts in ROWS.items():
         for rows in counts:
-            decoder = Decoder(Stage(model, settings), rows, None)
-            yield decoder.case(f"{model}, {rows} rows, one adapter".replace("1 rows", "1 row"), ("base", *METHODS))
+            name = f"{model}, {rows} {'row' if rows == 1 else 'rows'}, one adapter"
+            yield Decoder(stages[model], rows, None).case(name, ("base", *METHODS))
     for model, rows in MIXED_ROWS.items():
-        stage = Stage(model, settings)
         for popularity in POPULARITIES:
-            decoder = Decoder(stage, rows, popularity)
             name = f"{model}, {rows} rows, {rows} adapters, {popularity}"
-            yield decoder.case(name, ("base", *RIVALS, "ours"), IGNORED)
+            yield Decoder(stages[model], rows, popularity).case(name, ("base", *RIVALS, "ours"), IGNORED)
 
 
 class Decoder:
