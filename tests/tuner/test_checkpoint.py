@@ -160,6 +160,28 @@ def test_a_state_dict_moves_between_models_by_pefts_functions(make_llama, random
     torch.testing.assert_close(logits(other), logits(model), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("scaling", [0.0, 7.0])
+def test_a_layer_whose_scaling_was_changed_by_hand_keeps_its_coefficients(make_llama, randomise, tmp_path, scaling):
+    model = get_peft_model(make_llama(), config(scaling=40.0))
+    randomise(model)
+    layer = model.base_model.model.model.layers[0].self_attn.q_proj
+    before = layer.fourierft_spectrum["default"].detach().clone()
+    layer.fourierft_scaling["default"] = scaling
+    model.train().save_pretrained(tmp_path)
+    assert torch.equal(layer.fourierft_spectrum["default"], before)
+    saved = load_file(tmp_path / "adapter_model.safetensors")
+    key = "base_model.model.model.layers.0.self_attn.q_proj.fourierft_spectrum"
+    torch.testing.assert_close(saved[key], before * (scaling / 40.0 if scaling else 1.0))
+
+
+def test_a_scaling_of_zero_is_saved_and_loaded(make_llama, tmp_path):
+    model = get_peft_model(make_llama(), config(scaling=0.0, init_weights=False)).train()
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(make_llama(), tmp_path)
+    for key, value in get_peft_model_state_dict(model).items():
+        assert torch.equal(get_peft_model_state_dict(loaded)[key], value)
+
+
 @pytest.mark.parametrize("wrap", [torch.compile, torch.nn.DataParallel])
 def test_a_state_dict_taken_of_a_wrapped_model_is_the_same(make_llama, randomise, wrap):
     model = get_peft_model(make_llama(), config())

@@ -36,7 +36,7 @@ def unfold(
     """
     for layer in model.modules():
         if isinstance(layer, FourierFTLayer) and adapter_name in layer.fourierft_spectrum:
-            layer.rescale(adapter_name, layer.training_scaling[adapter_name])
+            layer.take_training_scaling(adapter_name)
     ratios = scaling_ratios(model, config, adapter_name)
     found = {_plain(key) for key in state_dict if f".{_COEFFICIENTS}" in key}
     strange = sorted(found - set(ratios))
@@ -55,13 +55,17 @@ def unfold(
 
 
 def scaling_ratios(model: nn.Module, config: StockConfig, adapter_name: str) -> dict[str, float]:
-    """How much larger the coefficients of a checkpoint are than the model's, by key of the model's state dict."""
-    on_disk = disk_scaling(config)
-    return {
-        _plain(f"{name}.{_COEFFICIENTS}.{adapter_name}"): layer.fourierft_scaling[adapter_name] / on_disk
-        for name, layer in model.named_modules()
-        if isinstance(layer, FourierFTLayer) and adapter_name in layer.fourierft_scaling
-    }
+    """How much larger the coefficients of a checkpoint are than the model's, by key of the model's state dict.
+
+    A scaling of 0, which no ratio can bring back, counts as that of the checkpoint.
+    """
+    on_disk, ratios = disk_scaling(config), {}
+    for name, layer in model.named_modules():
+        if isinstance(layer, FourierFTLayer) and adapter_name in layer.fourierft_scaling:
+            scaling = layer.fourierft_scaling[adapter_name]
+            ratio = scaling / on_disk if scaling and on_disk else 1.0
+            ratios[_plain(f"{name}.{_COEFFICIENTS}.{adapter_name}")] = ratio
+    return ratios
 
 
 def _scaled(value: Tensor, ratio: float) -> Tensor:

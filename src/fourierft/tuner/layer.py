@@ -34,8 +34,8 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         fourierft_basis: the frozen entries.
         fourierft_draw: how they were drawn.
         fourierft_scaling: the scaling that the coefficients are to be multiplied with.
-        training_scaling: the scaling of the config, at which the coefficients are trained. The two differ after a
-            loader has copied coefficients from a file past PEFT's functions, until the layer is trained.
+        training_scaling: the scaling that an adapter just read from a checkpoint takes when it is trained; until then
+            its coefficients and scaling are those of the file, whichever loader copies them.
         merge_loss: share of the update's norm that merging into a half precision weight rounded away.
 
     Raises:
@@ -71,27 +71,28 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         self.fourierft_basis[adapter_name] = draw.basis(*shape, n_frequency)
         self.fourierft_draw[adapter_name] = draw
         scaling = layer_scaling(config, *shape, n_frequency)
-        self.fourierft_scaling[adapter_name] = self.training_scaling[adapter_name] = scaling
+        self.fourierft_scaling[adapter_name] = scaling
         # Stock PEFT draws before it decides for zeros; drawing too leaves the generator in the same state.
         start = torch.randn(n_frequency)
         self.fourierft_spectrum[adapter_name] = nn.Parameter(start.zero_() if config.init_weights else start)
-        self.rescale(adapter_name, loaded_scaling(config) or scaling)
+        self.training_scaling.pop(adapter_name, None)
+        in_file = loaded_scaling(config)
+        if in_file is not None:
+            self._rescale(adapter_name, in_file)
+            self.training_scaling[adapter_name] = scaling
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
-    @torch.no_grad()
-    def rescale(self, adapter_name: str, scaling: float) -> None:
-        """Change the scaling of an adapter and its coefficients with it, so that their product, the update, stays."""
-        ratio = self.fourierft_scaling[adapter_name] / scaling
-        if ratio != 1.0:
-            self.fourierft_spectrum[adapter_name].mul_(ratio)
-            self.fourierft_scaling[adapter_name] = scaling
+    def take_training_scaling(self, adapter_name: str) -> None:
+        """Bring an adapter from the scaling of its checkpoint to that of its config; the update stays the same."""
+        if adapter_name in self.training_scaling:
+            self._rescale(adapter_name, self.training_scaling.pop(adapter_name))
 
     def train(self, mode: bool = True) -> FourierFTLayer:
-        """Set the training mode; going into training, coefficients as they were on disk get the config's scaling."""
+        """Set the training mode; going into training, adapters read from a checkpoint take their config's scaling."""
         if mode:
-            for name in self.fourierft_spectrum:
-                self.rescale(name, self.training_scaling[name])
+            for name in list(self.training_scaling):
+                self.take_training_scaling(name)
         return super().train(mode)
 
     def forward(self, x: Tensor, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any) -> Tensor:
@@ -188,6 +189,12 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
 
     def __repr__(self) -> str:
         return "fourierft." + super().__repr__()
+
+    @torch.no_grad()
+    def _rescale(self, name: str, scaling: float) -> None:
+        if scaling != self.fourierft_scaling[name]:
+            self.fourierft_spectrum[name].mul_(self.fourierft_scaling[name] / scaling)
+            self.fourierft_scaling[name] = scaling
 
     @torch.no_grad()
     def _update(self, name: str, weight: Tensor) -> Tensor:
