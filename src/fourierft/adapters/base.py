@@ -31,6 +31,7 @@ AUTO_CLASSES = {
 LABELLED = ("SEQ_CLS", "TOKEN_CLS")
 INDEX_FILE = "model.safetensors.index.json"
 WEIGHTS_FILE = "model.safetensors"
+TRAINING_RECORD = "fourierft.json"
 
 
 class BaseSource:
@@ -71,7 +72,12 @@ class BaseSource:
             return self.loader.from_pretrained(self.name, config=self.config, dtype=dtype, **self.options)
 
     def _set_labels(self, checkpoint: AdapterCheckpoint) -> None:
-        """Give the config as many labels as the head that was saved whole has; names already there are kept."""
+        """Give the config the adapter's labels: by name if its training left them, or else as many as its head has."""
+        labels = label_names(checkpoint.path)
+        if labels:
+            self.config.id2label = dict(enumerate(labels))
+            self.config.label2id = {label: index for index, label in enumerate(labels)}
+            return
         shapes = {name: parameter.shape for name, parameter in self.build_meta().named_parameters()}
         for name, tensor in checkpoint.saved_modules.items():
             shape = shapes.get(name)
@@ -128,6 +134,15 @@ def weight_files(source: BaseSource) -> dict[str, Path]:
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"the weights of the base {source.name} are damaged ({error}); get it again") from error
     return {}
+
+
+def label_names(folder: Path) -> list[str]:
+    """Names of the classes from the record that `fourierft train` leaves beside an adapter; empty if there is none."""
+    try:
+        record = json.loads((folder / TRAINING_RECORD).read_text(encoding="utf-8"))
+        return [str(label) for label in record["labels"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def model_loader(checkpoint: AdapterCheckpoint, config: Any) -> Any:

@@ -109,7 +109,7 @@ def draw_spectrum(axes: Axes, report: AdapterReport, layer: LayerReport) -> None
         xlabel="frequency along the inputs, v",
         ylabel="frequency along the outputs, u",
     )
-    axes.set_title(f"spectrum: {layer.n_frequency:,} coefficients", loc="left", color=INK)
+    axes.set_title(f"{layer.name}\n{layer.n_frequency:,} coefficients at their frequencies", loc="left", color=INK)
     axes.set_facecolor("#fafafa")
     axes.figure.colorbar(points, ax=axes, shrink=0.85, label="coefficient")
 
@@ -122,7 +122,6 @@ def draw_update(axes: Axes, report: AdapterReport, layer: LayerReport) -> None:
     image = axes.imshow(delta.numpy(), cmap=MAP, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
     axes.set(xlabel="input", ylabel="output")
     norm = f", {layer.relative_norm:.1%} of ||W||" if layer.relative_norm is not None else ""
-    axes.set_title(layer.name, loc="right", fontsize=9, color="#667", pad=22)
     axes.set_title(f"dW: {layer.shape[0]} x {layer.shape[1]}{norm}", loc="left", color=INK)
     axes.figure.colorbar(image, ax=axes, shrink=0.85, label="change of the weight")
 

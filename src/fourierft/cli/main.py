@@ -22,6 +22,7 @@ from fourierft import __version__
 from fourierft.errors import FourierFTError
 
 COMMANDS = {
+    "quickstart": "fine-tune a real model in three ways, compare them, leave a page to look at",
     "train": "fine-tune a model on a data set: FourierFT, LoRA, head only, full, or any PEFT config",
     "evaluate": "score what `train` wrote on any data set",
     "merge": "add an adapter to its base model and save the result",
@@ -31,6 +32,7 @@ COMMANDS = {
 
 EPILOG = """\
 Start here:
+  fourierft quickstart
   fourierft train --model_name_or_path MODEL --train_file train.csv --output_dir adapter
   fourierft evaluate adapter --test_file test.csv
 

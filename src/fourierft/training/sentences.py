@@ -1,0 +1,78 @@
+"""The movie-review sentences of VADER (Hutto & Gilbert, ICWSM 2014) as a data set of two classes.
+
+10,605 sentences, each rated by some twenty people from -4 (very negative) to 4 (very positive).
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fourierft.errors import DataError
+
+MEMBER = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+MILDEST = 0.5
+LABELS = ("negative", "positive")
+
+Row = tuple[str, str]
+"""Text and label."""
+
+
+def read_sentences(archive: Path) -> list[Row]:
+    """Sentences with their label, in the file's order; each text once, and none rated between -0.5 and 0.5.
+
+    Args:
+        archive: VADER's hutto_ICWSM_2014.tar.gz.
+
+    Raises: DataError, if the file is not in the archive or has a line without id, rating and text.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            member = tar.extractfile(MEMBER)
+            lines = member.read().decode("utf-8", errors="replace").splitlines() if member else []
+    except (tarfile.TarError, OSError, KeyError, EOFError) as error:
+        raise DataError(f"{archive} has no readable {MEMBER} ({error}); remove it and run the command again") from error
+    rows: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            _, rating, text = line.split("\t")
+            score = float(rating)
+        except ValueError:
+            raise DataError(f"line {number} of {MEMBER} is not id, rating and text, separated by tabs") from None
+        if abs(score) >= MILDEST and text.strip():
+            rows.setdefault(text.strip(), LABELS[score > 0])
+    return list(rows.items())
+
+
+def split_rows(rows: Sequence[Row], sizes: Mapping[str, int], seed: int) -> dict[str, list[Row]]:
+    """Disjoint samples of the rows.
+
+    Args:
+        rows: to draw from.
+        sizes: split -> number of rows.
+        seed: of the draw; the same rows and seed give the same samples on every machine.
+
+    Raises: DataError, if there are fewer rows than wanted.
+    """
+    wanted = sum(sizes.values())
+    if wanted > len(rows):
+        raise DataError(f"{wanted} sentences are wanted, but there are {len(rows)}; ask for fewer")
+    drawn = iter(random.Random(seed).sample(list(rows), wanted))
+    return {name: [next(drawn) for _ in range(size)] for name, size in sizes.items()}
+
+
+def write_csv(rows: Sequence[Row], file: Path) -> None:
+    """Write the columns text and label; a file that is there is replaced whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="") as sink:
+        writer = csv.writer(sink)
+        writer.writerow(("text", "label"))
+        writer.writerows(rows)
+    os.chmod(beside, 0o644)
+    os.replace(beside, file)
