@@ -1,1 +1,1 @@
-
+"""The roof: one file per command, each a thin call of what lies below."""

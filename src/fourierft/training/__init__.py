@@ -1,1 +1,1 @@
-
+"""Third floor: data, tasks, methods and the trainer, from arguments to a directory of results."""

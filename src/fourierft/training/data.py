@@ -109,10 +109,9 @@ def read_file(path: str | Path) -> Dataset:
     if path.stat().st_size == 0:
         raise DataError(f"data file {path} is empty; give one with at least one row")
     builder, options = FORMATS[path.suffix.lower()]
-    splits = _load(str(path), lambda load: load(builder, data_files=str(path), **options))
-    if not splits.get("train"):  # a file without rows makes no split
-        raise DataError(f"data file {path} has no rows; give at least one")
-    return splits["train"]
+    rows = _load(str(path), lambda load: load(builder, data_files=str(path), split="train", **options))
+    _check_not_empty(rows, str(path))
+    return rows
 
 
 def _load_stored(name: str, configuration: str | None) -> dict[str, Dataset]:
@@ -129,6 +128,8 @@ def _load(name: str, read: Callable[[Callable[..., Any]], Any]) -> Any:
     except (datasets.exceptions.DatasetsError, ValueError, OSError, RuntimeError) as error:
         cause = error.__cause__ or error
         reason = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+        if "corresponds to no data" in reason:  # what datasets says of a file that is a header and nothing else
+            raise DataError(f"{name} has no rows; give at least one") from error
         raise DataError(f"{name} can't be read: {reason}") from error
 
 

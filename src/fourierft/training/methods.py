@@ -148,8 +148,9 @@ def _wrap(base: BaseModel, config: Any) -> peft.PeftModel:
             return peft.PeftModelForSequenceClassification(base.model, config)
     except FourierFTError:
         raise
-    except ValueError as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"the settings of the adapter do not fit this model: {reason}") from error
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -106,8 +107,8 @@ def _find_heads(model: PreTrainedModel, absent: set[str], name: str) -> tuple[st
 def _explained(name: str) -> Iterator[None]:
     try:
         yield
-    except ConfigError:
-        raise
+    except SafetensorError as error:
+        raise CheckpointError(f"the weights of {name} are damaged ({error}); fetch them again") from error
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ConfigError(

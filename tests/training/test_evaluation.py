@@ -1,0 +1,106 @@
+"""What `train` wrote is loaded and scored again, whatever the method; damaged or foreign files are refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fourierft.errors import CheckpointError, ConfigError, DataError
+from fourierft.training.arguments import Arguments, DataArguments
+from fourierft.training.evaluation import Evaluation, evaluate
+from fourierft.training.run import train
+
+Build = Callable[..., Arguments]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def score(directory: Path, file: Path, **data: Any) -> Evaluation:
+    return evaluate(directory, DataArguments(test_file=str(file), **data), use_cpu=True)
+
+
+@pytest.mark.parametrize("method", ["fourierft", "lora", "head", "bitfit", "full"])
+def test_evaluation_repeats_the_training_s_metrics(build: Build, reviews: Path, out: Path, method: str) -> None:
+    metrics = train(build(method=method, validation_file=str(reviews), learning_rate=1e-2, max_steps=20))
+    again = score(out, reviews).metrics
+    assert again["loss"] == pytest.approx(metrics["eval"]["loss"], rel=1e-5)
+    assert again["accuracy"] == metrics["eval"]["accuracy"]
+
+
+def test_predictions_carry_text_label_and_prediction(build: Build, reviews: Path, out: Path) -> None:
+    train(build(max_steps=20, learning_rate=1e-2))
+    evaluation = score(out, reviews)
+    with reviews.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [p["text"] for p in evaluation.predictions] == [row["text"] for row in rows]
+    right = [p["prediction"] == row["label"] for p, row in zip(evaluation.predictions, rows, strict=True)]
+    assert sum(right) / len(right) == evaluation.metrics["accuracy"]
+    assert all(0.5 <= p["probability"] <= 1 for p in evaluation.predictions)
+
+
+def test_regression_is_evaluated_as_such(build: Build, reviews: Path, out: Path) -> None:
+    train(build(label_column="rating"))
+    evaluation = score(out, reviews)
+    errors = [p["prediction"] - p["label"] for p in evaluation.predictions]
+    assert evaluation.metrics["rmse"] == pytest.approx((sum(e * e for e in errors) / len(errors)) ** 0.5, rel=1e-5)
+
+
+def test_other_column_names_can_be_given(build: Build, reviews: Path, out: Path, tmp_path: Path) -> None:
+    train(build())
+    renamed = tmp_path / "tweets.csv"
+    renamed.write_text(reviews.read_text().replace("text,label,rating", "tweet,mood,rating"))
+    with pytest.raises(DataError, match="no column text; the data has the columns tweet, mood, rating"):
+        score(out, renamed)
+    evaluation = score(out, renamed, text_column=["tweet"], label_column="mood")
+    assert evaluation.metrics["accuracy"] == score(out, reviews).metrics["accuracy"]
+
+
+def test_labels_training_did_not_know_are_refused(build: Build, out: Path, tmp_path: Path) -> None:
+    train(build())
+    (tmp_path / "new.csv").write_text("text,label\ngood film,maybe\n")
+    with pytest.raises(DataError, match="has the labels maybe, which training did not; it knows no, yes"):
+        score(out, tmp_path / "new.csv")
+
+
+def test_base_model_that_moved_can_be_named(
+    build: Build, reviews: Path, out: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    train(build())
+    record = json.loads((out / "fourierft.json").read_text())
+    (out / "fourierft.json").write_text(json.dumps({**record, "base_model": str(moved)}))
+    with pytest.raises(ConfigError, match="moved can't be loaded"):
+        score(out, reviews)
+    found = evaluate(out, DataArguments(test_file=str(reviews)), base_model=str(tiny_bert), use_cpu=True)
+    shutil.copytree(tiny_bert, moved)
+    assert score(out, reviews).metrics["loss"] == found.metrics["loss"]
+
+
+@pytest.mark.parametrize(("method", "name"), [("fourierft", "adapter_model"), ("head", "trained")])
+def test_truncated_weights_are_refused(build: Build, reviews: Path, out: Path, method: str, name: str) -> None:
+    train(build(method=method))
+    file = out / f"{name}.safetensors"
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.raises(CheckpointError, match="damaged"):
+        score(out, reviews)
+
+
+def test_unfinished_training_is_refused(build: Build, reviews: Path, out: Path) -> None:
+    train(build())
+    (out / "adapter_model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="did not finish, resume it"):
+        score(out, reviews)
+
+
+def test_directory_that_train_did_not_write_is_refused(tmp_path: Path, reviews: Path) -> None:
+    with pytest.raises(CheckpointError, match="name a directory that `fourierft train` wrote"):
+        score(tmp_path, reviews)

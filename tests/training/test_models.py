@@ -1,0 +1,100 @@
+"""Base models get a head for the task, and what is new in them is known."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+from fourierft.errors import CheckpointError, ConfigError
+from fourierft.training.arguments import ModelArguments
+from fourierft.training.models import load_model, load_tokenizer, longest_text
+from fourierft.training.tasks import Classification, Regression
+
+TASK = Classification(("bad", "fair", "good"))
+
+
+def arguments(path: Path, **settings: str) -> ModelArguments:
+    return ModelArguments(model_name_or_path=str(path), **settings)  # type: ignore[arg-type]
+
+
+def test_head_is_new_and_the_body_is_the_file_s(tiny_bert: Path) -> None:
+    base = load_model(arguments(tiny_bert), TASK, seed=1)
+    assert base.heads == ("classifier",)
+    assert base.model.config.id2label == {0: "bad", 1: "fair", 2: "good"}
+    stored = load_file(tiny_bert / "model.safetensors")
+    loaded = base.model.bert.state_dict()
+    assert all(torch.equal(loaded[key], stored[key]) for key in stored)
+
+
+def test_head_is_drawn_from_the_seed(tiny_bert: Path) -> None:
+    first, again, other = (load_model(arguments(tiny_bert), TASK, seed).model for seed in (1, 1, 2))
+    assert torch.equal(first.classifier.weight, again.classifier.weight)
+    assert not torch.equal(first.classifier.weight, other.classifier.weight)
+
+
+def test_pooler_without_pretrained_weights_counts_as_head(tiny_bert: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_bert, tmp_path / "copy")
+    stored = load_file(copy / "model.safetensors")
+    kept = {key: tensor for key, tensor in stored.items() if "pooler" not in key}
+    save_file(kept, copy / "model.safetensors", metadata={"format": "pt"})
+    assert load_model(arguments(copy), TASK, seed=1).heads == ("bert.pooler.dense", "classifier")
+
+
+def test_head_of_another_task_is_replaced(tiny_bert: Path, tmp_path: Path) -> None:
+    config = BertConfig.from_pretrained(tiny_bert, num_labels=5)
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "five")
+    model = load_model(arguments(tmp_path / "five"), Regression(), seed=1).model
+    assert model.classifier.weight.shape == (1, 32)
+    assert model.config.problem_type == "regression"
+
+
+def test_weights_of_another_architecture_are_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_bert, tmp_path / "copy")
+    stored = load_file(copy / "model.safetensors")
+    renamed = {f"other.{key}": tensor for key, tensor in stored.items()}
+    save_file(renamed, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="are not those of a BertForSequenceClassification"):
+        load_model(arguments(copy), TASK, seed=1)
+
+
+def test_truncated_weights_are_refused_in_one_line(tiny_bert: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_bert, tmp_path / "copy")
+    (copy / "model.safetensors").write_bytes((copy / "model.safetensors").read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="damaged") as caught:
+        load_model(arguments(copy), TASK, seed=1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-model", "no/such/path", "bert"])
+def test_model_that_is_not_there_is_refused_in_one_line(name: str) -> None:
+    with pytest.raises(ConfigError, match="give a local directory, or a hub id while there is a connection") as caught:
+        load_model(ModelArguments(model_name_or_path=name), TASK, seed=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_dtype_of_the_base_is_the_one_wanted(tiny_bert: Path) -> None:
+    assert load_model(arguments(tiny_bert, dtype="bfloat16"), TASK, seed=1).model.dtype == torch.bfloat16
+
+
+def test_tokenizer_without_padding_pads_with_its_end(tiny_bert: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path / "bare")
+    with pytest.raises(ConfigError, match="neither a padding nor an end token"):
+        load_tokenizer(arguments(tmp_path / "bare"))
+    tokenizer.eos_token = "[SEP]"
+    tokenizer.save_pretrained(tmp_path / "ending")
+    assert load_tokenizer(arguments(tmp_path / "ending")).pad_token == "[SEP]"
+
+
+def test_texts_are_as_long_as_the_model_takes(tiny_bert: Path) -> None:
+    model, tokenizer = load_model(arguments(tiny_bert), TASK, seed=1).model, load_tokenizer(arguments(tiny_bert))
+    assert longest_text(model, tokenizer, None) == 32
+    assert longest_text(model, tokenizer, 8) == 8
+    with pytest.raises(ConfigError, match="max_length=33 is not between 1 and the 32 tokens"):
+        longest_text(model, tokenizer, 33)

@@ -1,0 +1,76 @@
+"""Tables, sizes and pages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fourierft.errors import MissingExtraError
+from fourierft.training.report import (
+    draw_curve,
+    format_bytes,
+    require_plotting,
+    table,
+    versions,
+    without_nan,
+    write_model_card,
+)
+from fourierft.training.tasks import Classification
+
+
+def test_table_aligns_names_left_and_numbers_right() -> None:
+    assert table([("a", "12,000", "48.0 kB"), ("longer", "7", "9 B", "note")]) == (
+        "a       12,000  48.0 kB\nlonger       7      9 B  note"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (53048, "53.0 kB"), (9.1e7, "91.0 MB"), (5e9, "5.0 GB")],
+)
+def test_sizes_are_readable(size: float, text: str) -> None:
+    assert format_bytes(size) == text
+
+
+def test_nan_becomes_null() -> None:
+    assert without_nan({"a": {"b": float("nan"), "c": 1.0}}) == {"a": {"b": None, "c": 1.0}}
+
+
+def test_versions_name_what_makes_the_numbers() -> None:
+    assert {"python", "torch", "peft", "transformers", "fourierft"} <= versions().keys()
+
+
+def test_curve_is_drawn_even_of_an_empty_history(tmp_path: Path) -> None:
+    draw_curve([], "accuracy", "nothing", tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'fourierft\[train\]'"):
+        require_plotting()
+
+
+@pytest.mark.parametrize(
+    ("method", "is_adapter"), [("fourierft", True), ("lora", True), ("head", False), ("full", False)]
+)
+def test_model_card_shows_python_that_compiles(tmp_path: Path, method: str, is_adapter: bool) -> None:
+    record = {
+        "base_model": "someone/base", "method": method, "is_adapter": is_adapter, "text_columns": ["text"], "seed": 1,
+        "label_column": "label", "data": "train.csv", "settings": {"n_frequency": 5},
+    }  # fmt: skip
+    metrics = {
+        "eval": {"accuracy": 0.875}, "test": {"accuracy": 0.5}, "parameters": {"adapter": 5, "head": 2},
+        "bytes": {"file": 100}, "rows": {"train": 9}, "train": {"steps": 3, "seconds_per_step": 0.1},
+        "versions": {"torch": "2"},
+    }  # fmt: skip
+    write_model_card(metrics, record, Classification(("n", "y")), tmp_path / "README.md")
+    card = (tmp_path / "README.md").read_text()
+    assert "base_model: someone/base" in card
+    assert "| accuracy | 0.8750 |\n| test accuracy | 0.5000 |" in card
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert code is not None
+    assert len(code[1].splitlines()) <= 5
+    compile(code[1], "README.md", "exec")
