@@ -71,6 +71,15 @@ def test_weight_view_over_a_frozen_weight_has_gradients_of_both_orders(small, de
     assert gradgradcheck(view, inputs)
 
 
+def test_adapted_weight_has_gradients_of_both_orders(small) -> None:
+    def adapted(weight: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+        return OPS.adapted_weight(weight, coefficients, small.basis.key, SCALING)
+
+    inputs = (normal(*small.weight.shape), normal(1, small.basis.n_frequency))
+    assert gradcheck(adapted, inputs)
+    assert gradgradcheck(adapted, inputs)
+
+
 def test_delta_and_its_gradient_have_gradients_of_both_orders(small) -> None:
     def delta(coefficients: torch.Tensor) -> torch.Tensor:
         return OPS.delta(coefficients, small.basis.key, SCALING)
@@ -110,13 +119,14 @@ def cases(small, dtype: torch.dtype, rows: int, tokens: int) -> list[tuple]:
         (OPS.token_backward, (*plain, key, SCALING)),
         (OPS.weight_view, (x, make(out_features, in_features), make(out_features), one, key, SCALING)),
         (OPS.weight_view, (x, make(out_features, in_features, grad=False), None, one, key, SCALING)),
+        (OPS.adapted_weight, (make(out_features, in_features), one, key, SCALING)),
         (OPS.delta, (one, key, SCALING)),
         (OPS.delta_gradient, (make(out_features, in_features), key, SCALING)),
     ]
 
 
 @pytest.mark.parametrize(("rows", "tokens"), [(1, 4), (3, 2), (2, 0)])
-@pytest.mark.parametrize("case", range(8))
+@pytest.mark.parametrize("case", range(9))
 def test_operators_keep_the_contracts_of_torch_library(small, case: int, rows: int, tokens: int) -> None:
     operator, arguments = cases(small, torch.float32, rows, tokens)[case]
     torch.library.opcheck(operator.default, arguments)

@@ -98,6 +98,13 @@ def test_dense_delta_is_the_cosine_sum(layer, assert_close: Callable[..., None])
         )
 
 
+def test_dense_delta_adds_a_base_and_leaves_it_alone(layer, assert_close: Callable[..., None]) -> None:
+    weight = layer.weight.clone()
+    found = transforms.dense_delta(layer.coefficients, layer.basis, layer.scaling, base=weight)
+    assert_close(found, layer.weight + layer.true_delta())
+    assert torch.equal(weight, layer.weight)
+
+
 def test_dense_gradient_is_the_cosine_sum(layer, assert_close: Callable[..., None]) -> None:
     grad = torch.randn_like(layer.weight)
     expected = layer.true_coefficient_gradient(grad.T, torch.eye(len(grad.T), dtype=torch.float64)[:, : grad.shape[1]])
