@@ -3,7 +3,8 @@
 Tokens go through in slabs that fit the cache: an input of any length costs the memory of one slab beside its result,
 and no transform of a whole input is ever held.
 
-Shapes: x [sets, tokens, in], coefficients [sets, n] (one set a row of the batch). Half precision is computed in float32.
+Shapes: x [sets, tokens, in], coefficients [sets, n] (one set a row of the batch). Half precision is computed in
+float32.
 """
 
 from __future__ import annotations
