@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel, PeftType
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from transformers import AutoProcessor, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import cached_file
 
 from fourierft.adapters.base import BaseSource, explained, find_layer, layer_shape, quiet
 from fourierft.adapters.checkpoint import AdapterCheckpoint, read_checkpoint
@@ -25,6 +27,7 @@ from fourierft.spectral import delta_weight
 from fourierft.tuner.model import FourierFTModel
 from fourierft.tuner.registration import disable, enable
 
+PROCESSOR_FILES = ("tokenizer_config.json", "tokenizer.json", "processor_config.json", "preprocessor_config.json")
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
@@ -162,14 +165,22 @@ def measure_rounding(model: PreTrainedModel, checkpoint: AdapterCheckpoint, base
 def save_processor(folder: Path, adapter: Path, place: BaseSource) -> bool:
     """Save the tokenizer or image processor that lies beside the adapter or else beside the base; False if none."""
     for source, options in ((str(adapter), {"trust_remote_code": False}), (place.name, place.options)):
-        try:
-            with quiet():
-                processor = AutoProcessor.from_pretrained(source, **options)
-        except (OSError, ValueError, ImportError, KeyError):
-            continue
+        if not any(has_file(source, name, options.get("revision")) for name in PROCESSOR_FILES):
+            continue  # transformers would make an empty one up
+        with explained(source), quiet():
+            processor = AutoProcessor.from_pretrained(source, **options)
         processor.save_pretrained(folder)
         return True
     return False
+
+
+def has_file(source: str, name: str, revision: str | None) -> bool:
+    """Whether a folder, or a hub id as far as it can be reached, has a file."""
+    missing_is_fine: dict[str, Any] = {
+        "_raise_exceptions_for_missing_entries": False,
+        "_raise_exceptions_for_connection_errors": False,
+    }
+    return cached_file(source, name, revision=revision, **missing_is_fine) is not None
 
 
 def check_output(output: Path) -> None:

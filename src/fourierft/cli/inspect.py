@@ -77,9 +77,8 @@ def describe(report: AdapterReport) -> list[str]:
     ]
     dense = report.dense_parameters
     share = f", instead of {dense:,} entries of dW ({dense / report.coefficients:,.0f} times as many)" if dense else ""
-    lines.append(
-        f"{len(report.layers)} layer{'s' * (len(report.layers) != 1)}: {report.coefficients:,} coefficients, {size(report.coefficient_bytes)}{share}"
-    )
+    layers = "1 layer" if len(report.layers) == 1 else f"{len(report.layers)} layers"
+    lines.append(f"{layers}: {report.coefficients:,} coefficients, {size(report.coefficient_bytes)}{share}")
     if report.saved_parameters:
         lines.append(f"saved whole: {report.saved_parameters:,} parameters, {size(report.saved_bytes)} (head, biases)")
     lines.append(f"file: {size(report.file_bytes)}")

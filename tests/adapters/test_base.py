@@ -1,0 +1,72 @@
+"""The base model behind an adapter: class, shapes without weights, weights one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from fourierft.adapters.base import BaseSource, BaseWeights, find_layer
+from fourierft.adapters.checkpoint import read_checkpoint
+from fourierft.errors import CheckpointError, ConfigError
+
+QUERY = "bert.encoder.layer.0.attention.self.query"
+
+
+def test_meta_model_has_the_adapters_labels_and_no_weights(adapter: Path) -> None:
+    model = BaseSource(read_checkpoint(adapter)).build_meta()
+    assert model.classifier.weight.shape == (3, 32)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
+def test_weight_is_found_with_and_without_the_prefix(adapter: Path, tiny_bert: Path) -> None:
+    weights = BaseWeights(BaseSource(read_checkpoint(adapter)), "bert")
+    expected = load_file(tiny_bert / "model.safetensors")[f"{QUERY.removeprefix('bert.')}.weight"]
+    for name in (QUERY, QUERY.removeprefix("bert.")):
+        found = weights.read(name)
+        assert found is not None
+        assert torch.equal(found, expected)
+    assert weights.read("bert.no.such.layer") is None
+
+
+def test_sharded_weights_are_read(adapter: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    model = BaseSource(read_checkpoint(adapter)).load()
+    model.save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
+    assert not (tmp_path / "sharded" / "model.safetensors").exists()
+    weights = BaseWeights(BaseSource(read_checkpoint(adapter), base=str(tmp_path / "sharded")), "bert")
+    found = weights.read(QUERY)
+    assert found is not None
+    assert torch.equal(found, model.get_submodule(QUERY).weight.detach())
+
+
+def test_damaged_base_is_named(adapter: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    for file in ("config.json", "model.safetensors"):
+        (tmp_path / file).write_bytes((tiny_bert / file).read_bytes()[: 5000 if file != "config.json" else None])
+    with pytest.raises(CheckpointError, match="are damaged"):
+        BaseWeights(BaseSource(read_checkpoint(adapter), base=str(tmp_path)), "bert")
+
+
+@pytest.mark.parametrize(
+    ("mapping", "expected"),
+    [(None, "BertModel"), ({"base_model_class": "BertForMaskedLM", "parent_library": "x"}, "BertForMaskedLM")],
+)
+def test_class_without_a_task_is_the_one_that_is_named(
+    edit_config: Callable[..., Path], mapping: dict[str, str] | None, expected: str
+) -> None:
+    checkpoint = read_checkpoint(edit_config(task_type=None, auto_mapping=mapping))
+    assert type(BaseSource(checkpoint).build_meta()).__name__ == expected
+
+
+def test_class_that_transformers_has_not_is_refused(edit_config: Callable[..., Path]) -> None:
+    adapter = edit_config(task_type=None, auto_mapping={"base_model_class": "os", "parent_library": "os"})
+    with pytest.raises(ConfigError, match="which transformers does not have"):
+        BaseSource(read_checkpoint(adapter))
+
+
+def test_layer_that_is_not_linear_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="is a Embedding instead of a Linear"):
+        find_layer(nn.ModuleDict({"words": nn.Embedding(3, 2)}), "words", "tiny")

@@ -1,0 +1,163 @@
+"""Merging: the full model answers as stock PEFT's adapter does, and nothing is lost when it cannot be made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from fourierft.adapters.checkpoint import read_checkpoint
+from fourierft.adapters.merge import measure_rounding, merge_adapter
+from fourierft.errors import CheckpointError, ConfigError, OutputExistsError, ShapeError
+
+TOKENS = torch.tensor([[2, 5, 8, 13, 3], [2, 4, 9, 17, 3]])
+QUERY = "bert.encoder.layer.0.attention.self.query"
+
+
+def merged_logits(folder: Path) -> torch.Tensor:
+    """What the merged model gives, loaded with transformers alone."""
+    with torch.inference_mode():
+        return AutoModelForSequenceClassification.from_pretrained(folder).eval()(TOKENS).logits.float()
+
+
+def test_merged_model_answers_as_stock_peft(adapter: Path, load_base: Any, stock_logits: Any, tmp_path: Path) -> None:
+    merged = merge_adapter(adapter, tmp_path / "merged")
+    expected = stock_logits(TOKENS)
+    with torch.inference_mode():
+        assert not torch.allclose(expected, load_base()(TOKENS).logits, atol=1e-2)
+    torch.testing.assert_close(merged_logits(tmp_path / "merged"), expected, rtol=1e-4, atol=1e-5)
+    assert (merged.model_class, merged.dtype, merged.layers) == ("BertForSequenceClassification", "float32", 4)
+    assert merged.rounding == {}
+    assert merged.describe_rounding() == ""
+
+
+def test_tokenizer_is_saved_beside_the_model(adapter: Path, tmp_path: Path) -> None:
+    assert merge_adapter(adapter, tmp_path / "merged").processor
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged")("the film").input_ids == [2, 5, 6, 3]
+
+
+def test_label_names_of_the_training_are_carried(adapter: Path, tmp_path: Path) -> None:
+    (adapter / "fourierft.json").write_text(json.dumps({"format": 1, "labels": ["bad", "so-so", "good"]}))
+    merge_adapter(adapter, tmp_path / "merged")
+    config = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert config["id2label"] == {"0": "bad", "1": "so-so", "2": "good"}
+
+
+def test_bfloat16_says_what_rounding_lost(adapter: Path, load_base: Any, tmp_path: Path) -> None:
+    merged = merge_adapter(adapter, tmp_path / "merged", dtype="bfloat16")
+    weight = load_base(torch.bfloat16).get_submodule(QUERY).weight.detach().double()
+    flat = torch.randperm(32 * 32, generator=torch.Generator().manual_seed(5))[:40]
+    coefficients = load_file(adapter / "adapter_model.safetensors")[f"base_model.model.{QUERY}.fourierft_spectrum"]
+    spectrum = torch.zeros(32 * 32, dtype=torch.float64).index_put((flat,), coefficients.double()).reshape(32, 32)
+    delta = torch.fft.ifft2(spectrum).real * 25.0
+    exact = weight + delta
+    expected = float((exact.bfloat16().double() - exact).norm() / delta.norm())
+    assert merged.rounding[QUERY] == pytest.approx(expected, rel=1e-3)
+    assert set(merged.rounding) == set(read_checkpoint(adapter).coefficients)
+    assert f"{max(merged.rounding.values()):.1%} in the worst" in merged.describe_rounding()
+    saved = load_file(tmp_path / "merged" / "model.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}
+    torch.testing.assert_close(saved[f"{QUERY}.weight"].double(), exact, rtol=2**-8, atol=1e-6)
+
+
+def test_update_that_rounding_swallows_is_measured_as_lost(edit_weights: Any, load_base: Any) -> None:
+    path = edit_weights(lambda tensors: [t.mul_(1e-6) for key, t in tensors.items() if key.endswith("spectrum")])
+    rounding = measure_rounding(load_base(torch.bfloat16), read_checkpoint(path), "tiny")
+    assert min(rounding.values()) > 0.9
+
+
+def test_conv1d_is_merged_the_right_way_round(wrap: Any, tmp_path: Path) -> None:
+    settings = GPT2Config(20, n_positions=8, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    base = GPT2LMHeadModel(settings)
+    base.save_pretrained(tmp_path / "base")
+    config = peft.FourierFTConfig(
+        n_frequency=30, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM", scaling=40.0
+    )
+    base.name_or_path = str(tmp_path / "base")
+    model = wrap(base, config)
+    model.save_pretrained(tmp_path / "adapter")
+    tokens = torch.tensor([[1, 5, 9]])
+    merged = merge_adapter(tmp_path / "adapter", tmp_path / "merged", base=str(tmp_path / "base"), dtype="float32")
+    assert merged.model_class == "GPT2LMHeadModel"
+    assert not merged.processor
+    with torch.inference_mode():
+        plain = GPT2LMHeadModel.from_pretrained(tmp_path / "merged").eval()
+        torch.testing.assert_close(plain(tokens).logits, model(tokens).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_tuner_in_peft_is_the_same_after_a_merge(adapter: Path, tmp_path: Path) -> None:
+    before = PEFT_TYPE_TO_TUNER_MAPPING[peft.PeftType.FOURIERFT]
+    merge_adapter(adapter, tmp_path / "merged")
+    assert PEFT_TYPE_TO_TUNER_MAPPING[peft.PeftType.FOURIERFT] is before
+
+
+def test_empty_folder_may_stand_where_the_result_goes(adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "merged").mkdir()
+    merge_adapter(adapter, tmp_path / "merged")
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+
+
+def test_folder_that_holds_something_is_left_alone(adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged" / "mine.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match="is not an empty folder"):
+        merge_adapter(adapter, tmp_path / "merged")
+    assert [path.name for path in (tmp_path / "merged").iterdir()] == ["mine.txt"]
+
+
+def test_merge_that_fails_leaves_nothing(adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fourierft.adapters.merge.save_processor", fail)
+    with pytest.raises(KeyboardInterrupt):
+        merge_adapter(adapter, tmp_path / "merged")
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_unknown_dtype_is_refused(adapter: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="dtype=int8 is unknown"):
+        merge_adapter(adapter, tmp_path / "merged", dtype="int8")
+
+
+def test_base_that_is_not_there_is_named(edit_config: Callable[..., Path], tmp_path: Path) -> None:
+    adapter = edit_config(base_model_name_or_path=str(tmp_path / "gone"))
+    with pytest.raises(CheckpointError, match="gone cannot be loaded"):
+        merge_adapter(adapter, tmp_path / "merged")
+
+
+def test_adapter_without_base_asks_for_one(edit_config: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="names no base model; give it with --base"):
+        merge_adapter(edit_config(base_model_name_or_path=None), tmp_path / "merged")
+
+
+def test_base_of_another_shape_is_refused(adapter: Path, tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    other = BertConfig(vocab_size=24, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8)
+    BertModel(other).save_pretrained(tmp_path / "other")
+    with pytest.raises((CheckpointError, ShapeError)):
+        merge_adapter(adapter, tmp_path / "merged", base=str(tmp_path / "other"))
+    assert not (tmp_path / "merged").exists()
+
+
+def test_layer_that_the_base_has_not_is_named(edit_weights: Any, tmp_path: Path) -> None:
+    def move(tensors: dict[str, torch.Tensor]) -> None:
+        key = f"base_model.model.{QUERY}.fourierft_spectrum"
+        tensors[key.replace("layer.0", "layer.9")] = tensors.pop(key)
+
+    with pytest.raises(CheckpointError, match=r"has no layer bert\.encoder\.layer\.9"):
+        merge_adapter(edit_weights(move), tmp_path / "merged")
+
+
+def test_unknown_task_is_refused(edit_config: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="task_type='DREAMING'"):
+        merge_adapter(edit_config(task_type="DREAMING"), tmp_path / "merged")
