@@ -1,0 +1,50 @@
+# Every target stands on `install`; nothing outside this folder is changed. `make` alone lists the targets.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# The first interpreter that is there and new enough; `make PYTHON=/path/to/python install` names another.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 python; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo "$$python" && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test check format bench docs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv with the package and all it needs; done again only if the requirements change
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.10 found; use make PYTHON=/path/to/python3" >&2; exit 2; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	@touch $@
+
+quickstart: install ## fine-tune a real model on real data in three ways, and compare (about 5 minutes)
+	$(BIN)/fourierft quickstart
+
+test: install ## run all tests (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+check: install ## what has to pass before a change goes in: format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+format: install ## write the code the way `check` wants it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install ## measure speed and memory on this machine, and make the page of it
+	$(BIN)/fourierft benchmark
+	$(BIN)/fourierft benchmark --page
+
+docs: install ## make docs/performance.md from the results, then check the links and examples of all pages
+	$(BIN)/fourierft benchmark --page
+	$(BIN)/python -m pytest tests/test_docs.py
+
+clean: ## remove what the tools leave behind; .venv, results and trained adapters stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
