@@ -48,27 +48,31 @@ def test_token_gradient_has_gradients_of_both_orders(small, rows: int, tokens: i
     assert gradgradcheck(gradient, inputs)
 
 
+@pytest.mark.parametrize("view", ["weight", "token"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_weight_view_has_gradients_of_both_orders(small, dense: bool, bias: bool) -> None:
+def test_the_adapted_product_has_gradients_of_both_orders(small, dense: bool, bias: bool, view: str) -> None:
     out_features, in_features, n = small.basis.out_features, small.basis.in_features, small.basis.n_frequency
     inputs = (normal(1, 3, in_features), normal(out_features, in_features), normal(1, n), normal(out_features))
 
-    def view(x: torch.Tensor, weight: torch.Tensor, coefficients: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
-        return OPS.weight_view(x, weight, added if bias else None, coefficients, small.basis.key, SCALING)
+    def product(x: torch.Tensor, weight: torch.Tensor, coefficients: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+        return OPS.adapted(x, weight, added if bias else None, coefficients, small.basis.key, SCALING, view == "weight")
 
-    assert gradcheck(view, inputs if bias else (*inputs[:3], normal(1, grad=False)))
-    assert gradgradcheck(view, inputs if bias else (*inputs[:3], normal(1, grad=False)))
+    assert gradcheck(product, inputs if bias else (*inputs[:3], normal(1, grad=False)))
+    assert gradgradcheck(product, inputs if bias else (*inputs[:3], normal(1, grad=False)))
 
 
-def test_weight_view_over_a_frozen_weight_has_gradients_of_both_orders(small, dense: bool) -> None:
+@pytest.mark.parametrize(("view", "rows"), [("weight", 1), ("token", 1), ("token", 3)])
+def test_the_adapted_product_over_a_frozen_weight_has_gradients_of_both_orders(
+    small, dense: bool, view: str, rows: int
+) -> None:
     weight = normal(small.basis.out_features, small.basis.in_features, grad=False)
 
-    def view(x: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
-        return OPS.weight_view(x, weight, None, coefficients, small.basis.key, SCALING)
+    def product(x: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+        return OPS.adapted(x, weight, None, coefficients, small.basis.key, SCALING, view == "weight")
 
-    inputs = (normal(1, 3, small.basis.in_features), normal(1, small.basis.n_frequency))
-    assert gradcheck(view, inputs)
-    assert gradgradcheck(view, inputs)
+    inputs = (normal(rows, 3, small.basis.in_features), normal(rows, small.basis.n_frequency))
+    assert gradcheck(product, inputs)
+    assert gradgradcheck(product, inputs)
 
 
 def test_adapted_weight_has_gradients_of_both_orders(small) -> None:
@@ -97,9 +101,12 @@ def test_the_shared_backward_equals_the_two_gradients(small, rows: int, tokens: 
     key = small.basis.key
     grad = normal(rows, tokens, small.basis.out_features, grad=False)
     x, c = normal(rows, tokens, small.basis.in_features, grad=False), normal(rows, small.basis.n_frequency, grad=False)
-    grad_x, grad_c = OPS.token_backward(grad, x, c, key, SCALING)
-    torch.testing.assert_close(grad_x, OPS.token_view(grad, c, key, SCALING, True))
-    torch.testing.assert_close(grad_c, OPS.token_gradient(grad, x, key, SCALING))
+    weight = normal(small.basis.out_features, small.basis.in_features, grad=False)
+    view, gradient = OPS.token_view(grad, c, key, SCALING, True), OPS.token_gradient(grad, x, key, SCALING)
+    for base, expected in [(None, view), (weight, grad @ weight + view)]:
+        grad_x, grad_c = OPS.token_backward(grad, x, base, c, key, SCALING)
+        torch.testing.assert_close(grad_x, expected)
+        torch.testing.assert_close(grad_c, gradient)
 
 
 def cases(small, dtype: torch.dtype, rows: int, tokens: int) -> list[tuple]:
@@ -110,15 +117,17 @@ def cases(small, dtype: torch.dtype, rows: int, tokens: int) -> list[tuple]:
         return normal(*shape, dtype=dtype, grad=grad)
 
     x, grad, c = make(rows, tokens, in_features), make(rows, tokens, out_features), make(rows, small.basis.n_frequency)
-    plain = (grad.detach(), x.detach(), c.detach())
+    plain, weight = (grad.detach(), x.detach(), c.detach()), make(out_features, in_features, grad=False)
     one = make(1, small.basis.n_frequency)
     return [
         (OPS.token_view, (x, c, key, SCALING, False)),
         (OPS.token_view, (grad, c, key, SCALING, True)),
         (OPS.token_gradient, (grad, x, key, SCALING)),
-        (OPS.token_backward, (*plain, key, SCALING)),
-        (OPS.weight_view, (x, make(out_features, in_features), make(out_features), one, key, SCALING)),
-        (OPS.weight_view, (x, make(out_features, in_features, grad=False), None, one, key, SCALING)),
+        (OPS.token_backward, (*plain[:2], None, plain[2], key, SCALING)),
+        (OPS.token_backward, (*plain[:2], weight, plain[2], key, SCALING)),
+        (OPS.adapted, (x, make(out_features, in_features), make(out_features), one, key, SCALING, True)),
+        (OPS.adapted, (x, weight, None, one, key, SCALING, True)),
+        (OPS.adapted, (x, weight, None, c, key, SCALING, False)),
         (OPS.adapted_weight, (make(out_features, in_features), one, key, SCALING)),
         (OPS.delta, (one, key, SCALING)),
         (OPS.delta_gradient, (make(out_features, in_features), key, SCALING)),
@@ -126,7 +135,7 @@ def cases(small, dtype: torch.dtype, rows: int, tokens: int) -> list[tuple]:
 
 
 @pytest.mark.parametrize(("rows", "tokens"), [(1, 4), (3, 2), (2, 0)])
-@pytest.mark.parametrize("case", range(9))
+@pytest.mark.parametrize("case", range(11))
 def test_operators_keep_the_contracts_of_torch_library(small, case: int, rows: int, tokens: int) -> None:
     operator, arguments = cases(small, torch.float32, rows, tokens)[case]
     torch.library.opcheck(operator.default, arguments)
@@ -147,7 +156,7 @@ def test_operators_take_tensors_that_lie_crosswise(small) -> None:
     for operator, arguments in [
         (OPS.token_view, (x, c, key, SCALING, False)),
         (OPS.token_gradient, (grad, x, key, SCALING)),
-        (OPS.token_backward, (grad, x, c, key, SCALING)),
+        (OPS.token_backward, (grad, x, None, c, key, SCALING)),
     ]:
         torch.library.opcheck(operator.default, arguments, test_utils=("test_schema", "test_faketensor"))
         straight = [a.contiguous() if isinstance(a, torch.Tensor) else a for a in arguments]

@@ -32,16 +32,21 @@ def token_gradient(grad: Tensor, x: Tensor, basis: str, scaling: float) -> Tenso
     return tokens.token_gradient(grad, x, basis_of(basis), scaling)
 
 
-def token_backward(grad: Tensor, x: Tensor, coefficients: Tensor, basis: str, scaling: float) -> tuple[Tensor, Tensor]:
-    """Both gradients of `token_view` from one transform of grad: (that of x, that of the coefficients)."""
-    return tokens.token_backward(grad, x, coefficients, basis_of(basis), scaling)
+def token_backward(
+    grad: Tensor, x: Tensor, weight: Tensor | None, coefficients: Tensor, basis: str, scaling: float
+) -> tuple[Tensor, Tensor]:
+    """Gradients (of x, of coefficients) of `token_view`, or of `adapted` if a weight is given, from one transform."""
+    onto = None if weight is None else grad @ weight
+    return tokens.token_backward(grad, x, coefficients, basis_of(basis), scaling, onto)
 
 
-def weight_view(
-    x: Tensor, weight: Tensor, bias: Tensor | None, coefficients: Tensor, basis: str, scaling: float
+def adapted(
+    x: Tensor, weight: Tensor, bias: Tensor | None, coefficients: Tensor, basis: str, scaling: float, dense: bool
 ) -> Tensor:
-    """x (W + dW)^T + bias in one product: x [rows, tokens, in], coefficients [1, n] -> [rows, tokens, out]."""
-    return F.linear(x, adapted_weight(weight, coefficients, basis, scaling), bias)
+    """x (W + dW)^T + bias: x [rows, tokens, in] -> [rows, tokens, out]; dense: one product with W + dW, rows = 1."""
+    if dense:
+        return F.linear(x, adapted_weight(weight, coefficients, basis, scaling), bias)
+    return tokens.token_product(x, coefficients, basis_of(basis), scaling, onto=F.linear(x, weight, bias))
 
 
 def delta(coefficients: Tensor, basis: str, scaling: float) -> Tensor:
@@ -76,13 +81,13 @@ def _fake_token_gradient(grad: Tensor, x: Tensor, basis: str, scaling: float) ->
 
 
 def _fake_token_backward(
-    grad: Tensor, x: Tensor, coefficients: Tensor, basis: str, scaling: float
+    grad: Tensor, x: Tensor, weight: Tensor | None, coefficients: Tensor, basis: str, scaling: float
 ) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), coefficients.new_empty(coefficients.shape)
 
 
-def _fake_weight_view(
-    x: Tensor, weight: Tensor, bias: Tensor | None, coefficients: Tensor, basis: str, scaling: float
+def _fake_adapted(
+    x: Tensor, weight: Tensor, bias: Tensor | None, coefficients: Tensor, basis: str, scaling: float, dense: bool
 ) -> Tensor:
     return x.new_empty(*x.shape[:2], weight.shape[0])
 
@@ -110,7 +115,7 @@ def _token_view_backward(ctx: Any, grad: Tensor) -> tuple:
     x, coefficients = ctx.saved_tensors
     wants_x, wants_coefficients = ctx.needs_input_grad[:2]
     if wants_x and wants_coefficients and not ctx.transposed and not torch.is_grad_enabled():
-        return *OPS.token_backward(grad, x, coefficients, ctx.basis.key, ctx.scaling), None, None, None
+        return *OPS.token_backward(grad, x, None, coefficients, ctx.basis.key, ctx.scaling), None, None, None
     grad_x = grad_coefficients = None
     if wants_x:
         grad_x = OPS.token_view(grad, coefficients, ctx.basis.key, ctx.scaling, not ctx.transposed)
@@ -133,29 +138,40 @@ def _token_gradient_backward(ctx: Any, direction: Tensor) -> tuple:
     return grad_grad, grad_x, None, None
 
 
-def _save_weight_view(ctx: Any, inputs: tuple, output: Tensor) -> None:
-    x, weight, _, coefficients, key, ctx.scaling = inputs
+def _save_adapted(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    x, weight, _, coefficients, key, ctx.scaling, ctx.dense = inputs
     ctx.basis = basis_of(key)
     ctx.save_for_backward(x, weight, coefficients)
 
 
-def _weight_view_backward(ctx: Any, grad: Tensor) -> tuple:
+def _adapted_backward(ctx: Any, grad: Tensor) -> tuple:
     x, weight, coefficients = ctx.saved_tensors
     wants_x, wants_weight, wants_bias, wants_coefficients = ctx.needs_input_grad[:4]
-    count = grad.shape[0] * grad.shape[1]
-    dense = wants_weight or (wants_coefficients and prefers_dense_gradient(count, ctx.basis, grad.dtype, grad.device))
-    grad_x = grad_weight = grad_coefficients = None
-    if dense:
-        grad_weight = grad.flatten(0, 1).t() @ x.flatten(0, 1)
-    if wants_coefficients and dense:
-        grad_coefficients = OPS.delta_gradient(grad_weight, ctx.basis.key, ctx.scaling).to(coefficients.dtype)
+    names = ctx.basis.key, ctx.scaling
+    grad_weight = grad.flatten(0, 1).t() @ x.flatten(0, 1) if _forms_grad_weight(ctx, grad) else None
+    grad_x = grad_coefficients = None
+    if wants_coefficients and grad_weight is not None and len(coefficients) == 1:
+        grad_coefficients = OPS.delta_gradient(grad_weight, *names).to(coefficients.dtype)
+    elif wants_coefficients and wants_x and not ctx.dense and not torch.is_grad_enabled():
+        grad_x, grad_coefficients = OPS.token_backward(grad, x, weight, coefficients, *names)
     elif wants_coefficients:
-        flat = grad.flatten(0, 1)[None], x.flatten(0, 1)[None]
-        grad_coefficients = OPS.token_gradient(*flat, ctx.basis.key, ctx.scaling).to(coefficients.dtype)
-    if wants_x:
-        grad_x = grad @ OPS.adapted_weight(weight, coefficients, ctx.basis.key, ctx.scaling)
+        sets = len(coefficients)
+        flat = grad.reshape(sets, -1, grad.shape[-1]), x.reshape(sets, -1, x.shape[-1])
+        grad_coefficients = OPS.token_gradient(*flat, *names).to(coefficients.dtype)
+    if wants_x and ctx.dense:
+        grad_x = grad @ OPS.adapted_weight(weight, coefficients, *names)
+    elif wants_x and grad_x is None:
+        grad_x = grad @ weight + OPS.token_view(grad, coefficients, *names, True)
     grad_bias = grad.sum((0, 1)) if wants_bias else None
-    return grad_x, grad_weight if wants_weight else None, grad_bias, grad_coefficients, None, None
+    return grad_x, grad_weight if wants_weight else None, grad_bias, grad_coefficients, None, None, None
+
+
+def _forms_grad_weight(ctx: Any, grad: Tensor) -> bool:
+    """Whether the [out, in] gradient is wanted for itself, or is the cheaper way to that of the coefficients."""
+    _, wants_weight, _, wants_coefficients = ctx.needs_input_grad[:4]
+    count = grad.shape[0] * grad.shape[1]
+    cheaper = ctx.dense and wants_coefficients and prefers_dense_gradient(count, ctx.basis, grad.dtype, grad.device)
+    return wants_weight or cheaper
 
 
 def _save_names(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -183,8 +199,13 @@ def _register() -> None:
     table: list[tuple[str, Callable[..., Any], Callable[..., Any], str]] = [
         ("token_view", token_view, _fake_token_view, f"(Tensor x, {c}, {names}, bool transposed) -> Tensor"),
         ("token_gradient", token_gradient, _fake_token_gradient, f"({g}, Tensor x, {names}) -> Tensor"),
-        ("token_backward", token_backward, _fake_token_backward, f"({g}, Tensor x, {c}, {names}) -> (Tensor, Tensor)"),
-        ("weight_view", weight_view, _fake_weight_view, f"(Tensor x, {w}, {c}, {names}) -> Tensor"),
+        (
+            "token_backward",
+            token_backward,
+            _fake_token_backward,
+            f"({g}, Tensor x, Tensor? weight, {c}, {names}) -> (Tensor, Tensor)",
+        ),
+        ("adapted", adapted, _fake_adapted, f"(Tensor x, {w}, {c}, {names}, bool dense) -> Tensor"),
         ("delta", delta, _fake_delta, f"({c}, {names}) -> Tensor"),
         ("adapted_weight", adapted_weight, _fake_adapted_weight, f"(Tensor weight, {c}, {names}) -> Tensor"),
         ("delta_gradient", delta_gradient, _fake_delta_gradient, f"({g}, {names}) -> Tensor"),
@@ -197,7 +218,7 @@ def _register() -> None:
     autograd = torch.library.register_autograd
     autograd("fourierft::token_view", _token_view_backward, setup_context=_save_token_view)
     autograd("fourierft::token_gradient", _token_gradient_backward, setup_context=_save_token_gradient)
-    autograd("fourierft::weight_view", _weight_view_backward, setup_context=_save_weight_view)
+    autograd("fourierft::adapted", _adapted_backward, setup_context=_save_adapted)
     autograd("fourierft::delta", _delta_backward, setup_context=_save_names)
     autograd("fourierft::adapted_weight", _adapted_weight_backward, setup_context=_save_names)
     autograd("fourierft::delta_gradient", _delta_gradient_backward, setup_context=_save_names)

@@ -29,17 +29,28 @@ from fourierft.spectral.transforms import (
 _SLAB = 1 << 18  # elements of the wider side, about 1 MB in float32
 
 
-def token_product(x: Tensor, coefficients: Tensor, basis: SpectralBasis, scaling: float, transposed: bool) -> Tensor:
-    """dW x, [sets, tokens, out]; transposed: dW^T x of x [sets, tokens, out], [sets, tokens, in]. Dtype of x."""
+def token_product(
+    x: Tensor,
+    coefficients: Tensor,
+    basis: SpectralBasis,
+    scaling: float,
+    transposed: bool = False,
+    onto: Tensor | None = None,
+) -> Tensor:
+    """dW x, [sets, tokens, out], in the dtype of x; transposed: dW^T x of x [sets, tokens, out], [sets, tokens, in].
+
+    Given `onto`, of the result's shape, adds to it in place and returns it.
+    """
     dtype = _prepare(basis, x, coefficients)
     links = basis.reversed_links(x.device) if transposed else basis.links(x.device)
     source, target = basis.in_features, basis.out_features
     if transposed:
         source, target = target, source
-    factors, y = coefficients.to(dtype), x.new_empty(*x.shape[:2], target)
+    factors = coefficients.to(dtype)
+    y = x.new_empty(*x.shape[:2], target) if onto is None else onto
     for part in _slabs(x, max(source, target)):
         mixed = mix(_spectrum(x[part], dtype), factors[part[0]], links, scaling / source)
-        y[part] = from_token_spectrum(mixed, target).view(y[part].shape)
+        _write(y[part], from_token_spectrum(mixed, target), onto is not None)
     return y
 
 
@@ -55,20 +66,24 @@ def token_gradient(grad: Tensor, x: Tensor, basis: SpectralBasis, scaling: float
 
 
 def token_backward(
-    grad: Tensor, x: Tensor, coefficients: Tensor, basis: SpectralBasis, scaling: float
+    grad: Tensor, x: Tensor, coefficients: Tensor, basis: SpectralBasis, scaling: float, onto: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Both gradients of `token_product` from one transform of grad: (that of x, that of the coefficients)."""
+    """Both gradients of `token_product` from one transform of grad: (that of x, that of the coefficients).
+
+    Given `onto`, of the shape of x, adds the gradient of x to it in place and returns it.
+    """
     dtype = _prepare(basis, x, coefficients)
     links, reversed_links = basis.links(x.device), basis.reversed_links(x.device)
     factor, outer_factor = scaling / (basis.out_features * basis.in_features), scaling / basis.out_features
-    factors, grad_x = coefficients.to(dtype), x.new_empty(x.shape)
+    factors = coefficients.to(dtype)
+    grad_x = x.new_empty(x.shape) if onto is None else onto
     gradient = x.new_zeros(coefficients.shape, dtype=dtype)
     for part in _slabs(x, max(basis.out_features, basis.in_features)):
         spectrum = _spectrum(grad[part], dtype)
         blocks = mix_gradient(spectrum, _spectrum(x[part], dtype), links, factor)
         gradient[part[0]] += blocks.view(len(x[part]), -1, basis.n_frequency).sum(1)
         mixed = mix(spectrum, factors[part[0]], reversed_links, outer_factor)
-        grad_x[part] = from_token_spectrum(mixed, basis.in_features).view(grad_x[part].shape)
+        _write(grad_x[part], from_token_spectrum(mixed, basis.in_features), onto is not None)
     return grad_x, gradient.to(coefficients.dtype)
 
 
@@ -88,6 +103,15 @@ def _slabs(x: Tensor, width: int) -> Iterator[tuple[slice, slice]]:
     for row in range(0, sets, set_step):
         for token in range(0, tokens, token_step):
             yield slice(row, row + set_step), slice(token, token + token_step)
+
+
+def _write(target: Tensor, blocks: Tensor, add: bool) -> None:
+    """Write blocks to, or add them to, a part of a result; the sum is rounded once."""
+    blocks = blocks.view(target.shape)
+    if add:
+        target += blocks
+    else:
+        target.copy_(blocks)
 
 
 def _spectrum(x: Tensor, dtype: torch.dtype) -> Tensor:

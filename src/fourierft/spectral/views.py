@@ -116,12 +116,12 @@ def adapted_linear(
     if view == "auto":
         tokens = x.numel() // max(1, x.shape[-1])
         view = "token" if several else choose_view(tokens, basis, dtype, x.device)
-    if view == "token":
+    if dtype != x.dtype or dtype != weight.dtype:  # autocast casts for the base product alone
         y = F.linear(x, weight, bias)
         return (y + spectral_linear(x, coefficients, basis, scaling)).to(y.dtype)
-    rows = x.reshape(1, -1, basis.in_features)
-    y = _operators(x).weight_view(rows, weight, bias, coefficients[None].to(dtype), basis.key, scaling)
-    return y.view(*x.shape[:-1], basis.out_features)
+    rows, sets, lead = _batch(x, coefficients)
+    y = _operators(x).adapted(rows, weight, bias, sets, basis.key, scaling, view == "weight")
+    return y.view(*lead, basis.out_features)
 
 
 def _operators(x: Tensor) -> Any:
