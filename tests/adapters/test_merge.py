@@ -75,7 +75,7 @@ def test_update_that_rounding_swallows_is_measured_as_lost(edit_weights: Any, lo
 
 
 def test_conv1d_is_merged_the_right_way_round(wrap: Any, tmp_path: Path) -> None:
-    settings = GPT2Config(20, n_positions=8, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    settings = GPT2Config(vocab_size=20, n_positions=8, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
     base = GPT2LMHeadModel(settings)
     base.save_pretrained(tmp_path / "base")
     config = peft.FourierFTConfig(

@@ -164,7 +164,8 @@ def measure_rounding(model: PreTrainedModel, checkpoint: AdapterCheckpoint, base
 
 def save_processor(folder: Path, adapter: Path, place: BaseSource) -> bool:
     """Save the tokenizer or image processor that lies beside the adapter or else beside the base; False if none."""
-    for source, options in ((str(adapter), {"trust_remote_code": False}), (place.name, place.options)):
+    sources: list[tuple[str, dict[str, Any]]] = [(str(adapter), {}), (place.name, place.options)]
+    for source, options in sources:
         if not any(has_file(source, name, options.get("revision")) for name in PROCESSOR_FILES):
             continue  # transformers would make an empty one up
         with explained(source), quiet():
