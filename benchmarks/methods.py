@@ -13,6 +13,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 import fourierft
+from benchmarks.models import Model
 from benchmarks.truth import true_coefficient_gradient, true_delta_weight
 from fourierft.spectral import adapted_linear, uniform_basis, uniform_entries
 
@@ -34,8 +35,8 @@ LABELS = {
 
 def config_of(method: str, targets: Sequence[str], n: int, scaling: float, **settings: Any) -> peft.PeftConfig:
     """The PEFT configuration of a method."""
-    common = {"target_modules": list(targets), **settings}
-    spectral = {"n_frequency": n, "scaling": scaling, "random_loc_seed": SEED, "init_weights": True}
+    common: dict[str, Any] = {"target_modules": list(targets), **settings}
+    spectral: dict[str, Any] = {"n_frequency": n, "scaling": scaling, "random_loc_seed": SEED, "init_weights": True}
     if method == "ours":
         return fourierft.FourierFTConfig(**spectral, **common)
     if method == "stock":
@@ -54,7 +55,7 @@ def adapt(
     scaling: float,
     adapters: Sequence[str] = ("default",),
     **settings: Any,
-) -> nn.Module:
+) -> Model:
     """Put adapters of a method on a model; "base" trains the head alone, "ours-bare" leaves the tuner out.
 
     Args:
@@ -77,7 +78,7 @@ def adapt(
         settings["fan_in_fan_out"] = True
     with tuner_of(method):
         configs = [config_of(method, targets, n, scaling, **settings) for _ in adapters]
-        adapted = peft.get_peft_model(model, configs[0], adapter_name=adapters[0])
+        adapted: Any = peft.get_peft_model(model, configs[0], adapter_name=adapters[0])
         for name, config in zip(adapters[1:], configs[1:], strict=True):
             adapted.add_adapter(name, config)
     return adapted
@@ -97,7 +98,7 @@ def tuner_of(method: str) -> Iterator[None]:
 class BareLayer(nn.Module):
     """A linear layer through `adapted_linear`, nothing around it: what the operator costs without the tuner."""
 
-    def __init__(self, layer: nn.Module, n: int, scaling: float) -> None:
+    def __init__(self, layer: Any, n: int, scaling: float) -> None:
         super().__init__()
         self.base_layer, self.scaling = layer, scaling
         out_features, in_features = weight_of(layer).shape
@@ -105,17 +106,18 @@ class BareLayer(nn.Module):
         self.fourierft_spectrum = nn.ParameterDict({"default": torch.zeros(n, device=layer.weight.device)})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        layer, coefficients = self.base_layer, self.fourierft_spectrum["default"]
+        layer: Any = self.base_layer
+        coefficients = self.fourierft_spectrum["default"]
         return adapted_linear(x, weight_of(layer), layer.bias, coefficients, self.basis, self.scaling)
 
 
-def targeted(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Module]:
+def targeted(model: nn.Module, targets: Sequence[str]) -> dict[str, Any]:
     """The layers with a weight that a list of names targets, by path."""
     named = model.named_modules()
     return {path: layer for path, layer in named if path.rpartition(".")[2] in targets and hasattr(layer, "weight")}
 
 
-def weight_of(layer: nn.Module) -> torch.Tensor:
+def weight_of(layer: Any) -> torch.Tensor:
     """The weight as [out, in], whichever way the layer keeps it."""
     return layer.weight.T if isinstance(layer, Conv1D) else layer.weight
 
@@ -159,7 +161,7 @@ def fill(model: nn.Module, coefficients: Mapping[str, torch.Tensor], adapter: st
 def merge_truth(model: nn.Module, coefficients: Mapping[str, torch.Tensor], scaling: float) -> None:
     """Replace each adapted weight by W + dW, dW from the float64 cosine sum, as a parameter that gets a gradient."""
     for path, c in coefficients.items():
-        layer = model.get_submodule(path)
+        layer: Any = model.get_submodule(path)
         out_features, in_features = weight_of(layer).shape
         entries = uniform_entries(out_features, in_features, c.numel(), SEED)
         delta = true_delta_weight(c.to(layer.weight.device), entries, out_features, in_features, scaling)
@@ -167,14 +169,13 @@ def merge_truth(model: nn.Module, coefficients: Mapping[str, torch.Tensor], scal
         layer.weight = nn.Parameter((layer.weight.double() + delta).to(layer.weight.dtype))
 
 
-def true_gradients(
-    model: nn.Module, coefficients: Mapping[str, torch.Tensor], scaling: float
-) -> dict[str, torch.Tensor]:
+def true_gradients(model: Model, coefficients: Mapping[str, torch.Tensor], scaling: float) -> dict[str, torch.Tensor]:
     """Gradients to the coefficients, from those that `merge_truth`'s weights received."""
     gradients = {}
     for path, c in coefficients.items():
         layer = model.get_submodule(path)
-        grad = layer.weight.grad.T if isinstance(layer, Conv1D) else layer.weight.grad
-        entries = uniform_entries(*grad.shape, c.numel(), SEED)
+        grad = layer.weight.grad
+        grad = grad.T if isinstance(layer, Conv1D) else grad
+        entries = uniform_entries(grad.shape[0], grad.shape[1], c.numel(), SEED)
         gradients[path] = true_coefficient_gradient(grad, entries, scaling)
     return gradients

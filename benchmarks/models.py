@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+Model = Any  # a torch.nn.Module, as its class makes it: what modules hold is not known to type checkers
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
@@ -109,7 +110,7 @@ ARCHITECTURES = {
 }
 
 
-def build(architecture: Architecture, grid: str = "small", **changes: Any) -> nn.Module:
+def build(architecture: Architecture, grid: str = "small", **changes: Any) -> Model:
     """The model with frozen random weights, on the current default device.
 
     Args:
@@ -125,15 +126,13 @@ def build(architecture: Architecture, grid: str = "small", **changes: Any) -> nn
     return getattr(transformers, architecture.model)(config).requires_grad_(False)
 
 
-def draw_batch(
-    architecture: Architecture, model: nn.Module, device: str, dtype: torch.dtype
-) -> dict[str, torch.Tensor]:
+def draw_batch(architecture: Architecture, model: Model, device: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Random inputs and labels of a training step."""
     generator = torch.Generator().manual_seed(1)
     config = model.config
     if not architecture.tokens:
-        size = (architecture.batch, config.num_channels, config.image_size, config.image_size)
-        pixels = torch.randn(size, generator=generator).to(device, dtype)
+        image = (architecture.batch, config.num_channels, config.image_size, config.image_size)
+        pixels = torch.randn(image, generator=generator).to(device, dtype)
         return {"pixel_values": pixels, "labels": _classes(architecture.batch, generator).to(device)}
     size = (architecture.batch, architecture.tokens)
     ids = torch.randint(3, config.vocab_size, size, generator=generator).to(device)
@@ -145,7 +144,7 @@ def _classes(count: int, generator: torch.Generator) -> torch.Tensor:
     return torch.randint(2, (count,), generator=generator)
 
 
-def share(model: nn.Module, own: Callable[[str], bool] = lambda name: False) -> nn.Module:
+def share(model: nn.Module, own: Callable[[str], bool] = lambda name: False) -> Model:
     """Copy of a model's modules over the same weights, so that contenders of one run cost the memory of one model.
 
     Args:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import nn
 
 from benchmarks.harness import Settings, relative_rms
 from benchmarks.methods import (
@@ -19,7 +19,7 @@ from benchmarks.methods import (
     true_gradients,
     visible_scaling,
 )
-from benchmarks.models import ARCHITECTURES, build, draw_batch, share
+from benchmarks.models import ARCHITECTURES, Model, build, draw_batch, share
 
 N_FREQUENCY = 1000
 
@@ -43,7 +43,7 @@ class Stage:
         return {"batch": a.batch, "tokens": a.tokens or "image", "targets": ",".join(a.targets), "n": self.n}
 
     @functools.cached_property
-    def base(self) -> nn.Module:
+    def base(self) -> Model:
         """The frozen model."""
         return build(self.architecture, self.settings.grid).to(self.settings.device, self.settings.torch_dtype)
 
@@ -68,7 +68,7 @@ class Stage:
 
     def adapted(
         self, method: str, adapters: Sequence[str] = ("default",), own: Sequence[str] = (), train: bool = False
-    ) -> nn.Module:
+    ) -> Model:
         """The model under a method, adapter i filled from seed i.
 
         Args:
@@ -88,7 +88,7 @@ class Stage:
             fill(model, self.coefficients(seed), adapter)
         return model.train(train)
 
-    def merged(self, coefficients: Mapping[str, torch.Tensor]) -> nn.Module:
+    def merged(self, coefficients: Mapping[str, torch.Tensor]) -> Model:
         """The base with dW of the float64 cosine sum in its weights, in float32 whatever the base has."""
         model = share(self.base)
         if self.settings.dtype != "float32":
@@ -108,11 +108,11 @@ class Stage:
         gradients = true_gradients(model, coefficients, self.scaling)
         return out.logits.detach(), torch.cat([gradients[path] for path in self.paths])
 
-    def distance(self, model: nn.Module) -> float:
+    def distance(self, model: Model) -> float:
         """Distance of a training step to the truth, in its logits and coefficient gradients: the larger of both."""
         model.zero_grad()
         out = model(**self.batch)
         out.loss.backward()
-        found = spectra(model)
+        found: dict[str, Any] = spectra(model)
         gradients = torch.cat([found[path].grad for path in self.paths])
         return max(relative_rms(out.logits.detach(), self.truth[0]), relative_rms(gradients, self.truth[1]))

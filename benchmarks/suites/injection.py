@@ -10,18 +10,18 @@ from __future__ import annotations
 import functools
 import gc
 import math
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import peft
 import torch
-from torch import nn
 
 from benchmarks.harness import Case, Contender, Settings, relative_rms
 from benchmarks.methods import METHODS, SEED, config_of, spectra, targeted, tuner_of
-from benchmarks.models import ARCHITECTURES, Architecture, build
+from benchmarks.models import ARCHITECTURES, Architecture, Model, build
 from benchmarks.stage import Stage
 from fourierft.spectral import uniform_basis
 
@@ -66,7 +66,7 @@ class Injection:
             cannot=hours,
         )
 
-    def build(self, blocks: int | None = None) -> nn.Module:
+    def build(self, blocks: int | None = None) -> Model:
         """A fresh model."""
         cut = {"num_hidden_layers": blocks or self.blocks}
         with torch.device(self.device):
@@ -76,14 +76,14 @@ class Injection:
         if method == "base":
             return Contender(self.build, None)
         blocks = 1 if method == "stock" and self.device == "meta" else self.blocks
-        fresh: list[nn.Module] = []
+        fresh: list[Model] = []
 
         def reset() -> None:
             fresh.clear()
             start_cold()
             fresh.append(self.build(blocks))
 
-        def inject(model: nn.Module) -> nn.Module:
+        def inject(model: Model) -> Model:
             with tuner_of(method):
                 config = config_of(method, TARGETS[self.targets], self.n, 1.0)
                 return peft.get_peft_model(model, config, low_cpu_mem_usage=self.device == "meta")
@@ -103,7 +103,7 @@ def start_cold() -> None:
     gc.collect()
 
 
-def entries_distance(model: nn.Module, layers: dict[str, Any]) -> float:
+def entries_distance(model: Model, layers: dict[str, Any]) -> float:
     """0 if the adapter's entries in the smallest adapted layer are those of the full shuffle, else infinite."""
     path = min(layers, key=lambda p: layers[p].weight.numel())
     layer = model.base_model.model.get_submodule(path)
@@ -122,10 +122,10 @@ def loading_case(name: str, settings: Settings) -> Case:
     def contender(method: str) -> Contender:
         if method == "base":
             return Contender(lambda: build(stage.architecture, settings.grid), None)
-        folder = tempfile.TemporaryDirectory()
+        folder = tempfile.mkdtemp()
         model = stage.adapted(method)
         with tuner_of(method):
-            model.save_pretrained(folder.name)
+            model.save_pretrained(folder)
         return loader(stage, method, folder)
 
     return Case(
@@ -135,23 +135,23 @@ def loading_case(name: str, settings: Settings) -> Case:
     )
 
 
-def loader(stage: Stage, method: str, folder: tempfile.TemporaryDirectory[str]) -> Contender:
+def loader(stage: Stage, method: str, folder: str) -> Contender:
     """Load an adapter onto a fresh copy of the stage's model; its coefficients have to be those that were saved."""
-    fresh: list[nn.Module] = []
+    fresh: list[Model] = []
 
     def reset() -> None:
         fresh.clear()
         start_cold()
         fresh.append(stage.adapted("base"))
 
-    def load() -> nn.Module:
+    def load() -> Model:
         with tuner_of(method):
-            return peft.PeftModel.from_pretrained(fresh[0], Path(folder.name))
+            return peft.PeftModel.from_pretrained(fresh[0], folder)
 
     def distance() -> float:
         reset()
         found, saved = spectra(load()), stage.coefficients()
         return max(relative_rms(found[path], saved[path]) for path in stage.paths)
 
-    run: Callable[[], nn.Module] = load
-    return Contender(run, distance if method in ("ours", "stock") else None, reset)
+    weakref.finalize(load, shutil.rmtree, folder)  # the folder goes with the contender
+    return Contender(load, distance if method in ("ours", "stock") else None, reset)

@@ -11,6 +11,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import peft
 import torch
@@ -107,12 +108,12 @@ class Layer:
             basis, c = uniform_basis(*self.shape, self.n, SEED), self.coefficients.clone().requires_grad_()
             view = VIEWS[method]
             return lambda x: adapted_linear(x, self.weight, None, c, basis, self.scaling, view=view), [c]
-        layer = nn.Linear(self.shape[1], self.shape[0], bias=False, device="meta")
+        layer: Any = nn.Linear(self.shape[1], self.shape[0], bias=False, device="meta")
         layer.weight = nn.Parameter(self.weight, requires_grad=False)
         if method == "base":
             return layer, []
-        model = peft.inject_adapter_in_model(config_of(method, ("0",), self.n, self.scaling), nn.Sequential(layer))
-        trained = [p for p in model.parameters() if p.requires_grad]
+        model: Any = peft.inject_adapter_in_model(config_of(method, ("0",), self.n, self.scaling), nn.Sequential(layer))
+        trained: list[torch.Tensor] = [p for p in model.parameters() if p.requires_grad]
         if method == "stock":
             trained[0].data.copy_(self.coefficients)
         return model[0], trained

@@ -9,10 +9,10 @@ import functools
 from collections.abc import Iterator
 
 import torch
-from torch import nn
 
 from benchmarks.harness import Case, Contender, Settings, relative_rms
 from benchmarks.methods import METHODS
+from benchmarks.models import Model
 from benchmarks.stage import Stage
 from benchmarks.suites.stock import excuse_stock
 
@@ -57,7 +57,7 @@ def contender(stage: Stage, method: str) -> Contender:
 
 
 @torch.no_grad()
-def merged_distance(stage: Stage, model: nn.Module) -> float:
+def merged_distance(stage: Stage, model: Model) -> float:
     """Distance of the merged weights to the base's plus the true dW, over all adapted layers."""
     true = stage.merged(stage.coefficients())
     merged = [model.base_model.model.get_submodule(path).get_base_layer().weight for path in stage.paths]

@@ -1,0 +1,97 @@
+"""The goals of the project, and whether the newest results reach them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.results import Row
+
+CONDITIONS = {"dtype": "float32", "device": "cpu", "threads": 2}
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A limit on a row of ours.
+
+    Attributes:
+        text: what is measured.
+        suite: it stands in.
+        case: its name.
+        limit: highest value allowed.
+        below: a contender whose value has to be above ours, too.
+        field: the number compared.
+    """
+
+    text: str
+    suite: str
+    case: str
+    limit: float
+    below: str | None = None
+    field: str = "ratio_median"
+
+
+_BACKWARD = "tokens, n=1000, forward+backward"
+GOALS = (
+    Goal("training step, RoBERTa-base shape, 8 x 128", "training_step", "roberta-base", 1.05, below="lora-8"),
+    Goal("training step, LLaMA-shaped, width 2048, 4 layers, 4 x 128", "training_step", "llama-2048", 1.02),
+    Goal("one layer 4096, 512 tokens, forward + backward", "layer", f"4096x4096, 512 {_BACKWARD}", 1.06),
+    Goal("one layer 1024, 2048 tokens, forward + backward", "layer", f"1024x1024, 2048 {_BACKWARD}", 1.12),
+    Goal("decoding, width 2048, 4 layers, 1 row", "decoding", "llama-2048, 1 row, one adapter", 1.02),
+    Goal("decoding, width 2048, 4 layers, 16 rows", "decoding", "llama-2048, 16 rows, one adapter", 1.02),
+    Goal("the same, 16 rows with 16 adapters", "decoding", "llama-2048, 16 rows, 16 adapters, distinct", 1.05),
+    Goal("decoding SmolLM2-135M shape, 8 rows, one adapter", "decoding", "smollm2-135m, 8 rows, one adapter", 1.05),
+    Goal("the same, 8 rows with 8 adapters", "decoding", "smollm2-135m, 8 rows, 8 adapters, distinct", 1.12),
+    *(
+        Goal(
+            f"bytes kept for the backward, per adapted layer of {name}, as a multiple of LoRA r=8",
+            "memory",
+            f"{name}, kept for the backward of an adapted layer",
+            1.0,
+        )
+        for name in ("roberta-base", "llama-2048")
+    ),
+    Goal(
+        "injection, LLaMA-2-7B shape, all linear layers, meta device (seconds)",
+        "injection",
+        "llama-2-7b, all linear, meta device",
+        3.0,
+        field="median",
+    ),
+)
+COLUMNS = ("ours", "stock", "lora-8", "lora-64", "road")
+
+
+def goal_table(rows: Sequence[Row]) -> list[list[str]]:
+    """Cells of the table of goals: a header, then a line a goal."""
+    held = {
+        (row["suite"], row["case"], row["contender"]): row
+        for row in rows
+        if all(row[name] == value for name, value in CONDITIONS.items())
+    }
+    table = [["", "goal", "ours", "reached", "stock", "LoRA r=8", "LoRA r=64", "RoAd"]]
+    for goal in GOALS:
+        line_up = {name: held[key] for name in COLUMNS if (key := (goal.suite, goal.case, name)) in held}
+        ours, *others = (_shown(line_up.get(name), goal.field) for name in COLUMNS)
+        wanted = f"<= {goal.limit:g}" + (f", below {goal.below}" if goal.below else "")
+        table.append([goal.text, wanted, ours, _verdict(goal, line_up), *others])
+    return table
+
+
+def is_reached(goal: Goal, line_up: Mapping[str, Row]) -> bool | None:
+    """Whether ours keeps the limit; None while a row it takes is missing."""
+    needed = ["ours", *([goal.below] if goal.below else [])]
+    if not set(needed) <= set(line_up):
+        return None
+    ours, *others = (line_up[name][goal.field] for name in needed)
+    return ours <= goal.limit and all(ours < other for other in others)
+
+
+def _verdict(goal: Goal, line_up: Mapping[str, Row]) -> str:
+    return {None: "not measured", True: "yes", False: "**no**"}[is_reached(goal, line_up)]
+
+
+def _shown(row: Row | None, field: str) -> str:
+    if row is None:
+        return ""
+    return "can't" if "cannot" in row else f"{row[field]:.2f}"

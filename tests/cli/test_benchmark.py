@@ -1,0 +1,63 @@
+"""`fourierft benchmark`: arguments, the checkout, messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import fourierft.cli.benchmark as command
+from fourierft.cli.main import main
+
+
+def test_list_prints_the_suites(capsys: pytest.CaptureFixture[str]):
+    assert main(["benchmark", "--list"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed][:2] == ["training_step", "layer"]
+
+
+def test_smoke_run_prints_rows_and_keeps_none(capsys: pytest.CaptureFixture[str]):
+    arguments = ["--grid", "smoke", "--rounds", "1", "--threads", "1", "--contenders", "ours", "--match", "64x64, 1 "]
+    assert main(["benchmark", "layer", *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "frozen base" in printed
+    assert printed.endswith("4 rows, none kept\n")
+
+
+def test_results_go_to_the_output_folder(tmp_path: Path):
+    arguments = ["--grid", "smoke", "--rounds", "1", "--threads", "1", "--contenders", "ours", "--match", "64x64, 1 "]
+    assert main(["benchmark", "layer", *arguments, "--output", str(tmp_path / "results")]) == 0
+    assert len((tmp_path / "results" / "layer.jsonl").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rounds", "3"], "--rounds 3 is too few for percentiles; use at least 5"),
+        (["--rounds", "0", "--grid", "smoke"], "--rounds 0"),
+        (["--threads", "0"], "--threads 0 is not positive"),
+        (["nothing"], "unknown suite nothing"),
+        (["--page", "--output", "no/such/folder"], "no results in no/such/folder"),
+    ],
+)
+def test_wrong_arguments_are_explained(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["benchmark", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("fourierft: error: ")
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_without_a_checkout_it_says_where_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "__file__", str(tmp_path / "lib" / "fourierft" / "cli" / "benchmark.py"))
+    assert main(["benchmark", "--list"]) == 2
+    assert "run `fourierft benchmark` in a checkout of the repository" in capsys.readouterr().err
+
+
+def test_checkout_is_found_from_a_folder_inside_it(monkeypatch: pytest.MonkeyPatch):
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.chdir(root / "docs")
+    assert command.find_checkout() == root
