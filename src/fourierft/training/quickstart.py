@@ -193,11 +193,15 @@ def find_model(folder: Path) -> Path:
 
 
 def prepare_data(folder: Path, target: Path, sizes: Mapping[str, int]) -> dict[str, Path]:
-    """Write train.csv and validation.csv from the unpacked VADER archive; the same rows every time."""
+    """Write train.csv and validation.csv from the unpacked VADER archive; the same rows every time.
+
+    Validation rows go by length: batches of equals need little padding, which halves the time of an evaluation.
+    """
     archive = next(folder.glob("*/additional_resources/hutto_ICWSM_2014.tar.gz"), folder / "hutto_ICWSM_2014.tar.gz")
-    files = {}
-    for split, rows in split_rows(read_sentences(archive), sizes, SEED).items():
-        files[split] = target / f"{split}.csv"
+    splits = split_rows(read_sentences(archive), sizes, SEED)
+    splits["validation"].sort(key=lambda row: len(row[0]))
+    files = {split: target / f"{split}.csv" for split in splits}
+    for split, rows in splits.items():
         write_csv(rows, files[split])
     return files
 
