@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,3 +155,37 @@ def test_resuming_with_other_settings_is_refused(build: Build) -> None:
 def test_resuming_from_what_is_no_checkpoint_is_refused(build: Build, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is no complete checkpoint"):
         train(build(resume_from_checkpoint=str(tmp_path)))
+
+
+def test_accumulated_batches_train_as_one_batch_does(build: Build, tiny_bert: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_bert, tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    still = {**config, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (model / "config.json").write_text(json.dumps(still))
+    settings = {
+        "model_name_or_path": str(model),
+        "method": "full",
+        "optim": "sgd",
+        "learning_rate": 1e-2,
+        "max_grad_norm": 0.0,
+    }
+    train(build(**settings, per_device_train_batch_size=8, output_dir=str(tmp_path / "one")))
+    train(build(**settings, per_device_train_batch_size=4, gradient_accumulation_steps=2))
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "out"))
+    start = load_file(model / "model.safetensors")
+    key = "embeddings.word_embeddings.weight"
+    moved = (one[f"bert.{key}"] - start[key]).abs().max()
+    assert moved > 1e-4
+    assert all((one[name] - two[name]).abs().max() < 1e-3 * moved for name in one)
+
+
+def test_two_processes_train_one_adapter(flags: list[str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "fourierft.cli.main", "train", *flags, "--max_steps", "4", "--output_dir", str(tmp_path / "out")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("together") == result.stdout.count("written to") == 1  # one process speaks
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["train"]["steps"] == 4
+    assert metrics["train"]["epochs"] == pytest.approx(4 / 3)  # 48 rows at 2 x 8 a step
+    assert (tmp_path / "out" / "adapter_model.safetensors").stat().st_size == metrics["bytes"]["file"]

@@ -12,7 +12,7 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, TrainingArguments
 
 from fourierft.errors import CheckpointError, FourierFTError
 from fourierft.training import output
@@ -21,6 +21,7 @@ from fourierft.training.data import check_rows, find_columns, label_values, load
 from fourierft.training.methods import expected_warnings
 from fourierft.training.models import load_model, load_tokenizer
 from fourierft.training.tasks import Task, task_from
+from fourierft.training.trainer import HeadTrainer
 from fourierft.tuner.registration import enable
 
 
@@ -131,7 +132,7 @@ def evaluate(
     labels = trained.task.encode(label_values(rows, columns.label), "test")
     tokens = tokenize(rows, columns, labels, trained.tokenizer, data.max_length or record["max_length"])
     with tempfile.TemporaryDirectory() as unused:
-        trainer = Trainer(
+        trainer = HeadTrainer(
             model=trained.model,
             args=TrainingArguments(
                 output_dir=unused,
@@ -143,6 +144,8 @@ def evaluate(
             data_collator=DataCollatorWithPadding(trained.tokenizer),
             processing_class=trained.tokenizer,
             compute_metrics=trained.task.score,
+            heads=tuple(record["heads"]),
+            head_learning_rate=None,
         )
         result = trainer.predict(tokens, metric_key_prefix="test")
     outputs = result.predictions[0] if isinstance(result.predictions, tuple) else result.predictions
