@@ -75,7 +75,7 @@ def test_mix_is_the_loop_of_its_docstring(small, rows: int, sets: int, tokens: i
     for links in (small.basis.links(CPU), small.basis.reversed_links(CPU)):
         spectrum = torch.randn(rows, links.source_rows, tokens, dtype=torch.float64)
         coefficients = torch.randn(sets, small.basis.n_frequency, dtype=torch.float64)
-        found = transforms.mix(spectrum, coefficients, links, 0.3)
+        found = transforms.mix(spectrum, transforms.link_factors(coefficients, links, 0.3), links)
         torch.testing.assert_close(found, mixed_by_loops(spectrum, coefficients, links, 0.3), rtol=1e-12, atol=1e-13)
 
 

@@ -2,9 +2,11 @@
 
 from fourierft.spectral.basis import SpectralBasis, uniform_basis
 from fourierft.spectral.entries import bandpass_entries, uniform_entries
+from fourierft.spectral.prepared import PreparedUpdate
 from fourierft.spectral.views import adapted_linear, delta_weight, spectral_linear
 
 __all__ = [
+    "PreparedUpdate",
     "SpectralBasis",
     "adapted_linear",
     "bandpass_entries",

@@ -14,12 +14,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fourierft.spectral.basis import SpectralBasis
+from fourierft.spectral.basis import Links, SpectralBasis
 from fourierft.spectral.probe import check_token_transforms
 from fourierft.spectral.transforms import (
     TOKEN_BLOCK,
     compute_dtype,
     from_token_spectrum,
+    link_factors,
     mix,
     mix_gradient,
     token_block,
@@ -46,11 +47,15 @@ def token_product(
     source, target = basis.in_features, basis.out_features
     if transposed:
         source, target = target, source
-    factors = coefficients.to(dtype)
-    y = x.new_empty(*x.shape[:2], target) if onto is None else onto
-    for part in _slabs(x, max(source, target)):
-        mixed = mix(_spectrum(x[part], dtype), factors[part[0]], links, scaling / source)
-        _write(y[part], from_token_spectrum(mixed, target), onto is not None)
+    return carry(x, link_factors(coefficients.to(dtype), links, scaling / source), links, target, onto)
+
+
+def carry(x: Tensor, factors: Tensor, links: Links, length: int, onto: Tensor | None = None) -> Tensor:
+    """`token_product` with the factors of the links ready, [sets, 2n], in float32 or float64."""
+    y = x.new_empty(*x.shape[:2], length) if onto is None else onto
+    for part in _slabs(x, max(length, x.shape[-1])):
+        mixed = mix(_spectrum(x[part], factors.dtype), factors[part[0]], links)
+        _write(y[part], from_token_spectrum(mixed, length), onto is not None)
     return y
 
 
@@ -74,15 +79,15 @@ def token_backward(
     """
     dtype = _prepare(basis, x, coefficients)
     links, reversed_links = basis.links(x.device), basis.reversed_links(x.device)
-    factor, outer_factor = scaling / (basis.out_features * basis.in_features), scaling / basis.out_features
-    factors = coefficients.to(dtype)
+    factor = scaling / (basis.out_features * basis.in_features)
+    factors = link_factors(coefficients.to(dtype), reversed_links, scaling / basis.out_features)
     grad_x = x.new_empty(x.shape) if onto is None else onto
     gradient = x.new_zeros(coefficients.shape, dtype=dtype)
     for part in _slabs(x, max(basis.out_features, basis.in_features)):
         spectrum = _spectrum(grad[part], dtype)
         blocks = mix_gradient(spectrum, _spectrum(x[part], dtype), links, factor)
         gradient[part[0]] += blocks.view(len(x[part]), -1, basis.n_frequency).sum(1)
-        mixed = mix(spectrum, factors[part[0]], reversed_links, outer_factor)
+        mixed = mix(spectrum, factors[part[0]], reversed_links)
         _write(grad_x[part], from_token_spectrum(mixed, basis.in_features), onto is not None)
     return grad_x, gradient.to(coefficients.dtype)
 

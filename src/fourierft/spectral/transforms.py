@@ -16,10 +16,10 @@ from __future__ import annotations
 import functools
 
 import torch
-import torch.nn.functional as F
 
 from fourierft.spectral.basis import Links, SpectralBasis
 
+_SUM = 0  # embedding_bag's mode
 TOKEN_BLOCK = 128  # tokens whose transposed spectrum stays in cache
 
 
@@ -47,29 +47,34 @@ def token_block(tokens: int) -> int:
     return divisor if divisor >= TOKEN_BLOCK // 8 else tokens
 
 
-def mix(spectrum: torch.Tensor, coefficients: torch.Tensor, links: Links, factor: float) -> torch.Tensor:
-    """Carry token spectra through the links of a basis, each row of the batch with its own coefficients.
+def link_factors(coefficients: torch.Tensor, links: Links, factor: float) -> torch.Tensor:
+    """What each link multiplies with: coefficients [sets, n], float32 or float64 -> [sets, 2n]."""
+    return coefficients[:, links.coefficient] * (links.weight * factor).to(coefficients.dtype)
 
-    Semantics: out[b, target[l], t] += factor * weight[l] * coefficients[b, coefficient[l]] * spectrum[b, source[l], t].
+
+def mix(spectrum: torch.Tensor, factors: torch.Tensor, links: Links) -> torch.Tensor:
+    """Carry token spectra through the links of a basis, each row of the batch with its own factors.
+
+    Semantics: out[b, target[l], t] += factors[b, l] * spectrum[b, source[l], t].
 
     Args:
         spectrum: [rows, links.source_rows, tokens], float32 or float64.
-        coefficients: [sets, n], same dtype; rows is a multiple of sets, and each set serves rows / sets rows in turn.
+        factors: [sets, 2n], same dtype; rows is a multiple of sets, and each set serves rows / sets rows in turn.
         links: of the basis, on the same device.
-        factor: scales the result.
 
     Returns: [rows, links.target_rows, tokens].
     """
     rows, _, tokens = spectrum.shape
-    scale = coefficients[:, links.coefficient] * (links.weight * factor).to(coefficients.dtype)  # [sets, 2n]
-    if len(scale) != rows:
-        scale = scale.repeat_interleave(rows // len(scale), 0)
+    if len(factors) != rows:
+        factors = factors.repeat_interleave(rows // len(factors), 0)
     if tokens == 1 and rows > 1:  # one token a row: the batch is the contiguous dimension
-        scaled = spectrum[:, :, 0].t()[links.source] * scale.t()  # [2n, rows]
+        scaled = spectrum[:, :, 0].t().contiguous()[links.source] * factors.t()  # [2n, rows]
         ordinal = torch.arange(len(links.source), device=spectrum.device)
-        return F.embedding_bag(ordinal, scaled, links.offsets, mode="sum").t()[:, :, None]
+        return torch.embedding_bag(scaled, ordinal, links.offsets, mode=_SUM)[0].t()[:, :, None]
     source, offsets = _batched(links, rows)
-    mixed = F.embedding_bag(source, spectrum.flatten(0, 1), offsets, mode="sum", per_sample_weights=scale.flatten())
+    mixed = torch.embedding_bag(
+        spectrum.flatten(0, 1), source, offsets, mode=_SUM, per_sample_weights=factors.flatten()
+    )[0]
     return mixed.view(rows, links.target_rows, tokens)
 
 
@@ -89,7 +94,7 @@ def mix_gradient(grad_spectrum: torch.Tensor, spectrum: torch.Tensor, links: Lin
         source, offsets = _batched(links, rows)
         target = (links.target + _row_starts(rows, links.target_rows, links.target.device)).flatten()
         per_link = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-            grad_spectrum.flatten(0, 1), spectrum.flatten(0, 1), source, offsets, target, 0
+            grad_spectrum.flatten(0, 1), spectrum.flatten(0, 1), source, offsets, target, _SUM
         ).view(rows, -1)
     per_link = per_link * (links.sign * factor).to(per_link.dtype)
     return per_link[:, links.places].sum(1)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from peft import FourierFTConfig as StockConfig
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from fourierft.errors import CheckpointError, ConfigError
 from fourierft.spectral import SpectralBasis, adapted_linear, delta_weight, spectral_linear
 from fourierft.tuner.draw import Draw
 from fourierft.tuner.mixing import row_terms, summed_terms
+from fourierft.tuner.resting import RestingUpdates, adapted_weight, add_rows, prepared_sum, rests
 from fourierft.tuner.scaling import layer_scaling, loaded_scaling
 
 
@@ -23,8 +25,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
     """A linear layer y = x W^T + b with the updates of its adapters, y += x dW^T.
 
     Args:
-        base_layer: `torch.nn.Linear` or a subclass (quantised ones too), transformers' `Conv1D`, or a tuner layer of
-            one.
+        base_layer: `torch.nn.Linear` or a subclass (quantised ones too), `Conv1D`, or a tuner layer of one.
         adapter_name: of the first adapter.
         n_frequency: its number of coefficients.
         config: its settings, ours or stock PEFT's.
@@ -34,13 +35,12 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         fourierft_basis: the frozen entries.
         fourierft_draw: how they were drawn.
         fourierft_scaling: the scaling that the coefficients are to be multiplied with.
-        training_scaling: the scaling that an adapter just read from a checkpoint takes when it is trained; until then
-            its coefficients and scaling are those of the file, whichever loader copies them.
+        training_scaling: what an adapter just read from a checkpoint takes when it is trained; until then its
+            coefficients and scaling are those of the file, whichever loader copies them.
         merge_loss: share of the update's norm that merging into a half precision weight rounded away.
+        resting: what inference keeps (resting.py); one for all adapters.
 
-    Raises:
-        ConfigError, if the base layer is not a linear layer.
-        ShapeError, if n_frequency exceeds the entries of its weight.
+    Raises: ConfigError, if the base layer is not linear; ShapeError, if n_frequency exceeds the entries of its weight.
     """
 
     adapter_layer_names = ("fourierft_spectrum",)
@@ -56,6 +56,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         self.fourierft_scaling: dict[str, float] = {}
         self.training_scaling: dict[str, float] = {}
         self.merge_loss: dict[str, float] = {}
+        self.resting = RestingUpdates()
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
         self._active_adapter = adapter_name
@@ -101,8 +102,6 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         Args:
             x: [..., in], cast to the dtype of the coefficients for the updates, as PEFT's tuners do.
             adapter_names: an adapter for each row of x [batch, ..., in]; "__base__" for none.
-            args: passed on to the base layer.
-            kwargs: passed on to the base layer.
 
         Returns: [..., out], dtype of the base layer's output.
 
@@ -110,13 +109,18 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         """
         if adapter_names is not None:
             self._check_rows(x, adapter_names)
+        if self.disable_adapters and self.merged:
+            self.unmerge()
         if self.disable_adapters or self.merged:
-            if self.disable_adapters and self.merged:
-                self.unmerge()
             return self.base_layer(x, *args, **kwargs)
+        resting = rests(self, x)
+        if not resting:
+            self.resting.drop()
         if adapter_names is not None:
-            return self._mixed_forward(x, adapter_names, *args, **kwargs)
+            return self._mixed_forward(x, adapter_names, resting, *args, **kwargs)
         names = [name for name in self.active_adapters if name in self.fourierft_spectrum]
+        if resting and names:
+            return self._resting_forward(x, names, *args, **kwargs)
         terms = summed_terms(self, names) if names else []
         if len(terms) == 1 and not args and not kwargs and self._takes_one_product(x, terms[0][0]):
             base: Any = self.base_layer
@@ -125,9 +129,21 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         result = self.base_layer(x, *args, **kwargs)
         dtype = result.dtype
         for coefficients, basis, scaling in terms:
-            result = result + spectral_linear(
-                self._cast_input_dtype(x, coefficients.dtype), coefficients, basis, scaling
-            )
+            cast = self._cast_input_dtype(x, coefficients.dtype)
+            result = result + spectral_linear(cast, coefficients, basis, scaling)
+        return result.to(dtype)
+
+    def _resting_forward(self, x: Tensor, names: list[str], *args: Any, **kwargs: Any) -> Tensor:
+        """The same numbers without gradients, with what was kept since the last call."""
+        base: Any = self.base_layer
+        if not args and not kwargs and self._takes_one_product(x, self.fourierft_spectrum[names[0]]):
+            weight = adapted_weight(self, base.weight.T if isinstance(base, Conv1D) else base.weight, names)
+            if weight is not None:
+                return F.linear(x, weight, base.bias)
+        result = self.base_layer(x, *args, **kwargs)
+        dtype = result.dtype
+        for update in prepared_sum(self, names):
+            result = result + update(x)
         return result.to(dtype)
 
     def get_delta_weight(self, adapter: str) -> Tensor:
@@ -233,10 +249,14 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
                 f"cannot pass adapter_names while {self.merged_adapters} are merged; call unmerge_adapter() first"
             )
 
-    def _mixed_forward(self, x: Tensor, adapter_names: Sequence[str], *args: Any, **kwargs: Any) -> Tensor:
+    def _mixed_forward(
+        self, x: Tensor, adapter_names: Sequence[str], resting: bool, *args: Any, **kwargs: Any
+    ) -> Tensor:
         """Row i of x with the update of adapter_names[i]: one call of the row view for each draw."""
         result = self.base_layer(x, *args, **kwargs)
         dtype = result.dtype
+        if resting:
+            return add_rows(self, result, x, adapter_names).to(dtype)
         for rows, coefficients, basis in row_terms(self, adapter_names):
             places = torch.tensor(rows, device=x.device)
             part = x if len(rows) == len(x) else x[places]
