@@ -40,6 +40,7 @@ def write_page(outcomes: list[Outcome], examples: list[dict[str, Any]], director
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         headline=f"{(ours.accuracy - head.accuracy) * 100:+.1f} points from {ours.n_bytes / 1000:.0f} kB",
         accuracy=f"{ours.accuracy:.1%}",
+        lora_accuracy=f"{lora.accuracy:.1%}",
         gain=f"{(ours.accuracy - head.accuracy) * 100:.1f}",
         smaller=f"{lora.n_bytes / ours.n_bytes:.1f}",
         coefficients=f"{ours.metrics['parameters']['adapter']:,}",
@@ -110,7 +111,7 @@ def save_plot(draw: Any, outcomes: list[Outcome], file: Path) -> None:
     """Draw into a figure of its own and write it as PNG; a file that is there is replaced."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.2, 4.2), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(5.2, 3.8), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     draw(axes, outcomes)
     axes.spines[["top", "right"]].set_visible(False)
@@ -126,9 +127,10 @@ def draw_accuracy(axes: Axes, outcomes: list[Outcome]) -> None:
     for outcome, colour in zip(outcomes, COLOURS, strict=True):
         steps, values = zip(*(outcome.curve or [(outcome.metrics["train"]["steps"], outcome.accuracy)]), strict=True)
         axes.plot(steps, values, marker="o", color=colour, linewidth=2.2, label=outcome.contender.title)
+    axes.set_xlim(left=0)
     axes.set(xlabel="training step", ylabel="validation accuracy")
     axes.set_title("Accuracy while training", loc="left")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False)
 
 
 def draw_size(axes: Axes, outcomes: list[Outcome]) -> None:
@@ -146,4 +148,5 @@ def draw_size(axes: Axes, outcomes: list[Outcome]) -> None:
     axes.margins(x=0.25, y=0.25)
     axes.set(xlabel="kB on disk, head included", ylabel="validation accuracy")
     axes.set_title("What a fine-tune weighs", loc="left")
-    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xticks([3, 10, 30, 100, 300], labels=["3", "10", "30", "100", "300"])
+    axes.minorticks_off()

@@ -241,13 +241,13 @@ def predict_examples(folder: Path) -> list[dict[str, Any]]:
 
 
 def summarize(outcomes: list[Outcome]) -> str:
-    """The table: method, accuracy, trained parameters, bytes on disk, seconds a step."""
+    """The table: method, accuracy, trained parameters, size on disk, seconds a step."""
     return table([tuple(row) for row in table_rows(outcomes)])
 
 
 def table_rows(outcomes: list[Outcome]) -> list[list[str]]:
     """Headings and a row a contender, as text."""
-    rows = [["method", "accuracy", "adapter", "head", "bytes on disk", "seconds a step"]]
+    rows = [["method", "accuracy", "adapter parameters", "head parameters", "on disk", "seconds a step"]]
     for outcome in outcomes:
         parameters = outcome.metrics["parameters"]
         rows.append(
