@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertModel
 
 from fourierft.errors import CheckpointError, ConfigError, DataError
 from fourierft.training.arguments import Arguments, DataArguments
@@ -92,6 +94,27 @@ def test_truncated_weights_are_refused(build: Build, reviews: Path, out: Path, m
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(CheckpointError, match="damaged"):
         score(out, reviews)
+
+
+@pytest.mark.parametrize(("method", "name"), [("fourierft", "adapter_model"), ("head", "trained")])
+def test_weights_that_are_nan_are_refused(build: Build, reviews: Path, out: Path, method: str, name: str) -> None:
+    train(build(method=method))
+    weights = load_file(out / f"{name}.safetensors")
+    next(iter(weights.values())).view(-1)[0] = float("nan")
+    save_file(weights, out / f"{name}.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"holds NaN or infinity in .*; train again"):
+        score(out, reviews)
+
+
+def test_adapter_of_another_base_is_refused(
+    build: Build, reviews: Path, out: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    train(build())
+    wider = shutil.copytree(tiny_bert, tmp_path / "wider")
+    BertModel(BertConfig.from_pretrained(tiny_bert, hidden_size=16)).save_pretrained(wider)
+    with pytest.raises(CheckpointError) as caught:
+        evaluate(out, DataArguments(test_file=str(reviews)), base_model=str(wider), use_cpu=True)
+    assert "\n" not in str(caught.value)
 
 
 def test_unfinished_training_is_refused(build: Build, reviews: Path, out: Path) -> None:

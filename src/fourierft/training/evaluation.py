@@ -75,28 +75,39 @@ def load_trained(directory: str | Path, base_model: str | None = None) -> Traine
 
 
 def _load_adapter(model: nn.Module, directory: Path) -> nn.Module:
-    if not (directory / "adapter_model.safetensors").is_file():
-        raise CheckpointError(f"{directory} holds no adapter_model.safetensors; its training did not finish, resume it")
+    _read_weights(directory / "adapter_model.safetensors")
     enable()
     try:
         with expected_warnings():
             return PeftModel.from_pretrained(model, directory)
     except FourierFTError:
         raise
-    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"the adapter in {directory} is damaged or another model's: {_one_line(error)}"
+            f"the adapter in {directory} is not one of this base model: {_one_line(error)}"
         ) from error
 
 
 def _load_trained_parameters(model: nn.Module, path: Path) -> None:
     try:
-        weights = load_file(path)
-        unexpected = model.load_state_dict(weights, strict=False).unexpected_keys
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is missing, damaged or another model's: {_one_line(error)}") from error
+        unexpected = model.load_state_dict(_read_weights(path), strict=False).unexpected_keys
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} is not of this base model: {_one_line(error)}") from error
     if unexpected:
         raise CheckpointError(f"{path} holds {unexpected[0]}, which the base model does not have; name the right base")
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not there; the training did not finish, resume it")
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is damaged ({_one_line(error)}); train again or fetch it again") from error
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path} holds NaN or infinity in {name}; train again, with a lower learning rate")
+    return weights
 
 
 def _one_line(error: Exception) -> str:

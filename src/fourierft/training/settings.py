@@ -10,7 +10,7 @@ import argparse
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -21,6 +21,14 @@ from fourierft.errors import ConfigError, MissingExtraError
 from fourierft.training.arguments import Arguments, DataArguments, MethodArguments, ModelArguments, RunArguments
 
 Part = TypeVar("Part")
+
+
+@dataclass
+class _GroupedTrainingArguments(TrainingArguments):
+    """For the help alone: transformers' settings, under a heading, after ours."""
+
+    _argument_group_name = "training, the most used of transformers' TrainingArguments"
+
 
 OURS: tuple[Any, ...] = (ModelArguments, DataArguments, MethodArguments, RunArguments)
 KINDS: tuple[Any, ...] = (*OURS, TrainingArguments)
@@ -79,7 +87,8 @@ class SettingsParser(HfArgumentParser):
 
 def settings_parser() -> SettingsParser:
     """A parser of every setting. Its namespace holds what was given and nothing else; its help shows what matters."""
-    parser = SettingsParser(KINDS, add_help=False)
+    grouped: tuple[Any, ...] = (*OURS, _GroupedTrainingArguments)
+    parser = SettingsParser(grouped, add_help=False)
     defaults = {item.name: item.default for kind in OURS for item in fields(kind)}
     for action in parser._actions:
         name, default = action.dest, action.default
