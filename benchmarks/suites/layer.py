@@ -17,7 +17,7 @@ import peft
 import torch
 from torch import nn
 
-from benchmarks.harness import Case, Contender, Settings, relative_rms
+from benchmarks.harness import LAYER_TOLERANCE, Case, Contender, Settings, relative_rms
 from benchmarks.methods import RIVALS, SEED, config_of
 from benchmarks.suites.stock import excuse_stock
 from benchmarks.truth import true_layer
@@ -54,6 +54,7 @@ def cases(settings: Settings) -> Iterator[Case]:
             name=f"{shape[0]}x{shape[1]}, {t} tokens, n={n}, {direction}",
             shapes={"out": shape[0], "in": shape[1], "tokens": t, "n": n, "direction": direction},
             contenders={method: functools.partial(layer.contender, method) for method in methods},
+            tolerance=LAYER_TOLERANCE,
         )
 
 

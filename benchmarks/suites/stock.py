@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.harness import TOLERANCE, Settings
+from benchmarks.harness import MODEL_TOLERANCE, Settings
 
 
 def excuse_stock(distance: Callable[[], float], settings: Settings) -> tuple[Callable[[], float], str]:
     """The gate of stock FourierFT, and a note if it only passes with one thread."""
-    if distance() <= TOLERANCE[settings.dtype]:
+    if distance() <= MODEL_TOLERANCE[settings.dtype]:
         return distance, ""
 
     def with_one_thread() -> float:
