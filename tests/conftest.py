@@ -14,17 +14,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import of a Hugging Face 
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Every test starts from the same random state, alone or in company."""
+    """Every test starts from the same random state, and on one thread: what is tested is small."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
-def two_threads() -> Iterator[None]:
+def two_threads(seeded: None) -> Iterator[None]:
     """Two threads, where the number of threads is what matters."""
-    threads = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
 
 
 WORDS = (

@@ -172,3 +172,17 @@ def test_gradients_accumulate_over_two_uses_of_one_set(small, assert_close: Call
     first = c.grad.clone()
     spectral_linear(z, c, small.basis, small.scaling).sum().backward()
     assert_close(c.grad - first, small.true_coefficient_gradient(torch.ones(3, 5, dtype=torch.float64), z))
+
+
+@pytest.mark.parametrize("size", [384, 768])
+def test_two_threads_give_the_same(two_threads: None, make_layer: Callable, size: int, assert_close: Callable) -> None:
+    layer = make_layer(size, size, 10)
+    x, c = torch.randn(2, 96, size), layer.coefficients.float().requires_grad_()
+    delta = layer.true_delta()
+    assert_close(delta_weight(c, layer.basis, layer.scaling), delta)
+    for view in ("weight", "token"):
+        y = adapted_linear(x, layer.weight.float(), None, c, layer.basis, layer.scaling, view)
+        assert_close(y, x.double() @ (layer.weight + delta).T)
+        grad, c.grad = torch.randn_like(y), None
+        y.backward(grad)
+        assert_close(c.grad, layer.true_coefficient_gradient(grad, x))
