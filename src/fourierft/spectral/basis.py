@@ -29,6 +29,7 @@ class Links:
     source: torch.Tensor  # [2n] int64, row of the source spectrum that a link reads
     target: torch.Tensor  # [2n] int64, row of the target spectrum that it adds to, ascending
     offsets: torch.Tensor  # [target rows] int64, first link of each target row
+    ordinal: torch.Tensor  # [2n] int64, 0, 1, 2, ...
     coefficient: torch.Tensor  # [2n] int64, the coefficient k that scales a link
     weight: torch.Tensor  # [2n] float64, +-1/2 inside the spectrum, +-1 on its real rows
     sign: torch.Tensor  # [2n] float64, sign of a link's share in the gradient of its coefficient
@@ -164,6 +165,7 @@ def _links(target_length: int, source_length: int, entries: torch.Tensor) -> Lin
         source=torch.cat([2 * source, 2 * source + 1])[order],
         target=targets[order],
         offsets=torch.searchsorted(targets[order], torch.arange(rows)),
+        ordinal=torch.arange(2 * n),
         coefficient=torch.arange(n).repeat(2)[order],
         weight=torch.cat([share, imaginary])[order],
         sign=torch.cat([torch.ones_like(sign), sign])[order],

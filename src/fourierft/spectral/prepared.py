@@ -38,7 +38,8 @@ class PreparedUpdate:
         check_token_transforms(basis.out_features, basis.in_features, dtype, coefficients.device)
         self.basis, self.links = basis, basis.links(coefficients.device)
         sets = coefficients.detach().reshape(-1, basis.n_frequency).to(dtype)
-        self.factors = link_factors(sets, self.links, scaling / basis.in_features)  # [sets, 2n]
+        factors = link_factors(sets, self.links, scaling / basis.in_features)
+        self.factors = factors.t().contiguous().t()  # [sets, 2n], sets innermost: the layout of one token a row
 
     def __call__(self, x: Tensor) -> Tensor:
         """x dW^T: x [..., in], or [rows, ..., in] for one set a row -> [..., out]; float32 or float64, as prepared."""

@@ -68,9 +68,8 @@ def mix(spectrum: torch.Tensor, factors: torch.Tensor, links: Links) -> torch.Te
     if len(factors) != rows:
         factors = factors.repeat_interleave(rows // len(factors), 0)
     if tokens == 1 and rows > 1:  # one token a row: the batch is the contiguous dimension
-        scaled = spectrum[:, :, 0].t().contiguous()[links.source] * factors.t()  # [2n, rows]
-        ordinal = torch.arange(len(links.source), device=spectrum.device)
-        return torch.embedding_bag(scaled, ordinal, links.offsets, mode=_SUM)[0].t()[:, :, None]
+        scaled = spectrum[:, :, 0].t().contiguous().index_select(0, links.source).mul_(factors.t())  # [2n, rows]
+        return torch.embedding_bag(scaled, links.ordinal, links.offsets, mode=_SUM)[0].t()[:, :, None]
     source, offsets = _batched(links, rows)
     mixed = torch.embedding_bag(
         spectrum.flatten(0, 1), source, offsets, mode=_SUM, per_sample_weights=factors.flatten()

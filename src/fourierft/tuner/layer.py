@@ -113,7 +113,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             self.unmerge()
         if self.disable_adapters or self.merged:
             return self.base_layer(x, *args, **kwargs)
-        resting = rests(self, x)
+        resting = rests(x)
         if not resting:
             self.resting.drop()
         if adapter_names is not None:

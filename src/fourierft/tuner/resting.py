@@ -8,7 +8,7 @@ Taking gradients, changing a coefficient, a scaling or the base weight, and copy
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from fourierft.tuner.mixing import row_terms, summed_terms
 if TYPE_CHECKING:
     from fourierft.tuner.layer import FourierFTLayer
 
-SMALL_WEIGHT = 1 << 20  # elements up to which W + dW is kept (4 MB in float32)
+SMALL_WEIGHT = 1 << 22  # elements up to which W + dW is kept (16 MB in float32)
 _Kept = TypeVar("_Kept")
 
 
@@ -40,7 +40,10 @@ class RestingUpdates:
 
     def keep(self, key: Hashable, sources: Sequence[Tensor], compute: Callable[[], _Kept]) -> _Kept:
         """The value computed from the sources as they are now, or the last one if they and the key are the same."""
-        state = (key, *((source.data_ptr(), source._version, source.dtype) for source in sources))
+        try:
+            state = (key, *[(source.data_ptr(), source._version) for source in sources])
+        except RuntimeError:  # tensors made in inference mode have no version: their changes cannot be seen
+            return compute()
         if self._state != state:
             self.drop()
             self._value, self._state = compute(), state
@@ -48,16 +51,14 @@ class RestingUpdates:
         return self._value  # type: ignore[return-value]
 
 
-def rests(layer: FourierFTLayer, x: Tensor) -> bool:
-    """Whether values may be kept: nothing is traced or differentiated, and changes of the parameters can be seen."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta:
-        return False
-    return not any(p.is_inference() or p.is_meta for p in layer.fourierft_spectrum.values())
+def rests(x: Tensor) -> bool:
+    """Whether values may be kept: nothing is traced or differentiated."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta)
 
 
 def adapted_weight(layer: FourierFTLayer, weight: Tensor, names: Sequence[str]) -> Tensor | None:
     """W + dW of a small layer, [out, in], or None where the layer is large."""
-    if weight.numel() > SMALL_WEIGHT or weight.is_inference():
+    if weight.numel() > SMALL_WEIGHT:
         return None
 
     def compute() -> Tensor:
@@ -87,7 +88,7 @@ def add_rows(layer: FourierFTLayer, result: Tensor, x: Tensor, names: Sequence[s
             for rows, coefficients, basis in row_terms(layer, names)
         ]
 
-    known = [name for name in dict.fromkeys(names) if name in layer.fourierft_spectrum]
+    known = [name for name in dict.fromkeys(names) if name in layer.fourierft_scaling]
     key = ("rows", tuple(names), *_settings(layer, known))
     for rows, update in layer.resting.keep(key, _coefficients(layer, known), compute):
         if rows is None:
@@ -99,7 +100,8 @@ def add_rows(layer: FourierFTLayer, result: Tensor, x: Tensor, names: Sequence[s
 
 
 def _coefficients(layer: FourierFTLayer, names: Sequence[str]) -> list[Tensor]:
-    return [layer.fourierft_spectrum[name] for name in names]
+    parameters = layer.fourierft_spectrum._parameters  # the container's own look-up costs more than a small product
+    return [cast(Tensor, parameters[name]) for name in names]
 
 
 def _settings(layer: FourierFTLayer, names: Sequence[str]) -> Iterator[Hashable]:
