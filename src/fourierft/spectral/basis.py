@@ -22,7 +22,7 @@ from fourierft.errors import ShapeError
 from fourierft.spectral.entries import uniform_entries
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Links:
     """The 2n links of a basis in one direction, sorted by the row they add to (source rows -> target rows)."""
 
@@ -38,7 +38,7 @@ class Links:
     target_rows: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HalfSpectrum:
     """Where the coefficients stand in the half spectrum of a real weight."""
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from fourierft.spectral.basis import Links, SpectralBasis
 from fourierft.spectral.probe import check_token_transforms
 from fourierft.spectral.transforms import (
-    TOKEN_BLOCK,
+    coefficient_gradient,
     compute_dtype,
     from_token_spectrum,
     link_factors,
@@ -27,7 +27,9 @@ from fourierft.spectral.transforms import (
     token_spectrum,
 )
 
-_SLAB = 1 << 18  # elements of the wider side, about 1 MB in float32
+_SLAB = 1 << 19  # elements of the wider side, 2 MB in float32
+_BLOCK = 32  # tokens whose spectrum is cheap to transpose back
+_GRADIENT_BLOCK = 128  # tokens of a block that is only read: long rows make cheap products
 
 
 def token_product(
@@ -54,7 +56,7 @@ def carry(x: Tensor, factors: Tensor, links: Links, length: int, onto: Tensor | 
     """`token_product` with the factors of the links ready, [sets, 2n], in float32 or float64."""
     y = x.new_empty(*x.shape[:2], length) if onto is None else onto
     for part in _slabs(x, max(length, x.shape[-1])):
-        mixed = mix(_spectrum(x[part], factors.dtype), factors[part[0]], links)
+        mixed = mix(_spectrum(x[part], factors.dtype, _BLOCK), factors[part[0]], links)
         _write(y[part], from_token_spectrum(mixed, length), onto is not None)
     return y
 
@@ -63,11 +65,11 @@ def token_gradient(grad: Tensor, x: Tensor, basis: SpectralBasis, scaling: float
     """Gradient of the coefficients, [sets, n], from grad [sets, tokens, out] and x [sets, tokens, in]."""
     dtype = _prepare(basis, x, grad)
     links, factor = basis.links(x.device), scaling / (basis.out_features * basis.in_features)
-    gradient = x.new_zeros(len(x), basis.n_frequency, dtype=dtype)
+    per_link = x.new_zeros(len(x), 2 * basis.n_frequency, dtype=dtype)
     for part in _slabs(x, max(basis.out_features, basis.in_features)):
-        blocks = mix_gradient(_spectrum(grad[part], dtype), _spectrum(x[part], dtype), links, factor)
-        gradient[part[0]] += blocks.view(len(x[part]), -1, basis.n_frequency).sum(1)
-    return gradient
+        spectra = _spectrum(grad[part], dtype, _GRADIENT_BLOCK), _spectrum(x[part], dtype, _GRADIENT_BLOCK)
+        per_link[part[0]] += _by_set(mix_gradient(*spectra, links), len(x[part]))
+    return coefficient_gradient(per_link, links, factor)
 
 
 def token_backward(
@@ -82,14 +84,13 @@ def token_backward(
     factor = scaling / (basis.out_features * basis.in_features)
     factors = link_factors(coefficients.to(dtype), reversed_links, scaling / basis.out_features)
     grad_x = x.new_empty(x.shape) if onto is None else onto
-    gradient = x.new_zeros(coefficients.shape, dtype=dtype)
+    per_link = x.new_zeros(len(x), 2 * basis.n_frequency, dtype=dtype)
     for part in _slabs(x, max(basis.out_features, basis.in_features)):
-        spectrum = _spectrum(grad[part], dtype)
-        blocks = mix_gradient(spectrum, _spectrum(x[part], dtype), links, factor)
-        gradient[part[0]] += blocks.view(len(x[part]), -1, basis.n_frequency).sum(1)
+        spectrum = _spectrum(grad[part], dtype, _BLOCK)
+        per_link[part[0]] += _by_set(mix_gradient(spectrum, _spectrum(x[part], dtype, _BLOCK), links), len(x[part]))
         mixed = mix(spectrum, factors[part[0]], reversed_links)
         _write(grad_x[part], from_token_spectrum(mixed, basis.in_features), onto is not None)
-    return grad_x, gradient.to(coefficients.dtype)
+    return grad_x, coefficient_gradient(per_link, links, factor).to(coefficients.dtype)
 
 
 def _prepare(basis: SpectralBasis, x: Tensor, other: Tensor) -> torch.dtype:
@@ -103,7 +104,7 @@ def _slabs(x: Tensor, width: int) -> Iterator[tuple[slice, slice]]:
     """Slices of the sets and of the tokens that cover x, each about _SLAB elements of the given width."""
     sets, tokens = x.shape[:2]
     most = max(1, _SLAB // width)
-    token_step = min(max(tokens, 1), max(TOKEN_BLOCK, most // TOKEN_BLOCK * TOKEN_BLOCK))
+    token_step = min(max(tokens, 1), max(_GRADIENT_BLOCK, most // _GRADIENT_BLOCK * _GRADIENT_BLOCK))
     set_step = max(1, most // token_step)
     for row in range(0, sets, set_step):
         for token in range(0, tokens, token_step):
@@ -119,6 +120,11 @@ def _write(target: Tensor, blocks: Tensor, add: bool) -> None:
         target.copy_(blocks)
 
 
-def _spectrum(x: Tensor, dtype: torch.dtype) -> Tensor:
+def _spectrum(x: Tensor, dtype: torch.dtype, block: int) -> Tensor:
     """Token spectra in blocks, [sets * blocks, spectrum rows, block]."""
-    return token_spectrum(x.to(dtype).reshape(-1, token_block(x.shape[1]), x.shape[2]))
+    return token_spectrum(x.to(dtype).reshape(-1, token_block(x.shape[1], block), x.shape[2]))
+
+
+def _by_set(per_block: Tensor, sets: int) -> Tensor:
+    """Sum over the blocks of each set: [sets * blocks, 2n] -> [sets, 2n]."""
+    return per_block.view(sets, -1, per_block.shape[1]).sum(1)

@@ -20,7 +20,6 @@ import torch
 from fourierft.spectral.basis import Links, SpectralBasis
 
 _SUM = 0  # embedding_bag's mode
-TOKEN_BLOCK = 128  # tokens whose transposed spectrum stays in cache
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -41,10 +40,10 @@ def from_token_spectrum(spectrum: torch.Tensor, length: int) -> torch.Tensor:
 
 
 @functools.lru_cache(maxsize=1024)
-def token_block(tokens: int) -> int:
-    """How many tokens one block of a spectrum holds: a divisor, small enough that a transposed block stays in cache."""
-    divisor = next(size for size in range(min(tokens, TOKEN_BLOCK), 0, -1) if tokens % size == 0)
-    return divisor if divisor >= TOKEN_BLOCK // 8 else tokens
+def token_block(tokens: int, most: int) -> int:
+    """How many tokens one block of a spectrum holds: a divisor of all, at most so many, or all if they have none."""
+    divisor = next(size for size in range(min(tokens, most), 0, -1) if tokens % size == 0)
+    return divisor if divisor >= most // 8 else tokens
 
 
 def link_factors(coefficients: torch.Tensor, links: Links, factor: float) -> torch.Tensor:
@@ -70,33 +69,33 @@ def mix(spectrum: torch.Tensor, factors: torch.Tensor, links: Links) -> torch.Te
     if tokens == 1 and rows > 1:  # one token a row: the batch is the contiguous dimension
         scaled = spectrum[:, :, 0].t().contiguous().index_select(0, links.source).mul_(factors.t())  # [2n, rows]
         return torch.embedding_bag(scaled, links.ordinal, links.offsets, mode=_SUM)[0].t()[:, :, None]
-    source, offsets = _batched(links, rows)
+    source, offsets, _ = _batched(links, rows)
     mixed = torch.embedding_bag(
         spectrum.flatten(0, 1), source, offsets, mode=_SUM, per_sample_weights=factors.flatten()
     )[0]
     return mixed.view(rows, links.target_rows, tokens)
 
 
-def mix_gradient(grad_spectrum: torch.Tensor, spectrum: torch.Tensor, links: Links, factor: float) -> torch.Tensor:
-    """Gradient of the coefficients from the spectra of the output gradient and of the input: [rows, n].
+def mix_gradient(grad_spectrum: torch.Tensor, spectrum: torch.Tensor, links: Links) -> torch.Tensor:
+    """Gradient of the factors of `mix`: what each link reads times the gradient of what it adds to, [rows, 2n].
 
     Args:
         grad_spectrum: [rows, links.target_rows, tokens].
         spectrum: [rows, links.source_rows, tokens].
         links: of the basis, on the same device.
-        factor: scales the result.
     """
     rows, _, tokens = spectrum.shape
     if tokens == 1 and rows > 1:
-        per_link = grad_spectrum[:, links.target, 0] * spectrum[:, links.source, 0]  # [rows, 2n]
-    else:
-        source, offsets = _batched(links, rows)
-        target = (links.target + _row_starts(rows, links.target_rows, links.target.device)).flatten()
-        per_link = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-            grad_spectrum.flatten(0, 1), spectrum.flatten(0, 1), source, offsets, target, _SUM
-        ).view(rows, -1)
-    per_link = per_link * (links.sign * factor).to(per_link.dtype)
-    return per_link[:, links.places].sum(1)
+        return grad_spectrum[:, links.target, 0] * spectrum[:, links.source, 0]
+    source, offsets, target = _batched(links, rows)
+    return torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        grad_spectrum.flatten(0, 1), spectrum.flatten(0, 1), source, offsets, target, _SUM
+    ).view(rows, -1)
+
+
+def coefficient_gradient(per_link: torch.Tensor, links: Links, factor: float) -> torch.Tensor:
+    """Gradient of the coefficients from the products of their links: [sets, 2n] -> [sets, n]."""
+    return (per_link * (links.sign * factor).to(per_link.dtype))[:, links.places].sum(1)
 
 
 def dense_delta(
@@ -136,15 +135,12 @@ def dense_gradient(grad_weight: torch.Tensor, basis: SpectralBasis, scaling: flo
     return spectrum[places.folded] * (scaling / grad_weight.numel())
 
 
-def _batched(links: Links, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Source rows and offsets of the links of each row of a batch, as if the batch were one tall spectrum."""
-    if rows == 1:
-        return links.source, links.offsets
-    device = links.source.device
-    source = links.source + _row_starts(rows, links.source_rows, device)
-    offsets = links.offsets + _row_starts(rows, len(links.source), device)
-    return source.flatten(), offsets.flatten()
-
-
-def _row_starts(rows: int, step: int, device: torch.device) -> torch.Tensor:
-    return torch.arange(0, rows * step, step, device=device)[:, None]
+@functools.lru_cache(maxsize=32)
+def _batched(links: Links, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Source, offsets and target of the links of each row of a batch, as if the batch were one tall spectrum."""
+    starts = torch.arange(rows, device=links.source.device)[:, None]
+    tensors, steps = (
+        (links.source, links.offsets, links.target),
+        (links.source_rows, len(links.source), links.target_rows),
+    )
+    return tuple((tensor + starts * step).flatten() for tensor, step in zip(tensors, steps, strict=True))  # type: ignore[return-value]
