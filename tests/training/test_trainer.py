@@ -133,6 +133,17 @@ def test_checkpoint_cut_short_by_a_kill_is_passed_over(build: Build, tmp_path: P
     assert_same_adapter(tmp_path / "whole", tmp_path / "out")
 
 
+@pytest.mark.parametrize("step", [5, 6])
+def test_resuming_inside_or_at_the_end_of_an_epoch_reaches_the_same_adapter(
+    build: Build, tmp_path: Path, step: int
+) -> None:
+    settings = {"max_steps": 12, "eval_strategy": "epoch", "save_steps": step, "save_total_limit": 8}
+    train(build(**settings, output_dir=str(tmp_path / "whole")))
+    train(build(**settings))
+    train(build(**settings, resume_from_checkpoint=str(tmp_path / "out" / f"checkpoint-{step}")))
+    assert_same_adapter(tmp_path / "whole", tmp_path / "out")
+
+
 @pytest.mark.parametrize("method", ["head", "bitfit", "full"])
 def test_other_methods_resume_too(build: Build, tmp_path: Path, method: str) -> None:
     settings = {"method": method, "max_steps": 8, "save_steps": 4, "learning_rate": 1e-3}

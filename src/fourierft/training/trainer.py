@@ -59,6 +59,11 @@ class HeadTrainer(Trainer):
             self._split_groups(optimizer, model or self.model)
         return optimizer
 
+    def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
+        """Trainer's evaluation, leaving the random state alone: a training resumed at its end does not repeat it."""
+        with torch.random.fork_rng():
+            return super().evaluation_loop(*arguments, **options)
+
     def _split_groups(self, optimizer: Optimizer, model: Any) -> None:
         head = {id(p) for name, p in model.named_parameters() if is_head_parameter(name, self._heads)}
         groups = list(optimizer.param_groups)
