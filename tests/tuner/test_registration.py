@@ -60,9 +60,23 @@ def test_code_with_a_stock_config_gives_the_same_model_after_enable(make_bert, s
     torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-5, atol=1e-6)
 
 
-def test_a_config_of_ours_asks_for_enable_when_stock_is_in_place(stock):
+def test_a_config_can_be_made_before_enable(stock, make_mlp):
+    with stock():
+        config = FourierFTConfig(n_frequency=9, target_modules=["square", "tall"])
+    assert isinstance(peft.get_peft_model(make_mlp(), config).base_model, FourierFTModel)
+
+
+def test_entries_that_stock_would_draw_otherwise_ask_for_enable(stock):
     with stock(), pytest.raises(ConfigError, match=r"call fourierft\.enable\(\) first"):
-        FourierFTConfig()
+        FourierFTConfig(entries="bandpass", center=3.0, width=2.0)
+
+
+def test_stock_in_place_cannot_run_an_auto_scaling(stock, make_mlp):
+    with stock():
+        model = peft.get_peft_model(make_mlp(), FourierFTConfig(n_frequency=9, target_modules=["square"]))
+        layer = next(m for m in model.modules() if isinstance(m, peft.tuners.fourierft.FourierFTLinear))
+        with pytest.raises(TypeError):
+            layer(torch.zeros(1, layer.in_features))
 
 
 def test_a_checkpoint_is_not_saved_with_stock_in_place(make_mlp, stock, tmp_path):

@@ -48,7 +48,7 @@ class FourierFTConfig(StockConfig):
             ratio to it into the coefficients that are saved. None until an adapter was made.
         from_disk: whether disk_scaling was read from a checkpoint, whose coefficients are about to be loaded.
 
-    Raises: ConfigError, if a value is out of range or `fourierft.enable()` was not called.
+    Raises: ConfigError, if a value is out of range, or entries are "bandpass" and `fourierft.enable()` was not called.
     """
 
     scaling: float | str = "auto"  # type: ignore[assignment]
@@ -67,7 +67,8 @@ class FourierFTConfig(StockConfig):
         self._check_scaling()
         self._check_counts()
         self._check_band()
-        self._check_enabled()
+        if self.entries != "uniform":  # stock PEFT would draw others without a word; "auto" it cannot multiply with
+            self._check_enabled()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields of adapter_config.json.
