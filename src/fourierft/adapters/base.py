@@ -203,7 +203,7 @@ def explained(name: str) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and no table of new weights: the adapter brings them."""
+    """No progress bars and no table of new weights: the adapter brings them, or they are meant to be new."""
     log = transformers.logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity(logging.ERROR)

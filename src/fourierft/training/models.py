@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import transformers
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -18,6 +16,7 @@ from transformers import (
     set_seed,
 )
 
+from fourierft.adapters.base import quiet
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.training.arguments import ModelArguments
 from fourierft.training.tasks import Task
@@ -43,7 +42,7 @@ def load_model(arguments: ModelArguments, task: Task, seed: int) -> BaseModel:
         raise ConfigError(f"dtype={arguments.dtype} is unknown; use one of {', '.join(DTYPES)}")
     name = _required_name(arguments)
     set_seed(seed)
-    with _explained(name), _quiet():
+    with _explained(name), quiet():
         model, report = AutoModelForSequenceClassification.from_pretrained(
             name,
             revision=arguments.model_revision,
@@ -63,7 +62,7 @@ def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
     Raises: ConfigError, if it can't be had.
     """
     name = arguments.tokenizer_name or _required_name(arguments)
-    with _explained(name), _quiet():
+    with _explained(name), quiet():
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=arguments.model_revision, trust_remote_code=arguments.trust_remote_code
         )
@@ -114,21 +113,6 @@ def _explained(name: str) -> Iterator[None]:
         raise ConfigError(
             f"{name} can't be loaded ({reason}); give a local directory, or a hub id while there is a connection"
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No table of new weights: the head is meant to be new, and the summary says so."""
-    log = transformers.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity(logging.ERROR)
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if bars:
-            log.enable_progress_bar()
 
 
 def count_parameters(model: nn.Module) -> int:
