@@ -96,17 +96,16 @@ class FourierFTModel(BaseTuner):
         if names is None:
             yield
             return
-        self._check_adapter_names(names)
+        takers = [m for m in self.modules() if isinstance(m, (FourierFTLayer, AuxiliaryTrainingWrapper))]
+        self._check_adapter_names(names, takers)
         beams = kwargs.get("num_beams") or 1
+        once, each_beam = list(names), [name for name in names for _ in range(beams)]
 
         def hand_over(module: nn.Module, inputs: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
             # Beam search repeats each row; the encoder of an encoder-decoder model sees the rows before that.
             repeated = bool(inputs) and len(inputs[0]) == len(names) * beams
-            return inputs, options | {
-                "adapter_names": [n for n in names for _ in range(beams)] if repeated else list(names)
-            }
+            return inputs, options | {"adapter_names": each_beam if repeated else once}
 
-        takers = [m for m in self.modules() if isinstance(m, (FourierFTLayer, AuxiliaryTrainingWrapper))]
         handles = [module.register_forward_pre_hook(hand_over, with_kwargs=True) for module in takers]
         try:
             yield
@@ -114,10 +113,10 @@ class FourierFTModel(BaseTuner):
             for handle in handles:
                 handle.remove()
 
-    def _check_adapter_names(self, names: Sequence[str]) -> None:
+    def _check_adapter_names(self, names: Sequence[str], takers: Sequence[nn.Module]) -> None:
         if self.training:
             raise ConfigError("adapter_names work in evaluation mode only; call model.eval() first")
-        known = {name for layer in self._layers() for name in layer.fourierft_spectrum}
+        known = {name for layer in takers if isinstance(layer, FourierFTLayer) for name in layer.fourierft_scaling}
         unknown = sorted(set(names) - known - {"__base__"})
         if unknown:
             raise ConfigError(
