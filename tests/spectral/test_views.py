@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fourierft import adapted_linear, delta_weight, spectral_linear
+from fourierft import adapted_linear, delta_weight, spectral_linear, uniform_basis
 from fourierft.errors import ConfigError, ShapeError
 from fourierft.spectral import ops
 
@@ -286,3 +286,23 @@ def test_a_dense_update_takes_one_set(small) -> None:
     with pytest.raises(ShapeError) as caught:
         delta_weight(torch.randn(2, 9), small.basis, 1.0)
     assert str(caught.value) == "coefficients are [2, 9]; a dense update takes one set, [9]"
+
+
+@pytest.mark.parametrize("view", ["auto", "token"])
+def test_an_input_of_another_dtype_than_the_weight_is_named(view: str) -> None:
+    basis = uniform_basis(6, 4, 3, 0)
+    with pytest.raises(ShapeError, match=r"x is torch\.float64 but the weight is torch\.float32; cast one of them"):
+        adapted_linear(torch.ones(2, 4).double(), torch.ones(6, 4), None, torch.zeros(3), basis, 1.0, view)
+
+
+def test_a_basis_first_used_in_inference_mode_trains_afterwards() -> None:
+    basis = uniform_basis(37, 29, 11, 5)
+    x, weight, c = torch.randn(40, 29), torch.randn(37, 29), torch.randn(11)
+    with torch.inference_mode():
+        quiet = [adapted_linear(x, weight, None, c, basis, 2.0, view) for view in ("weight", "token")]
+    c.requires_grad_()
+    for view, expected in zip(("weight", "token"), quiet, strict=True):
+        y = adapted_linear(x, weight, None, c, basis, 2.0, view)
+        torch.testing.assert_close(y.detach(), expected.clone())
+        (gradient,) = torch.autograd.grad(y.square().sum(), c)
+        assert torch.isfinite(gradient).all()

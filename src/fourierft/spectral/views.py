@@ -109,6 +109,8 @@ def adapted_linear(
     _check_coefficients(coefficients, basis)
     _check_input(x, basis)
     dtype = _product_dtype(x, weight)
+    if dtype == weight.dtype != x.dtype:
+        raise ShapeError(f"x is {x.dtype} but the weight is {weight.dtype}; cast one of them, or use torch.autocast")
     several = coefficients.dim() > 1
     if view == "weight" and (several or dtype not in (torch.float32, torch.float64)):
         reason = f"{list(coefficients.shape)} coefficients" if several else f"a base product in {dtype}"
