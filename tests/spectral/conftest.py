@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from fourierft import SpectralBasis, uniform_basis
+from fourierft.spectral import dispatch, prepared, tokens
+from fourierft.spectral.compiled.build import load_kernel
 from fourierft.spectral.reference import reference_coefficient_gradient, reference_delta_weight
 
 SHAPES = [  # out, in, n
@@ -28,6 +30,9 @@ SHAPES = [  # out, in, n
     (8, 96, 50),
 ]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+
+
+PATHS = ["torch", "compiled"] if load_kernel() else ["torch"]  # without a C compiler, torch is the only path
 
 
 @dataclass
@@ -98,3 +103,18 @@ def assert_close() -> Callable[..., None]:
         assert error <= allowed * unit, f"off by {error:.3e}, {error / unit:.3e} of the largest number, {unit:.3e}"
 
     return check
+
+
+@pytest.fixture
+def torch_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine without the compiled kernel."""
+    for module in (dispatch, prepared, tokens):
+        monkeypatch.setattr(module, "compiled_update", lambda *_: None)
+
+
+@pytest.fixture(params=PATHS)
+def path(request: pytest.FixtureRequest) -> str:
+    """Each way to the token view that this machine has, in turn."""
+    if request.param == "torch":
+        request.getfixturevalue("torch_path")
+    return request.param

@@ -17,6 +17,7 @@ def test_a_low_precision_base_never_gets_the_one_product_view(dtype: torch.dtype
     assert choose_view(tokens, uniform_basis(size, size, 8, 0), dtype, CPU) == "token"
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_many_tokens_on_a_small_layer_build_the_weight(dtype: torch.dtype) -> None:
     assert choose_view(4096, uniform_basis(384, 384, 1000, 0), dtype, CPU) == "weight"
@@ -27,6 +28,7 @@ def test_a_decoded_token_never_builds_the_weight(size: int) -> None:
     assert choose_view(1, uniform_basis(size, size, 1000, 0), torch.float32, CPU) == "token"
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize(("out_features", "in_features"), [(1, 4096), (4096, 1), (384, 384), (1536, 4096)])
 def test_more_tokens_never_turn_the_choice_back_to_the_token_view(out_features: int, in_features: int) -> None:
     basis = uniform_basis(out_features, in_features, 300, 0)
@@ -38,6 +40,11 @@ def test_no_tokens_have_a_view_too() -> None:
     assert choose_view(0, uniform_basis(8, 8, 4, 0), torch.float32, CPU) in ("token", "weight")
 
 
+@pytest.mark.usefixtures("torch_path")
 def test_a_dense_gradient_is_formed_where_gathering_costs_more() -> None:
     assert prefers_dense_gradient(1024, uniform_basis(384, 384, 6144, 0), torch.float32, CPU)
+
+
+@pytest.mark.usefixtures("path")
+def test_a_dense_gradient_of_a_wide_layer_is_never_formed_for_a_few_entries() -> None:
     assert not prefers_dense_gradient(512, uniform_basis(4096, 4096, 1000, 0), torch.float32, CPU)

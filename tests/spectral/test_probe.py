@@ -12,6 +12,7 @@ from fourierft import adapted_linear, delta_weight, spectral_linear, uniform_bas
 from fourierft.errors import BackendError
 from fourierft.spectral import probe
 
+pytestmark = pytest.mark.usefixtures("torch_path")
 CPU = torch.device("cpu")
 LENGTHS = [1, 2, 3, 4, 5, 6, 7, 12, 63, 64, 131, 768]
 DTYPES = [torch.float32, torch.float64]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fourierft.spectral import tokens
+from fourierft.spectral import slabs, tokens
 
 SIZES = [(1, 1), (1, 7), (5, 1), (3, 48), (2, 131), (9, 300), (1, 1031), (0, 4), (4, 0)]
 
@@ -13,9 +13,9 @@ SIZES = [(1, 1), (1, 7), (5, 1), (3, 48), (2, 131), (9, 300), (1, 1031), (0, 4),
 @pytest.mark.parametrize("slab", [1, 600, 5000, 1 << 18])
 @pytest.mark.parametrize(("sets", "count"), SIZES)
 def test_slabs_cover_every_token_once(monkeypatch: pytest.MonkeyPatch, sets: int, count: int, slab: int) -> None:
-    monkeypatch.setattr(tokens, "_SLAB", slab)
+    monkeypatch.setattr(slabs, "_SLAB", slab)
     covered = torch.zeros(sets, count, dtype=torch.int64)
-    for part in tokens._slabs(covered, width=6):
+    for part in slabs.slabs(covered, width=6):
         assert covered[part].numel() > 0
         covered[part] += 1
     assert (covered == 1).all()
@@ -40,13 +40,14 @@ def test_the_size_of_a_slab_changes_no_number(
         ]
 
     whole = results()
-    monkeypatch.setattr(tokens, "_SLAB", slab)
+    monkeypatch.setattr(slabs, "_SLAB", slab)
     for found, expected in zip(results(), whole, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-11)
 
 
+@pytest.mark.usefixtures("path")
 def test_products_of_many_rows_are_the_cosine_sums(small, assert_close, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "_SLAB", 600)
+    monkeypatch.setattr(slabs, "_SLAB", 600)
     x, c = torch.randn(5, 150, 6), torch.randn(5, small.basis.n_frequency)
     grad = torch.randn(5, 150, 5)
     deltas = torch.stack([small.true_delta(row) for row in c])

@@ -12,6 +12,7 @@ from fourierft import adapted_linear, delta_weight, spectral_linear, uniform_bas
 from fourierft.errors import ConfigError, ShapeError
 from fourierft.spectral import ops
 
+pytestmark = pytest.mark.usefixtures("path")
 HALVES = [torch.bfloat16, torch.float16]
 DTYPES = [torch.float64, torch.float32]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -48,6 +48,7 @@ class HalfSpectrum:
 
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_Kept = TypeVar("_Kept")
 _Tensors = TypeVar("_Tensors", Links, HalfSpectrum)
 
 
@@ -70,7 +71,7 @@ class SpectralBasis:
     n_frequency: int
     entries: torch.Tensor
     key: str
-    _device_tensors: dict[tuple[str, torch.device], Any]
+    _kept: dict[Hashable, Any]
     _interned: ClassVar[weakref.WeakValueDictionary[str, SpectralBasis]] = weakref.WeakValueDictionary()
 
     def __new__(cls, out_features: int, in_features: int, entries: torch.Tensor) -> SpectralBasis:
@@ -83,7 +84,7 @@ class SpectralBasis:
             basis = super().__new__(cls)
             basis.out_features, basis.in_features = out_features, in_features
             basis.n_frequency, basis.entries, basis.key = entries.shape[1], entries, key
-            basis._device_tensors = {}
+            basis._kept = {}
             basis = cls._interned.setdefault(key, basis)
         return basis
 
@@ -105,13 +106,19 @@ class SpectralBasis:
         """Places of the coefficients in the weight's half spectrum, on a device."""
         return self._on(device, "half", lambda: _half_spectrum(self.out_features, self.in_features, self.entries))
 
+    def keep(self, key: Hashable, build: Callable[[], _Kept]) -> _Kept:
+        """What was built under this key, built now if it is asked for the first time; it lives as long as the basis."""
+        if key not in self._kept:
+            self._kept.setdefault(key, build())
+        return self._kept[key]
+
     def _on(self, device: torch.device, name: str, build: Callable[[], _Tensors]) -> _Tensors:
-        tensors = self._device_tensors.get((name, device))
-        if tensors is None:
+        def moved() -> _Tensors:
             built = build()
-            moved: dict[str, Any] = {k: v.to(device) for k, v in vars(built).items() if isinstance(v, torch.Tensor)}
-            tensors = self._device_tensors.setdefault((name, device), replace(built, **moved))
-        return tensors
+            tensors: dict[str, Any] = {k: v.to(device) for k, v in vars(built).items() if isinstance(v, torch.Tensor)}
+            return replace(built, **tensors)
+
+        return self.keep((name, device), moved)
 
 
 def basis_of(key: str) -> SpectralBasis:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 
 from fourierft.spectral.basis import SpectralBasis
+from fourierft.spectral.compiled import compiled_update
 
 # Nanoseconds on two CPU cores, float32, read off the layer suite of the benchmarks.
 _DENSE_CACHED, _DENSE_STREAMED = 1.3, 4.4  # building W + dW, per element, in the cache and beyond it
 _CACHED_ELEMENTS = 1 << 22
-_TOKEN = 1.3  # transforming a token there and back, per element of its input and output
-_LINK = 0.2  # per token and entry
 _PRODUCT = 0.01  # a matrix product, per token and element of the weight
+# The token view: transforming a token there and back, per element of its input and output; then per token and entry.
+_TORCH_TOKEN = (1.3, 0.2)
+_COMPILED_TOKEN = (0.3, 0.06)
 
 
 def choose_view(tokens: int, basis: SpectralBasis, dtype: torch.dtype, device: torch.device) -> str:
@@ -26,13 +28,14 @@ def choose_view(tokens: int, basis: SpectralBasis, dtype: torch.dtype, device: t
     """
     if dtype not in (torch.float32, torch.float64):
         return "token"
-    return "weight" if _dense_cost(basis) < _token_cost(tokens, basis) else "token"
+    # A backward pass builds W + dW again, while the token view, at its gradients anyway, adds about half a product.
+    return "weight" if _dense_cost(basis) < 0.8 * _token_cost(tokens, basis, dtype, device) else "token"
 
 
 def prefers_dense_gradient(tokens: int, basis: SpectralBasis, dtype: torch.dtype, device: torch.device) -> bool:
     """Whether the coefficients' gradient is cheaper through the [out, in] gradient than through token transforms."""
     product = _PRODUCT * tokens * basis.out_features * basis.in_features
-    return product + _dense_cost(basis) < _token_cost(tokens, basis)
+    return product + _dense_cost(basis) < _token_cost(tokens, basis, dtype, device)
 
 
 def _dense_cost(basis: SpectralBasis) -> float:
@@ -40,5 +43,6 @@ def _dense_cost(basis: SpectralBasis) -> float:
     return elements * (_DENSE_CACHED if elements <= _CACHED_ELEMENTS else _DENSE_STREAMED)
 
 
-def _token_cost(tokens: int, basis: SpectralBasis) -> float:
-    return tokens * (_TOKEN * (basis.out_features + basis.in_features) + _LINK * basis.n_frequency)
+def _token_cost(tokens: int, basis: SpectralBasis, dtype: torch.dtype, device: torch.device) -> float:
+    element, link = _TORCH_TOKEN if compiled_update(basis, dtype, device) is None else _COMPILED_TOKEN
+    return tokens * (element * (basis.out_features + basis.in_features) + link * basis.n_frequency)

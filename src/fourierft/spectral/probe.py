@@ -8,13 +8,16 @@ fault shows.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
 from fourierft.errors import BackendError
+from fourierft.spectral.basis import SpectralBasis
 from fourierft.spectral.transforms import from_token_spectrum, token_spectrum, weight_from_columns
 
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}  # of the cosine's amplitude
+_TESTED = 8  # entries of a basis
 _checked: set[tuple] = set()
 
 
@@ -56,9 +59,37 @@ def check_weight_transforms(out_features: int, in_features: int, dtype: torch.dt
     _checked.add(key)
 
 
+def check_product(product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], basis: SpectralBasis) -> None:
+    """Raise BackendError if a product of x [1, tokens, in] with the coefficients [1, n] of scaling out * in is wrong.
+
+    Some entries of the basis, whose cosines separate: cos(a + b) = cos a cos b - sin a sin b.
+    """
+    out_features, in_features = basis.out_features, basis.in_features
+    tested = torch.linspace(0, basis.n_frequency - 1, min(_TESTED, basis.n_frequency)).long()
+    coefficients = torch.zeros(1, basis.n_frequency)
+    coefficients[0, tested] = 1.0 + torch.arange(len(tested)) / len(tested)
+    x = torch.cos(torch.arange(3 * in_features) ** 2 * 0.37).view(1, 3, in_features)
+    truth = torch.zeros(3, out_features, dtype=torch.float64)
+    for k in tested.tolist():
+        u, v = basis.entries[:, k].tolist()
+        rows, columns = _angles(out_features, u), _angles(in_features, v)
+        along, across = x[0].double() @ columns.cos(), x[0].double() @ columns.sin()
+        truth += coefficients[0, k].double() * (along[:, None] * rows.cos() - across[:, None] * rows.sin())
+    unit = float(truth.abs().max()) or 1.0
+    error = float((product(x, coefficients)[0] - truth).abs().max()) / unit
+    if not error <= _TOLERANCE[torch.float32]:
+        raise BackendError(
+            f"the compiled kernel's product with a {out_features} x {in_features} update is wrong by {error:.1e} of "
+            "its largest number; set FOURIERFT_KERNEL=torch, which uses torch's transforms instead"
+        )
+
+
+def _angles(length: int, frequency: int) -> torch.Tensor:
+    return torch.arange(length).double() * frequency % length * (2 * math.pi / length)
+
+
 def _cosine(length: int, frequency: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    turns = torch.arange(length, device=device).double() * frequency % length / length
-    return torch.cos(2 * math.pi * turns).to(dtype)
+    return torch.cos(_angles(length, frequency)).to(device, dtype)
 
 
 def _compare(found: torch.Tensor, expected: torch.Tensor, name: str) -> None:

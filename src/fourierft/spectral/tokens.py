@@ -1,6 +1,6 @@
-"""The token view: dW x and its gradients, slab by slab.
+"""The token view: dW x and its gradients, by the compiled kernel where it serves, else by torch.
 
-Tokens go through in slabs that fit the cache: an input of any length costs the memory of one slab beside its result,
+Tokens go through in parts that fit the cache: an input of any length costs the memory of one part beside its result,
 and no transform of a whole input is ever held.
 
 Shapes: x [sets, tokens, in], coefficients [sets, n] (one set a row of the batch). Half precision is computed in
@@ -9,13 +9,13 @@ float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from fourierft.spectral.basis import Links, SpectralBasis
+from fourierft.spectral.compiled import compiled_update
 from fourierft.spectral.probe import check_token_transforms
+from fourierft.spectral.slabs import GRADIENT_BLOCK, slabs, write
 from fourierft.spectral.transforms import (
     coefficient_gradient,
     compute_dtype,
@@ -27,9 +27,7 @@ from fourierft.spectral.transforms import (
     token_spectrum,
 )
 
-_SLAB = 1 << 19  # elements of the wider side, 2 MB in float32
 _BLOCK = 32  # tokens whose spectrum is cheap to transpose back
-_GRADIENT_BLOCK = 128  # tokens of a block that is only read: long rows make cheap products
 
 
 def token_product(
@@ -44,7 +42,11 @@ def token_product(
 
     Given `onto`, of the result's shape, adds to it in place and returns it.
     """
-    dtype = _prepare(basis, x, coefficients)
+    dtype = _dtype(x, coefficients)
+    kernel = compiled_update(basis, dtype, x.device)
+    if kernel is not None:
+        return kernel.product(x, coefficients, scaling, transposed, onto)
+    check_token_transforms(basis.out_features, basis.in_features, dtype, x.device)
     links = basis.reversed_links(x.device) if transposed else basis.links(x.device)
     source, target = basis.in_features, basis.out_features
     if transposed:
@@ -55,19 +57,23 @@ def token_product(
 def carry(x: Tensor, factors: Tensor, links: Links, length: int, onto: Tensor | None = None) -> Tensor:
     """`token_product` with the factors of the links ready, [sets, 2n], in float32 or float64."""
     y = x.new_empty(*x.shape[:2], length) if onto is None else onto
-    for part in _slabs(x, max(length, x.shape[-1])):
+    for part in slabs(x, max(length, x.shape[-1])):
         mixed = mix(_spectrum(x[part], factors.dtype, _BLOCK), factors[part[0]], links)
-        _write(y[part], from_token_spectrum(mixed, length), onto is not None)
+        write(y[part], from_token_spectrum(mixed, length), onto is not None)
     return y
 
 
 def token_gradient(grad: Tensor, x: Tensor, basis: SpectralBasis, scaling: float) -> Tensor:
     """Gradient of the coefficients, [sets, n], from grad [sets, tokens, out] and x [sets, tokens, in]."""
-    dtype = _prepare(basis, x, grad)
+    dtype = _dtype(x, grad)
+    kernel = compiled_update(basis, dtype, x.device)
+    if kernel is not None:
+        return kernel.gradients(grad, x, None, scaling)[1]
+    check_token_transforms(basis.out_features, basis.in_features, dtype, x.device)
     links, factor = basis.links(x.device), scaling / (basis.out_features * basis.in_features)
     per_link = x.new_zeros(len(x), 2 * basis.n_frequency, dtype=dtype)
-    for part in _slabs(x, max(basis.out_features, basis.in_features)):
-        spectra = _spectrum(grad[part], dtype, _GRADIENT_BLOCK), _spectrum(x[part], dtype, _GRADIENT_BLOCK)
+    for part in slabs(x, max(basis.out_features, basis.in_features)):
+        spectra = _spectrum(grad[part], dtype, GRADIENT_BLOCK), _spectrum(x[part], dtype, GRADIENT_BLOCK)
         per_link[part[0]] += _by_set(mix_gradient(*spectra, links), len(x[part]))
     return coefficient_gradient(per_link, links, factor)
 
@@ -79,45 +85,28 @@ def token_backward(
 
     Given `onto`, of the shape of x, adds the gradient of x to it in place and returns it.
     """
-    dtype = _prepare(basis, x, coefficients)
+    dtype = _dtype(x, coefficients)
+    kernel = compiled_update(basis, dtype, x.device)
+    if kernel is not None:
+        grad_x, grad_coefficients = kernel.gradients(grad, x, coefficients, scaling, onto)
+        return grad_x, grad_coefficients.to(coefficients.dtype)
+    check_token_transforms(basis.out_features, basis.in_features, dtype, x.device)
     links, reversed_links = basis.links(x.device), basis.reversed_links(x.device)
     factor = scaling / (basis.out_features * basis.in_features)
     factors = link_factors(coefficients.to(dtype), reversed_links, scaling / basis.out_features)
     grad_x = x.new_empty(x.shape) if onto is None else onto
     per_link = x.new_zeros(len(x), 2 * basis.n_frequency, dtype=dtype)
-    for part in _slabs(x, max(basis.out_features, basis.in_features)):
+    for part in slabs(x, max(basis.out_features, basis.in_features)):
         spectrum = _spectrum(grad[part], dtype, _BLOCK)
         per_link[part[0]] += _by_set(mix_gradient(spectrum, _spectrum(x[part], dtype, _BLOCK), links), len(x[part]))
         mixed = mix(spectrum, factors[part[0]], reversed_links)
-        _write(grad_x[part], from_token_spectrum(mixed, basis.in_features), onto is not None)
+        write(grad_x[part], from_token_spectrum(mixed, basis.in_features), onto is not None)
     return grad_x, coefficient_gradient(per_link, links, factor).to(coefficients.dtype)
 
 
-def _prepare(basis: SpectralBasis, x: Tensor, other: Tensor) -> torch.dtype:
-    """The dtype to compute in, its transforms checked."""
-    dtype = torch.promote_types(compute_dtype(x.dtype), compute_dtype(other.dtype))
-    check_token_transforms(basis.out_features, basis.in_features, dtype, x.device)
-    return dtype
-
-
-def _slabs(x: Tensor, width: int) -> Iterator[tuple[slice, slice]]:
-    """Slices of the sets and of the tokens that cover x, each about _SLAB elements of the given width."""
-    sets, tokens = x.shape[:2]
-    most = max(1, _SLAB // width)
-    token_step = min(max(tokens, 1), max(_GRADIENT_BLOCK, most // _GRADIENT_BLOCK * _GRADIENT_BLOCK))
-    set_step = max(1, most // token_step)
-    for row in range(0, sets, set_step):
-        for token in range(0, tokens, token_step):
-            yield slice(row, row + set_step), slice(token, token + token_step)
-
-
-def _write(target: Tensor, blocks: Tensor, add: bool) -> None:
-    """Write blocks to, or add them to, a part of a result; the sum is rounded once."""
-    blocks = blocks.view(target.shape)
-    if add:
-        target += blocks
-    else:
-        target.copy_(blocks)
+def _dtype(x: Tensor, other: Tensor) -> torch.dtype:
+    """The dtype to compute in."""
+    return torch.promote_types(compute_dtype(x.dtype), compute_dtype(other.dtype))
 
 
 def _spectrum(x: Tensor, dtype: torch.dtype, block: int) -> Tensor:

@@ -1,0 +1,8 @@
+"""The compiled kernel: token and row views on a CPU in float32, built on first use where there is a C compiler.
+
+The torch path beside it gives the same numbers everywhere, and serves every dtype, device and length.
+"""
+
+from fourierft.spectral.compiled.calls import CompiledUpdate, compiled_update
+
+__all__ = ["CompiledUpdate", "compiled_update"]

@@ -1,0 +1,192 @@
+"""The kernel's functions on tensors.
+
+Shapes: x [sets, tokens, in], grad [sets, tokens, out], coefficients [sets, n], on the CPU. The kernel itself computes
+in float32; half precision is converted slab by slab.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fourierft.spectral.basis import SpectralBasis
+from fourierft.spectral.compiled.build import load_kernel
+from fourierft.spectral.compiled.plan import Links, Plan, entries_of, links_of, plan_of
+from fourierft.spectral.probe import check_product
+from fourierft.spectral.slabs import slabs, write
+
+
+class CompiledUpdate:
+    """The updates of one basis through the kernel.
+
+    Args:
+        library: from `load_kernel`.
+        basis: whose lengths both have plans.
+    """
+
+    def __init__(self, library: ctypes.CDLL, basis: SpectralBasis, inner: Plan, outer: Plan) -> None:
+        self._library, self._inner, self._outer = library, inner, outer
+        self._n, self._factor = basis.n_frequency, 0.5 / (basis.out_features * basis.in_features)
+        rows, columns = basis.entries.numpy()
+        self._links = links_of(inner, outer, columns, rows)
+        self._reversed = links_of(outer, inner, rows, columns)
+        self._entries = entries_of(basis, inner, outer)
+        self._tile = 2 * library.lanes()
+
+    def product(
+        self, x: Tensor, coefficients: Tensor, scaling: float, transposed: bool = False, onto: Tensor | None = None
+    ) -> Tensor:
+        """dW x, [sets, tokens, out], in the dtype of x; transposed: dW^T x of x [sets, tokens, out].
+
+        Given `onto`, of the result's shape, adds to it in place and returns it.
+        """
+        length = (self._inner if transposed else self._outer).length
+        y = x.new_empty(*x.shape[:2], length) if onto is None else onto
+        if _is_direct(x, y):
+            return self._product(x, coefficients.float(), scaling, transposed, y, onto is not None)
+        for part in slabs(x, max(length, x.shape[2])):
+            sets = coefficients[part[0]].float()
+            found = x.new_empty(*x[part].shape[:2], length, dtype=torch.float32)
+            write(y[part], self._product(x[part].float(), sets, scaling, transposed, found, False), onto is not None)
+        return y
+
+    def prepared(self, coefficients: Tensor, scaling: float) -> Callable[[Tensor], Tensor]:
+        """`product` of coefficients [sets, n], float32, that stay as they are: x [sets, tokens, in], float32."""
+        packed: dict[int, Tensor] = {}  # for the number of tokens a set that was seen last
+
+        def product(x: Tensor) -> Tensor:
+            sets, tokens, _ = x.shape
+            y = x.new_empty(sets, tokens, self._outer.length)
+            if not self._fills_tiles_with_sets(sets, tokens):
+                return self._product(x, coefficients, scaling, False, y, False)
+            if tokens not in packed:
+                packed.clear()
+                packed[tokens] = self._packed(coefficients, tokens, scaling)
+            return self._row_product(x, packed[tokens], False, y, False)
+
+        return product
+
+    def _fills_tiles_with_sets(self, sets: int, tokens: int) -> bool:
+        """Whether a tile filled with the tokens of several sets is cheaper than a tile for each set."""
+        return sets > 1 and tokens * 2 <= self._tile
+
+    def _product(
+        self, x: Tensor, coefficients: Tensor, scaling: float, transposed: bool, y: Tensor, add: bool
+    ) -> Tensor:
+        sets, tokens, _ = x.shape
+        if self._fills_tiles_with_sets(sets, tokens):
+            return self._row_product(x, self._packed(coefficients, tokens, scaling), transposed, y, add)
+        source, target, links = self._sides(transposed)
+        x, coefficients = x.contiguous(), coefficients.contiguous()
+        self._library.token_product(
+            *_references(source, target, links),
+            *_addresses(x, coefficients),
+            ctypes.c_float(self._factor * scaling),
+            *_addresses(y),
+            *map(ctypes.c_int64, (sets, tokens, self._n)),
+            int(add),
+            torch.get_num_threads(),
+        )
+        return y
+
+    def _packed(self, coefficients: Tensor, tokens: int, scaling: float) -> Tensor:
+        """Coefficients [sets, n] as `_row_product` takes them for so many tokens a set."""
+        each = (coefficients * (self._factor * scaling)).repeat_interleave(tokens, 0)
+        padded = F.pad(each, (0, 0, 0, -len(each) % self._tile)).view(-1, 2, self._tile // 2, self._n)
+        halves = torch.stack([padded[:, 0] + padded[:, 1], padded[:, 0] - padded[:, 1]], 1) / 2
+        return halves.permute(0, 3, 1, 2).contiguous()  # [tiles, n, 2, lanes]
+
+    def _row_product(self, x: Tensor, packed: Tensor, transposed: bool, y: Tensor, add: bool) -> Tensor:
+        """`product` for few tokens a set, with their coefficients packed: writes to, or adds to, y float32."""
+        source, target, links = self._sides(transposed)
+        x = x.contiguous()
+        self._library.row_product(
+            *_references(source, target, links),
+            *_addresses(x, packed, y),
+            *map(ctypes.c_int64, (x.shape[0] * x.shape[1], self._n)),
+            int(add),
+            torch.get_num_threads(),
+        )
+        return y
+
+    def gradients(
+        self, grad: Tensor, x: Tensor, coefficients: Tensor | None, scaling: float, onto: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of x, in its dtype (empty without coefficients), and of the coefficients, float32 [sets, n].
+
+        Given `onto`, of the shape of x, adds the first to it in place and returns it.
+        """
+        grad_x = onto if onto is not None else x.new_empty(0 if coefficients is None else x.shape)
+        if _is_direct(x, grad, grad_x):
+            sets = None if coefficients is None else coefficients.float()
+            return grad_x, self._gradients(grad, x, sets, scaling, grad_x, onto is not None)
+        total = x.new_zeros(len(x), self._n, dtype=torch.float32)
+        for part in slabs(x, max(self._inner.length, self._outer.length)):
+            sets = None if coefficients is None else coefficients[part[0]].float()
+            found = x.new_empty(x[part].shape, dtype=torch.float32)
+            total[part[0]] += self._gradients(grad[part].float(), x[part].float(), sets, scaling, found, False)
+            if sets is not None:
+                write(grad_x[part], found, onto is not None)
+        return grad_x, total
+
+    def _gradients(
+        self, grad: Tensor, x: Tensor, coefficients: Tensor | None, scaling: float, grad_x: Tensor, add: bool
+    ) -> Tensor:
+        threads = torch.get_num_threads()
+        grad, x = grad.contiguous(), x.contiguous()
+        coefficients = None if coefficients is None else coefficients.contiguous()
+        found, partial = x.new_empty(len(x), self._n), x.new_empty(threads, self._n)
+        self._library.token_gradients(
+            *_references(self._inner, self._outer, self._entries, self._reversed),
+            *_addresses(grad, x, coefficients),
+            ctypes.c_float(self._factor * scaling),
+            *_addresses(None if coefficients is None else grad_x, found, partial),
+            *map(ctypes.c_int64, x.shape[:2]),
+            int(add),
+            threads,
+        )
+        return found
+
+    def _sides(self, transposed: bool) -> tuple[Plan, Plan, Links]:
+        if transposed:
+            return self._outer, self._inner, self._reversed
+        return self._inner, self._outer, self._links
+
+
+def compiled_update(basis: SpectralBasis, dtype: torch.dtype, device: torch.device) -> CompiledUpdate | None:
+    """The kernel for a basis, or None where it cannot serve: another dtype or device, a length with a large prime.
+
+    Raises: BackendError, if its results are wrong here; checked once a basis.
+    """
+    if dtype != torch.float32 or device.type != "cpu":
+        return None
+    return basis.keep("compiled", lambda: _compiled(basis))
+
+
+def _compiled(basis: SpectralBasis) -> CompiledUpdate | None:
+    inner, outer = plan_of(basis.in_features), plan_of(basis.out_features)
+    library = load_kernel() if inner is not None and outer is not None else None
+    if library is None or inner is None or outer is None:
+        return None
+    update = CompiledUpdate(library, basis, inner, outer)
+    scaling = float(basis.out_features * basis.in_features)
+    check_product(lambda x, coefficients: update.product(x, coefficients, scaling), basis)
+    return update
+
+
+def _references(*structs: ctypes.Structure) -> list[Any]:
+    return [ctypes.byref(struct) for struct in structs]
+
+
+def _addresses(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
+    return [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors]
+
+
+def _is_direct(*tensors: Tensor) -> bool:
+    """Whether the kernel can read and write these as they are; inputs that are not contiguous it gets copies of."""
+    return all(tensor.dtype == torch.float32 for tensor in tensors) and tensors[-1].is_contiguous()

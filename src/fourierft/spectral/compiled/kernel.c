@@ -1,0 +1,333 @@
+/* The token and row views on a CPU, float32: what docs/math.md calls the compiled kernel.
+ *
+ * A tile is 2 * LANES tokens, as the real and the imaginary parts of LANES complex vectors. dW is real, so it acts on
+ * x_a + i x_b as on each part alone, and no spectrum is ever split or mirrored:
+ *
+ *     y[p] = sum_k c[k] (e(p u[k] / out) Z[v[k]] + e(-p u[k] / out) Z[-v[k]]),   Z[v] = sum_q z[q] e(q v / in)
+ *
+ * with e(t) = exp(2 pi i t) and the factor alpha / (2 out in) in c. So a layer is one transform with positive exponents,
+ * 2n real multiples of bins ("links"), and another such transform. The transposed weight swaps the sides. Gradient:
+ *
+ *     dc[k] = sum over tiles and lanes of Re(G[u] conj(Z[-v]) + G[-u] conj(Z[v]))
+ *
+ * Transforms run in place, lanes innermost, depth first so that small parts stay in the cache; a spectrum is left in
+ * digit-reversed order, which the links' positions account for. Positions, twiddles and radices come from plan.py.
+ */
+#include <omp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __AVX512F__
+#define LANES 16
+#else
+#define LANES 8
+#endif
+#define TILE (2 * LANES)
+#define LARGEST_RADIX 13
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef float unaligned __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef struct { vec re, im; } bin;
+
+typedef struct {
+    int64_t length;
+    const int32_t *radices;  /* of the stages, largest stage first, then 0 */
+    const float *twiddles;   /* a stage of r * m: r roots of one, then [m][r - 1], as pairs */
+} plan;
+
+typedef struct {
+    int64_t targets;
+    const int32_t *target; /* [targets] position of a bin that links add to */
+    const int32_t *first;  /* [targets + 1] its first link */
+    const int32_t *source; /* [2n] position that a link reads */
+    const int32_t *mirror; /* [2n] position of the same bin with its index negated */
+    const int32_t *index;  /* [2n] its coefficient */
+} links;
+
+typedef struct {
+    int64_t n;
+    const int32_t *in;  /* [n][2] positions of v and -v */
+    const int32_t *out; /* [n][2] positions of u and -u */
+    const int32_t *index; /* [n] the coefficient; the order is that of u's position */
+} entries;
+
+int lanes(void) { return LANES; }
+
+/* ---- transforms -------------------------------------------------------------------------------------------------- */
+
+INLINE bin plus(bin a, bin b) { return (bin){a.re + b.re, a.im + b.im}; }
+INLINE bin minus(bin a, bin b) { return (bin){a.re - b.re, a.im - b.im}; }
+INLINE bin turned(bin a, const float *w) { return (bin){a.re * w[0] - a.im * w[1], a.re * w[1] + a.im * w[0]}; }
+INLINE bin quarter_turned(bin a) { return (bin){-a.im, a.re}; }
+
+INLINE void butterfly4(bin *a) {
+    const bin even = plus(a[0], a[2]), odd = plus(a[1], a[3]);
+    const bin left = minus(a[0], a[2]), right = quarter_turned(minus(a[1], a[3]));
+    a[0] = plus(even, odd), a[1] = plus(left, right), a[2] = minus(even, odd), a[3] = minus(left, right);
+}
+
+INLINE void butterfly8(bin *a) {
+    const float eighth[2] = {0.70710678118654752f, 0.70710678118654752f};
+    bin even[4] = {a[0], a[2], a[4], a[6]}, odd[4] = {a[1], a[3], a[5], a[7]};
+    butterfly4(even), butterfly4(odd);
+    odd[1] = turned(odd[1], eighth);
+    odd[2] = quarter_turned(odd[2]);
+    odd[3] = quarter_turned(turned(odd[3], eighth));
+    for (int k = 0; k < 4; k++) a[k] = plus(even[k], odd[k]), a[k + 4] = minus(even[k], odd[k]);
+}
+
+INLINE void odd_butterfly(bin *a, const int r, const float *roots) {
+    const int half = r / 2;
+    bin sum[LARGEST_RADIX / 2 + 1], difference[LARGEST_RADIX / 2 + 1], first = a[0];
+    const bin zeroth = a[0];
+    for (int k = 1; k <= half; k++) {
+        sum[k] = plus(a[k], a[r - k]), difference[k] = minus(a[k], a[r - k]);
+        first = plus(first, sum[k]);
+    }
+    a[0] = first;
+    for (int l = 1; l <= half; l++) {
+        bin cosines = zeroth, sines = {{0}, {0}};
+        for (int k = 1; k <= half; k++) {
+            const float *root = roots + 2 * (k * l % r);
+            cosines.re += sum[k].re * root[0], cosines.im += sum[k].im * root[0];
+            sines.re += difference[k].re * root[1], sines.im += difference[k].im * root[1];
+        }
+        a[l] = plus(cosines, quarter_turned(sines)), a[r - l] = minus(cosines, quarter_turned(sines));
+    }
+}
+
+INLINE void butterfly(bin *a, const int r, const float *roots) {
+    if (r == 4) butterfly4(a);
+    else if (r == 8) butterfly8(a);
+    else if (r == 2) { const bin t = a[1]; a[1] = minus(a[0], t), a[0] = plus(a[0], t); }
+    else odd_butterfly(a, r, roots);
+}
+
+/* One stage; `inverse` turns before the butterfly instead of after it, which makes it the other one's transpose. */
+INLINE void stage(bin *z, const int64_t m, const int r, const float *twiddles, const int inverse) {
+    const float *roots = twiddles, *w = twiddles + 2 * r;
+    for (int64_t j = 0; j < m; j++, w += 2 * (r - 1)) {
+        bin a[LARGEST_RADIX];
+        for (int k = 0; k < r; k++) a[k] = z[j + k * m];
+        for (int k = 1; inverse && m > 1 && k < r; k++) a[k] = turned(a[k], w + 2 * (k - 1));
+        butterfly(a, r, roots);
+        for (int k = 1; !inverse && m > 1 && k < r; k++) a[k] = turned(a[k], w + 2 * (k - 1));
+        for (int k = 0; k < r; k++) z[j + k * m] = a[k];
+    }
+}
+
+#define RADIX(R) case R: if (m == 1) stage(z, 1, R, twiddles, inverse); else stage(z, m, R, twiddles, inverse); break;
+INLINE void any_stage(bin *z, const int64_t m, const int r, const float *twiddles, const int inverse) {
+    switch (r) { RADIX(2) RADIX(3) RADIX(4) RADIX(5) RADIX(7) RADIX(8) RADIX(11) RADIX(13) }
+}
+
+static void to_spectrum(bin *z, int64_t length, const int32_t *radices, const float *twiddles) {
+    const int r = radices[0];
+    if (!r) return;
+    const int64_t m = length / r;
+    any_stage(z, m, r, twiddles, 0);
+    for (int l = 0; m > 1 && l < r; l++) to_spectrum(z + l * m, m, radices + 1, twiddles + 2 * (r + m * (r - 1)));
+}
+
+static void from_spectrum(bin *z, int64_t length, const int32_t *radices, const float *twiddles) {
+    const int r = radices[0];
+    if (!r) return;
+    const int64_t m = length / r;
+    for (int l = 0; m > 1 && l < r; l++) from_spectrum(z + l * m, m, radices + 1, twiddles + 2 * (r + m * (r - 1)));
+    any_stage(z, m, r, twiddles, 1);
+}
+
+/* ---- tiles in and out -------------------------------------------------------------------------------------------- */
+
+/* Each pass moves the highest bit of the row to the lowest of the column; after log2(LANES) passes rows are columns. */
+INLINE void transpose(vec *a) {
+    for (int pass = 1; pass < LANES; pass *= 2) {
+        vec b[LANES];
+        for (int i = 0; i < LANES / 2; i++) {
+#if LANES == 16
+            b[2 * i] = __builtin_shufflevector(a[i], a[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            b[2 * i + 1] = __builtin_shufflevector(
+                a[i], a[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#else
+            b[2 * i] = __builtin_shufflevector(a[i], a[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+            b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+#endif
+        }
+        for (int i = 0; i < LANES; i++) a[i] = b[i];
+    }
+}
+
+/* x [tokens, length] -> z [length]; a short tile's other lanes are zero. */
+static void load(bin *z, const float *x, int64_t tokens, int64_t length) {
+    float *flat = (float *)z;
+    const int64_t whole = tokens == TILE ? length / LANES * LANES : 0;
+    if (tokens < TILE) memset(z, 0, length * sizeof(bin));
+    for (int64_t q = 0; q < whole; q += LANES)
+        for (int side = 0; side < 2; side++) {
+            vec a[LANES];
+            for (int i = 0; i < LANES; i++) a[i] = *(const unaligned *)(x + (side * LANES + i) * length + q);
+            transpose(a);
+            for (int i = 0; i < LANES; i++) *(vec *)(flat + ((q + i) * 2 + side) * LANES) = a[i];
+        }
+    for (int64_t q = whole; q < length; q++)
+        for (int64_t t = 0; t < tokens; t++) flat[q * TILE + t] = x[t * length + q];
+}
+
+static void store(const bin *z, float *y, int64_t tokens, int64_t length, int add) {
+    const float *flat = (const float *)z;
+    const int64_t whole = tokens == TILE ? length / LANES * LANES : 0;
+    for (int64_t q = 0; q < whole; q += LANES)
+        for (int side = 0; side < 2; side++) {
+            vec a[LANES];
+            for (int i = 0; i < LANES; i++) a[i] = *(const vec *)(flat + ((q + i) * 2 + side) * LANES);
+            transpose(a);
+            for (int i = 0; i < LANES; i++) {
+                unaligned *row = (unaligned *)(y + (side * LANES + i) * length + q);
+                *row = add ? *row + a[i] : a[i];
+            }
+        }
+    for (int64_t t = 0; t < tokens; t++)
+        for (int64_t q = whole; q < length; q++) {
+            const float value = flat[q * TILE + t];
+            y[t * length + q] = add ? y[t * length + q] + value : value;
+        }
+}
+
+/* A thread's own memory, kept between calls. */
+static bin *scratch(size_t bytes) {
+    static __thread char *memory;
+    static __thread size_t size;
+    if (bytes > size) {
+        free(memory);
+        size = (bytes + 4095) / 4096 * 4096;
+        memory = aligned_alloc(4096, size);
+        if (!memory) abort();
+    }
+    return (bin *)memory;
+}
+
+/* ---- links ------------------------------------------------------------------------------------------------------- */
+
+INLINE void link_bins(const links *map, const float *c, float factor, const bin *z, bin *out, int64_t length) {
+    memset(out, 0, length * sizeof(bin));
+    for (int64_t t = 0; t < map->targets; t++) {
+        bin sum = {{0}, {0}};
+        for (int32_t l = map->first[t]; l < map->first[t + 1]; l++) {
+            const float weight = c[map->index[l]] * factor;
+            const bin read = z[map->source[l]];
+            sum.re += read.re * weight, sum.im += read.im * weight;
+        }
+        out[map->target[t]] = sum;
+    }
+}
+
+/* The tile's tokens have coefficients of their own, c [n][2][LANES]: half sum and half difference of re's and im's. */
+INLINE void link_bins_by_lane(const links *map, const float *c, const bin *z, bin *out, int64_t length) {
+    memset(out, 0, length * sizeof(bin));
+    for (int64_t t = 0; t < map->targets; t++) {
+        bin sum = {{0}, {0}};
+        for (int32_t l = map->first[t]; l < map->first[t + 1]; l++) {
+            const unaligned *both = (const unaligned *)(c + (int64_t)map->index[l] * TILE);
+            const bin read = z[map->source[l]], mirrored = z[map->mirror[l]];
+            sum.re += read.re * both[0] + mirrored.re * both[1];
+            sum.im += read.im * both[0] - mirrored.im * both[1];
+        }
+        out[map->target[t]] = sum;
+    }
+}
+
+/* ---- the views --------------------------------------------------------------------------------------------------- */
+
+/* y[s, t] (+)= dW[s] x[s, t]: x [sets, tokens, from], c [sets, n], y [sets, tokens, to]. */
+void token_product(const plan *from, const plan *to, const links *map, const float *x, const float *c, float factor,
+                   float *y, int64_t sets, int64_t tokens, int64_t n, int add, int threads) {
+    const int64_t tiles = (tokens + TILE - 1) / TILE;
+#pragma omp parallel for schedule(static) num_threads(threads) if (sets * tiles > 1 && threads > 1)
+    for (int64_t item = 0; item < sets * tiles; item++) {
+        const int64_t set = item / tiles, t = item % tiles * TILE, count = tokens - t < TILE ? tokens - t : TILE;
+        bin *z = scratch((from->length + to->length) * sizeof(bin)), *out = z + from->length;
+        load(z, x + (set * tokens + t) * from->length, count, from->length);
+        to_spectrum(z, from->length, from->radices, from->twiddles);
+        link_bins(map, c + set * n, factor, z, out, to->length);
+        from_spectrum(out, to->length, to->radices, to->twiddles);
+        store(out, y + (set * tokens + t) * to->length, count, to->length, add);
+    }
+}
+
+/* y[t] (+)= dW[t] x[t], each token its own coefficients: x [tokens, from], c [tiles][n][2][LANES], y [tokens, to]. */
+void row_product(const plan *from, const plan *to, const links *map, const float *x, const float *c, float *y,
+                 int64_t tokens, int64_t n, int add, int threads) {
+    const int64_t tiles = (tokens + TILE - 1) / TILE;
+#pragma omp parallel for schedule(static) num_threads(threads) if (tiles > 1 && threads > 1)
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        const int64_t t = tile * TILE, count = tokens - t < TILE ? tokens - t : TILE;
+        bin *z = scratch((from->length + to->length) * sizeof(bin)), *out = z + from->length;
+        load(z, x + t * from->length, count, from->length);
+        to_spectrum(z, from->length, from->radices, from->twiddles);
+        link_bins_by_lane(map, c + tile * n * TILE, z, out, to->length);
+        from_spectrum(out, to->length, to->radices, to->twiddles);
+        store(out, y + t * to->length, count, to->length, add);
+    }
+}
+
+/* Gradients of the tiles [begin, end) of one set: sums[n] becomes dc, and dx, unless it is null, gets dW^T g. */
+static void gradient_tiles(const plan *in, const plan *out, const entries *e, const links *reversed, const float *g,
+                           const float *x, const float *c, float factor, float *dx, float *sums, int64_t tokens,
+                           int64_t begin, int64_t end, int add) {
+    bin *z = scratch((in->length + out->length) * sizeof(bin) + e->n * sizeof(vec)), *grad = z + in->length;
+    vec *lane_sums = (vec *)(grad + out->length);
+    memset(lane_sums, 0, e->n * sizeof(vec));
+    for (int64_t tile = begin; tile < end; tile++) {
+        const int64_t t = tile * TILE, count = tokens - t < TILE ? tokens - t : TILE;
+        load(z, x + t * in->length, count, in->length);
+        to_spectrum(z, in->length, in->radices, in->twiddles);
+        load(grad, g + t * out->length, count, out->length);
+        to_spectrum(grad, out->length, out->radices, out->twiddles);
+        for (int64_t k = 0; k < e->n; k++) {
+            const bin a = grad[e->out[2 * k]], b = z[e->in[2 * k + 1]], p = grad[e->out[2 * k + 1]], q = z[e->in[2 * k]];
+            lane_sums[k] += a.re * b.re + a.im * b.im + p.re * q.re + p.im * q.im;
+        }
+        if (!dx) continue;
+        link_bins(reversed, c, factor, grad, z, in->length);
+        from_spectrum(z, in->length, in->radices, in->twiddles);
+        store(z, dx + t * in->length, count, in->length, add);
+    }
+    for (int64_t k = 0; k < e->n; k++) {
+        float sum = 0;
+        for (int lane = 0; lane < LANES; lane++) sum += lane_sums[k][lane];
+        sums[e->index[k]] = sum * factor;
+    }
+}
+
+/* dc[s] [sets, n] and, unless dx is null, dx[s, t] (+)= dW[s]^T g[s, t]. partial: [threads, n], summed in order. */
+void token_gradients(const plan *in, const plan *out, const entries *e, const links *reversed, const float *g,
+                     const float *x, const float *c, float factor, float *dx, float *dc, float *partial, int64_t sets,
+                     int64_t tokens, int add, int threads) {
+    const int64_t tiles = (tokens + TILE - 1) / TILE, n = e->n;
+    if (sets >= threads) {
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+        for (int64_t s = 0; s < sets; s++)
+            gradient_tiles(in, out, e, reversed, g + s * tokens * out->length, x + s * tokens * in->length, c + s * n,
+                           factor, dx ? dx + s * tokens * in->length : NULL, dc + s * n, tokens, 0, tiles, add);
+        return;
+    }
+    for (int64_t s = 0; s < sets; s++) {
+        int team = 1;
+#pragma omp parallel num_threads(threads)
+        {
+            const int thread = omp_get_thread_num(), members = omp_get_num_threads();
+            if (!thread) team = members;
+            gradient_tiles(in, out, e, reversed, g + s * tokens * out->length, x + s * tokens * in->length, c + s * n,
+                           factor, dx ? dx + s * tokens * in->length : NULL, partial + thread * n, tokens,
+                           tiles * thread / members, tiles * (thread + 1) / members, add);
+        }
+        for (int64_t k = 0; k < n; k++) {
+            float sum = 0;
+            for (int thread = 0; thread < team; thread++) sum += partial[thread * n + k];
+            dc[s * n + k] = sum;
+        }
+    }
+}

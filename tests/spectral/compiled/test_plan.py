@@ -1,0 +1,80 @@
+"""Radices, positions and links are those of a discrete Fourier transform, checked bin by bin."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from fourierft import uniform_basis
+from fourierft.spectral.compiled.plan import RADICES, Plan, entries_of, links_of, plan_of, radices_of
+
+LENGTHS = [1, 2, 3, 4, 8, 12, 13, 60, 63, 77, 96, 128, 169, 576, 768]
+
+
+def transform_in_stages(signal: np.ndarray, radices: list[int]) -> np.ndarray:
+    """The positive-exponent transform as kernel.c takes its stages, bins left where they fall."""
+    if not radices:
+        return signal
+    radix, rest = radices[0], len(signal) // radices[0]
+    parts = signal.reshape(radix, rest)
+    roots = np.exp(2j * np.pi * np.outer(np.arange(radix), np.arange(radix)) / radix)
+    turned = roots @ parts * np.exp(2j * np.pi * np.outer(np.arange(radix), np.arange(rest)) / len(signal))
+    return np.concatenate([transform_in_stages(row, radices[1:]) for row in turned])
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_bins_stand_where_the_plan_says(length: int) -> None:
+    plan = plan_of(length)
+    signal = np.random.default_rng(0).standard_normal(length)
+    found = transform_in_stages(signal.astype(complex), radices_of(length))[plan.positions]
+    np.testing.assert_allclose(found, np.conj(np.fft.fft(signal)), atol=1e-9)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_radices_multiply_to_the_length(length: int) -> None:
+    radices = radices_of(length)
+    assert np.prod(radices, initial=1) == length
+    assert set(radices) <= set(RADICES)
+
+
+@pytest.mark.parametrize("length", [17, 34, 43 * 256, 8191])
+def test_a_length_with_a_large_prime_has_no_plan(length: int) -> None:
+    assert radices_of(length) is None
+    assert plan_of(length) is None
+
+
+def test_links_join_every_entry_and_its_mirror_image() -> None:
+    basis = uniform_basis(12, 15, 40, 3)
+    outer, inner = plan_of(12), plan_of(15)
+    rows, columns = basis.entries.numpy()
+    links = links_of(inner, outer, columns, rows)
+    target, first, source, mirror, index = links.arrays
+    added = {int(p): bin for bin, p in enumerate(outer.positions)}
+    read = {int(p): bin for bin, p in enumerate(inner.positions)}
+    found = set()
+    for place, (begin, end) in enumerate(itertools.pairwise(first)):
+        for link in range(begin, end):
+            found.add((added[target[place]], read[source[link]], int(index[link])))
+            assert read[mirror[link]] == -read[source[link]] % 15
+    expected = {(u, v, k) for k, (u, v) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True))}
+    assert found == expected | {(-u % 12, -v % 15, k) for u, v, k in expected}
+    assert (np.diff(target) > 0).all()
+
+
+def test_entries_hold_both_images_of_both_sides() -> None:
+    basis = uniform_basis(12, 15, 40, 3)
+    outer, inner = plan_of(12), plan_of(15)
+    sides = dict(zip(("in", "out", "index"), entries_of(basis, inner, outer).arrays, strict=True))
+    for k, index in enumerate(sides["index"]):
+        u, v = basis.entries[:, index].tolist()
+        assert sides["out"][k].tolist() == [outer.positions[u], outer.positions[-u % 12]]
+        assert sides["in"][k].tolist() == [inner.positions[v], inner.positions[-v % 15]]
+
+
+def test_a_plan_keeps_what_it_points_to() -> None:
+    plan = plan_of(24)
+    assert isinstance(plan, Plan)
+    assert plan.length == 24
+    assert plan.radices == plan.arrays[0].ctypes.data
