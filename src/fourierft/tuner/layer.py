@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.spectral import SpectralBasis, adapted_linear, delta_weight, spectral_linear
 from fourierft.tuner.draw import Draw
-from fourierft.tuner.mixing import row_terms, summed_terms
+from fourierft.tuner.mixing import RowNames, row_terms, summed_terms
 from fourierft.tuner.resting import RestingUpdates, adapted_weight, add_rows, prepared_sum, rests
 from fourierft.tuner.scaling import layer_scaling, loaded_scaling
 
@@ -39,6 +39,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             coefficients and scaling are those of the file, whichever loader copies them.
         merge_loss: share of the update's norm that merging into a half precision weight rounded away.
         resting: what inference keeps (resting.py); one for all adapters.
+        row_names: the adapter of each row while a call with `adapter_names` runs; shared by the layers of a model.
 
     Raises: ConfigError, if the base layer is not linear; ShapeError, if n_frequency exceeds the entries of its weight.
     """
@@ -57,6 +58,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         self.training_scaling: dict[str, float] = {}
         self.merge_loss: dict[str, float] = {}
         self.resting = RestingUpdates()
+        self.row_names = RowNames()
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
         self._active_adapter = adapter_name
@@ -68,9 +70,8 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         Raises: ShapeError, if n_frequency exceeds the entries of the weight.
         """
         shape = (self.out_features, self.in_features)
-        draw = Draw.of(config)
-        self.fourierft_basis[adapter_name] = draw.basis(*shape, n_frequency)
-        self.fourierft_draw[adapter_name] = draw
+        self.fourierft_draw[adapter_name] = Draw.of(config)
+        self.fourierft_basis[adapter_name] = self.fourierft_draw[adapter_name].basis(*shape, n_frequency)
         scaling = layer_scaling(config, *shape, n_frequency)
         self.fourierft_scaling[adapter_name] = scaling
         # Stock PEFT draws before it decides for zeros; drawing too leaves the generator in the same state.
@@ -101,12 +102,13 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
 
         Args:
             x: [..., in], cast to the dtype of the coefficients for the updates, as PEFT's tuners do.
-            adapter_names: an adapter for each row of x [batch, ..., in]; "__base__" for none.
+            adapter_names: of each row of x [batch, ..., in], "__base__" for none; if absent, those of the model's call.
 
         Returns: [..., out], dtype of the base layer's output.
 
         Raises: ConfigError, if adapter_names do not fit x, or adapters are merged.
         """
+        adapter_names = self.row_names.of(len(x)) if adapter_names is None else adapter_names
         if adapter_names is not None:
             self._check_rows(x, adapter_names)
         if self.disable_adapters and self.merged:
@@ -148,9 +150,8 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """The update dW of an adapter, [out, in] (for a `Conv1D` too, as in stock PEFT), dtype of its coefficients."""
-        return delta_weight(
-            self.fourierft_spectrum[adapter], self.fourierft_basis[adapter], self.fourierft_scaling[adapter]
-        )
+        ((coefficients, basis, scaling),) = summed_terms(self, [adapter])
+        return delta_weight(coefficients, basis, scaling)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the updates of the active adapters to the base weight.
@@ -222,8 +223,8 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
                 f"a {type(self.get_base_layer()).__name__} holds its weight as {weight.dtype} {list(weight.shape)}, "
                 "but an update is merged into a matrix of floats; load the base model without quantisation to merge"
             )
-        coefficients = self.fourierft_spectrum[name].to(torch.promote_types(weight.dtype, torch.float32))
-        update = delta_weight(coefficients, self.fourierft_basis[name], self.fourierft_scaling[name])
+        ((coefficients, basis, scaling),) = summed_terms(self, [name])
+        update = delta_weight(coefficients.to(torch.promote_types(weight.dtype, torch.float32)), basis, scaling)
         return update.T if transposed else update
 
     def _takes_one_product(self, x: Tensor, coefficients: Tensor) -> bool:

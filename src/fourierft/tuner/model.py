@@ -21,6 +21,7 @@ from fourierft.errors import ConfigError, ShapeError
 from fourierft.tuner.checkpoint import fold, unfold
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.layer import FourierFTLayer
+from fourierft.tuner.mixing import RowNames
 
 
 class FourierFTModel(BaseTuner):
@@ -32,6 +33,10 @@ class FourierFTModel(BaseTuner):
     prefix = "fourierft_"
     tuner_layer_cls = FourierFTLayer
     target_module_mapping: Any = TRANSFORMERS_MODELS_TO_FOURIERFT_TARGET_MODULES_MAPPING
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        object.__setattr__(self, "row_names", RowNames())  # before nn.Module's own start, which injects
+        super().__init__(*args, **kwargs)
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add an adapter to the model.
@@ -84,6 +89,7 @@ class FourierFTModel(BaseTuner):
         if isinstance(config, FourierFTConfig) and config.disk_scaling is None:
             config.disk_scaling = layer.fourierft_scaling[adapter_name]
         _set_layout(config, layer)
+        layer.row_names = self.row_names
         if layer is not target:
             if adapter_name not in self.active_adapters:
                 layer.requires_grad_(False)  # a further adapter is not trained until it is activated
@@ -96,32 +102,35 @@ class FourierFTModel(BaseTuner):
         if names is None:
             yield
             return
-        takers = [m for m in self.modules() if isinstance(m, (FourierFTLayer, AuxiliaryTrainingWrapper))]
-        self._check_adapter_names(names, takers)
-        beams = kwargs.get("num_beams") or 1
-        once, each_beam = list(names), [name for name in names for _ in range(beams)]
-
-        def hand_over(module: nn.Module, inputs: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-            # Beam search repeats each row; the encoder of an encoder-decoder model sees the rows before that.
-            repeated = bool(inputs) and len(inputs[0]) == len(names) * beams
-            return inputs, options | {"adapter_names": each_beam if repeated else once}
-
-        handles = [module.register_forward_pre_hook(hand_over, with_kwargs=True) for module in takers]
+        self._check_adapter_names(names)
+        handles = [
+            wrapper.register_forward_pre_hook(self._hand_over, with_kwargs=True) for wrapper in self._saved_modules()
+        ]
         try:
-            yield
+            with self.row_names.handed(names, kwargs.get("num_beams") or 1):
+                yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _check_adapter_names(self, names: Sequence[str], takers: Sequence[nn.Module]) -> None:
+    def _hand_over(self, module: nn.Module, inputs: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        return inputs, options | {"adapter_names": self.row_names.of(len(inputs[0]) if inputs else 0)}
+
+    def _saved_modules(self) -> list[nn.Module]:
+        """PEFT's wrappers of modules that adapters replace; looked for only where a config asks for some."""
+        configs = cast("dict[str, StockConfig]", self.peft_config).values()
+        if not any(config.modules_to_save for config in configs):
+            return []
+        return [module for module in self.modules() if isinstance(module, AuxiliaryTrainingWrapper)]
+
+    def _check_adapter_names(self, names: Sequence[str]) -> None:
         if self.training:
             raise ConfigError("adapter_names work in evaluation mode only; call model.eval() first")
-        known = {name for layer in takers if isinstance(layer, FourierFTLayer) for name in layer.fourierft_scaling}
-        unknown = sorted(set(names) - known - {"__base__"})
+        unknown = sorted(set(names) - set(self.peft_config) - {"__base__"})
         if unknown:
             raise ConfigError(
-                f"adapter_names has {', '.join(map(repr, unknown))}, but the model's adapters are {sorted(known)}; "
-                "use one of these, or '__base__' for rows without an adapter"
+                f"adapter_names has {', '.join(map(repr, unknown))}, but the model's adapters are "
+                f"{sorted(self.peft_config)}; use one of these, or '__base__' for rows without an adapter"
             )
 
     def _target_advice(self, model: nn.Module, adapter_name: str) -> list[str]:

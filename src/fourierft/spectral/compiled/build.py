@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -24,9 +25,16 @@ SWITCH = "FOURIERFT_KERNEL"
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-ffp-contract=fast", "-fopenmp", "-fPIC", "-std=gnu11")
 
 
+class Kernel(NamedTuple):
+    """The two builds of kernel.c."""
+
+    wide: ctypes.CDLL
+    narrow: ctypes.CDLL
+
+
 @functools.cache
-def load_kernel() -> ctypes.CDLL | None:
-    """The kernel's library, built if this machine has none yet; None where it cannot be had.
+def load_kernel() -> Kernel | None:
+    """The kernel's libraries, built if this machine has none yet; None where they cannot be had.
 
     None: the environment says FOURIERFT_KERNEL=torch, the system is not Linux, torch runs without OpenMP, or there is
     no C compiler ($CC, else cc). A compiler that fails is told of in a warning.
@@ -35,7 +43,7 @@ def load_kernel() -> ctypes.CDLL | None:
     if compiler is None or os.environ.get(SWITCH) == "torch":
         return None
     try:
-        return ctypes.CDLL(str(_built(compiler)))
+        return Kernel(*(ctypes.CDLL(str(path)) for path in (_built(compiler, "-DWIDE"), _built(compiler))))
     except (OSError, subprocess.SubprocessError) as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         warnings.warn(
@@ -53,17 +61,18 @@ def find_compiler() -> str | None:
     return shutil.which(os.environ.get("CC", "cc")) if hasattr(ctypes.CDLL(None), "GOMP_parallel") else None
 
 
-def _built(compiler: str) -> Path:
-    """Path of the library."""
+def _built(compiler: str, *options: str) -> Path:
+    """Path of the library that these options of the compiler make."""
+    flags = (*FLAGS, *options)
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    identity = "\0".join([SOURCE.read_text(encoding="utf-8"), version, _processor(), *FLAGS])
+    identity = "\0".join([SOURCE.read_text(encoding="utf-8"), version, _processor(), *flags])
     name = f"kernel-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
     folder = _folder()
     if not (folder / name).is_file():
         with tempfile.TemporaryDirectory(dir=folder) as work:  # built beside, then moved: other processes see all of it
             parts = Path(work) / "kernel.o", Path(work) / name
             for command in (
-                [compiler, *FLAGS, "-c", str(SOURCE), "-o", str(parts[0])],
+                [compiler, *flags, "-c", str(SOURCE), "-o", str(parts[0])],
                 [compiler, "-shared", str(parts[0]), "-o", str(parts[1])],
             ):
                 subprocess.run(command, capture_output=True, text=True, check=True)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fourierft.spectral.basis import SpectralBasis
-from fourierft.spectral.compiled.build import load_kernel
+from fourierft.spectral.compiled.build import Kernel, load_kernel
 from fourierft.spectral.compiled.plan import Links, Plan, entries_of, links_of, plan_of
 from fourierft.spectral.probe import check_product
 from fourierft.spectral.slabs import slabs, write
@@ -25,18 +25,19 @@ class CompiledUpdate:
     """The updates of one basis through the kernel.
 
     Args:
-        library: from `load_kernel`.
-        basis: whose lengths both have plans.
+        kernel: from `load_kernel`.
+        basis: the entries.
+        inner, outer: plans of the basis' in_features and out_features.
     """
 
-    def __init__(self, library: ctypes.CDLL, basis: SpectralBasis, inner: Plan, outer: Plan) -> None:
-        self._library, self._inner, self._outer = library, inner, outer
+    def __init__(self, kernel: Kernel, basis: SpectralBasis, inner: Plan, outer: Plan) -> None:
+        self._kernel, self._inner, self._outer = kernel, inner, outer
         self._n, self._factor = basis.n_frequency, 0.5 / (basis.out_features * basis.in_features)
         rows, columns = basis.entries.numpy()
         self._links = links_of(inner, outer, columns, rows)
         self._reversed = links_of(outer, inner, rows, columns)
         self._entries = entries_of(basis, inner, outer)
-        self._tile = 2 * library.lanes()
+        self._narrow_tile = 2 * kernel.narrow.lanes()
 
     def product(
         self, x: Tensor, coefficients: Tensor, scaling: float, transposed: bool = False, onto: Tensor | None = None
@@ -73,7 +74,11 @@ class CompiledUpdate:
 
     def _fills_tiles_with_sets(self, sets: int, tokens: int) -> bool:
         """Whether a tile filled with the tokens of several sets is cheaper than a tile for each set."""
-        return sets > 1 and tokens * 2 <= self._tile
+        return sets > 1 and tokens <= self._narrow_tile
+
+    def _library(self, tokens: int) -> ctypes.CDLL:
+        """The build for so many tokens a call, or a set: one wide tile costs as much as two or three narrow ones."""
+        return self._kernel.narrow if tokens <= 2 * self._narrow_tile else self._kernel.wide
 
     def _product(
         self, x: Tensor, coefficients: Tensor, scaling: float, transposed: bool, y: Tensor, add: bool
@@ -83,7 +88,7 @@ class CompiledUpdate:
             return self._row_product(x, self._packed(coefficients, tokens, scaling), transposed, y, add)
         source, target, links = self._sides(transposed)
         x, coefficients = x.contiguous(), coefficients.contiguous()
-        self._library.token_product(
+        self._library(tokens).token_product(
             *_references(source, target, links),
             *_addresses(x, coefficients),
             ctypes.c_float(self._factor * scaling),
@@ -97,7 +102,8 @@ class CompiledUpdate:
     def _packed(self, coefficients: Tensor, tokens: int, scaling: float) -> Tensor:
         """Coefficients [sets, n] as `_row_product` takes them for so many tokens a set."""
         each = (coefficients * (self._factor * scaling)).repeat_interleave(tokens, 0)
-        padded = F.pad(each, (0, 0, 0, -len(each) % self._tile)).view(-1, 2, self._tile // 2, self._n)
+        tile = 2 * self._library(len(each)).lanes()
+        padded = F.pad(each, (0, 0, 0, -len(each) % tile)).view(-1, 2, tile // 2, self._n)
         halves = torch.stack([padded[:, 0] + padded[:, 1], padded[:, 0] - padded[:, 1]], 1) / 2
         return halves.permute(0, 3, 1, 2).contiguous()  # [tiles, n, 2, lanes]
 
@@ -105,7 +111,7 @@ class CompiledUpdate:
         """`product` for few tokens a set, with their coefficients packed: writes to, or adds to, y float32."""
         source, target, links = self._sides(transposed)
         x = x.contiguous()
-        self._library.row_product(
+        self._library(x.shape[0] * x.shape[1]).row_product(
             *_references(source, target, links),
             *_addresses(x, packed, y),
             *map(ctypes.c_int64, (x.shape[0] * x.shape[1], self._n)),
@@ -141,7 +147,7 @@ class CompiledUpdate:
         grad, x = grad.contiguous(), x.contiguous()
         coefficients = None if coefficients is None else coefficients.contiguous()
         found, partial = x.new_empty(len(x), self._n), x.new_empty(threads, self._n)
-        self._library.token_gradients(
+        self._library(x.shape[1]).token_gradients(
             *_references(self._inner, self._outer, self._entries, self._reversed),
             *_addresses(grad, x, coefficients),
             ctypes.c_float(self._factor * scaling),
@@ -170,10 +176,10 @@ def compiled_update(basis: SpectralBasis, dtype: torch.dtype, device: torch.devi
 
 def _compiled(basis: SpectralBasis) -> CompiledUpdate | None:
     inner, outer = plan_of(basis.in_features), plan_of(basis.out_features)
-    library = load_kernel() if inner is not None and outer is not None else None
-    if library is None or inner is None or outer is None:
+    kernel = load_kernel() if inner is not None and outer is not None else None
+    if kernel is None or inner is None or outer is None:
         return None
-    update = CompiledUpdate(library, basis, inner, outer)
+    update = CompiledUpdate(kernel, basis, inner, outer)
     scaling = float(basis.out_features * basis.in_features)
     check_product(lambda x, coefficients: update.product(x, coefficients, scaling), basis)
     return update

@@ -19,7 +19,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef __AVX512F__
+/* Built twice: WIDE for many tokens, and with 4 lanes for a few, whose tiles then fit the first cache. */
+#ifndef WIDE
+#define LANES 4
+#elif defined(__AVX512F__)
 #define LANES 16
 #else
 #define LANES 8
@@ -151,9 +154,12 @@ INLINE void transpose(vec *a) {
             b[2 * i] = __builtin_shufflevector(a[i], a[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
             b[2 * i + 1] = __builtin_shufflevector(
                 a[i], a[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-#else
+#elif LANES == 8
             b[2 * i] = __builtin_shufflevector(a[i], a[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
             b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+#else
+            b[2 * i] = __builtin_shufflevector(a[i], a[i + 2], 0, 4, 1, 5);
+            b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + 2], 2, 6, 3, 7);
 #endif
         }
         for (int i = 0; i < LANES; i++) a[i] = b[i];
