@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fourierft.spectral.compiled.build import load_kernel
+
 if TYPE_CHECKING:
     from benchmarks.harness import Settings
 
@@ -22,13 +24,14 @@ MEASURED = ("src/fourierft/spectral", "src/fourierft/tuner", "benchmarks/suites"
 
 
 def describe_run(settings: Settings) -> dict[str, Any]:
-    """dtype, threads, device, versions, commits, CPU and time of a row."""
+    """dtype, threads, device, CPU, kernel, versions, commits and time of a row."""
     return {
         "dtype": settings.dtype,
         "threads": settings.threads,
         "device": settings.device,
         "device_name": device_name(settings.device),
         "cpu": cpu_model(),
+        "kernel": kernel(settings.device),
         "versions": versions(),
         "commit": commit(),
         "code": code(),
@@ -71,6 +74,11 @@ def cpu_model() -> str:
 def device_name(device: str) -> str:
     """Name of the accelerator, or of the processor."""
     return torch.cuda.get_device_name() if device == "cuda" else cpu_model()
+
+
+def kernel(device: str) -> str:
+    """What computes the token view: the compiled kernel, or torch's transforms."""
+    return "compiled" if device == "cpu" and load_kernel() else "torch"
 
 
 def _git(*arguments: str) -> str:

@@ -25,7 +25,7 @@ from fourierft.spectral import adapted_linear, uniform_basis
 
 TITLE = "One layer"
 CHECKED_TOKENS = 32
-LARGEST_ON_CPU = 2**37  # tokens * out * in
+LARGEST_ON_CPU = 2**34  # tokens * out * in
 VIEWS = {"ours": "auto", "ours-weight": "weight", "ours-token": "token"}
 DIRECTIONS = ("forward", "forward+backward")
 
