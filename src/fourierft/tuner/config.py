@@ -21,6 +21,7 @@ from peft import PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from fourierft.errors import ConfigError
+from fourierft.tuner.paper import SEED, paper_run
 
 ENTRIES = ("uniform", "bandpass")
 _OWN_FIELDS = ("entries", "center", "width", "disk_scaling", "from_disk")
@@ -69,6 +70,21 @@ class FourierFTConfig(StockConfig):
         self._check_band()
         if self.entries != "uniform":  # stock PEFT would draw others without a word; "auto" it cannot multiply with
             self._check_enabled()
+
+    @classmethod
+    def paper(cls, task: str, model: str | None = None, **fields: Any) -> FourierFTConfig:
+        """The paper's adapter for a task: its alpha, n and seed, and a normal start (see `paper_run` for the rest).
+
+        Args:
+            task: such as "cola", "e2e", "instructions" or "cifar10".
+            model: such as "roberta-base"; may be left out where the paper's settings are the same for all models.
+            fields: of the config, such as target_modules; they win over the paper's.
+
+        Raises: ConfigError, if the paper has no such run.
+        """
+        run = paper_run(task, model)
+        paper = {"n_frequency": run.n_frequency, "scaling": run.scaling, "random_loc_seed": SEED, "init_weights": False}
+        return cls(**{**paper, **fields})
 
     def to_dict(self) -> dict[str, Any]:
         """The fields of adapter_config.json.

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError, ShapeError
+from fourierft.tuner.caution import watch
 from fourierft.tuner.checkpoint import fold, unfold
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.layer import FourierFTLayer
@@ -88,6 +89,8 @@ class FourierFTModel(BaseTuner):
             raise ShapeError(f"layer {current_key}: {error}") from None
         if isinstance(config, FourierFTConfig) and config.disk_scaling is None:
             config.disk_scaling = layer.fourierft_scaling[adapter_name]
+        if config.scaling != "auto":
+            watch(layer, adapter_name)
         _set_layout(config, layer)
         layer.row_names = self.row_names
         if layer is not target:

@@ -11,7 +11,10 @@ from typing import Any
 
 from peft import PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.utils.hooks import RemovableHandle
 
+from fourierft.tuner.caution import check_step
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.model import FourierFTModel
 
@@ -20,6 +23,7 @@ _OURS: tuple[tuple[dict[PeftType, Any], type], ...] = (
     (PEFT_TYPE_TO_TUNER_MAPPING, FourierFTModel),
 )
 _replaced: list[type] = []  # what stood in the tables, in their order; empty while disabled
+_hooks: list[RemovableHandle] = []  # of optimisers' steps, for the warning of caution.py
 
 
 def enable() -> None:
@@ -29,6 +33,7 @@ def enable() -> None:
     for table, own_class in _OURS:
         _replaced.append(table[PeftType.FOURIERFT])
         table[PeftType.FOURIERFT] = own_class
+    _hooks.append(register_optimizer_step_pre_hook(check_step))
 
 
 def disable() -> None:
@@ -36,3 +41,5 @@ def disable() -> None:
     for (table, _), stock_class in zip(_OURS, _replaced, strict=False):
         table[PeftType.FOURIERFT] = stock_class
     _replaced.clear()
+    while _hooks:
+        _hooks.pop().remove()

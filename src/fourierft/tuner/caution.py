@@ -1,0 +1,43 @@
+"""A warning at the first optimiser step of an adapter that is about to learn nothing.
+
+With the scaling of stock PEFT or of the paper, coefficients need a learning rate near 3e-2; at LoRA's usual one they
+barely move the model. That is how FourierFT came to score 0% in PEFT's public comparison. The optimiser alone knows the
+rate, so `enable` has torch call `check_step` before the steps of any optimiser; each optimiser is looked at once.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from typing import Any
+
+from torch.optim import Optimizer
+
+SMALL_SCALING, SMALL_RATE = 300.0, 1e-3
+_watched: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()  # layers: adapters of a fixed scaling
+_looked_at: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+
+
+def watch(layer: Any, adapter_name: str) -> None:
+    """Look after an adapter of a `FourierFTLayer` whose scaling is a number of the user's."""
+    _watched.setdefault(layer, set()).add(adapter_name)
+
+
+def check_step(optimizer: Optimizer, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Warn, once an optimiser, if it trains coefficients of a scaling of at most 300 at a learning rate under 1e-3."""
+    if not _watched or optimizer in _looked_at:
+        return
+    _looked_at.add(optimizer)
+    # A schedule keeps its peak in `initial_lr`; in a warm-up the first step's own rate is near zero.
+    rates = {id(p): float(g.get("initial_lr", g["lr"])) for g in optimizer.param_groups for p in g["params"]}
+    for layer, names in list(_watched.items()):
+        for name in names & set(layer.fourierft_spectrum):
+            scaling, rate = layer.fourierft_scaling[name], rates.get(id(layer.fourierft_spectrum[name]))
+            if rate is not None and rate < SMALL_RATE and 0 < abs(scaling) <= SMALL_SCALING:
+                warnings.warn(
+                    f"adapter {name!r} has scaling={scaling:g} and trains at learning rate {rate:g}: it will barely "
+                    "change the model, as such a scaling needs a learning rate near 3e-2; use scaling='auto' of "
+                    "fourierft.FourierFTConfig to keep the learning rate, or raise it",
+                    stacklevel=2,
+                )
+                return
