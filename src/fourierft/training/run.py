@@ -52,7 +52,7 @@ def train(arguments: Arguments) -> dict[str, Any]:
 
     Returns: the content of metrics.json: `train` (loss, steps, seconds, seconds_per_step), `eval` and `test` (metrics),
         `parameters` (adapter, head, base), `bytes` (adapter, head, file), `rows`, `seed`, `versions`. Of a dry run:
-        parameters, bytes and rows only.
+        parameters, bytes and rows only. Beside metrics.json stands history.json, what was logged step by step.
 
     Raises: FourierFTError, if anything given is wrong. TrainingInterrupted, after SIGINT or SIGTERM.
     """
@@ -117,7 +117,7 @@ def prepare(arguments: Arguments) -> Preparation:
 
 def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoint: Path | None) -> dict[str, Any]:
     timer, interruption = StepTimer(), Interruption()
-    trainer = _build_trainer(arguments, prepared)
+    trainer = build_trainer(arguments, prepared)
     trainer.add_callback(timer)
     trainer.add_callback(interruption)
     if checkpoint is not None:
@@ -160,7 +160,11 @@ def _evaluate(trainer: HeadTrainer, rows: Dataset, prefix: str) -> dict[str, flo
     return {key.removeprefix(f"{prefix}_"): value for key, value in scores.items() if key.startswith(f"{prefix}_")}
 
 
-def _build_trainer(arguments: Arguments, prepared: Preparation) -> HeadTrainer:
+def build_trainer(arguments: Arguments, prepared: Preparation) -> HeadTrainer:
+    """The Trainer of a training.
+
+    Raises: ConfigError, if its settings contradict each other.
+    """
     settings = arguments.training
     if "validation" not in prepared.splits:
         settings.eval_strategy = IntervalStrategy.NO
@@ -204,6 +208,8 @@ def _write_results(
         **_sizes(trainable),
         "rows": {name: len(split) for name, split in prepared.splits.items()},
         "method": {"name": trainable.method, "layers": trainable.layers, **trainable.settings},
+        "main_metric": prepared.task.main_metric,
+        "lower_is_better": prepared.task.lower_is_better,
         "seed": record["seed"],
         "versions": record["versions"],
     }
@@ -212,6 +218,7 @@ def _write_results(
         metrics["bytes"]["file"] = output.publish(directory, only_trained)
         metrics = report.without_nan(metrics)
         output.write_json(directory / "metrics.json", metrics)
+        output.write_json(directory / output.HISTORY, [report.without_nan(log) for log in trainer.state.log_history])
         metric, title = prepared.task.main_metric, f"{trainable.method} on {Path(record['base_model']).name}"
         report.draw_curve(trainer.state.log_history, metric, title, directory / "curve.png")
         report.write_model_card(metrics, record, prepared.task, directory / "README.md")

@@ -102,12 +102,17 @@ class Regression:
         return numbers
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Pearson and Spearman correlation (0 if one side is constant) and root mean squared error of [rows, 1]."""
+        """Pearson and Spearman correlation (0 if one side is constant) and root mean squared error of [rows, 1].
+
+        All are NaN if a prediction is not finite.
+        """
         metrics = _import_metrics()
         from scipy.stats import pearsonr, spearmanr
 
         expected = np.asarray(prediction.label_ids, dtype=np.float64).reshape(-1)
         predicted = _outputs(prediction).astype(np.float64).reshape(-1)
+        if not np.isfinite(predicted).all():
+            return dict.fromkeys(("pearson", "spearman", "rmse"), math.nan)
         varied = len(expected) > 1 and np.ptp(expected) > 0 and np.ptp(predicted) > 0
         return {
             "pearson": float(pearsonr(predicted, expected).statistic) if varied else 0.0,
