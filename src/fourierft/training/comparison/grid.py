@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -124,6 +125,22 @@ def perform(task: Task, run: Run, settings: Mapping[str, Any], protocol: str, di
         "protocol": protocol,
         "key": key,
     }
+
+
+def measure_methods(task: Task) -> list[tuple[str, ...]]:
+    """Headings, and what each method would train, a row; nothing is trained or kept."""
+    settings = task.prepare()
+    cells: list[tuple[str, ...]] = [("method", "adapter", "head", "learning rates")]
+    for method in task.methods:
+        rates = task.rates_of(method)
+        parameters = {"adapter": 0, "head": 0}
+        if not (task.is_headless and method.family == "head"):
+            with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+                given = run_settings(Run(method, rates[0], task.seeds[0]), settings, Path(scratch) / "run")
+                parameters = train(build_arguments({**given, "dry_run": True}))["parameters"]
+        shown = ", ".join(f"{rate:g}" for rate in sorted(rates))
+        cells.append((method.title, f"{parameters['adapter']:,}", f"{parameters['head']:,}", shown))
+    return cells
 
 
 def read_scores(metrics: Mapping[str, Any], history: list[dict[str, Any]]) -> dict[str, Any]:
