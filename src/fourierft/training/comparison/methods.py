@@ -77,7 +77,8 @@ def parse_method(spec: str, target_modules: list[str] | None = None) -> Method:
         config[key] = _parse_value(value)
     config.setdefault("target_modules", target_modules)
     shown = [f"{field[0]}={config[field]}"] if field else []
-    return Method(spec, name, ", ".join([" ".join([title, *shown]), *extras]), config)
+    told = [extra for extra in extras if not extra.partition("=")[0].endswith("_modules")]
+    return Method(spec, name, ", ".join([" ".join([title, *shown]), *told]), config)
 
 
 def _parse_value(text: str) -> Any:

@@ -1,7 +1,7 @@
 """Plots of a comparison: score against size, bytes and learning rate; training curves; seconds a step.
 
-Colours go out from those of Okabe and Ito, which the colour-blind tell apart; a family of methods has one, and its sizes
-differ by line and marker.
+Colours go out from those of Okabe and Ito, which the colour-blind tell apart; a family of methods has one, and its
+sizes differ by line and marker.
 """
 
 from __future__ import annotations
