@@ -7,7 +7,7 @@ sizes differ by line and marker.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -80,29 +80,34 @@ def draw_against(
             **_style(family, 0),
             markersize=7,
             capsize=3,
+            label=members[0].title.partition(" ")[0],
         )
-        for one in members:
+        for index, one in enumerate(members):
             axes.annotate(
-                one.title, (size(one), one.score), (5, 5), textcoords="offset points", fontsize=7.5,
+                one.title.partition(" ")[2],
+                (size(one), one.score),
+                (5, -11 if index % 2 else 5),
+                textcoords="offset points",
+                fontsize=8,
                 color=COLOURS[family],
-            )  # fmt: skip
-    for one in summaries:
-        if one.family == BASELINE and one.score is not None:
-            axes.axhline(one.score, color=COLOURS[BASELINE], linestyle=":", linewidth=1)
-            axes.annotate(one.title, (0.01, one.score), (0, 3), xycoords=("axes fraction", "data"),
-                          textcoords="offset points", fontsize=7.5, color=COLOURS[BASELINE])  # fmt: skip
+            )
+    _draw_baseline(axes, {one.title: one.score for one in summaries if one.family == BASELINE})
     axes.set_xscale("log")
     axes.margins(x=0.12)
     if what != "parameters":
         axes.xaxis.set_major_formatter(lambda value, _: format_bytes(value))
     axes.set_xlabel(f"{what} of the adapter")
     axes.set_ylabel(metric)
+    _legend(axes)
 
 
 def draw_rates(axes: Any, rows: Sequence[Row], metric: str) -> None:
     """Mean score against learning rate, a line a method; rates at which a run diverged are left out."""
     for style, group in _styled(rows):
-        means = {rate: mean_score(some) for rate, some in by_rate(group).items() if rate > 0}
+        means = {rate: mean_score(some) for rate, some in by_rate(group).items()}
+        if group[0]["family"] == BASELINE:
+            _draw_baseline(axes, {group[0]["title"]: mean_score(group)})
+            continue
         points = [(rate, score) for rate, score in means.items() if score is not None]
         if points:
             axes.plot(*zip(*points, strict=True), **style, markersize=5, label=group[0]["title"])
@@ -145,6 +150,22 @@ def draw_seconds(axes: Any, summaries: Sequence[Summary]) -> None:
     axes.tick_params(axis="y", labelsize=8)
 
 
+def _draw_baseline(axes: Any, scores: Mapping[str, float | None]) -> None:
+    """A line across at each score, with its name."""
+    for title, score in scores.items():
+        if score is not None:
+            axes.axhline(score, color=COLOURS[BASELINE], linestyle=":", linewidth=1.5)
+            axes.annotate(
+                title,
+                (0.01, score),
+                (0, 3),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                fontsize=8,
+                color=COLOURS[BASELINE],
+            )
+
+
 def _style(family: str, index: int) -> dict[str, Any]:
     return {
         "color": COLOURS[family],
@@ -166,5 +187,5 @@ def _styled(rows: Sequence[Row]) -> list[tuple[dict[str, Any], list[Row]]]:
 
 
 def _legend(axes: Any) -> None:
-    if axes.lines:
+    if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
