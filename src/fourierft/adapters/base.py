@@ -56,7 +56,7 @@ class BaseSource:
         with explained(self.name), quiet():
             self.config = AutoConfig.from_pretrained(self.name, **self.options)
         self.loader = model_loader(checkpoint, self.config)
-        if checkpoint.task_type in LABELLED:
+        if checkpoint.task_type in LABELLED or label_names(checkpoint.path):
             self._set_labels(checkpoint)
 
     def build_meta(self) -> PreTrainedModel:

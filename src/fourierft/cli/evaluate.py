@@ -9,7 +9,7 @@ Examples:
   fourierft evaluate out --test_file tweets.jsonl --text_column tweet --label_column mood --predictions tweets-out.jsonl
 
 Prints a table of metrics: accuracy, macro F1 and Matthews correlation of classes; Pearson and Spearman correlation and
-root mean squared error of numbers.
+root mean squared error of numbers; loss a token and share of likeliest tokens of answers.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--dataset_config_name", metavar="NAME", help="configuration of the data set")
     data.add_argument("--test_split_name", metavar="SPLIT", default="test", help="its split (default: test)")
     data.add_argument(
-        "--text_column", metavar="COLUMN", nargs="+", help="column of the text, or two (default: as trained)"
+        "--text_column",
+        metavar="COLUMN",
+        nargs="+",
+        help="column of the text, two, or those of a prompt (default: as trained)",
     )
+    data.add_argument("--image_column", metavar="COLUMN", help="column of the image (default: as trained)")
     data.add_argument("--label_column", metavar="COLUMN", help="column of the label (default: as trained)")
     data.add_argument("--max_eval_samples", metavar="N", type=int, help="evaluate on N rows drawn by the seed")
     data.add_argument("--seed", metavar="SEED", type=int, default=42, help="draws those rows (default: 42)")
@@ -64,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         test_split_name=arguments.test_split_name,
         test_file=arguments.test_file,
         text_column=arguments.text_column,
+        image_column=arguments.image_column,
         label_column=arguments.label_column,
         max_eval_samples=arguments.max_eval_samples,
     )

@@ -25,6 +25,7 @@ COMMANDS = {
     "quickstart": "fine-tune a real model in three ways, compare them, leave a page to look at",
     "train": "fine-tune a model on a data set: FourierFT, LoRA, head only, full, or any PEFT config",
     "evaluate": "score what `train` wrote on any data set",
+    "compare": "compare methods on one task, each over a grid of learning rates and seeds",
     "merge": "add an adapter to its base model and save the result",
     "inspect": "look into an adapter: layers, bytes, norms, pictures of its spectrum",
     "benchmark": "time the kernels and training steps on this machine",

@@ -1,8 +1,9 @@
 """Fine-tune a model on a data set.
 
-Reads texts and labels from files (csv, tsv, json, jsonl, parquet) or the hub, finds out from the labels whether they
-call for classification or regression, prints what will be trained, trains it, and writes into --output_dir: the
-adapter, the tokenizer, metrics.json, curve.png and a model card, README.md. `fourierft evaluate` reads all that.
+Reads rows from files (csv, tsv, json, jsonl, parquet), folders or the hub, finds out from the columns and labels
+whether texts or images are to be classified, numbers predicted, or prompts answered, prints what will be trained,
+trains it, and writes into --output_dir: the adapter, its tokenizer or image processor, metrics.json, curve.png and a
+model card, README.md. `fourierft evaluate` reads all that.
 
 Examples:
   # FourierFT, 1000 coefficients a layer, on a csv file with the columns text and label
@@ -15,6 +16,13 @@ Examples:
   # pairs of sentences from the hub, with a learning rate of its own for the head
   fourierft train --model_name_or_path roberta-base --dataset_name nyu-mll/glue --dataset_config_name mrpc \\
       --text_column sentence1 sentence2 --learning_rate 5e-3 --head_learning_rate 1e-3 --output_dir mrpc
+
+  # a language model learns to answer: the columns instruction, input and output, or the ones named
+  fourierft train --model_name_or_path MODEL --train_file alpaca.json --task answers --output_dir answers
+
+  # images in folders named like their class
+  fourierft train --model_name_or_path facebook/dinov2-small --dataset_name ./photos --target_modules q_proj v_proj \\
+      --output_dir photos-adapter
 
   # settings in a file, one `key: value` a line; flags win over it
   fourierft train --config mrpc.yaml --seed 1 --output_dir mrpc-1

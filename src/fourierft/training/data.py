@@ -1,14 +1,12 @@
-"""Rows of text and labels from files or the hub, checked before anything is trained on them."""
+"""Rows and labels from files or the hub, checked before anything is trained on them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from transformers import PreTrainedTokenizerBase
 
 from fourierft.errors import DataError, MissingExtraError
 from fourierft.training.arguments import DataArguments
@@ -23,21 +21,13 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jsonl": ("json", {}),
     ".parquet": ("parquet", {}),
 }
-TEXT_COLUMNS = (
-    ("text",),
-    ("sentence",),
-    ("sentence1", "sentence2"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-)
-LABEL_COLUMNS = ("label", "labels")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a row keeps its text (one column, or a pair) and its label."""
+    """Where a row keeps what the model is given (a text, a pair, a prompt, an image) and what it is to say."""
 
-    text: tuple[str, ...]
+    inputs: tuple[str, ...]
     label: str
 
 
@@ -155,42 +145,56 @@ def _sample(rows: Dataset, limit: int | None, seed: int) -> Dataset:
     return rows.shuffle(seed=seed).select(range(limit))
 
 
-def find_columns(rows: Dataset, text: list[str] | None, label: str | None) -> Columns:
-    """The columns of text and label: those named, else those of the usual names.
-
-    Raises: DataError, naming the columns there are, if one is missing.
-    """
-    found = ", ".join(rows.column_names)
-    for name in [*(text or []), *([label] if label else [])]:
+def require_columns(rows: Dataset, names: Iterable[str]) -> None:
+    """Raise DataError, naming the columns there are, if one of `names` is missing."""
+    for name in names:
         if name not in rows.column_names:
-            raise DataError(f"there is no column {name}; the data has the columns {found}")
-    if text is not None and len(text) not in (1, 2):
-        raise DataError(f"text_column names {len(text)} columns; name one, or two for a pair of texts")
-    texts = tuple(text) if text else next((c for c in TEXT_COLUMNS if set(c) <= set(rows.column_names)), None)
-    if texts is None:
-        raise DataError(f"no column looks like the text among {found}; name it with --text_column")
-    label = label or next((c for c in LABEL_COLUMNS if c in rows.column_names), None)
-    if label is None:
-        raise DataError(f"no column looks like the label among {found}; name it with --label_column")
-    return Columns(texts, label)
+            raise DataError(f"there is no column {name}; the data has the columns {', '.join(rows.column_names)}")
 
 
-def check_rows(rows: Dataset, columns: Columns, name: str) -> None:
-    """Raise DataError if `rows`, called `name`, lack a column, a text or a label, or are none at all."""
+def find_column(rows: Dataset, wanted: str | None, usual: Iterable[str], what: str) -> str:
+    """The column named, or else the first of the usual names.
+
+    Args:
+        what: the setting that names it, without `_column`.
+
+    Raises: DataError, if none is there.
+    """
+    require_columns(rows, [wanted] if wanted else [])
+    column = wanted or next((name for name in usual if name in rows.column_names), None)
+    if column is None:
+        found = ", ".join(rows.column_names)
+        raise DataError(f"no column looks like the {what} among {found}; name it with --{what}_column")
+    return column
+
+
+def check_filled(rows: Dataset, columns: Columns, name: str) -> None:
+    """Raise DataError if `rows`, called `name`, lack a column or a value in one, or are none at all."""
     _check_not_empty(rows, f"the {name} data")
-    for column in (*columns.text, columns.label):
+    for column in (*columns.inputs, columns.label):
         if column not in rows.column_names:
             raise DataError(f"the {name} data has no column {column}, only {', '.join(rows.column_names)}")
+        if is_image(rows, column):
+            continue  # opened, one by one, by who reads images
         missing = [index for index, value in enumerate(rows[column]) if _is_missing(value)]
         if missing:
             raise DataError(
                 f"column {column} of the {name} data is empty in {len(missing)} rows, first in row {missing[0] + 1}; "
                 "fill or remove them"
             )
-    for column in columns.text:
+
+
+def check_texts(rows: Dataset, columns: Iterable[str], name: str, setting: str) -> None:
+    """Raise DataError if a column of `rows`, called `name`, holds anything but text."""
+    for column in columns:
         odd = next((value for value in rows[column] if not isinstance(value, str)), None)
         if odd is not None:
-            raise DataError(f"column {column} of the {name} data holds {odd!r}, not text; name another --text_column")
+            raise DataError(f"column {column} of the {name} data holds {odd!r}, not text; name another --{setting}")
+
+
+def is_image(rows: Dataset, column: str) -> bool:
+    """Whether a column holds images."""
+    return type(rows.features[column]).__name__ == "Image"
 
 
 def _is_missing(value: Any) -> bool:
@@ -205,19 +209,3 @@ def label_values(rows: Dataset, column: str) -> list[Any]:
     if any(number < 0 for number in rows[column]):
         raise DataError(f"column {column} holds rows without a label (-1); choose a split that is labelled")
     return [feature.int2str(number) for number in rows[column]]
-
-
-def tokenize(
-    rows: Dataset, columns: Columns, labels: list[Any], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> Dataset:
-    """The rows as the model reads them: tokens cut to `max_length`, and `labels`.
-
-    Args:
-        labels: one per row, encoded for the model's loss.
-    """
-
-    def encode(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, Any]:
-        encoded = tokenizer(*(batch[column] for column in columns.text), truncation=True, max_length=max_length)
-        return {**encoded, "labels": [labels[index] for index in indices]}
-
-    return rows.map(encode, batched=True, with_indices=True, remove_columns=rows.column_names, desc="Tokenizing")

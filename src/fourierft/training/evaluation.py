@@ -12,14 +12,15 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, TrainingArguments
+from transformers import TrainingArguments
 
 from fourierft.errors import CheckpointError, FourierFTError
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.data import check_rows, find_columns, label_values, load_test, tokenize
+from fourierft.training.data import label_values, load_test
+from fourierft.training.inputs import Inputs, inputs_named
 from fourierft.training.methods import expected_warnings
-from fourierft.training.models import load_model, load_tokenizer
+from fourierft.training.models import load_model
 from fourierft.training.tasks import Task, task_from
 from fourierft.training.trainer import HeadTrainer
 from fourierft.tuner.registration import enable
@@ -27,10 +28,16 @@ from fourierft.tuner.registration import enable
 
 @dataclass(frozen=True)
 class Trained:
-    """A fine-tuned model, ready for use; `record` is what its training wrote of itself."""
+    """A fine-tuned model, ready for use.
+
+    Attributes:
+        processor: the tokenizer or image processor.
+        record: what its training wrote of itself.
+    """
 
     model: nn.Module
-    tokenizer: PreTrainedTokenizerBase
+    inputs: Inputs
+    processor: Any
     task: Task
     record: dict[str, Any]
 
@@ -54,7 +61,7 @@ def load_trained(directory: str | Path, base_model: str | None = None) -> Traine
     """
     directory = Path(directory)
     record = output.read_record(directory)
-    task = task_from(record["task"], record["labels"])
+    task, inputs = task_from(record["task"], record["labels"]), inputs_named(record.get("inputs", "text"))
     base = ModelArguments(
         model_name_or_path=base_model or record["base_model"],
         model_revision=record["revision"],
@@ -63,15 +70,15 @@ def load_trained(directory: str | Path, base_model: str | None = None) -> Traine
     )
     if record["method"] == "full":
         base = replace(base, model_name_or_path=str(directory), model_revision="main")
-    tokenizer = load_tokenizer(replace(base, model_name_or_path=str(directory), model_revision="main"))
-    model: Any = load_model(base, task, record["seed"]).model
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
+    beside = replace(base, model_name_or_path=str(directory), model_revision="main")
+    processor = inputs.load_processor(beside, DataArguments())
+    model: Any = load_model(base, task, record["seed"], inputs.model_class, inputs.task_type).model
+    inputs.fit(model, processor, record["max_length"])
     if record["is_adapter"]:
         model = _load_adapter(model, directory)
     elif record["method"] != "full":
         _load_trained_parameters(model, directory / output.TRAINED_WEIGHTS)
-    return Trained(model.eval(), tokenizer, task, record)
+    return Trained(model.eval(), inputs, processor, task, record)
 
 
 def _load_adapter(model: nn.Module, directory: Path) -> nn.Module:
@@ -135,13 +142,13 @@ def evaluate(
     """
     record = output.read_record(directory)
     rows = load_test(data, seed)
-    columns = find_columns(
-        rows, data.text_column or record["text_columns"], data.label_column or record["label_column"]
-    )
-    check_rows(rows, columns, "test")
+    inputs = inputs_named(record.get("inputs", "text"))
+    wanted = [data.image_column] if data.image_column else data.text_column or record["text_columns"]
+    columns = inputs.find_columns(rows, wanted, data.label_column or record["label_column"])
+    inputs.check_rows(rows, columns, "test")
     trained = load_trained(directory, base_model)
     labels = trained.task.encode(label_values(rows, columns.label), "test")
-    tokens = tokenize(rows, columns, labels, trained.tokenizer, data.max_length or record["max_length"])
+    encoded = inputs.encode(rows, columns, labels, trained.processor, data.max_length or record["max_length"])
     with tempfile.TemporaryDirectory() as unused:
         trainer = HeadTrainer(
             model=trained.model,
@@ -152,19 +159,21 @@ def evaluate(
                 use_cpu=use_cpu,
                 dataloader_pin_memory=torch.accelerator.is_available() and not use_cpu,
             ),
-            data_collator=DataCollatorWithPadding(trained.tokenizer),
-            processing_class=trained.tokenizer,
+            data_collator=inputs.collator(trained.processor),
+            processing_class=trained.processor,
             compute_metrics=trained.task.score,
+            preprocess_logits_for_metrics=trained.task.reduce,
             heads=tuple(record["heads"]),
             head_learning_rate=None,
         )
-        result = trainer.predict(tokens, metric_key_prefix="test")
+        result = trainer.predict(encoded, metric_key_prefix="test")
     outputs = result.predictions[0] if isinstance(result.predictions, tuple) else result.predictions
     metrics = {name.removeprefix("test_"): value for name, value in (result.metrics or {}).items()}
-    texts = [dict(zip(columns.text, row, strict=True)) for row in zip(*(rows[c] for c in columns.text), strict=True)]
     given = label_values(rows, columns.label)
     predictions = [
-        {**text, "label": label, **decoded}
-        for text, label, decoded in zip(texts, given, trained.task.decode(outputs), strict=True)
+        {**shown, "label": label, **decoded}
+        for shown, label, decoded in zip(
+            inputs.describe(rows, columns), given, trained.task.decode(outputs), strict=True
+        )
     ]
     return Evaluation(metrics, predictions)

@@ -55,7 +55,8 @@ class Trainable:
 def attach(base: BaseModel, arguments: MethodArguments) -> Trainable:
     """Make the parameters of `arguments.method` the ones that are trained. The model of `base` is changed.
 
-    Raises: ConfigError, if the method, its settings or its layers are unknown. ShapeError, if n_frequency is too large.
+    Raises: ConfigError, if the method, its settings or its layers are unknown, or it trains nothing of this model.
+        ShapeError, if n_frequency is too large.
     """
     base_parameters = count_parameters(base.model)
     method = arguments.method
@@ -67,6 +68,9 @@ def attach(base: BaseModel, arguments: MethodArguments) -> Trainable:
         return _describe(base.model, method, base.heads, {}, base_parameters)
     if method in ("head", "bitfit"):
         _freeze(base.model, base.heads, keep_biases=method == "bitfit")
+        if not any(parameter.requires_grad for parameter in base.model.parameters()):
+            missing = "head of its own" if method == "head" else "bias"
+            raise ConfigError(f"method={method} trains nothing: this model has no {missing}; use another method")
         return _describe(base.model, method, base.heads, {}, base_parameters)
     config = _adapter_config(arguments)
     if isinstance(config.target_modules, (list, set)):
@@ -140,12 +144,13 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def _wrap(base: BaseModel, config: Any) -> peft.PeftModel:
-    known = {"classifier", "score"}  # PEFT adds these itself
-    config.task_type = peft.TaskType.SEQ_CLS
+    known = {"classifier", "score"} if base.task_type == peft.TaskType.SEQ_CLS else set()  # PEFT adds these itself
+    wrapper = peft.MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(str(base.task_type and base.task_type.value), peft.PeftModel)
+    config.task_type = base.task_type
     config.modules_to_save = [name for name in base.heads if name not in known] or None
     try:
         with expected_warnings():
-            return peft.PeftModelForSequenceClassification(base.model, config)
+            return wrapper(base.model, config)
     except FourierFTError:
         raise
     except (TypeError, ValueError) as error:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+from peft import TaskType
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -31,19 +33,30 @@ class BaseModel:
 
     model: PreTrainedModel
     heads: tuple[str, ...]
+    task_type: TaskType | None = TaskType.SEQ_CLS
 
 
-def load_model(arguments: ModelArguments, task: Task, seed: int) -> BaseModel:
-    """Load a model with a head for `task`; what is not in its files is drawn from `seed`.
+def load_model(
+    arguments: ModelArguments,
+    task: Task,
+    seed: int,
+    model_class: Any = AutoModelForSequenceClassification,
+    task_type: TaskType | None = TaskType.SEQ_CLS,
+) -> BaseModel:
+    """Load a model with a head for `task`, unless it needs none; what is not in its files is drawn from `seed`.
+
+    Args:
+        model_class: class of transformers.
+        task_type: PEFT's word for what it does.
 
     Raises: ConfigError, if the model can't be had. CheckpointError, if its files are not those of such a model.
     """
     if arguments.dtype not in DTYPES:
         raise ConfigError(f"dtype={arguments.dtype} is unknown; use one of {', '.join(DTYPES)}")
-    name = _required_name(arguments)
+    name = required_name(arguments)
     set_seed(seed)
-    with _explained(name), quiet():
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+    with explained(name), quiet():
+        model, report = model_class.from_pretrained(
             name,
             revision=arguments.model_revision,
             trust_remote_code=arguments.trust_remote_code,
@@ -53,7 +66,11 @@ def load_model(arguments: ModelArguments, task: Task, seed: int) -> BaseModel:
             **task.model_settings(),
         )
     absent = {*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])}
-    return BaseModel(model, _find_heads(model, absent, name))
+    if not task.needs_head:
+        if absent:
+            raise CheckpointError(f"the weights of {name} are not those of a {type(model).__name__}; use another model")
+        return BaseModel(model, (), task_type)
+    return BaseModel(model, _find_heads(model, absent, name), task_type)
 
 
 def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
@@ -61,8 +78,8 @@ def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
 
     Raises: ConfigError, if it can't be had.
     """
-    name = arguments.tokenizer_name or _required_name(arguments)
-    with _explained(name), quiet():
+    name = arguments.tokenizer_name or required_name(arguments)
+    with explained(name), quiet():
         tokenizer = AutoTokenizer.from_pretrained(
             name, revision=arguments.model_revision, trust_remote_code=arguments.trust_remote_code
         )
@@ -86,7 +103,8 @@ def longest_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wan
     return wanted
 
 
-def _required_name(arguments: ModelArguments) -> str:
+def required_name(arguments: ModelArguments) -> str:
+    """The model's name; ConfigError if none was given."""
     if not arguments.model_name_or_path:
         raise ConfigError("model_name_or_path is missing; give --model_name_or_path MODEL")
     return arguments.model_name_or_path
@@ -103,7 +121,8 @@ def _find_heads(model: PreTrainedModel, absent: set[str], name: str) -> tuple[st
 
 
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
+def explained(name: str) -> Iterator[None]:
+    """Turn what transformers raises for a model it can't load into one sentence."""
     try:
         yield
     except SafetensorError as error:

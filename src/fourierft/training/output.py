@@ -13,6 +13,7 @@ from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
 RECORD = "fourierft.json"
 WEIGHTS = "model.safetensors"
 TRAINED_WEIGHTS = "trained.safetensors"
+HISTORY = "history.json"
 STAGING = ".unfinished"
 RESULTS = (
     RECORD,
@@ -22,6 +23,7 @@ RESULTS = (
     "adapter_config.json",
     "config.json",
     "metrics.json",
+    HISTORY,
     "curve.png",
     "README.md",
 )
@@ -59,6 +61,11 @@ def find_checkpoint(wanted: str, directory: Path) -> Path:
             f"no checkpoint in {directory} is complete; start anew, with --overwrite_output_dir if it is not empty"
         )
     return max(complete, key=_step)
+
+
+def has_checkpoint(directory: Path) -> bool:
+    """Whether a training in this directory can be gone on with."""
+    return any(_is_complete(path) for path in _checkpoints(directory))
 
 
 def _checkpoints(directory: Path) -> list[Path]:
@@ -123,6 +130,19 @@ def write_json(path: str | Path, content: Any) -> None:
 def write_json_lines(path: str | Path, rows: list[dict[str, Any]]) -> None:
     """Write a JSON object a line; a file that is there is replaced whole or not at all."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
+
+
+def append_json_line(path: Path, row: dict[str, Any]) -> None:
+    """Add a line to a file of JSON lines; on return it is on the disk. A line that was left half is closed off."""
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else f"\n{line}"
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_text(path: str | Path, text: str) -> None:

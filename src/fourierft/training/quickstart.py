@@ -147,7 +147,7 @@ def train_contender(
     Returns: its entry in the results: key, metrics, curve.
     """
     folder = directory / contender.name
-    going_on = not fresh and results.get(contender.name, {}).get("key") == key and has_checkpoint(folder)
+    going_on = not fresh and results.get(contender.name, {}).get("key") == key and output.has_checkpoint(folder)
     results[contender.name] = {"key": key}
     output.write_json(directory / RESULTS, results)
     start = {"resume_from_checkpoint": "true"} if going_on else {"overwrite_output_dir": True}
@@ -211,18 +211,9 @@ def is_finished(folder: Path, entry: Mapping[str, Any]) -> bool:
     return "metrics" in entry and (folder / output.RECORD).is_file() and any(folder.glob("*.safetensors"))
 
 
-def has_checkpoint(folder: Path) -> bool:
-    """Whether a training in this folder can be gone on with."""
-    try:
-        output.find_checkpoint("true", folder)
-    except CheckpointError:
-        return False
-    return True
-
-
 def read_curve(folder: Path) -> list[tuple[int, float]]:
     """(step, accuracy) of every evaluation, from the log in the last checkpoint; empty if there is none."""
-    if not has_checkpoint(folder):
+    if not output.has_checkpoint(folder):
         return []
     state = output.find_checkpoint("true", folder) / "trainer_state.json"
     log = json.loads(state.read_text(encoding="utf-8"))["log_history"]
@@ -234,7 +225,7 @@ def predict_examples(folder: Path) -> list[dict[str, Any]]:
     import torch
 
     trained = load_trained(folder)
-    batch = trained.tokenizer(list(EXAMPLES), padding=True, truncation=True, max_length=64, return_tensors="pt")
+    batch = trained.processor(list(EXAMPLES), padding=True, truncation=True, max_length=64, return_tensors="pt")
     with torch.inference_mode():
         logits = trained.model(**batch).logits.float().numpy()
     return [{"text": text, **said} for text, said in zip(EXAMPLES, trained.task.decode(logits), strict=True)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.errors import MissingExtraError
+from fourierft.training.inputs import inputs_named
 from fourierft.training.methods import Trainable
 from fourierft.training.output import write_text
 from fourierft.training.tasks import Task, shorten
@@ -135,7 +136,13 @@ def write_model_card(metrics: dict[str, Any], record: dict[str, Any], task: Task
     header = ["---", "library_name: peft" if record["is_adapter"] else "library_name: transformers"]
     if not Path(base).exists():
         header.append(f"base_model: {base}")
-    header += ["pipeline_tag: text-classification", "tags:", "- fourierft", f"- {method}", "---"]
+    header += [
+        f"pipeline_tag: {inputs_named(record['inputs']).pipeline_tag}",
+        "tags:",
+        "- fourierft",
+        f"- {method}",
+        "---",
+    ]
     scores = {**metrics.get("eval", {}), **{f"test {name}": value for name, value in metrics.get("test", {}).items()}}
     rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in scores.items() if isinstance(value, float))
     parameters, settings = metrics["parameters"], _settings_text(record)
@@ -175,23 +182,26 @@ def _settings_text(record: dict[str, Any]) -> str:
 
 
 def _loading_code(record: dict[str, Any], outputs: int) -> str:
-    base = record["base_model"]
+    base, inputs = record["base_model"], inputs_named(record["inputs"])
+    loader = inputs.model_class.__name__
     if record["method"] == "full":
+        processor = "AutoImageProcessor" if inputs.name == "image" else "AutoTokenizer"
         return (
-            "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n"
-            'model = AutoModelForSequenceClassification.from_pretrained("DIRECTORY")\n'
-            'tokenizer = AutoTokenizer.from_pretrained("DIRECTORY")'
+            f"from transformers import {loader}, {processor}\n"
+            f'model = {loader}.from_pretrained("DIRECTORY")\n'
+            f'processor = {processor}.from_pretrained("DIRECTORY")'
         )
     if not record["is_adapter"]:
         return (
             "from fourierft.training.evaluation import load_trained\n"
             'trained = load_trained("DIRECTORY")\n'
-            "model, tokenizer = trained.model, trained.tokenizer"
+            "model, processor = trained.model, trained.processor"
         )
     enable = "import fourierft; fourierft.enable()\n" if record["method"] == "fourierft" else ""
+    labels = f", num_labels={outputs}" if record["heads"] else ""
     return enable + (
         "from peft import PeftModel\n"
-        "from transformers import AutoModelForSequenceClassification\n"
-        f'base = AutoModelForSequenceClassification.from_pretrained("{base}", num_labels={outputs})\n'
+        f"from transformers import {loader}\n"
+        f'base = {loader}.from_pretrained("{base}"{labels})\n'
         'model = PeftModel.from_pretrained(base, "DIRECTORY")'
     )

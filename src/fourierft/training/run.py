@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 from transformers.trainer_utils import IntervalStrategy
 
 from fourierft.errors import ConfigError
 from fourierft.training import output, report
 from fourierft.training.arguments import Arguments
-from fourierft.training.data import check_rows, find_columns, label_values, load_splits, tokenize
+from fourierft.training.data import label_values, load_splits
+from fourierft.training.inputs import Inputs, detect_inputs
 from fourierft.training.methods import Trainable, attach
-from fourierft.training.models import load_model, load_tokenizer, longest_text
-from fourierft.training.tasks import Task, detect_task
+from fourierft.training.models import load_model
+from fourierft.training.tasks import Answers, Task, detect_task
 from fourierft.training.trainer import HeadTrainer, Interruption, StepTimer, TrainingInterrupted
 
 if TYPE_CHECKING:
@@ -31,12 +31,14 @@ class Preparation:
     """All a training needs, checked.
 
     Attributes:
-        splits: tokenized rows, by the names train, validation, test.
+        processor: the tokenizer or image processor.
+        splits: encoded rows, by the names train, validation, test.
         record: what the training will write of itself, so that it can be resumed and evaluated.
     """
 
     trainable: Trainable
-    tokenizer: PreTrainedTokenizerBase
+    inputs: Inputs
+    processor: Any
     task: Task
     splits: dict[str, Dataset]
     record: dict[str, Any]
@@ -50,7 +52,7 @@ def train(arguments: Arguments) -> dict[str, Any]:
 
     Returns: the content of metrics.json: `train` (loss, steps, seconds, seconds_per_step), `eval` and `test` (metrics),
         `parameters` (adapter, head, base), `bytes` (adapter, head, file), `rows`, `seed`, `versions`. Of a dry run:
-        parameters, bytes and rows only.
+        parameters, bytes and rows only. Beside metrics.json stands history.json, what was logged step by step.
 
     Raises: FourierFTError, if anything given is wrong. TrainingInterrupted, after SIGINT or SIGTERM.
     """
@@ -71,25 +73,25 @@ def train(arguments: Arguments) -> dict[str, Any]:
 
 
 def prepare(arguments: Arguments) -> Preparation:
-    """Load and check data, tokenizer and model, and make the method's parameters the trained ones. Writes nothing.
+    """Load and check data, processor and model, and make the method's parameters the trained ones. Writes nothing.
 
     Raises: FourierFTError, if anything given is wrong.
     """
     data, seed = arguments.data, arguments.training.seed
     rows = load_splits(data, seed)
-    columns = find_columns(rows["train"], data.text_column, data.label_column)
+    inputs = detect_inputs(rows["train"], data)
+    wanted = [data.image_column] if data.image_column else data.text_column
+    columns = inputs.find_columns(rows["train"], wanted, data.label_column)
     for name, split in rows.items():
-        check_rows(split, columns, name)
+        inputs.check_rows(split, columns, name)
     values = {name: label_values(split, columns.label) for name, split in rows.items()}
-    task = detect_task(values["train"], data.task, columns.label)
+    task = Answers() if inputs.name == "prompt" else detect_task(values["train"], data.task, columns.label)
     labels = {name: task.encode(values[name], name) for name in rows}
-    tokenizer = load_tokenizer(arguments.model)
-    base = load_model(arguments.model, task, seed)
-    if base.model.config.pad_token_id is None:
-        base.model.config.pad_token_id = tokenizer.pad_token_id
-    max_length = longest_text(base.model, tokenizer, data.max_length)
+    processor = inputs.load_processor(arguments.model, data)
+    base = load_model(arguments.model, task, seed, inputs.model_class, inputs.task_type)
+    max_length = inputs.fit(base.model, processor, data.max_length)
     trainable = attach(base, arguments.method)
-    splits = {name: tokenize(rows[name], columns, labels[name], tokenizer, max_length) for name in rows}
+    splits = {name: inputs.encode(rows[name], columns, labels[name], processor, max_length) for name in rows}
     record = {
         "format": 1,
         "base_model": arguments.model.model_name_or_path,
@@ -97,9 +99,10 @@ def prepare(arguments: Arguments) -> Preparation:
         "dtype": arguments.model.dtype,
         "trust_remote_code": arguments.model.trust_remote_code,
         "heads": list(base.heads),
+        "inputs": inputs.name,
         "task": task.name,
         "labels": list(task.labels),
-        "text_columns": list(columns.text),
+        "text_columns": list(columns.inputs),
         "label_column": columns.label,
         "max_length": max_length,
         "data": data.dataset_name or Path(data.train_file or "").name,
@@ -109,12 +112,12 @@ def prepare(arguments: Arguments) -> Preparation:
         "seed": seed,
         "versions": report.versions(),
     }
-    return Preparation(trainable, tokenizer, task, splits, record)
+    return Preparation(trainable, inputs, processor, task, splits, record)
 
 
 def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoint: Path | None) -> dict[str, Any]:
     timer, interruption = StepTimer(), Interruption()
-    trainer = _build_trainer(arguments, prepared)
+    trainer = build_trainer(arguments, prepared)
     trainer.add_callback(timer)
     trainer.add_callback(interruption)
     if checkpoint is not None:
@@ -157,7 +160,11 @@ def _evaluate(trainer: HeadTrainer, rows: Dataset, prefix: str) -> dict[str, flo
     return {key.removeprefix(f"{prefix}_"): value for key, value in scores.items() if key.startswith(f"{prefix}_")}
 
 
-def _build_trainer(arguments: Arguments, prepared: Preparation) -> HeadTrainer:
+def build_trainer(arguments: Arguments, prepared: Preparation) -> HeadTrainer:
+    """The Trainer of a training.
+
+    Raises: ConfigError, if its settings contradict each other.
+    """
     settings = arguments.training
     if "validation" not in prepared.splits:
         settings.eval_strategy = IntervalStrategy.NO
@@ -169,9 +176,10 @@ def _build_trainer(arguments: Arguments, prepared: Preparation) -> HeadTrainer:
             args=settings,
             train_dataset=prepared.splits["train"],
             eval_dataset=prepared.splits.get("validation"),
-            processing_class=prepared.tokenizer,
-            data_collator=DataCollatorWithPadding(prepared.tokenizer),
+            processing_class=prepared.processor,
+            data_collator=prepared.inputs.collator(prepared.processor),
             compute_metrics=prepared.task.score,
+            preprocess_logits_for_metrics=prepared.task.reduce,
             heads=tuple(prepared.record["heads"]),
             head_learning_rate=arguments.method.head_learning_rate,
         )
@@ -200,6 +208,8 @@ def _write_results(
         **_sizes(trainable),
         "rows": {name: len(split) for name, split in prepared.splits.items()},
         "method": {"name": trainable.method, "layers": trainable.layers, **trainable.settings},
+        "main_metric": prepared.task.main_metric,
+        "lower_is_better": prepared.task.lower_is_better,
         "seed": record["seed"],
         "versions": record["versions"],
     }
@@ -208,6 +218,7 @@ def _write_results(
         metrics["bytes"]["file"] = output.publish(directory, only_trained)
         metrics = report.without_nan(metrics)
         output.write_json(directory / "metrics.json", metrics)
+        output.write_json(directory / output.HISTORY, [report.without_nan(log) for log in trainer.state.log_history])
         metric, title = prepared.task.main_metric, f"{trainable.method} on {Path(record['base_model']).name}"
         report.draw_curve(trainer.state.log_history, metric, title, directory / "curve.png")
         report.write_model_card(metrics, record, prepared.task, directory / "README.md")

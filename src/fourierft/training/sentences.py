@@ -1,4 +1,4 @@
-"""The movie-review sentences of VADER (Hutto & Gilbert, ICWSM 2014) as a data set of two classes.
+"""The movie-review sentences of VADER (Hutto & Gilbert, ICWSM 2014) as a data set of two classes, or of numbers.
 
 10,605 sentences, each rated by some twenty people from -4 (very negative) to 4 (very positive).
 """
@@ -29,6 +29,19 @@ def read_sentences(archive: Path) -> list[Row]:
     Args:
         archive: VADER's hutto_ICWSM_2014.tar.gz.
 
+    Raises: DataError, as `read_ratings`.
+    """
+    rated = read_ratings(archive, mildest=MILDEST)
+    return [(text, LABELS[rating > 0]) for text, rating in rated.items()]
+
+
+def read_ratings(archive: Path, mildest: float = 0.0) -> dict[str, float]:
+    """Rating by sentence, in the file's order; of a text that comes twice the first.
+
+    Args:
+        archive: VADER's hutto_ICWSM_2014.tar.gz.
+        mildest: ratings nearer to 0 are left out.
+
     Raises: DataError, if the file is not in the archive or has a line without id, rating and text.
     """
     try:
@@ -37,16 +50,16 @@ def read_sentences(archive: Path) -> list[Row]:
             lines = member.read().decode("utf-8", errors="replace").splitlines() if member else []
     except (tarfile.TarError, OSError, KeyError, EOFError) as error:
         raise DataError(f"{archive} has no readable {MEMBER} ({error}); remove it and run the command again") from error
-    rows: dict[str, str] = {}
+    rows: dict[str, float] = {}
     for number, line in enumerate(lines, start=1):
         try:
             _, rating, text = line.split("\t")
             score = float(rating)
         except ValueError:
             raise DataError(f"line {number} of {MEMBER} is not id, rating and text, separated by tabs") from None
-        if abs(score) >= MILDEST and text.strip():
-            rows.setdefault(text.strip(), LABELS[score > 0])
-    return list(rows.items())
+        if abs(score) >= mildest and text.strip():
+            rows.setdefault(text.strip(), score)
+    return rows
 
 
 def split_rows(rows: Sequence[Row], sizes: Mapping[str, int], seed: int) -> dict[str, list[Row]]:

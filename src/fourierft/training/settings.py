@@ -117,6 +117,14 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
     Raises: ConfigError, if the file is missing, is not a YAML mapping, or holds an unknown key or a wrong value.
     """
+    return convert_settings(read_yaml(path), f"config file {path}")
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a YAML file, dashes in keys read as underscores, keys without a value left out.
+
+    Raises: ConfigError, if the file is missing or is not a YAML mapping.
+    """
     try:
         import yaml
     except ImportError as error:
@@ -129,12 +137,19 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"config file {path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config file {path} holds {type(content).__name__}; write one `key: value` a line")
-    settings = {str(key).replace("-", "_"): value for key, value in content.items() if value is not None}
-    check_names(settings, f"config file {path}")
+    return {str(key).replace("-", "_"): value for key, value in content.items() if value is not None}
+
+
+def convert_settings(settings: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Settings checked and converted as the flags of the same names would be.
+
+    Raises: ConfigError, naming the source, if one is unknown or of a wrong value.
+    """
+    check_names(settings, source)
     try:
         return vars(settings_parser().parse_args(_flags(settings)))
     except ConfigError as error:
-        raise ConfigError(f"config file {path}: {error}") from error
+        raise ConfigError(f"{source}: {error}") from error
 
 
 def _flags(settings: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is learned from a text: one of several classes, or a number. Labels in, metrics out."""
+"""What is learned: one of several classes, a number, or an answer in words. Labels in, metrics out."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import EvalPrediction
 
 from fourierft.errors import ConfigError, DataError, MissingExtraError
 
 FEW_CLASSES = 20
+IGNORED = -100  # label of a token that is not to be learned
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,9 @@ class Classification:
     labels: tuple[str, ...]
     name = "classification"
     main_metric = "accuracy"
+    lower_is_better = False
+    needs_head = True
+    reduce = None
 
     def model_settings(self) -> dict[str, Any]:
         """What the model's config must say."""
@@ -75,6 +80,9 @@ class Regression:
     labels: tuple[str, ...] = ()
     name = "regression"
     main_metric = "pearson"
+    lower_is_better = False
+    needs_head = True
+    reduce = None
 
     def model_settings(self) -> dict[str, Any]:
         """What the model's config must say."""
@@ -94,12 +102,17 @@ class Regression:
         return numbers
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Pearson and Spearman correlation (0 if one side is constant) and root mean squared error of [rows, 1]."""
+        """Pearson and Spearman correlation (0 if one side is constant) and root mean squared error of [rows, 1].
+
+        All are NaN if a prediction is not finite.
+        """
         metrics = _import_metrics()
         from scipy.stats import pearsonr, spearmanr
 
         expected = np.asarray(prediction.label_ids, dtype=np.float64).reshape(-1)
         predicted = _outputs(prediction).astype(np.float64).reshape(-1)
+        if not np.isfinite(predicted).all():
+            return dict.fromkeys(("pearson", "spearman", "rmse"), math.nan)
         varied = len(expected) > 1 and np.ptp(expected) > 0 and np.ptp(predicted) > 0
         return {
             "pearson": float(pearsonr(predicted, expected).statistic) if varied else 0.0,
@@ -112,7 +125,51 @@ class Regression:
         return [{"prediction": float(value)} for value in outputs.reshape(-1)]
 
 
-Task = Classification | Regression
+@dataclass(frozen=True)
+class Answers:
+    """A text, token by token, after another one."""
+
+    labels: tuple[str, ...] = ()
+    name = "answers"
+    main_metric = "answer_loss"
+    lower_is_better = True
+    needs_head = False
+
+    def model_settings(self) -> dict[str, Any]:
+        """What the model's config must say: nothing."""
+        return {}
+
+    def encode(self, values: Sequence[Any], source: str) -> list[str]:
+        """The answers as they are; DataError, if one is no text or empty."""
+        for row, value in enumerate(values, start=1):
+            if not isinstance(value, str) or not value.strip():
+                raise DataError(f"answer {value!r} in row {row} of the {source} data is no text; fill or remove it")
+        return list(values)
+
+    @staticmethod
+    def reduce(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
+        """What is kept of a batch's logits [rows, tokens, words].
+
+        Returns: [rows, 3]: the sum of -log p over the answer's tokens, how many were the likeliest, how many there are.
+        """
+        logits = (logits[0] if isinstance(logits, tuple) else logits)[:, :-1].float()
+        expected = labels[:, 1:]
+        counted = expected != IGNORED
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), expected, reduction="none")
+        right = (logits.argmax(dim=-1) == expected) & counted
+        return torch.stack([losses.sum(dim=1), right.sum(dim=1), counted.sum(dim=1)], dim=1)
+
+    def score(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Loss per token of the answers (natural logarithm), and the share of tokens that were the likeliest."""
+        loss, right, count = _outputs(prediction).astype(np.float64).sum(axis=0)
+        return {"answer_loss": float(loss / count), "token_accuracy": float(right / count)}
+
+    def decode(self, outputs: np.ndarray) -> list[dict[str, Any]]:
+        """Loss per token of every row of [rows, 3]."""
+        return [{"answer_loss": float(loss / count)} for loss, _, count in outputs]
+
+
+Task = Classification | Regression | Answers
 
 
 def detect_task(values: Sequence[Any], wanted: str, column: str) -> Task:
@@ -120,13 +177,13 @@ def detect_task(values: Sequence[Any], wanted: str, column: str) -> Task:
 
     Args:
         values: labels of the training rows; fractions make a regression, anything else a classification.
-        wanted: auto, or the name of a task.
+        wanted: auto, or the name of a task that gives labels.
         column: where the labels stand, for errors.
 
     Raises: ConfigError, if the task is unknown. DataError, if the labels can't be those of a task.
     """
     if wanted not in ("auto", "classification", "regression"):
-        raise ConfigError(f"task={wanted} is unknown; use classification, regression or auto")
+        raise ConfigError(f"task={wanted} is unknown; use classification, regression, answers or auto")
     fractions = any(isinstance(value, float) and not value.is_integer() for value in values)
     if wanted == "regression" or (wanted == "auto" and fractions):
         return Regression()
@@ -145,7 +202,9 @@ def detect_task(values: Sequence[Any], wanted: str, column: str) -> Task:
 
 def task_from(name: str, labels: Sequence[str]) -> Task:
     """The task of a finished training, from what was saved of it."""
-    return Classification(tuple(labels)) if name == "classification" else Regression()
+    if name == "classification":
+        return Classification(tuple(labels))
+    return Answers() if name == "answers" else Regression()
 
 
 def _class_name(value: Any) -> str:

@@ -39,14 +39,16 @@ class HeadTrainer(Trainer):
     """A Trainer that gives the head, `heads` by module name, a learning rate of its own.
 
     The loss of a classification head is a mean over its batch, though its forward takes `num_items_in_batch`, which it
-    ignores. Trainer is told so; it would add up accumulated batches and devices instead of averaging them.
+    ignores. Trainer is told so; it would add up accumulated batches and devices instead of averaging them. A language
+    model, which has no such head, heeds it.
     """
 
     def __init__(
         self, *arguments: Any, heads: tuple[str, ...], head_learning_rate: float | None, **options: Any
     ) -> None:
         super().__init__(*arguments, **options)
-        self.model_accepts_loss_kwargs = False
+        if heads:
+            self.model_accepts_loss_kwargs = False
         self._heads = heads
         self._head_learning_rate = head_learning_rate
 

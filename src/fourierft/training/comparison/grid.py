@@ -1,0 +1,193 @@
+"""The runs of a task, one after the other: each leaves a row, and none that has one is run again."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fourierft.training import output, report
+from fourierft.training.comparison.results import FILE, Row, read_rows
+from fourierft.training.comparison.tasks import Run, Task, digest
+from fourierft.training.run import build_trainer, prepare, train
+from fourierft.training.settings import build_arguments
+
+QUIET: dict[str, Any] = {"disable_tqdm": True, "save_strategy": "no", "report_to": "none"}
+
+
+def run_grid(
+    task: Task,
+    directory: Path,
+    max_runs: int | None = None,
+    keep: bool = False,
+    tell: Callable[[str], None] = print,
+) -> list[Row]:
+    """Do the runs that are missing.
+
+    Args:
+        task: with its grid.
+        directory: of runs.jsonl, and of a folder a run while it lasts.
+        max_runs: stop after so many.
+        keep: leave the folders of finished runs, with their adapters, in place.
+        tell: is given a line a run.
+
+    Returns: all rows of this task under these settings, those of other grids included.
+
+    Raises: FourierFTError, if a setting is wrong. TrainingInterrupted, on Ctrl-C; the next call goes on from there.
+    """
+    settings = task.prepare()
+    protocol = task.protocol(settings)
+    finished = {row["key"] for row in read_rows(directory)}
+    runs = task.runs()
+    missing = [run for run in runs if run_key(run, protocol) not in finished][:max_runs]
+    tell(f"{task.name}: {len(runs)} runs, {len(missing)} to do now")
+    begin = time.perf_counter()
+    for number, run in enumerate(missing, start=1):
+        row = perform(task, run, settings, protocol, directory, keep)
+        output.append_json_line(directory / FILE, row)
+        left = (time.perf_counter() - begin) / number * (len(missing) - number)
+        score = "diverged" if row["score"] is None else f"{row['metric']} {row['score']:.4f}"
+        tell(
+            f"run {number} of {len(missing)}, about {format_time(left)} left: {run.method.title}, "
+            f"learning rate {run.learning_rate:g}, seed {run.seed}: {score} in {row['seconds']:.0f} s"
+        )
+    return [row for row in read_rows(directory) if row["protocol"] == protocol and row["task"] == task.name]
+
+
+def run_key(run: Run, protocol: str) -> str:
+    """Digest of all that makes a run's numbers."""
+    method = run.method.config or run.method.family
+    return digest([protocol, method, run.learning_rate, run.seed])
+
+
+def run_settings(run: Run, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings of `fourierft train` for a run; its adapter's config is written into `folder`."""
+    method = run.method.family
+    if run.method.config is not None:
+        file = folder.with_name(f"{folder.name}-adapter_config.json")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        output.write_json(file, run.method.config)
+        method = str(file)
+    chosen = {"method": method, "learning_rate": run.learning_rate, "seed": run.seed, "output_dir": str(folder)}
+    return {**QUIET, **settings, **chosen}
+
+
+def perform(task: Task, run: Run, settings: Mapping[str, Any], protocol: str, directory: Path, keep: bool) -> Row:
+    """Train once and return the row; of `head` on a model that has none, score the model as it is."""
+    key = run_key(run, protocol)
+    folder = directory / "runs" / key
+    given = run_settings(run, settings, folder)
+    start = {"resume_from_checkpoint": "true"} if output.has_checkpoint(folder) else {"overwrite_output_dir": True}
+    begin = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        if task.is_headless and run.method.family == "head":
+            metrics, history = score_untrained(given)
+        else:
+            metrics = train(build_arguments({**given, **start}))
+            history = json.loads((folder / output.HISTORY).read_text(encoding="utf-8"))
+    seconds = time.perf_counter() - begin
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.with_name(f"{folder.name}-adapter_config.json").unlink(missing_ok=True)
+    return {
+        "task": task.name,
+        "method": run.method.spec,
+        "family": run.method.family,
+        "title": run.method.title,
+        "config": run.method.config,
+        "learning_rate": run.learning_rate,
+        "seed": run.seed,
+        **read_scores(metrics, history),
+        "parameters": metrics["parameters"],
+        "bytes": {
+            "adapter": max(0, metrics["bytes"]["file"] - metrics["bytes"]["head"]),
+            "file": metrics["bytes"]["file"],
+        },
+        "seconds_per_step": metrics["train"]["seconds_per_step"],
+        "steps": metrics["train"]["steps"],
+        "seconds": round(seconds, 2),
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"cpu, {torch.get_num_threads()} threads",
+        "versions": report.versions(),
+        "commit": find_commit(),
+        "protocol": protocol,
+        "key": key,
+    }
+
+
+def measure_methods(task: Task) -> list[tuple[str, ...]]:
+    """Headings, and what each method would train, a row; nothing is trained or kept."""
+    settings = task.prepare()
+    cells: list[tuple[str, ...]] = [("method", "adapter", "head", "learning rates")]
+    for method in task.methods:
+        rates = task.rates_of(method)
+        parameters = {"adapter": 0, "head": 0}
+        if not (task.is_headless and method.family == "head"):
+            with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+                given = run_settings(Run(method, rates[0], task.seeds[0]), settings, Path(scratch) / "run")
+                parameters = train(build_arguments({**given, "dry_run": True}))["parameters"]
+        shown = ", ".join(f"{rate:g}" for rate in sorted(rates))
+        cells.append((method.title, f"{parameters['adapter']:,}", f"{parameters['head']:,}", shown))
+    return cells
+
+
+def read_scores(metrics: Mapping[str, Any], history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Score, metrics and curves of a run; a run that ended in NaN has no score, and a note."""
+    metric, lower_is_better = metrics["main_metric"], metrics["lower_is_better"]
+    scores = metrics["eval"]
+    is_finite = all(value is not None and math.isfinite(value) for value in (scores["loss"], scores[metric]))
+    return {
+        "metric": metric,
+        "lower_is_better": lower_is_better,
+        "score": scores[metric] if is_finite else None,
+        "note": None if is_finite else "diverged: the loss is no finite number",
+        "metrics": {name: value for name, value in scores.items() if "second" not in name and name != "runtime"},
+        "eval_curve": [(log["step"], log[f"eval_{metric}"]) for log in history if f"eval_{metric}" in log],
+        "loss_curve": [(log["step"], log["loss"]) for log in history if "loss" in log],
+    }
+
+
+def score_untrained(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Metrics and history of the model as it was pretrained, under an adapter of zeros."""
+    arguments = build_arguments({**settings, "method": "fourierft", "n_frequency": 1})
+    prepared = prepare(arguments)
+    trainer = build_trainer(arguments, prepared)
+    scores = trainer.evaluate(prepared.splits["validation"])
+    metrics = {
+        "eval": {name.removeprefix("eval_"): value for name, value in report.without_nan(scores).items()},
+        "train": {"steps": 0, "seconds_per_step": 0.0},
+        "parameters": {"adapter": 0, "head": 0, "base": prepared.trainable.base_parameters},
+        "bytes": {"adapter": 0, "head": 0, "file": 0},
+        "main_metric": prepared.task.main_metric,
+        "lower_is_better": prepared.task.lower_is_better,
+    }
+    return metrics, [report.without_nan(log) for log in trainer.state.log_history]
+
+
+def find_commit() -> str | None:
+    """The commit of the checkout this package runs from; None where there is none."""
+    try:
+        command = ["git", "-C", os.path.dirname(__file__), "rev-parse", "HEAD"]
+        outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return outcome.stdout.strip() or None
+
+
+def format_time(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,191 @@
+"""Plots of a comparison: score against size, bytes and learning rate; training curves; seconds a step.
+
+Colours go out from those of Okabe and Ito, which the colour-blind tell apart; a family of methods has one, and its
+sizes differ by line and marker.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from fourierft.training.comparison.results import BASELINE, Row, Summary, by_method, by_rate, mean_score
+from fourierft.training.report import format_bytes
+
+COLOURS = {
+    "fourierft": "#D55E00",
+    "lora": "#0072B2",
+    "vera": "#009E73",
+    "waveft": "#CC79A7",
+    "c3a": "#E69F00",
+    "ia3": "#56B4E9",
+    "road": "#8A6F00",
+    "unilora": "#6A51A3",
+    "bitfit": "#7F7F7F",
+    "full": "#000000",
+    "head": "#7F7F7F",
+    "config": "#A0522D",
+}
+STYLES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v")
+
+
+def draw_all(rows: Sequence[Row], summaries: Sequence[Summary], directory: Path) -> list[Path]:
+    """Draw every plot into `directory`, as PNG.
+
+    Args:
+        rows: of one task under one protocol.
+        summaries: of these rows.
+    """
+    metric = rows[0]["metric"].replace("_", " ") + (" (lower is better)" if rows[0]["lower_is_better"] else "")
+    plots: dict[str, Callable[[Any], None]] = {
+        "score-parameters": lambda axes: draw_against(axes, summaries, metric, lambda one: one.adapter, "parameters"),
+        "score-bytes": lambda axes: draw_against(axes, summaries, metric, lambda one: one.n_bytes, "bytes on disk"),
+        "score-learning-rate": lambda axes: draw_rates(axes, rows, metric),
+        "training-curves": lambda axes: draw_curves(axes, rows, summaries),
+        "seconds-per-step": lambda axes: draw_seconds(axes, summaries),
+    }
+    return [_draw(directory / f"{name}.png", rows[0]["task"], draw) for name, draw in plots.items()]
+
+
+def _draw(file: Path, title: str, draw: Callable[[Any], None]) -> Path:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    draw(axes)
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    figure.savefig(beside, format="png", dpi=150)
+    os.replace(beside, file)
+    return file
+
+
+def draw_against(
+    axes: Any, summaries: Sequence[Summary], metric: str, size: Callable[[Summary], int], what: str
+) -> None:
+    """Best score against a size on a logarithmic axis; the head alone is a line across."""
+    shown = [one for one in summaries if one.score is not None and size(one) > 0 and one.family != BASELINE]
+    for family in dict.fromkeys(one.family for one in shown):
+        members = sorted((one for one in shown if one.family == family), key=size)
+        axes.errorbar(
+            [size(one) for one in members],
+            [one.score for one in members],
+            yerr=[one.spread or 0 for one in members],
+            **_style(family, 0),
+            markersize=7,
+            capsize=3,
+            label=members[0].title.partition(" ")[0],
+        )
+        for index, one in enumerate(members):
+            axes.annotate(
+                one.title.partition(" ")[2],
+                (size(one), one.score),
+                (5, -11 if index % 2 else 5),
+                textcoords="offset points",
+                fontsize=8,
+                color=COLOURS[family],
+            )
+    _draw_baseline(axes, {one.title: one.score for one in summaries if one.family == BASELINE})
+    axes.set_xscale("log")
+    axes.margins(x=0.12)
+    if what != "parameters":
+        axes.xaxis.set_major_formatter(lambda value, _: format_bytes(value))
+    axes.set_xlabel(f"{what} of the adapter")
+    axes.set_ylabel(metric)
+    _legend(axes)
+
+
+def draw_rates(axes: Any, rows: Sequence[Row], metric: str) -> None:
+    """Mean score against learning rate, a line a method; rates at which a run diverged are left out."""
+    for style, group in _styled(rows):
+        means = {rate: mean_score(some) for rate, some in by_rate(group).items()}
+        if group[0]["family"] == BASELINE:
+            _draw_baseline(axes, {group[0]["title"]: mean_score(group)})
+            continue
+        points = [(rate, score) for rate, score in means.items() if score is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), **style, markersize=5, label=group[0]["title"])
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate of the adapter")
+    axes.set_ylabel(metric)
+    _legend(axes)
+
+
+def draw_curves(axes: Any, rows: Sequence[Row], summaries: Sequence[Summary]) -> None:
+    """Training loss by step at each method's best learning rate, mean over seeds."""
+    best = {one.spec: one.learning_rate for one in summaries}
+    for style, group in _styled(rows):
+        curves = [
+            row["loss_curve"]
+            for row in group
+            if row["learning_rate"] == best[row["method"]] and row["score"] is not None and row["loss_curve"]
+        ]
+        if curves:
+            steps = [step for step, _ in curves[0]]
+            losses = [mean(loss for _, loss in points) for points in zip(*curves, strict=False)]
+            line = {**style, "marker": ""}
+            axes.plot(steps[: len(losses)], losses, **line, label=group[0]["title"])
+    axes.set_xlabel("step")
+    axes.set_ylabel("training loss")
+    _legend(axes)
+
+
+def draw_seconds(axes: Any, summaries: Sequence[Summary]) -> None:
+    """Median seconds a step, a bar a method."""
+    shown = sorted((one for one in summaries if one.seconds_per_step > 0), key=lambda one: -one.seconds_per_step)
+    bars = axes.barh(
+        [one.title for one in shown],
+        [one.seconds_per_step for one in shown],
+        color=[COLOURS[one.family] for one in shown],
+    )
+    axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
+    axes.set_xlabel("seconds a step")
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", labelsize=8)
+
+
+def _draw_baseline(axes: Any, scores: Mapping[str, float | None]) -> None:
+    """A line across at each score, with its name."""
+    for title, score in scores.items():
+        if score is not None:
+            axes.axhline(score, color=COLOURS[BASELINE], linestyle=":", linewidth=1.5)
+            axes.annotate(
+                title,
+                (0.01, score),
+                (0, 3),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                fontsize=8,
+                color=COLOURS[BASELINE],
+            )
+
+
+def _style(family: str, index: int) -> dict[str, Any]:
+    return {
+        "color": COLOURS[family],
+        "linestyle": STYLES[index % len(STYLES)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linewidth": 2.2 if family == "fourierft" else 1.3,
+        "zorder": 3 if family == "fourierft" else 2,
+    }
+
+
+def _styled(rows: Sequence[Row]) -> list[tuple[dict[str, Any], list[Row]]]:
+    seen: dict[str, int] = {}
+    styled = []
+    for group in by_method(rows).values():
+        family = group[0]["family"]
+        styled.append((_style(family, seen.get(family, 0)), group))
+        seen[family] = seen.get(family, 0) + 1
+    return styled
+
+
+def _legend(axes: Any) -> None:
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -1,0 +1,150 @@
+"""Rows of finished runs: read from JSON lines, and summed up by method."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+from fourierft.errors import DataError
+
+FILE = "runs.jsonl"
+REFERENCE = "lora:8"
+BASELINE = "head"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a method reached, at its best learning rate unless said otherwise.
+
+    Attributes:
+        score: mean over seeds; None if every run diverged.
+        spread: standard deviation over seeds; None if there is one.
+        runs: number of runs at this rate.
+        adapter, head: trained parameters.
+        n_bytes: of the adapter on disk, the head left out.
+        seconds_per_step: median over all runs of the method.
+        gain: share of LoRA r=8's gain over the head alone.
+        rate_ratio: best learning rate over LoRA r=8's.
+        score_at_reference: mean score at LoRA r=8's best learning rate; None if it was not run there.
+        gain_kept: share of its own gain over the head alone that is left there.
+    """
+
+    spec: str
+    family: str
+    title: str
+    learning_rate: float
+    score: float | None
+    spread: float | None
+    runs: int
+    adapter: int
+    head: int
+    n_bytes: int
+    seconds_per_step: float
+    gain: float | None = None
+    rate_ratio: float | None = None
+    score_at_reference: float | None = None
+    gain_kept: float | None = None
+
+
+def read_rows(directory: Path) -> list[Row]:
+    """Rows of the finished runs in a directory; a line that a killed process left half is passed over.
+
+    Raises: DataError, if another line is no JSON.
+    """
+    file = directory / FILE
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8").split("\n")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line) if line.strip() else None
+        except ValueError:
+            row = None
+            if not line.startswith("{"):
+                raise DataError(f"line {number} of {file} is not JSON; remove it") from None
+        if row is not None:
+            rows.append(row)
+    return rows
+
+
+def by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by method, in the order the methods first appear."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["method"], []).append(row)
+    return groups
+
+
+def by_rate(rows: Sequence[Row]) -> dict[float, list[Row]]:
+    """Rows by learning rate, rising."""
+    rates = sorted({row["learning_rate"] for row in rows})
+    return {rate: [row for row in rows if row["learning_rate"] == rate] for rate in rates}
+
+
+def mean_score(rows: Sequence[Row]) -> float | None:
+    """Mean of the rows' scores; None if one diverged or there are none."""
+    scores = [row["score"] for row in rows]
+    return None if not scores or None in scores else mean(scores)
+
+
+def summarize(rows: Sequence[Row]) -> list[Summary]:
+    """A summary a method, in the order the methods first appear.
+
+    Args:
+        rows: of one task under one protocol.
+    """
+    found = {spec: _summarize_method(group) for spec, group in by_method(rows).items()}
+    reference, baseline = found.get(REFERENCE), found.get(BASELINE)
+    if reference is None:
+        return list(found.values())
+    return [_compare(one, by_method(rows)[spec], reference, baseline) for spec, one in found.items()]
+
+
+def _summarize_method(rows: list[Row]) -> Summary:
+    sign = -1 if rows[0]["lower_is_better"] else 1
+    means = {rate: mean_score(group) for rate, group in by_rate(rows).items()}
+    best = max(means, key=lambda rate: -math.inf if means[rate] is None else sign * float(means[rate] or 0))
+    at_best = [row for row in rows if row["learning_rate"] == best]
+    scores = [row["score"] for row in at_best]
+    first = at_best[0]
+    return Summary(
+        spec=first["method"],
+        family=first["family"],
+        title=first["title"],
+        learning_rate=best,
+        score=means[best],
+        spread=stdev(scores) if len(scores) > 1 and means[best] is not None else None,
+        runs=len(at_best),
+        adapter=first["parameters"]["adapter"],
+        head=first["parameters"]["head"],
+        n_bytes=first["bytes"]["adapter"],
+        seconds_per_step=median(row["seconds_per_step"] for row in rows),
+    )
+
+
+def _compare(one: Summary, rows: list[Row], reference: Summary, baseline: Summary | None) -> Summary:
+    there = mean_score([row for row in rows if row["learning_rate"] == reference.learning_rate])
+    is_rated = one.family != BASELINE
+    return Summary(
+        **{
+            **vars(one),
+            "gain": _share(one.score, reference.score, baseline),
+            "rate_ratio": one.learning_rate / reference.learning_rate if is_rated else None,
+            "score_at_reference": there if is_rated else None,
+            "gain_kept": _share(there, one.score, baseline) if is_rated else None,
+        }
+    )
+
+
+def _share(score: float | None, whole: float | None, baseline: Summary | None) -> float | None:
+    if score is None or whole is None or baseline is None or baseline.score is None or whole == baseline.score:
+        return None
+    return (score - baseline.score) / (whole - baseline.score)

@@ -1,0 +1,133 @@
+"""Models and data that a task file names by one word, fetched and prepared when they are first asked for."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fourierft.errors import ConfigError, DataError
+from fourierft.training.assets import (
+    ALPACA,
+    DINOV2,
+    MADE,
+    MINILM,
+    MNIST,
+    SMOLLM2,
+    VADER,
+    cache_root,
+    is_intact,
+    obtain,
+    replacing,
+)
+from fourierft.training.conversion import convert, convert_gguf, convert_onnx_dinov2, find_member
+from fourierft.training.quickstart import find_model
+from fourierft.training.sentences import read_ratings, read_sentences
+
+SEED = 7
+SPLITS = ("train", "validation")
+LONGEST_PROMPT = 80  # characters
+Rows = Sequence[dict[str, Any]]
+
+MODELS: dict[str, Callable[[], Path]] = {
+    "minilm": lambda: find_model(obtain(MINILM)),
+    "smollm2": lambda: convert(SMOLLM2, convert_gguf),
+    "dinov2": lambda: convert(DINOV2, convert_onnx_dinov2),
+}
+
+
+def find_asset_model(name: str) -> Path:
+    """The directory of a model by its word.
+
+    Raises: ConfigError, if there is no such word. DataError, if it can't be downloaded.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"model_asset={name} is unknown; use one of {', '.join(MODELS)}, or model_name_or_path")
+    return MODELS[name]()
+
+
+def prepare_asset_data(name: str, sizes: tuple[int, int]) -> dict[str, Path]:
+    """Files to train and to validate on, by the names of their settings; the same rows on every machine.
+
+    Args:
+        name: the data's word.
+        sizes: rows to train on and rows to validate on.
+
+    Raises: ConfigError, if there is no such word. DataError, if it can't be downloaded or has too few rows.
+    """
+    if name not in DATA:
+        raise ConfigError(f"data_asset={name} is unknown; use one of {', '.join(DATA)}, or train_file")
+    folder = cache_root() / f"compare-{name}-{sizes[0]}-{sizes[1]}"
+    if not is_intact(folder):
+        rows = DATA[name]()
+        if sum(sizes) > len(rows):
+            raise DataError(
+                f"{name} has {len(rows)} rows, fewer than the {sum(sizes)} of train_rows and validation_rows"
+            )
+        drawn = iter(random.Random(SEED).sample(list(rows), sum(sizes)))
+        with replacing(folder) as work:
+            (work / MADE).mkdir()
+            for split, size in zip(SPLITS, sizes, strict=True):
+                chosen = [next(drawn) for _ in range(size)]
+                if split == "validation" and "text" in chosen[0]:  # batches of equals need little padding
+                    chosen.sort(key=lambda row: len(row["text"]))
+                write_parquet(chosen, work / MADE / f"{split}.parquet")
+    return {f"{split}_file": folder / f"{split}.parquet" for split in SPLITS}
+
+
+def write_parquet(rows: Rows, file: Path) -> None:
+    """Write rows, images as PNG, so that `datasets` reads them back as they are."""
+    from datasets import Dataset, Image
+
+    data = Dataset.from_list(list(rows))
+    (data.cast_column("image", Image()) if "image" in data.column_names else data).to_parquet(file)
+
+
+def read_movies() -> Rows:
+    """Sentences of movie reviews with the class negative or positive."""
+    return [{"text": text, "label": label} for text, label in read_sentences(_find_vader())]
+
+
+def read_movie_ratings() -> Rows:
+    """Sentences of movie reviews with their rating from -4 to 4."""
+    return [{"text": text, "label": rating} for text, rating in read_ratings(_find_vader()).items()]
+
+
+def _find_vader() -> Path:
+    folder = obtain(VADER)
+    return next(folder.glob("*/additional_resources/hutto_ICWSM_2014.tar.gz"), folder / "hutto_ICWSM_2014.tar.gz")
+
+
+def read_instructions() -> Rows:
+    """Alpaca-style instructions of at most LONGEST_PROMPT characters, with their answers."""
+    rows = json.loads(find_member(obtain(ALPACA), ALPACA).read_text(encoding="utf-8"))
+    names = ("instruction", "input", "output")
+    kept = [{name: row[name].strip() for name in names} for row in rows if row["output"].strip()]
+    return [row for row in kept if len(row["instruction"] + row["input"]) <= LONGEST_PROMPT]
+
+
+def read_digits() -> Rows:
+    """MNIST's first 500 images of each digit, 28 x 28, as PNG."""
+    from PIL import Image
+
+    rows = []
+    with gzip.open(find_member(obtain(MNIST), MNIST), "rt") as file:
+        for line in csv.reader(file):
+            *pixels, label = (int(float(value)) for value in line)
+            sink = io.BytesIO()
+            Image.frombytes("L", (28, 28), bytes(pixels)).save(sink, format="PNG")
+            rows.append({"image": {"bytes": sink.getvalue(), "path": None}, "label": str(label)})
+    return rows
+
+
+DATA: dict[str, Callable[[], Rows]] = {
+    "movies": read_movies,
+    "ratings": read_movie_ratings,
+    "instructions": read_instructions,
+    "digits": read_digits,
+}

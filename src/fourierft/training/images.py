@@ -1,0 +1,120 @@
+"""Images that get a class."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import TaskType
+from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel, default_data_collator
+
+from fourierft.adapters.base import quiet
+from fourierft.errors import ConfigError, DataError, MissingExtraError
+from fourierft.training.arguments import DataArguments, ModelArguments
+from fourierft.training.data import Columns, check_filled, find_column, is_image
+from fourierft.training.models import explained, required_name
+from fourierft.training.texts import LABEL_COLUMNS
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class EncodedImages(torch.utils.data.Dataset[dict[str, Any]]):
+    """Rows whose images are opened and resized one by one, when they are asked for."""
+
+    def __init__(self, rows: Dataset, column: str, labels: list[Any], processor: Any) -> None:
+        self.rows, self.column, self.labels, self.processor = rows, column, labels, processor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image = self.rows[index][self.column].convert("RGB")
+        pixels = self.processor(image, return_tensors="pt")["pixel_values"][0]
+        return {"pixel_values": pixels, "labels": self.labels[index]}
+
+
+class Images:
+    """Rows of one image; see `inputs.Inputs`. An image is opened and resized when its batch is made."""
+
+    name = "image"
+    model_class = AutoModelForImageClassification
+    task_type: TaskType | None = None
+    pipeline_tag = "image-classification"
+
+    def find_columns(self, rows: Dataset, wanted: list[str] | None, label: str | None) -> Columns:
+        """The columns of image and label: those named, else the first that holds images and the usual label.
+
+        Raises: DataError, naming the columns there are, if one is missing or holds no images.
+        """
+        holders = [column for column in rows.column_names if is_image(rows, column)]
+        image = find_column(rows, wanted[0] if wanted else None, holders, "image")
+        if image not in holders:
+            raise DataError(f"column {image} holds no images; name another --image_column, or save it as datasets do")
+        return Columns((image,), find_column(rows, label, LABEL_COLUMNS, "label"))
+
+    def check_rows(self, rows: Dataset, columns: Columns, name: str) -> None:
+        """Raise DataError if `rows`, called `name`, lack a label, or hold an image that can't be opened."""
+        check_filled(rows, columns, name)
+        stored = rows.cast_column(columns.inputs[0], type(rows.features[columns.inputs[0]])(decode=False))
+        for index, image in enumerate(stored[columns.inputs[0]]):
+            try:
+                open_image(image).verify()
+            except (OSError, SyntaxError, ValueError, TypeError) as error:
+                where = f" ({image['path']})" if image and image["path"] else ""
+                raise DataError(
+                    f"the image in row {index + 1} of the {name} data{where} can't be read; replace or remove it"
+                ) from error
+
+    def load_processor(self, arguments: ModelArguments, data: DataArguments) -> Any:
+        """The image processor, on Pillow, for images of `image_size` if that is given.
+
+        Raises: ConfigError, if it can't be had or image_size is no size.
+        """
+        name = required_name(arguments)
+        with explained(name), quiet():
+            processor: Any = AutoImageProcessor.from_pretrained(
+                name,
+                revision=arguments.model_revision,
+                trust_remote_code=arguments.trust_remote_code,
+                backend="pil",
+            )
+        if data.image_size is not None:
+            if data.image_size < 1:
+                raise ConfigError(f"image_size={data.image_size} is not positive; use the side of an image in pixels")
+            square = {"height": data.image_size, "width": data.image_size}
+            processor.size = type(processor.size)(**square)
+            processor.do_center_crop = False
+        return processor
+
+    def fit(self, model: PreTrainedModel, processor: Any, wanted: int | None) -> int | None:
+        """Nothing: images are of the processor's size."""
+        return None
+
+    def encode(self, rows: Dataset, columns: Columns, labels: list[Any], processor: Any, limit: int | None) -> Any:
+        """The rows as the model reads them: `pixel_values` [3, height, width], made when asked for, and `labels`.
+
+        Args:
+            labels: one per row, encoded for the model's loss.
+        """
+        return EncodedImages(rows.select_columns([columns.inputs[0]]), columns.inputs[0], labels, processor)
+
+    def collator(self, processor: Any) -> Any:
+        """Makes a batch of rows."""
+        return default_data_collator
+
+    def describe(self, rows: Dataset, columns: Columns) -> list[dict[str, Any]]:
+        """Which image it was, a row, for a file of predictions."""
+        stored = rows.cast_column(columns.inputs[0], type(rows.features[columns.inputs[0]])(decode=False))
+        images = stored[columns.inputs[0]]
+        return [{"row": index, "image": image["path"]} for index, image in enumerate(images, start=1)]
+
+
+def open_image(stored: dict[str, Any]) -> Any:
+    """The image that a data set stores as bytes or as a path."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtraError("reading images needs Pillow; pip install 'fourierft[compare]'") from error
+    return Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] else stored["path"])

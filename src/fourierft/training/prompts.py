@@ -1,0 +1,119 @@
+"""Prompts that get an answer: a causal language model learns to continue the one with the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from peft import TaskType
+from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
+
+from fourierft.errors import ConfigError, DataError
+from fourierft.training.arguments import DataArguments, ModelArguments
+from fourierft.training.data import Columns, check_filled, check_texts, find_column, require_columns
+from fourierft.training.models import load_tokenizer, longest_text
+from fourierft.training.tasks import IGNORED
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+PROMPT_COLUMNS = (("instruction", "input"), ("instruction",), ("prompt",), ("question",))
+ANSWER_COLUMNS = ("output", "answer", "completion", "response")
+
+
+class Prompts:
+    """Rows of prompt and answer; see `inputs.Inputs`. The loss counts the answer's tokens alone."""
+
+    name = "prompt"
+    model_class = AutoModelForCausalLM
+    task_type: TaskType | None = TaskType.CAUSAL_LM
+    pipeline_tag = "text-generation"
+
+    def find_columns(self, rows: Dataset, wanted: list[str] | None, label: str | None) -> Columns:
+        """The columns of the prompt, joined by a line break, and of the answer: those named, else the usual ones.
+
+        Raises: DataError, naming the columns there are, if one is missing.
+        """
+        require_columns(rows, wanted or [])
+        usual = next((names for names in PROMPT_COLUMNS if set(names) <= set(rows.column_names)), None)
+        prompt = tuple(wanted) if wanted else usual
+        if prompt is None:
+            prompt = (find_column(rows, None, (), "text"),)
+        return Columns(prompt, find_column(rows, label, ANSWER_COLUMNS, "label"))
+
+    def check_rows(self, rows: Dataset, columns: Columns, name: str) -> None:
+        """Raise DataError if `rows`, called `name`, lack a column or a text in one, or are none at all."""
+        check_filled(rows, columns, name)
+        check_texts(rows, columns.inputs, name, "text_column")
+
+    def load_processor(self, arguments: ModelArguments, data: DataArguments) -> PreTrainedTokenizerBase:
+        """The tokenizer.
+
+        Raises: ConfigError, if it has no token that ends a text.
+        """
+        tokenizer = load_tokenizer(arguments)
+        if tokenizer.eos_token_id is None:
+            raise ConfigError(f"the tokenizer of {arguments.model_name_or_path} has no end token; use another")
+        return tokenizer
+
+    def fit(self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, wanted: int | None) -> int | None:
+        """The number of tokens a prompt with its answer is cut to."""
+        return longest_text(model, processor, wanted)
+
+    def encode(
+        self, rows: Dataset, columns: Columns, labels: list[Any], processor: PreTrainedTokenizerBase, limit: int | None
+    ) -> Dataset:
+        """The rows as the model reads them: prompt and answer in one, cut to `limit`; `labels` are IGNORED but for
+        the answer's tokens.
+
+        Args:
+            labels: the answers.
+
+        Raises: DataError, if a prompt leaves no room for its answer.
+        """
+
+        def encode(row: dict[str, Any], index: int) -> dict[str, Any]:
+            prompt, answer = encode_pair(join([row[name] for name in columns.inputs]), labels[index], processor)
+            if limit is not None and len(prompt) >= limit:
+                raise DataError(
+                    f"the prompt in row {index + 1} has {len(prompt)} tokens, which leaves no room for its answer in "
+                    f"max_length={limit}; raise it, or remove the row"
+                )
+            tokens = (prompt + answer)[:limit]
+            return {
+                "input_ids": tokens,
+                "attention_mask": [1] * len(tokens),
+                "labels": ([IGNORED] * len(prompt) + answer)[:limit],
+            }
+
+        return rows.map(encode, with_indices=True, remove_columns=rows.column_names, desc="Tokenizing")
+
+    def collator(self, processor: PreTrainedTokenizerBase) -> Any:
+        """Makes a batch of rows."""
+        return DataCollatorForSeq2Seq(processor, label_pad_token_id=IGNORED)
+
+    def describe(self, rows: Dataset, columns: Columns) -> list[dict[str, Any]]:
+        """What was given, a row, for a file of predictions."""
+        return rows.select_columns(list(columns.inputs)).to_list()
+
+
+def join(parts: list[str]) -> str:
+    """A prompt of its parts, a line each, those that are empty left out."""
+    return "\n".join(part for part in parts if part)
+
+
+def encode_pair(prompt: str, answer: str, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Tokens of a prompt and of its answer: by the tokenizer's chat template, or else a line break between them.
+
+    Raises: ConfigError, if the template writes the answer elsewhere than behind the prompt.
+    """
+    if tokenizer.chat_template is None:
+        start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+        answered = [*tokenizer.encode(answer, add_special_tokens=False), int(tokenizer.eos_token_id)]
+        return start + tokenizer.encode(f"{prompt}\n", add_special_tokens=False), answered
+    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    asked = str(tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True))
+    whole = str(tokenizer.apply_chat_template(messages, tokenize=False)).rstrip()
+    if not whole.startswith(asked):
+        raise ConfigError("the tokenizer's chat template does not put the answer behind the prompt; use another model")
+    first, second = (tokenizer.encode(text, add_special_tokens=False) for text in (asked, whole[len(asked) :]))
+    return first, second

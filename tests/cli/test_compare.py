@@ -1,0 +1,71 @@
+"""`fourierft compare` from the outside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fourierft.cli.main import main
+
+
+@pytest.fixture
+def task(tiny_bert: Path, tmp_path: Path) -> str:
+    """A task file of one step on eight sentences."""
+    rows = [f"the film is {'good' if k % 2 else 'bad'},{'yes' if k % 2 else 'no'}" for k in range(8)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    settings = {
+        "model_name_or_path": str(tiny_bert),
+        "train_file": str(tmp_path / "rows.csv"),
+        "validation_file": str(tmp_path / "rows.csv"),
+        "max_steps": 1,
+        "use_cpu": True,
+        "target_modules": ["query", "value"],
+        "head_learning_rate": 0.01,
+        "methods": ["head", "lora:8", "fourierft:20"],
+        "learning_rates": [0.001],
+    }
+    (tmp_path / "films.yaml").write_text(json.dumps(settings))
+    return str(tmp_path / "films.yaml")
+
+
+def test_runs_are_told_then_summed_up(task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["compare", task, "--output_dir", str(out), "--plot"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.index("run 3 of 3") < printed.index("best rate") < printed.index("summary.md")
+    assert {path.name for path in out.iterdir()} >= {"runs.jsonl", "summary.md", "score-parameters.png"}
+    assert main(["compare", task, "--output_dir", str(out)]) == 0
+    assert "3 runs, 0 to do now" in capsys.readouterr().out
+
+
+def test_list_and_dry_run_leave_nothing(task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["compare", task, "--output_dir", str(out), "--list", "--seeds", "4", "5"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 6
+    assert main(["compare", task, "--output_dir", str(out), "--dry_run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].split() == ["FourierFT", "n=20", "80", "66", "0.001"]
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--methods", "lorra:8"], "method lorra:8 is unknown; did you mean lora?"),
+        (["--learning_rates", "0"], "learning_rates=[0.0] is no list of positive numbers"),
+        (["--seeds", "-1"], "seeds=[-1] is no list of whole numbers"),
+        (["--max_runs", "-1"], "--max_runs -1 is negative"),
+    ],
+)
+def test_wrong_grid_is_one_line(task: str, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", task, *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_no_such_task_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml can't be read (No such file or directory)" in capsys.readouterr().err

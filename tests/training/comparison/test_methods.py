@@ -1,0 +1,118 @@
+"""Short names of methods: what they stand for, that PEFT trains it on every kind of model, and what is no name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import TaskType
+from transformers import AutoModelForCausalLM, AutoModelForImageClassification
+
+from fourierft.errors import ConfigError
+from fourierft.training.arguments import MethodArguments, ModelArguments
+from fourierft.training.comparison.methods import parse_method
+from fourierft.training.methods import attach
+from fourierft.training.models import BaseModel, load_model
+from fourierft.training.tasks import Answers, Classification
+
+TARGETS = {"bert": ["query", "value"], "llama": ["q_proj", "v_proj"], "dinov2": ["q_proj", "v_proj"]}
+FEEDFORWARD = {"bert": "output.dense", "llama": "down_proj", "dinov2": "fc2"}
+
+
+@pytest.fixture(params=sorted(TARGETS))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def base(kind: str, tiny_bert: Path, tiny_llama: Path, tiny_dinov2: Path) -> BaseModel:
+    """Each tiny model as its task loads it."""
+    task = Classification(("n", "y"))
+    if kind == "bert":
+        return load_model(ModelArguments(str(tiny_bert)), task, 0)
+    if kind == "llama":
+        return load_model(ModelArguments(str(tiny_llama)), Answers(), 0, AutoModelForCausalLM, TaskType.CAUSAL_LM)
+    return load_model(ModelArguments(str(tiny_dinov2)), task, 0, AutoModelForImageClassification, None)
+
+
+def batch(kind: str) -> dict[str, torch.Tensor]:
+    if kind == "dinov2":
+        return {"pixel_values": torch.randn(2, 3, 28, 28), "labels": torch.tensor([0, 1])}
+    tokens = torch.tensor([[2, 5, 6, 3], [2, 9, 8, 3]])
+    return {"input_ids": tokens, "labels": tokens if kind == "llama" else torch.tensor([0, 1])}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["lora:2", "vera:16", "waveft:40", "c3a:16", "ia3", "road:16", "unilora:60", "fourierft:40"],
+)
+def test_every_adapter_trains_in_every_kind_of_model(base: BaseModel, kind: str, spec: str, tmp_path: Path) -> None:
+    if spec == "ia3":
+        names = [*TARGETS[kind], FEEDFORWARD[kind]]
+        spec = f"ia3,target_modules={'+'.join(names)},feedforward_modules={FEEDFORWARD[kind]}"
+    method = parse_method(spec, TARGETS[kind])
+    (tmp_path / "c.json").write_text(json.dumps(method.config))
+    trainable = attach(base, MethodArguments(method=str(tmp_path / "c.json")))
+    parameters = {
+        name: parameter
+        for name, parameter in trainable.model.named_parameters()
+        if parameter.requires_grad and "modules_to_save" not in name
+    }
+    assert trainable.adapter_parameters == sum(parameter.numel() for parameter in parameters.values()) > 0
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    optimizer = torch.optim.SGD(trainable.model.parameters(), lr=1.0)
+    for _ in range(2):  # where one factor starts at zero, the other moves from the second step on
+        optimizer.zero_grad()
+        trainable.model(**batch(kind)).loss.backward()
+        optimizer.step()
+    assert any(not torch.equal(before[name], parameter) for name, parameter in parameters.items())
+
+
+@pytest.mark.parametrize(
+    ("spec", "title", "expected"),
+    [
+        ("lora:1", "LoRA r=1", {"peft_type": "LORA", "r": 1, "lora_alpha": 16}),
+        ("lora:8,lora_alpha=32", "LoRA r=8, lora_alpha=32", {"r": 8, "lora_alpha": 32}),
+        (
+            "fourierft:1000,scaling=300,init_weights=false",
+            "FourierFT n=1000, scaling=300, init_weights=false",
+            {"n_frequency": 1000, "scaling": 300, "init_weights": False},
+        ),
+        ("c3a:128", "C3A b=128", {"block_size": 128}),
+        ("ia3,target_modules=a+b", "IA3", {"target_modules": ["a", "b"]}),
+    ],
+)
+def test_name_stands_for_a_config(spec: str, title: str, expected: dict[str, Any]) -> None:
+    method = parse_method(spec, ["query"])
+    assert method.title == title
+    assert method.config is not None
+    assert {key: method.config[key] for key in expected} == expected
+    assert method.config["target_modules"] == expected.get("target_modules", ["query"])
+
+
+def test_path_of_a_config_is_a_method(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 3}')
+    method = parse_method(str(tmp_path / "adapter_config.json"), ["query"])
+    assert method.family == "config"
+    assert method.config == {"peft_type": "LORA", "r": 3, "target_modules": ["query"]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("fourier:50", "method fourier:50 is unknown; did you mean fourierft"),
+        ("xyz", "use one of head, bitfit, full, fourierft"),
+        ("lora:big", "has the size 'big'; use lora:N, a r > 0"),
+        ("lora:0", "has the size '0'"),
+        ("ia3:4", "has the size '4'; use ia3"),
+        ("head:1", "takes no size and no settings; use head"),
+        ("lora:8,alpha", "has the setting 'alpha'; write key=value"),
+        ("none/adapter_config.json", "is no readable PEFT adapter_config.json"),
+    ],
+)
+def test_what_is_no_method_is_refused(spec: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_method(spec)

@@ -1,0 +1,95 @@
+"""From rows to a table and plots: the arithmetic by hand, and files that are there and whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import stdev
+
+import pytest
+from PIL import Image
+
+from fourierft.errors import DataError
+from fourierft.training.comparison.page import table_rows, write_summary
+from fourierft.training.comparison.plots import draw_all
+from fourierft.training.comparison.results import Row, read_rows, summarize
+from fourierft.training.output import append_json_line
+
+MakeRow = Callable[..., Row]
+
+
+@pytest.fixture
+def rows(make_row: MakeRow) -> list[Row]:
+    """Head .6; LoRA best .8 at 1e-3; FourierFT best .75 at 3e-3, .7 at LoRA's rate, diverged at 1e-2."""
+    return [
+        make_row("head", 5e-3, 0.6),
+        make_row("lora:8", 1e-3, 0.8),
+        make_row("lora:8", 3e-3, 0.7),
+        make_row("fourierft:50", 1e-3, 0.7),
+        make_row("fourierft:50", 3e-3, 0.74),
+        make_row("fourierft:50", 3e-3, 0.76, seed=1),
+        make_row("fourierft:50", 1e-2, 0.9),
+        make_row("fourierft:50", 1e-2, None, seed=1),
+    ]
+
+
+def test_summary_is_that_of_the_best_rate_without_divergence(rows: list[Row]) -> None:
+    head, lora, ours = summarize(rows)
+    assert (ours.learning_rate, ours.score, ours.runs) == (3e-3, pytest.approx(0.75), 2)
+    assert ours.spread == pytest.approx(stdev([0.74, 0.76]))
+    assert ours.rate_ratio == pytest.approx(3.0)
+    assert ours.score_at_reference == 0.7
+    assert ours.gain == pytest.approx((0.75 - 0.6) / (0.8 - 0.6))
+    assert ours.gain_kept == pytest.approx((0.7 - 0.6) / (0.75 - 0.6))
+    assert (lora.gain, lora.rate_ratio, lora.spread) == (1.0, 1.0, None)
+    assert (head.gain, head.rate_ratio) == (0.0, None)
+
+
+def test_lower_is_better_where_the_score_is_a_loss(make_row: MakeRow) -> None:
+    loss = {"lower_is_better": True, "metric": "answer_loss"}
+    rows = [make_row("head", 0.0, 5.0, **loss), make_row("lora:8", 1e-3, 3.0, **loss)]
+    rows += [make_row("fourierft:50", 1e-3, 3.5, **loss), make_row("fourierft:50", 1e-2, 4.0, **loss)]
+    ours = summarize(rows)[2]
+    assert (ours.learning_rate, ours.gain) == (1e-3, pytest.approx(0.75))
+
+
+def test_method_that_always_diverges_has_no_score(make_row: MakeRow) -> None:
+    (one,) = summarize([make_row("full", 1.0, None)])
+    assert one.score is None
+    assert table_rows([one])[1][1] == "diverged"
+
+
+def test_summary_and_plots_are_written(rows: list[Row], tmp_path: Path) -> None:
+    summaries = summarize(rows)
+    plots = draw_all(rows, summaries, tmp_path)
+    assert [plot.stem for plot in plots] == [
+        "score-parameters", "score-bytes", "score-learning-rate", "training-curves", "seconds-per-step"
+    ]  # fmt: skip
+    for plot in plots:
+        with Image.open(plot) as image:
+            image.load()
+            assert image.width >= 1200
+    text = write_summary(rows, summaries, plots, tmp_path).read_text()
+    assert "| fourierft:50 | 0.7500 | 0.0141 | 2 | 0.003 | 3 | 0.7000 | 66.7% | 75.0% | 100 | 400 B | 0.500 |" in text
+    assert "8 runs, of which 1 diverged" in text
+    assert all(f"({plot.name})" in text for plot in plots)
+
+
+def test_plots_of_head_alone_are_drawn(make_row: MakeRow, tmp_path: Path) -> None:
+    rows = [make_row("head", 0.0, 0.6, seconds_per_step=0.0, loss_curve=[])]
+    assert len(draw_all(rows, summarize(rows), tmp_path)) == 5
+
+
+def test_half_a_line_is_passed_over_and_closed_off(rows: list[Row], tmp_path: Path) -> None:
+    file = tmp_path / "runs.jsonl"
+    append_json_line(file, rows[0])
+    with file.open("a") as unfinished:
+        unfinished.write('{"task": "fi')
+    append_json_line(file, rows[1])
+    assert [row["method"] for row in read_rows(tmp_path)] == ["head", "lora:8"]
+
+
+def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs.jsonl").write_text("my notes\n")
+    with pytest.raises(DataError, match=r"line 1 of .*runs\.jsonl is not JSON; remove it"):
+        read_rows(tmp_path)

@@ -1,0 +1,112 @@
+"""Images in folders or parquet: classified, and refused by name if they can't be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, Features, Image, Value
+from PIL import Image as Pillow
+from transformers import AutoImageProcessor
+
+from fourierft.adapters.merge import merge_adapter
+from fourierft.errors import ConfigError, DataError
+from fourierft.training.arguments import Arguments, DataArguments
+from fourierft.training.data import Columns
+from fourierft.training.evaluation import evaluate
+from fourierft.training.images import Images
+from fourierft.training.run import train
+from fourierft.training.settings import build_arguments
+
+
+def picture(is_bright: bool, seed: int) -> Pillow.Image:
+    """A grey image of noise, 20 x 16, light or dark."""
+    noise = np.random.default_rng(seed).integers(0, 60, (16, 20), dtype=np.uint8)
+    return Pillow.fromarray(noise + np.uint8(180 * is_bright))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A parquet file of 24 images, light and dark."""
+    features = Features({"image": Image(), "label": Value("string")})
+    rows = {"image": [picture(bool(k % 2), k) for k in range(24)], "label": ["dark", "light"] * 12}
+    Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "pictures.parquet")
+    return tmp_path / "pictures.parquet"
+
+
+@pytest.fixture
+def build_images(tiny_dinov2: Path, pictures: Path, tmp_path: Path) -> Callable[..., Arguments]:
+    """Arguments of a training of 3 steps on those images, with any setting changed."""
+
+    def build(**settings: Any) -> Arguments:
+        given = {"model_name_or_path": str(tiny_dinov2), "train_file": str(pictures), "validation_file": str(pictures)}
+        given |= {"output_dir": str(tmp_path / "out"), "target_modules": ["q_proj", "v_proj"], "n_frequency": 50}
+        return build_arguments({**given, "max_steps": 3, "use_cpu": True, "disable_tqdm": True, **settings})
+
+    return build
+
+
+def test_light_and_dark_are_told_apart(build_images: Callable[..., Arguments], pictures: Path, tmp_path: Path) -> None:
+    metrics = train(build_images(learning_rate=1e-2, max_steps=20))
+    assert metrics["eval"]["accuracy"] == 1.0
+    assert metrics["parameters"]["adapter"] == 4 * 50
+    assert metrics["parameters"]["head"] == 2 * 64 * 2 + 2
+    evaluation = evaluate(tmp_path / "out", DataArguments(test_file=str(pictures)), use_cpu=True)
+    assert evaluation.metrics["accuracy"] == 1.0
+    assert evaluation.predictions[1]["row"] == 2
+    assert evaluation.predictions[1]["prediction"] == "light"
+    assert "AutoModelForImageClassification" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's use of it
+def test_trained_adapter_merges_with_its_head(build_images: Callable[..., Arguments], tmp_path: Path) -> None:
+    train(build_images())
+    merged = merge_adapter(tmp_path / "out", tmp_path / "merged")
+    assert merged.model_class == "Dinov2ForImageClassification"
+    assert merged.layers == 4
+
+
+def test_pixels_are_those_of_the_processor(tiny_dinov2: Path, pictures: Path) -> None:
+    rows = Dataset.from_parquet(str(pictures))
+    encoded = Images().encode(
+        rows, Columns(("image",), "label"), list(range(24)), AutoImageProcessor.from_pretrained(tiny_dinov2), None
+    )
+    expected = AutoImageProcessor.from_pretrained(tiny_dinov2)(rows[3]["image"].convert("RGB"), return_tensors="pt")
+    assert torch.equal(encoded[3]["pixel_values"], expected["pixel_values"][0])
+    assert encoded[3]["labels"] == 3
+
+
+def test_image_size_wins_over_the_model_s_and_is_kept(build_images: Callable[..., Arguments], tmp_path: Path) -> None:
+    train(build_images(image_size=14))
+    saved = AutoImageProcessor.from_pretrained(tmp_path / "out")
+    assert saved(picture(True, 0).convert("RGB"), return_tensors="pt")["pixel_values"].shape == (1, 3, 14, 14)
+    with pytest.raises(ConfigError, match="image_size=0 is not positive"):
+        train(build_images(image_size=0, output_dir=str(tmp_path / "other")))
+
+
+def test_folder_of_folders_is_a_data_set_and_a_broken_file_is_named(
+    build_images: Callable[..., Arguments], tmp_path: Path
+) -> None:
+    for label in ("dark", "light"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for k in range(4):
+            picture(label == "light", k).save(tmp_path / "photos" / label / f"{k}.png")
+    settings = {"dataset_name": str(tmp_path / "photos"), "train_file": None, "validation_file": None}
+    metrics = train(build_images(**settings, validation_fraction=0.25))
+    assert metrics["rows"] == {"train": 6, "validation": 2}
+    (tmp_path / "photos" / "light" / "2.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"the image in row \d of the \w+ data \(.*light.2\.png\) can't be read"):
+        train(build_images(**settings, output_dir=str(tmp_path / "again")))
+    assert not (tmp_path / "again").exists()
+
+
+def test_column_without_images_is_refused() -> None:
+    rows = Dataset.from_dict({"photo": ["a.png"], "label": [1]})
+    with pytest.raises(DataError, match="column photo holds no images; name another --image_column"):
+        Images().find_columns(rows, ["photo"], None)
+    with pytest.raises(DataError, match="there is no column picture; the data has the columns photo, label"):
+        Images().find_columns(rows, ["picture"], None)
