@@ -3,8 +3,9 @@
 from fourierft.adapters.store.adapter import Adapter, Loss, measure_loss
 from fourierft.adapters.store.blending import blend
 from fourierft.adapters.store.layout import Layer, Layout
-from fourierft.adapters.store.stats import Neighbour, StoreStats, find_nearest, measure_store
-from fourierft.adapters.store.store import AdapterStore, Listed
+from fourierft.adapters.store.rows import Listed
+from fourierft.adapters.store.stats import Neighbour, StoreStats, find_nearest
+from fourierft.adapters.store.store import AdapterStore
 
 __all__ = [
     "Adapter",
@@ -18,5 +19,4 @@ __all__ = [
     "blend",
     "find_nearest",
     "measure_loss",
-    "measure_store",
 ]

@@ -57,7 +57,7 @@ def read_source(adapter_dir: str | Path) -> Source:
         raise CheckpointError(f"{RECORD_FILE} or {METRICS_FILE} in {checkpoint.path} is damaged ({error})") from error
 
 
-def named_base(name: str | None, revision: str | None = None) -> BaseIdentity:
+def identify(name: str | None, revision: str | None = None) -> BaseIdentity:
     """The base that an adapter names.
 
     Raises: StoreError, if it names none.
@@ -65,6 +65,14 @@ def named_base(name: str | None, revision: str | None = None) -> BaseIdentity:
     if not name:
         raise StoreError("the adapter names no base model, and a store keeps those of one base; give it with --base")
     return identify_base(name, revision)
+
+
+def base_of(layout: Layout) -> BaseIdentity:
+    """The base that a layout's config names.
+
+    Raises: StoreError, if it names none.
+    """
+    return identify(layout.base_model, layout.settings.get("revision"))
 
 
 def check_name(name: str) -> None:

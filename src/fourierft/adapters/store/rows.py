@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -31,6 +31,19 @@ class Row(NamedTuple):
     record: str | None
     coefficients: bytes
     heads: bytes | None
+
+
+class Listed(NamedTuple):
+    """A line of `list`: `n` counts the coefficients of all layers, `bytes` those of the blobs."""
+
+    name: str
+    version: int
+    dtype: str
+    created: str
+    n: int
+    scaling: float
+    metrics: dict[str, Any]
+    bytes: int
 
 
 class Block(NamedTuple):

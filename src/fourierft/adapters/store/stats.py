@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -13,7 +13,9 @@ from fourierft.adapters.store.layout import Layer
 from fourierft.adapters.store.norms import update_norm
 from fourierft.adapters.store.rows import Block
 from fourierft.adapters.store.space import place
-from fourierft.adapters.store.store import AdapterStore
+
+if TYPE_CHECKING:
+    from fourierft.adapters.store.store import AdapterStore
 
 
 class Norms(NamedTuple):

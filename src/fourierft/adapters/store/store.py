@@ -6,43 +6,23 @@ import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from fourierft.adapters.store import schema
+from fourierft.adapters.store import incoming, schema
 from fourierft.adapters.store.adapter import Adapter
 from fourierft.adapters.store.encoding import check_dtype, encoded_bytes
 from fourierft.adapters.store.identity import BaseIdentity
-from fourierft.adapters.store.incoming import (
-    BEHIND_ALL,
-    check_name,
-    check_values,
-    make_rows,
-    named_base,
-    read_source,
-)
 from fourierft.adapters.store.layout import Layer, Layout, base_shapes
-from fourierft.adapters.store.rows import Block, Row, read_adapter, read_blocks
+from fourierft.adapters.store.rows import Block, Listed, Row, read_adapter, read_blocks
 from fourierft.adapters.store.space import common_layers, place
+from fourierft.adapters.store.stats import StoreStats, measure_store
 from fourierft.adapters.store.tables import StoreTables
 from fourierft.adapters.store.verification import find_faults
 
 _BATCH_BYTES, _BATCH_ROWS = 1 << 25, 4000  # of one transaction of `add_many`
-
-
-class Listed(NamedTuple):
-    """A line of `list`: `n` counts the coefficients of all layers, `bytes` those of the blobs."""
-
-    name: str
-    version: int
-    dtype: str
-    created: str
-    n: int
-    scaling: float
-    metrics: dict[str, Any]
-    bytes: int
 
 
 class AdapterStore:
@@ -98,19 +78,19 @@ class AdapterStore:
             cannot be used, or the store is full or busy. ShapeError, if it does not fit its base.
         """
         check_dtype(dtype)
-        check_name(name)
-        source = read_source(adapter_dir)
+        incoming.check_name(name)
+        source = incoming.read_source(adapter_dir)
         checkpoint = source.checkpoint
-        identity = named_base(base or checkpoint.base_model, None if base else checkpoint.revision)
+        identity = incoming.identify(base or checkpoint.base_model, None if base else checkpoint.revision)
         self.tables.check_base(identity, f"{checkpoint.path} was made")
         found = Layout.of(checkpoint, source.config)
         layout = self.tables.find_layout(found.digest)
         if layout is None:
             shapes = base_shapes(checkpoint, base)
             layout = found if shapes is None else found.with_shapes(shapes)
-        values = check_values(layout.join(checkpoint.coefficients)[None], layout)
+        values = incoming.check_values(layout.join(checkpoint.coefficients)[None], layout)
         metrics = source.metrics if metrics is None else metrics
-        rows = make_rows([name], layout, values, dtype, checkpoint.saved_modules, metrics, source.record)
+        rows = incoming.make_rows([name], layout, values, dtype, checkpoint.saved_modules, metrics, source.record)
         return self.tables.insert(layout, identity, rows, exist_ok)
 
     def put(
@@ -139,10 +119,10 @@ class AdapterStore:
         Raises: ShapeError, if the numbers do not fit the layout or are not finite. StoreError, as `add`.
         """
         check_dtype(dtype)
-        check_name(name)
+        incoming.check_name(name)
         row = coefficients if isinstance(coefficients, torch.Tensor) else layout.join(coefficients)
-        rows = make_rows([name], layout, check_values(row[None], layout), dtype, heads, metrics)
-        return self.tables.insert(layout, self._base_of(layout), rows, exist_ok)
+        rows = incoming.make_rows([name], layout, incoming.check_values(row[None], layout), dtype, heads, metrics)
+        return self.tables.insert(layout, incoming.base_of(layout), rows, exist_ok)
 
     def add_many(
         self,
@@ -151,28 +131,28 @@ class AdapterStore:
         dtype: str = "float32",
         total: int | None = None,
     ) -> int:
-        """Add many adapters without heads, up to 4000 or 32 MiB in a transaction, with a progress bar on a terminal.
+        """Add many adapters without heads, up to 4000 or 32 MiB in a transaction.
 
         Args:
             layout: of all of them.
             adapters: name, coefficients [total n]; read as they are needed.
             dtype: to keep the coefficients in.
-            total: how many there will be, for the progress bar.
+            total: how many there will be, for the progress bar of a terminal.
 
         Returns: how many were added. An error in between loses the transaction at hand, and none before it.
 
         Raises: as `put`.
         """
         check_dtype(dtype)
-        base, count, waiting = self._base_of(layout), 0, iter(adapters)
+        base, count, waiting = incoming.base_of(layout), 0, iter(adapters)
         most = max(1, min(_BATCH_ROWS, _BATCH_BYTES // encoded_bytes(dtype, layout.sizes)))
         with tqdm(total=total, unit=" adapters", desc="adding", disable=None, delay=1) as bar:
             while batch := list(itertools.islice(waiting, most)):
                 for name, row in batch:
-                    check_name(name)
-                    check_values(row[None], layout)
-                values = check_values(torch.stack([row for _, row in batch]), layout)
-                self.tables.insert(layout, base, make_rows([name for name, _ in batch], layout, values, dtype))
+                    incoming.check_name(name)
+                    incoming.check_values(row[None], layout)
+                values = incoming.check_values(torch.stack([row for _, row in batch]), layout)
+                self.tables.insert(layout, base, incoming.make_rows([name for name, _ in batch], layout, values, dtype))
                 count += len(batch)
                 bar.update(len(batch))
         return count
@@ -221,7 +201,7 @@ class AdapterStore:
         Args:
             prefix: only those that begin with it.
         """
-        limits = {"first": prefix, "last": prefix + BEHIND_ALL}
+        limits = {"first": prefix, "last": prefix + incoming.BEHIND_ALL}
         return (name for (name,) in self.tables.rows(schema.NAMES, limits))
 
     def list(self, prefix: str = "", versions: bool = False) -> Iterator[Listed]:
@@ -231,10 +211,9 @@ class AdapterStore:
             prefix: only names that begin with it.
             versions: all versions instead of the latest.
         """
-        limits = {"first": prefix, "last": prefix + BEHIND_ALL}
+        limits = {"first": prefix, "last": prefix + incoming.BEHIND_ALL}
         for row in self.tables.rows(schema.LIST_VERSIONS if versions else schema.LIST_LATEST, limits):
-            listed = Listed(*row)
-            yield listed._replace(metrics=json.loads(row[6]) if row[6] else {})
+            yield Listed(*row)._replace(metrics=json.loads(row[6]) if row[6] else {})
 
     def versions(self, name: str) -> Sequence[int]:
         """Versions of an adapter that are there, oldest first."""
@@ -289,12 +268,13 @@ class AdapterStore:
         """Read everything and check it: one sentence a fault, none if all is well."""
         return find_faults(self.tables)
 
+    def stats(self) -> StoreStats:
+        """Counts, bytes, norms a layer, duplicates; reads every row once."""
+        return measure_store(self)
+
     def close(self) -> None:
         """Close the store; nothing waits to be written."""
         self.tables.close()
-
-    def _base_of(self, layout: Layout) -> BaseIdentity:
-        return named_base(layout.base_model, layout.settings.get("revision"))
 
     def __len__(self) -> int:
         return next(self.tables.rows(schema.COUNT), (0,))[0]
