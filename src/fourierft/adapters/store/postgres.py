@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from fourierft.adapters.store.schema import TABLE_NAMES, TABLES
@@ -46,7 +46,7 @@ class PostgresDatabase:
         self.timeout = timeout
         try:
             address = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
-        except sqlalchemy.exc.ArgumentError as error:
+        except (sqlalchemy.exc.ArgumentError, ValueError) as error:
             raise StoreError(f"{url} is no address of a database; use postgresql://user@host/database") from error
         self._name = address.set(drivername="postgresql", query={}).render_as_string(hide_password=True)
         self._engine = sqlalchemy.create_engine(address, connect_args={"connect_timeout": max(2, int(timeout))})
@@ -77,8 +77,9 @@ class PostgresDatabase:
         """Rows of a query, read as they are asked for."""
         with self._explained(), self._engine.connect() as connection:
             streaming = connection.execution_options(stream_results=True, max_row_buffer=_ROWS_AT_ONCE)
-            for row in streaming.execute(self._text(statement), dict(parameters or {})):
-                yield tuple(bytes(cell) if isinstance(cell, memoryview) else cell for cell in row)
+            with closing(streaming.execute(self._text(statement), dict(parameters or {}))) as found:
+                for row in found:
+                    yield tuple(row)
 
     @contextmanager
     def writing(self) -> Iterator[Execute]:

@@ -54,7 +54,6 @@ class SQLiteFile:
                     raise StoreError(strange)
             found = self._connection().execute("SELECT 1 FROM sqlite_master WHERE name = 'fourierft_store'").fetchone()
         if not found:
-            self.close()
             raise StoreError(strange)
         return True
 

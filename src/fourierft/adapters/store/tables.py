@@ -37,9 +37,12 @@ class StoreTables:
         self.base = identify_base(base_model) if base_model else None
         self._made = False
         self._layouts: dict[int, Layout] = {}
-        if not self.is_made() and not create:
+        try:
+            if not self.is_made() and not create:
+                raise StoreError(f"there is no store {self}; `fourierft store add` makes one with its first adapter")
+        except BaseException:
             self.close()
-            raise StoreError(f"there is no store {self}; `fourierft store add` makes one with its first adapter")
+            raise
 
     def __str__(self) -> str:
         return str(self.backend)
@@ -53,7 +56,6 @@ class StoreTables:
             return self._made
         facts = dict(self.backend.rows(schema.READ_STORE))
         if facts.get("format") != str(schema.FORMAT):
-            self.close()
             raise StoreError(
                 f"{self} is a store of format {facts.get('format')}, this version reads format {schema.FORMAT}; "
                 "upgrade fourierft"
