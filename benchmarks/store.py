@@ -33,7 +33,7 @@ MODELS = {  # layers, out and in by projection, n
     "tiny": (2, {"query": (32, 32), "value": (32, 32)}, 40),
 }
 GETS = 1000
-LONGEST_LIFE = 0.08  # seconds that a writer lives at most
+LONGEST_LIFE = 0.3  # seconds that a writer lives at most
 
 
 def fleet_layout(model: str) -> Layout:

@@ -128,13 +128,10 @@ class Layout:
         shapes = {layer.name: layer.shape for layer in self.layers if layer.shape}
         if len(shapes) < len(self.layers):
             return None
+        sizes = {layer.name: (*shapes[layer.name], layer.n_frequency) for layer in self.layers}
         if self.band is None:
-            return {
-                layer.name: uniform_basis(*shapes[layer.name], layer.n_frequency, self.seed) for layer in self.layers
-            }
-        wanted = {(*shapes[layer.name], layer.n_frequency) for layer in self.layers}
-        drawn = {key: SpectralBasis(*key[:2], bandpass_entries(*key, self.seed, *self.band)) for key in wanted}
-        return {layer.name: drawn[(*shapes[layer.name], layer.n_frequency)] for layer in self.layers}
+            return {name: uniform_basis(*size, self.seed) for name, size in sizes.items()}
+        return {name: _bandpass_basis(*size, self.seed, *self.band) for name, size in sizes.items()}
 
     @property
     def draw_key(self) -> str:
@@ -213,6 +210,14 @@ def base_shapes(checkpoint: AdapterCheckpoint, base: str | None = None) -> dict[
     except CheckpointError:
         return None
     return {name: layer_shape(find_layer(model, name, source.name)) for name in checkpoint.coefficients}
+
+
+@functools.lru_cache(maxsize=256)
+def _bandpass_basis(
+    out_features: int, in_features: int, n_frequency: int, seed: int, center: float, width: float
+) -> SpectralBasis:
+    entries = bandpass_entries(out_features, in_features, n_frequency, seed, center, width)
+    return SpectralBasis(out_features, in_features, entries)
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Sizes of dW from the coefficients alone, for many adapters at once.
+"""Sizes and angles of dW from the coefficients alone, for many adapters at once.
 
 Cosines of different frequencies are orthogonal. (u, v) and its mirror image (-u, -v) are one and the same cosine, so
 their coefficients add up; a cosine has the squared norm out * in / 2, one that is its own mirror image out * in. So
@@ -39,11 +39,22 @@ def update_norm(coefficients: torch.Tensor, basis: SpectralBasis, scaling: float
 
     Returns: [...], float64.
     """
+    return unfold(coefficients, basis).norm(dim=-1) * abs(scaling)
+
+
+def unfold(coefficients: torch.Tensor, basis: SpectralBasis) -> torch.Tensor:
+    """dW at scaling 1 in an orthonormal system: inner products of these rows are those of the dW.
+
+    Args:
+        coefficients: [..., n].
+        basis: entries of an [out, in] weight.
+
+    Returns: [..., m], float64, one number for each different cosine.
+    """
     cosines = find_cosines(basis)
     sums = torch.zeros(*coefficients.shape[:-1], len(cosines.share), dtype=torch.float64)
     sums.index_add_(-1, cosines.of_entry, coefficients.double())
-    squared = sums.square() @ cosines.share
-    return squared.sqrt() * (abs(scaling) / (basis.out_features * basis.in_features) ** 0.5)
+    return sums * (cosines.share / (basis.out_features * basis.in_features)).sqrt()
 
 
 @functools.lru_cache(maxsize=256)

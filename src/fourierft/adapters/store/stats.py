@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from fourierft.adapters.store import schema
-from fourierft.adapters.store.layout import Layer
-from fourierft.adapters.store.norms import update_norm
+from fourierft.adapters.store.layout import Layer, Layout
+from fourierft.adapters.store.norms import unfold, update_norm
 from fourierft.adapters.store.rows import Block
 from fourierft.adapters.store.space import place
 
@@ -125,11 +125,15 @@ def find_nearest(store: AdapterStore, name: str, count: int = 10) -> list[Neighb
 
 
 def unit_rows(block: Block, layers: tuple[Layer, ...]) -> torch.Tensor:
-    """Rows of length 1, [adapters, total n], whose inner products are those of dW, up to mirrored entries.
+    """Rows of length 1 whose inner products are the cosines of the angles between the dW: float32 [adapters, features].
 
-    A cosine of an out x in weight has the norm sqrt(out * in / 2), and dW the factor 1 / (out * in).
+    Args:
+        block: some adapters.
+        layers: of the space that all of them are compared in; where a shape is not known, coefficients stand for dW.
     """
     rows = place(block.values, block.layout, layers)
-    weights = [(layer.shape[0] * layer.shape[1]) ** -0.5 if layer.shape else 1.0 for layer in layers]
-    sizes = torch.tensor([layer.n_frequency for layer in layers])
-    return torch.nn.functional.normalize(rows * torch.tensor(weights).repeat_interleave(sizes), dim=1)
+    space = Layout(block.layout.config, layers)
+    if space.bases is not None:
+        parts = space.split(rows)
+        rows = torch.cat([unfold(parts[name], basis) for name, basis in space.bases.items()], dim=1).float()
+    return torch.nn.functional.normalize(rows, dim=1)
