@@ -19,7 +19,6 @@ from fourierft.adapters.store.rows import digest
 from fourierft.errors import CheckpointError, ShapeError, StoreError
 
 MOST_CHARACTERS = 500
-BEHIND_ALL = "\U0010ffff" * MOST_CHARACTERS  # no name comes later in the order of names
 
 
 class Source(NamedTuple):
@@ -81,6 +80,11 @@ def check_name(name: str) -> None:
         raise StoreError(f"a name has 1 to {MOST_CHARACTERS} characters, this one {len(name)}; choose another")
     if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
         raise StoreError(f"the name {name!r} holds a character that is no text; choose another")
+
+
+def limits(prefix: str) -> dict[str, str]:
+    """The first and the last that a name with this prefix can be, in the order of code points."""
+    return {"first": prefix, "last": prefix + "\U0010ffff" * MOST_CHARACTERS}
 
 
 def check_values(values: torch.Tensor, layout: Layout) -> torch.Tensor:

@@ -47,10 +47,15 @@ def place(values: torch.Tensor, layout: Layout, layers: Sequence[Layer]) -> torc
         layers: of the space, as `common_layers` gives them.
 
     Returns: [adapters, total n of the layers], dtype of values.
+
+    Raises: StoreError, if the rows have more coefficients: they came after the layers were looked at.
     """
+    room = {layer.name: layer.n_frequency for layer in layers}
+    if any(layer.n_frequency > room.get(layer.name, 0) for layer in layout.layers):
+        raise StoreError("an adapter with more coefficients came while the store was read; read it again")
     scaled = values * layout.scaling
     parts = layout.split(scaled)
-    row = values.new_zeros(len(values), sum(layer.n_frequency for layer in layers))
+    row = values.new_zeros(len(values), sum(room.values()))
     if [layer.name for layer in layers] == list(parts) and row.shape == scaled.shape:
         return scaled
     start = 0

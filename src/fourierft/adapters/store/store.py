@@ -21,6 +21,7 @@ from fourierft.adapters.store.space import common_layers, place
 from fourierft.adapters.store.stats import StoreStats, measure_store
 from fourierft.adapters.store.tables import StoreTables
 from fourierft.adapters.store.verification import find_faults
+from fourierft.errors import StoreError
 
 _BATCH_BYTES, _BATCH_ROWS = 1 << 25, 4000  # of one transaction of `add_many`
 
@@ -42,9 +43,7 @@ class AdapterStore:
         MissingExtraError, for PostgreSQL without SQLAlchemy and psycopg.
     """
 
-    def __init__(
-        self, path: str | Path, base_model: str | None = None, create: bool = True, timeout: float = 30.0
-    ) -> None:
+    def __init__(self, path: str | Path, base_model: str | None = None, create: bool = True, timeout: float = 30.0):
         self.tables = StoreTables(path, base_model, create, timeout)
 
     @property
@@ -201,8 +200,7 @@ class AdapterStore:
         Args:
             prefix: only those that begin with it.
         """
-        limits = {"first": prefix, "last": prefix + incoming.BEHIND_ALL}
-        return (name for (name,) in self.tables.rows(schema.NAMES, limits))
+        return (name for (name,) in self.tables.rows(schema.NAMES, incoming.limits(prefix)))
 
     def list(self, prefix: str = "", versions: bool = False) -> Iterator[Listed]:
         """What is there, in the order of names, without reading the numbers.
@@ -211,8 +209,7 @@ class AdapterStore:
             prefix: only names that begin with it.
             versions: all versions instead of the latest.
         """
-        limits = {"first": prefix, "last": prefix + incoming.BEHIND_ALL}
-        for row in self.tables.rows(schema.LIST_VERSIONS if versions else schema.LIST_LATEST, limits):
+        for row in self.tables.rows(schema.LIST_VERSIONS if versions else schema.LIST_LATEST, incoming.limits(prefix)):
             yield Listed(*row)._replace(metrics=json.loads(row[6]) if row[6] else {})
 
     def versions(self, name: str) -> Sequence[int]:
@@ -252,16 +249,23 @@ class AdapterStore:
         dW = delta_weight(row of a layer, basis, 1.0). Rows stream into the result, which is all the memory it takes.
 
         Args:
-            names: of the rows, each once; None for all, in the order of `names()`.
+            names: of the rows; None for all, in the order of `names()`. One that comes meanwhile is left out.
 
         Raises: StoreError, if a name is not there, a row is damaged, or entries are drawn differently.
         """
         layers = self.layers(names)
         wanted = list(self.names()) if names is None else names
-        places = {name: k for k, name in enumerate(wanted)}
+        places: dict[str, set[int]] = {name: set() for name in wanted}
+        for target, name in enumerate(wanted):
+            places[name].add(target)
         bank = torch.empty(len(wanted), sum(layer.n_frequency for layer in layers))
-        for block in self.blocks(names):
-            bank[[places[name] for name in block.names]] = place(block.values, block.layout, layers)
+        missing = len(wanted)
+        for block in self.blocks(None if names is None else tuple(places)):
+            pairs = [(k, target) for k, name in enumerate(block.names) for target in places.get(name, ())]
+            bank[[target for _, target in pairs]] = place(block.values, block.layout, layers)[[k for k, _ in pairs]]
+            missing -= len(pairs)
+        if missing:
+            raise StoreError(f"{self.tables} lost {missing} adapters while it was read; read it again")
         return bank
 
     def verify(self) -> Sequence[str]:
