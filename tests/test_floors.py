@@ -101,8 +101,8 @@ def test_the_package_itself_loads_the_ground_floor_and_names_the_next_one_late()
     text = "\n".join(ast.unparse(node) for node in eager)
     assert {floor_of(*pair[1:]) for pair in read_imports(text, "fourierft.__init__")} <= {None, "spectral"}
     every = {floor_of(*pair[1:]) for pair in read_imports(source, "fourierft.__init__")}
-    assert every <= {None, "spectral", "tuner"}
-    assert {target.split(".")[1] for target in fourierft._LAZY.values()} == {"tuner"}
+    assert every <= {None, "spectral", "tuner", "adapters"}
+    assert {target.split(".")[1] for target in fourierft._LAZY.values()} == {"tuner", "adapters"}
 
 
 def test_errors_stand_on_nothing() -> None:

@@ -17,12 +17,14 @@ from fourierft.spectral import (
 )
 
 if TYPE_CHECKING:
+    from fourierft.adapters.store import AdapterStore
     from fourierft.tuner.config import FourierFTConfig
     from fourierft.tuner.registration import disable, enable
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdapterStore",
     "FourierFTConfig",
     "SpectralBasis",
     "adapted_linear",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "AdapterStore": "fourierft.adapters.store",
     "FourierFTConfig": "fourierft.tuner.config",
     "disable": "fourierft.tuner.registration",
     "enable": "fourierft.tuner.registration",

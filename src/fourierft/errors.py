@@ -23,6 +23,10 @@ class CheckpointError(FourierFTError, ValueError):
     """A file of weights is missing, damaged, or belongs to another model."""
 
 
+class StoreError(FourierFTError, ValueError):
+    """A store of adapters is missing, damaged, busy, full or of another base model, or lacks what was asked for."""
+
+
 class OutputExistsError(FourierFTError, FileExistsError):
     """Something stands where the result would be written; nothing was changed."""
 

@@ -126,7 +126,7 @@ def read_checkpoint(source: str | Path) -> AdapterCheckpoint:
 def read_config(file: Path) -> dict[str, Any]:
     """adapter_config.json, with the fields this package computes with checked and stock PEFT's defaults filled in.
 
-    Raises: CheckpointError, if it is missing, not JSON, of another method, or has a field that makes no sense.
+    Raises: CheckpointError, if it is missing, not JSON, or `check_config` refuses it.
     """
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -134,6 +134,18 @@ def read_config(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file} is missing; a checkpoint is {CONFIG_FILE} beside {WEIGHTS_FILE}") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} cannot be read as JSON ({error}); save or download the adapter again") from error
+    return check_config(file, config)
+
+
+def check_config(file: str | Path, config: object) -> dict[str, Any]:
+    """The settings in a config, checked, with stock PEFT's defaults filled in.
+
+    Args:
+        file: where it comes from, for the messages.
+        config: content of an adapter_config.json.
+
+    Raises: CheckpointError, if it is of another method or has a field that makes no sense.
+    """
     if not isinstance(config, dict):
         raise CheckpointError(f"{file} holds a JSON {type(config).__name__} instead of an object of settings")
     if config.get("peft_type") != "FOURIERFT":
@@ -164,7 +176,7 @@ def read_config(file: Path) -> dict[str, Any]:
     return config
 
 
-def check_record(file: Path, record: object) -> None:
+def check_record(file: str | Path, record: object) -> None:
     """Check this package's own record in the config: what stock PEFT cannot represent.
 
     Raises: CheckpointError, if it says something this version does not know.

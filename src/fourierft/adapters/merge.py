@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import statistics
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +19,8 @@ from transformers.utils import cached_file
 
 from fourierft.adapters.base import BaseSource, explained, find_layer, layer_shape, quiet
 from fourierft.adapters.checkpoint import AdapterCheckpoint, read_checkpoint
-from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
+from fourierft.adapters.folder import check_output, written_beside
+from fourierft.errors import CheckpointError, ConfigError
 from fourierft.spectral import delta_weight
 from fourierft.tuner.model import FourierFTModel
 from fourierft.tuner.registration import disable, enable
@@ -182,31 +180,6 @@ def has_file(source: str, name: str, revision: str | None) -> bool:
         "_raise_exceptions_for_connection_errors": False,
     }
     return cached_file(source, name, revision=revision, **missing_is_fine) is not None
-
-
-def check_output(output: Path) -> None:
-    """Raise OutputExistsError if something stands where the result would be written."""
-    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise OutputExistsError(f"{output} is there already and is not an empty folder; name another or remove it")
-
-
-@contextmanager
-def written_beside(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that takes its name when the block ends well, and goes when it does not."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    except OSError as error:
-        raise ConfigError(f"cannot write beside {output} ({error.strerror}); name another output folder") from error
-    try:
-        work.chmod(0o755)
-        yield work
-        check_output(output)
-        if output.exists():
-            output.rmdir()
-        os.replace(work, output)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 @contextmanager

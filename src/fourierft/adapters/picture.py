@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from fourierft.adapters.figure import ACCENT, INK, new_figure, save_figure
 from fourierft.adapters.report import AdapterReport, LayerReport, layer_update
-from fourierft.errors import ConfigError, MissingExtraError
+from fourierft.errors import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_LAYERS = 6
-INK, ACCENT, MAP = "#1f2430", "#2f6f8f", "RdBu_r"
+MAP = "RdBu_r"
 
 
 def save_picture(report: AdapterReport, file: str | Path, layers: list[str] | None = None) -> None:
@@ -32,32 +30,14 @@ def save_picture(report: AdapterReport, file: str | Path, layers: list[str] | No
     Raises: ConfigError, if a layer is unknown, too many are wanted or the file cannot be written. MissingExtraError,
         without matplotlib.
     """
-    file = Path(file)
-    figure = draw_adapter(report, layers)
-    picture = io.BytesIO()
-    try:
-        figure.savefig(picture, format=file.suffix.removeprefix(".") or "png", dpi=130)
-    except ValueError as error:
-        raise ConfigError(f"{file} ends in no picture format known here ({error}); use .png") from error
-    try:
-        handle, beside = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-        with os.fdopen(handle, "wb") as sink:
-            sink.write(picture.getvalue())
-        os.chmod(beside, 0o644)
-        os.replace(beside, file)
-    except OSError as error:
-        raise ConfigError(f"cannot write {file} ({error.strerror}); name a file in a folder that is there") from error
+    save_figure(draw_adapter(report, layers), file)
 
 
 def draw_adapter(report: AdapterReport, layers: list[str] | None = None) -> Figure:
     """The figure of `save_picture`: a row a layer (spectrum, dW), and the norms of all layers below."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("pictures need matplotlib; pip install 'fourierft[train]'") from error
     shown = pick_layers(report, layers)
     rows = len(shown) + 1
-    figure = Figure(figsize=(11, 4.6 * len(shown) + 3.4), layout="constrained", facecolor="white")
+    figure = new_figure(11, 4.6 * len(shown) + 3.4)
     grid = figure.add_gridspec(rows, 2, height_ratios=[4.6] * len(shown) + [3.4])
     for row, layer in enumerate(shown):
         draw_spectrum(figure.add_subplot(grid[row, 0]), report, layer)

@@ -28,6 +28,8 @@ COMMANDS = {
     "compare": "compare methods on one task, each over a grid of learning rates and seeds",
     "merge": "add an adapter to its base model and save the result",
     "inspect": "look into an adapter: layers, bytes, norms, pictures of its spectrum",
+    "store": "keep thousands of adapters of one base in one file: add, get, list, rm, verify, stats",
+    "blend": "add adapters of a store up into a new one",
     "benchmark": "time the kernels and training steps on this machine",
 }
 

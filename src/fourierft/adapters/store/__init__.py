@@ -1,0 +1,22 @@
+"""The adapter store: fine-tunes of one base model, kept by name and version."""
+
+from fourierft.adapters.store.adapter import Adapter, Loss, measure_loss
+from fourierft.adapters.store.blending import blend
+from fourierft.adapters.store.layout import Layer, Layout
+from fourierft.adapters.store.rows import Listed
+from fourierft.adapters.store.stats import Neighbour, StoreStats, find_nearest
+from fourierft.adapters.store.store import AdapterStore
+
+__all__ = [
+    "Adapter",
+    "AdapterStore",
+    "Layer",
+    "Layout",
+    "Listed",
+    "Loss",
+    "Neighbour",
+    "StoreStats",
+    "blend",
+    "find_nearest",
+    "measure_loss",
+]

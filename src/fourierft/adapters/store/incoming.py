@@ -1,0 +1,137 @@
+"""What is about to be added: names and numbers checked, and turned into rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from fourierft.adapters.checkpoint import CONFIG_FILE, AdapterCheckpoint, read_checkpoint
+from fourierft.adapters.store.adapter import METRICS_FILE, RECORD_FILE, pack_heads
+from fourierft.adapters.store.encoding import encode
+from fourierft.adapters.store.identity import BaseIdentity, identify_base
+from fourierft.adapters.store.layout import Layout
+from fourierft.adapters.store.rows import digest
+from fourierft.errors import CheckpointError, ShapeError, StoreError
+
+MOST_CHARACTERS = 500
+
+
+class Source(NamedTuple):
+    """A PEFT directory, and what lies beside its weights.
+
+    Fields:
+        checkpoint: its content.
+        config: adapter_config.json as it stands.
+        record: text of the fourierft.json that its training left; None if there is none.
+        metrics: content of metrics.json; empty if there is none.
+    """
+
+    checkpoint: AdapterCheckpoint
+    config: dict[str, Any]
+    record: str | None
+    metrics: dict[str, Any]
+
+
+def read_source(adapter_dir: str | Path) -> Source:
+    """Read a PEFT directory, or the adapter of a hub id.
+
+    Raises: CheckpointError, if something in it is missing or damaged.
+    """
+    checkpoint = read_checkpoint(adapter_dir)
+    config = json.loads((checkpoint.path / CONFIG_FILE).read_text(encoding="utf-8"))
+    record, metrics = checkpoint.path / RECORD_FILE, checkpoint.path / METRICS_FILE
+    try:
+        return Source(
+            checkpoint,
+            config,
+            record.read_text(encoding="utf-8") if record.is_file() else None,
+            json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {},
+        )
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{RECORD_FILE} or {METRICS_FILE} in {checkpoint.path} is damaged ({error})") from error
+
+
+def identify(name: str | None, revision: str | None = None) -> BaseIdentity:
+    """The base that an adapter names.
+
+    Raises: StoreError, if it names none.
+    """
+    if not name:
+        raise StoreError("the adapter names no base model, and a store keeps those of one base; give it with --base")
+    return identify_base(name, revision)
+
+
+def base_of(layout: Layout) -> BaseIdentity:
+    """The base that a layout's config names.
+
+    Raises: StoreError, if it names none.
+    """
+    return identify(layout.base_model, layout.settings.get("revision"))
+
+
+def check_name(name: str) -> None:
+    """Raise StoreError for what cannot be a name."""
+    if not 1 <= len(name) <= MOST_CHARACTERS:
+        raise StoreError(f"a name has 1 to {MOST_CHARACTERS} characters, this one {len(name)}; choose another")
+    if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
+        raise StoreError(f"the name {name!r} holds a character that is no text; choose another")
+
+
+def limits(prefix: str) -> dict[str, str]:
+    """The first and the last that a name with this prefix can be, in the order of code points."""
+    return {"first": prefix, "last": prefix + "\U0010ffff" * MOST_CHARACTERS}
+
+
+def check_values(values: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Rows of numbers, float32 on the CPU.
+
+    Args:
+        values: [adapters, total n].
+        layout: what they have to fit.
+
+    Raises: ShapeError, if they do not, or are not finite.
+    """
+    if values.dim() != 2 or values.shape[1] != layout.total:
+        raise ShapeError(
+            f"got coefficients of shape {list(values.shape[1:])}; this layout of {len(layout.layers)} layers takes "
+            f"[{layout.total}]"
+        )
+    values = values.detach().to("cpu", torch.float32)
+    if not torch.isfinite(values).all():
+        raise ShapeError("the coefficients hold NaN or infinity; the training that made them diverged")
+    return values
+
+
+def make_rows(
+    names: Sequence[str],
+    layout: Layout,
+    values: torch.Tensor,
+    dtype: str,
+    heads: Mapping[str, torch.Tensor] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    record: str | None = None,
+) -> list[dict[str, Any]]:
+    """Rows for the table of adapters.
+
+    Args:
+        names: of the adapters.
+        layout: of all of them.
+        values: [adapters, total n], checked.
+        dtype: to keep them in.
+        heads: of each.
+        metrics: of each.
+        record: of each.
+    """
+    created = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    packed = pack_heads(heads or {})
+    shared = {"dtype": dtype, "created": created, "heads": packed, "record": record}
+    shared["metrics"] = json.dumps(dict(metrics), allow_nan=False) if metrics else None
+    return [
+        {"name": name, "coefficients": blob, "sha256": digest(blob, packed), **shared}
+        for name, blob in zip(names, encode(values, dtype, layout.sizes), strict=True)
+    ]

@@ -1,0 +1,128 @@
+"""A store in a PostgreSQL database, through SQLAlchemy: the same tables and statements, for several machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any
+
+from fourierft.adapters.store.schema import TABLE_NAMES, TABLES
+from fourierft.adapters.store.sqlite import Execute, Parameters
+from fourierft.errors import MissingExtraError, StoreError
+
+SCHEMES = ("postgresql://", "postgres://")
+_TYPES = {
+    "id": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "blob": "BYTEA",
+    "name": 'TEXT COLLATE "C"',  # in the order of SQLite
+}
+_UNCOMPRESSED = "ALTER TABLE fourierft_adapters ALTER COLUMN coefficients SET STORAGE EXTERNAL"
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('fourierft ' || current_schema()))"
+_ROWS_AT_ONCE = 64
+_DISK_FULL, _LOCKED = "53100", "55P03"
+
+
+class PostgresDatabase:
+    """The statements of a store, run on a server.
+
+    Args:
+        url: postgresql://user@host/database; `?options=-csearch_path%3DNAME` picks a schema, so that one database
+            holds several stores.
+        timeout: seconds to wait for the server, and for another writer.
+
+    Raises: MissingExtraError, without SQLAlchemy and psycopg. StoreError, if the URL is none.
+    """
+
+    def __init__(self, url: str, timeout: float):
+        try:
+            import psycopg  # noqa: F401
+            import sqlalchemy
+        except ImportError as error:
+            raise MissingExtraError(
+                "a store in PostgreSQL needs sqlalchemy and psycopg; pip install 'fourierft[postgres]'"
+            ) from error
+        self._text = sqlalchemy.text
+        self._error = sqlalchemy.exc.SQLAlchemyError
+        self.timeout = timeout
+        try:
+            address = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
+        except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+            raise StoreError(f"{url} is no address of a database; use postgresql://user@host/database") from error
+        self._name = address.set(drivername="postgresql", query={}).render_as_string(hide_password=True)
+        self._engine = sqlalchemy.create_engine(address, connect_args={"connect_timeout": max(2, int(timeout))})
+
+    def __str__(self) -> str:
+        return self._name
+
+    def is_made(self) -> bool:
+        """Whether the tables are there."""
+        return next(self.rows("SELECT to_regclass('fourierft_store') IS NOT NULL"))[0]
+
+    def make(self, fill: Callable[[Execute], None], row_bytes: int) -> None:
+        """Make the tables, all or none; those that are there stay.
+
+        Args:
+            fill: writes the first rows.
+            row_bytes: has no meaning here.
+        """
+        with self.writing() as execute:
+            if self.is_made():  # another process was first
+                return
+            for table in TABLES:
+                execute(table.format(**_TYPES), {})
+            execute(_UNCOMPRESSED, {})
+            fill(execute)
+
+    def rows(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
+        """Rows of a query, read as they are asked for."""
+        with self._explained(), self._engine.connect() as connection:
+            streaming = connection.execution_options(stream_results=True, max_row_buffer=_ROWS_AT_ONCE)
+            with closing(streaming.execute(self._text(statement), dict(parameters or {}))) as found:
+                for row in found:
+                    yield tuple(row)
+
+    @contextmanager
+    def writing(self) -> Iterator[Execute]:
+        """A transaction: all that is executed in it is kept when the block ends well, and nothing of it otherwise.
+
+        Raises: StoreError, if another process writes for too long or the server's disk is full.
+        """
+        with self._explained(), self._engine.begin() as connection:
+            connection.execute(self._text(f"SET LOCAL lock_timeout = {int(self.timeout * 1000)}"))
+            connection.execute(self._text(_LOCK))
+
+            def execute(statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+                result = connection.execute(self._text(statement), parameters)
+                return [tuple(row) for row in result] if result.returns_rows else []
+
+            yield execute
+
+    def size(self) -> int:
+        """Bytes of the tables, indexes included."""
+        tables = " + ".join(f"pg_total_relation_size('{name}')" for name in TABLE_NAMES)
+        return int(next(self.rows(f"SELECT {tables}"))[0])
+
+    def check(self) -> list[str]:
+        """Nothing: the server watches over its own files."""
+        return []
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except self._error as error:
+            raise StoreError(self._explain(error)) from error
+
+    def _explain(self, error: Exception) -> str:
+        cause = getattr(error, "orig", None) or error
+        state = getattr(cause, "sqlstate", None)
+        if state == _DISK_FULL:
+            return f"no space is left for {self}; make room and try again, what was acknowledged before is kept"
+        if state == _LOCKED:
+            return f"another process is writing to {self} (waited {self.timeout:g} s); try again when it is done"
+        text = " ".join(str(cause).split())
+        return f"{self} cannot be used ({text}); check the address, the server and your rights there"

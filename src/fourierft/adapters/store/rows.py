@@ -1,0 +1,120 @@
+"""A row of the table of adapters: checked, and turned into numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+
+from fourierft.adapters.store.adapter import Adapter, unpack_heads
+from fourierft.adapters.store.encoding import decode, encoded_bytes
+from fourierft.adapters.store.layout import Layout
+from fourierft.errors import StoreError
+
+_BLOCK_BYTES = 1 << 24
+
+
+class Row(NamedTuple):
+    """The columns of the table, in the order in which they are selected; `layout` is an id."""
+
+    name: str
+    version: int
+    layout: int
+    dtype: str
+    created: str
+    sha256: bytes
+    metrics: str | None
+    record: str | None
+    coefficients: bytes
+    heads: bytes | None
+
+
+class Listed(NamedTuple):
+    """A line of `list`: `n` counts the coefficients of all layers, `bytes` those of the blobs."""
+
+    name: str
+    version: int
+    dtype: str
+    created: str
+    n: int
+    scaling: float
+    metrics: dict[str, Any]
+    bytes: int
+
+
+class Block(NamedTuple):
+    """Adapters that follow one another and share a layout.
+
+    Fields:
+        names: of the adapters.
+        layout: of all of them.
+        values: float32 [adapters, total n], without the scaling.
+    """
+
+    names: tuple[str, ...]
+    layout: Layout
+    values: torch.Tensor
+
+
+def digest(coefficients: bytes, heads: bytes | None) -> bytes:
+    """SHA-256 of the blobs, one behind the other."""
+    return hashlib.sha256(coefficients + (heads or b"")).digest()
+
+
+def find_fault(row: Row, layout: Layout) -> str | None:
+    """What is wrong with a row, in one sentence; None if nothing is."""
+    who = f"adapter {row.name!r} version {row.version}"
+    expected = encoded_bytes(row.dtype, layout.sizes)
+    if len(row.coefficients) != expected:
+        return (
+            f"{who} has {len(row.coefficients)} bytes of coefficients, but {layout.total} of them in {row.dtype} take "
+            f"{expected}; remove it and add it again"
+        )
+    if digest(row.coefficients, row.heads) != row.sha256:
+        return f"{who} is damaged: its bytes have another SHA-256 than when it was added; remove it and add it again"
+    return None
+
+
+def check_row(row: Row, layout: Layout) -> None:
+    """Raise StoreError if a row is damaged."""
+    fault = find_fault(row, layout)
+    if fault:
+        raise StoreError(fault)
+
+
+def read_adapter(row: Row, layout: Layout) -> Adapter:
+    """The adapter of a row.
+
+    Raises: StoreError, if the row is damaged.
+    """
+    check_row(row, layout)
+    return Adapter(
+        name=row.name,
+        version=row.version,
+        layout=layout,
+        values=decode([row.coefficients], row.dtype, layout.sizes)[0],
+        dtype=row.dtype,
+        heads=unpack_heads(row.heads),
+        metrics=json.loads(row.metrics) if row.metrics else {},
+        record=row.record,
+        created=row.created,
+    )
+
+
+def read_blocks(rows: Iterable[Row], layout_of: Callable[[int], Layout]) -> Iterator[Block]:
+    """The numbers of many rows, decoded together where they follow one another in one layout and dtype.
+
+    Raises: StoreError, if a row is damaged.
+    """
+    for (layout_id, dtype), group in itertools.groupby(rows, key=lambda row: (row.layout, row.dtype)):
+        layout = layout_of(layout_id)
+        most = max(1, _BLOCK_BYTES // (4 * layout.total))
+        while block := list(itertools.islice(group, most)):
+            for row in block:
+                check_row(row, layout)
+            values = decode([row.coefficients for row in block], dtype, layout.sizes)
+            yield Block(tuple(row.name for row in block), layout, values)

@@ -1,0 +1,58 @@
+"""Add adapters of a store up: the new one's dW is the weighted sum of theirs, exactly.
+
+dW is linear in the coefficients, so this is no approximation: the weights of the model move by exactly the sum of what
+each adapter moves them by. That the model then does what all of them do is a hope, not a theorem: look at its scores.
+
+  fourierft blend fleet.db reviews:0.7 tweets:0.3 --as both
+  fourierft blend fleet.db reviews:0.5 tweets:0.5 --as average
+  fourierft blend fleet.db formal:1 plain:-1 --as formality      what sets the two apart
+  fourierft blend fleet.db reviews:1 formality:0.5 --as formal-reviews --head reviews
+
+The adapters must share their draw of entries (random_loc_seed); of different n, the smaller is padded with zeros. A
+head (modules_to_save) is not blended: it must be the same in all, or be chosen with --head.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from fourierft.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `fourierft blend`."""
+    parser.add_argument("store", metavar="STORE", help="path of the store, or postgresql://user@host/database")
+    parser.add_argument("parts", metavar="NAME:WEIGHT", nargs="+", help="an adapter and its weight; the last : counts")
+    parser.add_argument("--as", dest="name", metavar="NAME", required=True, help="of the new adapter")
+    parser.add_argument("--head", metavar="NAME", help="adapter whose head the new one gets")
+    parser.add_argument(
+        "--dtype", default="float32", help="to keep it in: float32, bfloat16, int8 (default: %(default)s)"
+    )
+    parser.add_argument("--new", action="store_true", help="refuse a name that is there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Blend and say what was done."""
+    from fourierft.adapters.store import AdapterStore, blend
+
+    weights = read_weights(arguments.parts)
+    with AdapterStore(arguments.store, create=False) as store:
+        version = blend(store, weights, arguments.name, arguments.head, arguments.dtype, not arguments.new)
+    terms = " + ".join(f"{weight:g} * {name!r}" for name, weight in weights.items())
+    print(f"added {arguments.name!r} version {version}: dW = {terms}")
+    return 0
+
+
+def read_weights(parts: list[str]) -> dict[str, float]:
+    """Name -> weight, from texts like a:0.7; those of one name add up.
+
+    Raises: ConfigError, if a text is not of this kind.
+    """
+    weights: dict[str, float] = {}
+    for part in parts:
+        name, _, weight = part.rpartition(":")
+        try:
+            weights[name] = weights.get(name, 0.0) + float(weight)
+        except ValueError:
+            raise ConfigError(f"{part!r} is no adapter with a weight; write NAME:WEIGHT, such as reviews:0.7") from None
+    return weights

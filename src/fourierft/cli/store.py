@@ -1,0 +1,183 @@
+"""Keep thousands of adapters of one base model in one file, by name and version.
+
+STORE is the path of a SQLite file, made with its first adapter, or postgresql://user@host/database for a fleet that
+several machines share. A name is any text. Adding under a name that is there makes its next version; nothing that was
+added is ever changed. What was acknowledged is on disk, whatever happens next.
+
+  fourierft store add fleet.db reviews runs/reviews           as float32, which loses nothing
+  fourierft store add fleet.db tweets runs/tweets --dtype int8   a quarter of the bytes; says what it loses
+  fourierft store list fleet.db --prefix re
+  fourierft store get fleet.db reviews out/reviews            a PEFT directory, as it was added
+  fourierft store stats fleet.db --near reviews --map fleet.png
+  fourierft store verify fleet.db
+  fourierft store rm fleet.db reviews --version 1
+
+`fourierft store ACTION --help` explains an action; `fourierft blend` adds adapters of a store up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from fourierft.cli.inspect import format_table, size
+
+if TYPE_CHECKING:
+    from fourierft.adapters.store import AdapterStore, Listed, Neighbour, StoreStats
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the actions of `fourierft store`."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def action(name: str, text: str) -> argparse.ArgumentParser:
+        added = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+        added.add_argument("store", metavar="STORE", help="path of the store, or postgresql://user@host/database")
+        return added
+
+    add = action("add", "add a FourierFT adapter; the first one makes the store, for its base model")
+    add.add_argument("name", metavar="NAME", help="any text of 1 to 500 characters; a new version if it is there")
+    add.add_argument("adapter", metavar="ADAPTER_DIR", help="folder or hub id of the adapter")
+    add.add_argument(
+        "--dtype", default="float32", help="to keep the coefficients in: float32, bfloat16, int8 (default: %(default)s)"
+    )
+    add.add_argument("--base", metavar="MODEL", help="folder or hub id of the base, if not the one the adapter names")
+    add.add_argument("--new", action="store_true", help="refuse a name that is there")
+    get = action("get", "write an adapter as a PEFT directory")
+    get.add_argument("name", metavar="NAME", help="of the adapter")
+    get.add_argument("output", metavar="OUT_DIR", help="folder to make; must not be there, or be empty")
+    get.add_argument("--version", type=int, metavar="N", help="the latest if left out")
+    listing = action("list", "list the adapters, in the order of their names")
+    listing.add_argument("--prefix", default="", metavar="TEXT", help="only names that begin with TEXT")
+    listing.add_argument("--versions", action="store_true", help="all versions instead of the latest")
+    listing.add_argument("--json", action="store_true", help="a JSON object a line instead of a table")
+    remove = action("rm", "remove an adapter, all its versions or one")
+    remove.add_argument("name", metavar="NAME", help="of the adapter")
+    remove.add_argument("--version", type=int, metavar="N", help="only this version")
+    action("verify", "read every byte and check it; status 1 if something is damaged")
+    stats = action("stats", "count, bytes, norms of dW a layer, duplicates, neighbours, a map")
+    stats.add_argument("--near", metavar="NAME", help="also list the adapters whose dW are most like that of NAME")
+    stats.add_argument("--map", metavar="FILE", help="draw the adapters by similarity into FILE (.png, .svg, .pdf)")
+    stats.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the action."""
+    from fourierft.adapters.store import AdapterStore
+
+    actions = {"add": _add, "get": _get, "list": _list, "rm": _remove, "verify": _verify, "stats": _stats}
+    with AdapterStore(arguments.store, create=arguments.action == "add") as store:
+        return actions[arguments.action](store, arguments)
+
+
+def _add(store: AdapterStore, arguments: argparse.Namespace) -> int:
+    from fourierft.adapters.checkpoint import read_checkpoint
+    from fourierft.adapters.store import measure_loss
+
+    version = store.add(
+        arguments.name, arguments.adapter, arguments.dtype, exist_ok=not arguments.new, base=arguments.base
+    )
+    kept = store.get(arguments.name, version)
+    before = len(store.versions(arguments.name)) - 1
+    older = f", beside {before} older version{'s' * (before != 1)}" if before else ""
+    print(
+        f"added {arguments.name!r} version {version}{older}: {len(kept.layout.layers)} layers, "
+        f"{kept.layout.total:,} coefficients as {kept.dtype}"
+    )
+    lost = measure_loss(read_checkpoint(arguments.adapter), kept).describe(kept.dtype)
+    if lost:
+        print(f"note: {lost}")
+    return 0
+
+
+def _get(store: AdapterStore, arguments: argparse.Namespace) -> int:
+    adapter = store.export(arguments.name, arguments.output, arguments.version)
+    print(f"wrote {arguments.output}: {arguments.name!r} version {adapter.version}, kept as {adapter.dtype}")
+    return 0
+
+
+def _list(store: AdapterStore, arguments: argparse.Namespace) -> int:
+    found = store.list(arguments.prefix, arguments.versions)
+    if arguments.json:
+        for listed in found:
+            print(json.dumps(listed._asdict(), ensure_ascii=False))
+        return 0
+    rows = [("name", "version", "dtype", "n", "bytes", "created", "metrics")]
+    print("\n".join(format_table(rows + [_cells(listed) for listed in found])))
+    return 0
+
+
+def _cells(listed: Listed) -> tuple[str, ...]:
+    scores = {name: value for name, value in listed.metrics.items() if isinstance(value, float)}
+    return (
+        printable(listed.name),
+        str(listed.version),
+        listed.dtype,
+        f"{listed.n:,}",
+        f"{listed.bytes:,}",
+        listed.created,
+        ", ".join(f"{name} {value:.4g}" for name, value in list(scores.items())[:3]),
+    )
+
+
+def _remove(store: AdapterStore, arguments: argparse.Namespace) -> int:
+    count = store.remove(arguments.name, arguments.version)
+    print(f"removed {count} version{'s' * (count != 1)} of {arguments.name!r}")
+    return 0
+
+
+def _verify(store: AdapterStore, arguments: argparse.Namespace) -> int:
+    faults = store.verify()
+    for fault in faults:
+        print(fault)
+    print(f"{len(store):,} adapters, {len(faults) or 'no'} fault{'s' * (len(faults) != 1)}")
+    return 1 if faults else 0
+
+
+def _stats(store: AdapterStore, arguments: argparse.Namespace) -> int:
+    from fourierft.adapters.store import find_nearest
+
+    stats = store.stats()
+    near = find_nearest(store, arguments.near) if arguments.near is not None else []
+    if arguments.json:
+        print(json.dumps({**stats.to_dict(), "near": [neighbour._asdict() for neighbour in near]}, indent=2))
+    else:
+        print("\n".join(describe(stats, arguments.near, near)))
+    if arguments.map:
+        from fourierft.adapters.store.fleet_map import save_map
+
+        save_map(store, arguments.map, [arguments.near] if arguments.near is not None else [])
+        print(f"wrote {arguments.map}", file=sys.stderr)
+    return 0
+
+
+def describe(stats: StoreStats, name: str | None = None, near: list[Neighbour] | None = None) -> list[str]:
+    """The lines to print."""
+    kept = ", ".join(f"{count:,} in {dtype}" for dtype, count in stats.dtypes.items())
+    ratio = f", {stats.disk_bytes / stats.raw_bytes:.3f} times the numbers themselves" if stats.raw_bytes else ""
+    lines = [
+        f"base      {stats.base}",
+        f"adapters  {stats.adapters:,}; versions {stats.versions:,}: {kept}",
+        f"on disk   {size(stats.disk_bytes)}{ratio}",
+        "",
+        *format_table(
+            [
+                (f"{stats.kind} by layer", "least", "median", "largest"),
+                *((layer, *(f"{norm:.4g}" for norm in norms)) for layer, norms in stats.norms.items()),
+            ]
+        ),
+    ]
+    for names in stats.duplicates:
+        more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+        lines.append(f"the same: {', '.join(map(printable, names[:5]))}{more}")
+    if name is not None:
+        rows = [(printable(neighbour.name), f"{neighbour.similarity:.4f}") for neighbour in near or []]
+        lines += ["", *format_table([(f"nearest to {printable(name)}", "cosine of dW"), *rows])]
+    return lines
+
+
+def printable(name: str) -> str:
+    """A name on one line of a terminal: control characters escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

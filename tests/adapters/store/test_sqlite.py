@@ -1,0 +1,178 @@
+"""The file: made whole, never in place of something else, full or damaged without loss of what was acknowledged."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fourierft.adapters.store import AdapterStore, Layout
+from fourierft.adapters.store.sqlite import PAGE_SIZES, choose_page_size
+from fourierft.errors import StoreError
+
+
+@pytest.fixture
+def filled(layout: Layout, row: Callable[[int], torch.Tensor], tmp_path: Path) -> Path:
+    """A file with ten adapters."""
+    with AdapterStore(tmp_path / "fleet.db") as store:
+        store.add_many(layout, [(f"t{k}", row(k)) for k in range(10)])
+    return tmp_path / "fleet.db"
+
+
+def refused(path: Path) -> str:
+    """The sentence a store is refused with."""
+    with pytest.raises(StoreError) as caught:
+        AdapterStore(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def read_all(path: Path) -> list[str]:
+    """Names of all adapters, each read and checked."""
+    with AdapterStore(path) as store:
+        return [adapter.name for adapter in store]
+
+
+@pytest.mark.parametrize("content", [b"", b"a", b"some text that is no database\n" * 100, b"SQLite format 2\0" * 100])
+def test_file_that_is_no_store_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "notes.txt").write_bytes(content)
+    assert "notes.txt is no adapter store; name another file" in refused(tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_database_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "other.db")
+    connection.execute("CREATE TABLE adapters (name TEXT)")
+    connection.close()
+    before = (tmp_path / "other.db").read_bytes()
+    assert "is no adapter store" in refused(tmp_path / "other.db")
+    assert (tmp_path / "other.db").read_bytes() == before
+
+
+def test_folder_is_no_store(tmp_path: Path) -> None:
+    assert "is no adapter store" in refused(tmp_path)
+
+
+def test_missing_folder_is_named(layout: Layout, row: Any, tmp_path: Path) -> None:
+    with AdapterStore(tmp_path / "gone" / "fleet.db") as store, pytest.raises(StoreError, match="there is no folder"):
+        store.put("a", layout, row(0))
+
+
+@pytest.mark.parametrize("name", [":memory:", "file:x?mode=memory", "#%3F .db", "müller 🎈.db"])
+def test_any_file_name_is_a_file(
+    layout: Layout, row: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with AdapterStore(name) as store:
+        store.put("a", layout, row(0))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with AdapterStore(name, create=False) as store:
+        assert list(store.names()) == ["a"]
+
+
+def test_file_is_made_with_the_first_adapter(layout: Layout, row: Any, tmp_path: Path) -> None:
+    with AdapterStore(tmp_path / "fleet.db") as store:
+        assert list(tmp_path.iterdir()) == []
+        store.put("a", layout, row(0))
+    assert [path.name for path in tmp_path.iterdir()] == ["fleet.db"]
+
+
+def test_two_that_make_the_same_store_both_keep_what_they_add(layout: Layout, row: Any, tmp_path: Path) -> None:
+    with AdapterStore(tmp_path / "fleet.db") as first, AdapterStore(tmp_path / "fleet.db") as second:
+        first.put("a", layout, row(0))
+        second.tables.backend.make(lambda execute: None, 100)
+        second.put("b", layout, row(1))
+        assert list(first.names()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("kept", [5, 5000, 70_000])
+def test_truncated_file_is_told_of(filled: Path, kept: int) -> None:
+    filled.write_bytes(filled.read_bytes()[:kept])
+    with pytest.raises(StoreError, match=r"fleet\.db is (damaged|no adapter store)") as caught:
+        read_all(filled)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_page_costs_what_is_on_it_alone(layout: Layout, tmp_path: Path) -> None:
+    large = Layout.make(layout.config | {"n_frequency": 3000}, {"a.query": (64, 64)})
+    with AdapterStore(tmp_path / "fleet.db") as store:
+        store.add_many(large, [(f"t{k}", torch.full((3000,), float(k))) for k in range(10)])
+    data = bytearray((tmp_path / "fleet.db").read_bytes())
+    place = data.index(torch.full((100,), 4.0).numpy().tobytes())
+    data[place + 50] ^= 255
+    (tmp_path / "fleet.db").write_bytes(data)
+    with AdapterStore(tmp_path / "fleet.db") as store:
+        (fault,) = store.verify()
+        assert "adapter 't4' version 1 is damaged" in fault
+        assert all(store.get(f"t{k}").values[0] == k for k in range(10) if k != 4)
+
+
+def test_structure_that_is_damaged_is_found(filled: Path) -> None:
+    data = bytearray(filled.read_bytes())
+    page = int.from_bytes(data[16:18], "big") or 0
+    page = 65536 if page == 1 else page
+    data[-page + 3 : -page + 8] = b"\xff" * 5  # the header of the last page of a tree
+    filled.write_bytes(data)
+    with AdapterStore(filled) as store:
+        faults = store.verify()
+    assert faults
+    assert all("\n" not in fault for fault in faults)
+
+
+def test_full_disk_keeps_what_was_acknowledged(filled: Path, layout: Layout, row: Any) -> None:
+    with AdapterStore(filled) as store:
+        store.get("t0")
+        connection = store.tables.backend._connection()
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+        with pytest.raises(StoreError, match=r"no space is left for .*fleet\.db; make room and try again"):
+            store.add_many(layout, [(f"more{k}", row(k)) for k in range(2000)])
+        assert len(store) == 10
+        assert store.verify() == []
+        connection.execute("PRAGMA max_page_count = 1000000")
+        assert store.put("t10", layout, row(10)) == 1
+
+
+@pytest.mark.parametrize("row_bytes", [500, 2548, 10_000, 48_100, 100_000, 240_100, 1_000_000])
+def test_page_size_is_the_one_that_takes_the_least_room(row_bytes: int, tmp_path: Path) -> None:
+    """Against files that SQLite makes."""
+    sizes = {}
+    for page in PAGE_SIZES:
+        connection = sqlite3.connect(tmp_path / f"{page}.db", isolation_level=None)
+        connection.execute(f"PRAGMA page_size = {page}")
+        connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, blob BLOB)")
+        connection.execute("BEGIN")
+        rows = max(40, 10_000_000 // row_bytes)
+        connection.executemany("INSERT INTO t (blob) VALUES (?)", ((b"x" * (row_bytes - 4),) for _ in range(rows)))
+        connection.execute("COMMIT")
+        connection.close()
+        sizes[page] = (tmp_path / f"{page}.db").stat().st_size
+    assert sizes[choose_page_size(row_bytes)] <= 1.05 * min(sizes.values())
+
+
+def test_every_commit_is_flushed(filled: Path) -> None:
+    with AdapterStore(filled) as store:
+        connection = store.tables.backend._connection()
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_shared_facts_are_kept_once(filled: Path, make_layout: Any, row: Any) -> None:
+    with AdapterStore(filled) as store:
+        store.put("other", make_layout(scaling=9.0), row(0))
+        assert next(store.tables.rows("SELECT COUNT(*) FROM fourierft_layouts"))[0] == 2
+        assert next(store.tables.rows("SELECT n, scaling, basis FROM fourierft_layouts")) == (60, 8.0, "uniform:5")
+
+
+def test_bytes_on_disk_are_hardly_more_than_the_numbers(tmp_path: Path, layout: Layout) -> None:
+    for dtype, n, raw, rows in (("float32", 2000, 3 * 8000, 300), ("int8", 800, 3 * 804, 10_000)):
+        wide = Layout.make(layout.config | {"n_frequency": n}, dict.fromkeys(("a", "b", "c"), (64, 64)))
+        path = tmp_path / f"{dtype}.db"
+        with AdapterStore(path) as store:
+            store.add_many(wide, ((f"tenant-{k:06d}", torch.randn(3 * n)) for k in range(rows)), dtype)
+        assert path.stat().st_size <= 1.10 * rows * raw
