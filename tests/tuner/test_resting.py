@@ -36,11 +36,9 @@ def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Pe
     if request.param == "large":
         monkeypatch.setattr(resting, "SMALL_WEIGHT", 0)
     torch.manual_seed(0)
-    config = fourierft.FourierFTConfig(n_frequency=20, target_modules=["q", "v"], init_weights=False)
-    peft_model = get_peft_model(Two(), config)
-    peft_model.add_adapter(
-        "other", fourierft.FourierFTConfig(n_frequency=9, target_modules=["q", "v"], init_weights=False)
-    )
+    settings = {"target_modules": ["q", "v"], "init_weights": False, "scaling": 30.0}
+    peft_model = get_peft_model(Two(), fourierft.FourierFTConfig(n_frequency=20, **settings))
+    peft_model.add_adapter("other", fourierft.FourierFTConfig(n_frequency=9, **settings))
     return peft_model.eval()
 
 

@@ -22,7 +22,7 @@ SHAPES = [(192, 192), (96, 256), (256, 64)]
 def norm_of_a_step(signs: torch.Tensor, places: torch.Tensor, out_features: int, in_features: int) -> float:
     """Spectral norm of the update that signs at some places of a spectrum make."""
     spectrum = torch.zeros(out_features, in_features, dtype=torch.float64)
-    spectrum.view(-1)[places] = signs
+    spectrum.view(-1)[places] = signs.double()
     update = torch.fft.ifft2(spectrum).real * auto_scaling(out_features, in_features, len(places))
     return float(torch.linalg.matrix_norm(update, 2))
 
