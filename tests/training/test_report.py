@@ -58,9 +58,9 @@ def test_missing_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_model_card_shows_python_that_compiles(tmp_path: Path, method: str, is_adapter: bool) -> None:
     record = {
-        "base_model": "someone/base", "inputs": "text", "heads": ["classifier"], "method": method,
-        "is_adapter": is_adapter, "text_columns": ["text"],
-        "seed": 1, "label_column": "label", "data": "train.csv", "settings": {"n_frequency": 5},
+        "base_model": "someone/base", "inputs": "text", "heads": ["classifier"],
+        "method": method, "is_adapter": is_adapter, "text_columns": ["text"], "seed": 1,
+        "label_column": "label", "data": "train.csv", "settings": {"n_frequency": 5},
     }  # fmt: skip
     metrics = {
         "eval": {"accuracy": 0.875}, "test": {"accuracy": 0.5}, "parameters": {"adapter": 5, "head": 2},
