@@ -17,6 +17,7 @@ from fourierft.spectral import (
 )
 
 if TYPE_CHECKING:
+    from fourierft.adapters.fleet import AdapterBank, FleetModel
     from fourierft.adapters.store import AdapterStore
     from fourierft.tuner.config import FourierFTConfig
     from fourierft.tuner.registration import disable, enable
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdapterBank",
     "AdapterStore",
+    "FleetModel",
     "FourierFTConfig",
     "SpectralBasis",
     "adapted_linear",
@@ -38,7 +41,9 @@ __all__ = [
 ]
 
 _LAZY = {
+    "AdapterBank": "fourierft.adapters.fleet",
     "AdapterStore": "fourierft.adapters.store",
+    "FleetModel": "fourierft.adapters.fleet",
     "FourierFTConfig": "fourierft.tuner.config",
     "disable": "fourierft.tuner.registration",
     "enable": "fourierft.tuner.registration",

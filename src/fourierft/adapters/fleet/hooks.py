@@ -1,0 +1,74 @@
+"""Where rows meet the base model: hooks on its layers, which ask the batch that runs for what it adds to them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from fourierft.errors import CheckpointError
+
+
+class Rows(Protocol):
+    """A batch that runs."""
+
+    def output(self, name: str, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """What a layer gives in place of y, its own output for x."""
+
+
+class RowHooks:
+    """Hooks on the layers of a model; they do nothing but in a thread that runs a batch.
+
+    Args:
+        model: the base.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._handles: dict[str, RemovableHandle] = {}
+        self._running, self._installing = threading.local(), threading.Lock()
+
+    def install(self, names: Iterable[str]) -> None:
+        """Reach the layers of these names.
+
+        Raises: CheckpointError, if the model has none of a name.
+        """
+        with self._installing:
+            for name in names:
+                if name not in self._handles:
+                    self._handles[name] = self._layer(name).register_forward_hook(self._hook(name))
+
+    @contextmanager
+    def running(self, rows: Rows) -> Iterator[None]:
+        """Inside, and in this thread, layers give what `rows` make of their outputs."""
+        self._running.rows = rows
+        try:
+            yield
+        finally:
+            self._running.rows = None
+
+    def remove(self) -> None:
+        """Leave the model as it was."""
+        for handle in self._handles.values():
+            handle.remove()
+        self._handles.clear()
+
+    def _layer(self, name: str) -> nn.Module:
+        try:
+            return self.model.get_submodule(name)
+        except AttributeError:
+            raise CheckpointError(
+                f"the base {type(self.model).__name__} has no layer {name}; load it with the class that the adapters "
+                "were trained with"
+            ) from None
+
+    def _hook(self, name: str) -> Any:
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
+            rows: Rows | None = getattr(self._running, "rows", None)
+            return y if rows is None else rows.output(name, layer, inputs[0], y)
+
+        return hook

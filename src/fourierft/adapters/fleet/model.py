@@ -1,0 +1,98 @@
+"""`FleetModel`: a base model whose batches have a different adapter in every row."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fourierft.adapters.fleet.bank import AdapterBank
+from fourierft.adapters.fleet.gathered import BASE
+from fourierft.adapters.fleet.hooks import RowHooks
+from fourierft.adapters.fleet.served import ServedRows
+from fourierft.adapters.store import AdapterStore
+from fourierft.adapters.store.identity import identify_base
+from fourierft.errors import ConfigError
+
+_KEPT = 4  # batches whose prepared updates a thread keeps
+_INPUTS = ("input_ids", "inputs_embeds", "pixel_values", "input_values", "input_features", "decoder_input_ids")
+
+
+class FleetModel:
+    """A base model and a bank of its adapters; inference only, without gradients.
+
+    Semantics: row i of the result is what the base gives with adapter names[i] alone.
+
+    The base is put into evaluation mode and gets hooks, which do nothing outside of the calls below; it stays usable by
+    itself. Calls may come from several threads, and the bank may change meanwhile: a call has the adapters of the
+    moment it began.
+
+    Args:
+        base: a model of transformers, encoder, decoder or both, of the class that the adapters were trained with.
+        adapters: a bank; or a store, or its path, from which all adapters are loaded.
+
+    Raises: StoreError, if the store is missing, or keeps adapters of another base model.
+    """
+
+    def __init__(self, base: nn.Module, adapters: AdapterBank | AdapterStore | str | Path) -> None:
+        if not isinstance(adapters, AdapterBank):
+            store = adapters if isinstance(adapters, AdapterStore) else AdapterStore(adapters, create=False)
+            name = getattr(base, "name_or_path", "")
+            if name:
+                store.tables.check_base(identify_base(name), "the model was loaded")
+            adapters = AdapterBank(store).load()
+        self.base, self.bank = base.eval(), adapters
+        self._hooks = RowHooks(base)
+        self._recent = threading.local()
+
+    @torch.no_grad()
+    def __call__(self, *inputs: Any, names: Sequence[str], **named: Any) -> Any:
+        """The base's forward.
+
+        Args:
+            inputs: as the base takes them.
+            names: adapter of each row, "__base__" for none.
+            named: as the base takes them.
+
+        Raises: ConfigError, if there is not a name for each row. StoreError, if a name is unknown. CheckpointError or
+            ShapeError, if an adapter does not fit the base.
+        """
+        with self._hooks.running(self._rows(names, inputs, named)):
+            return self.base(*inputs, **named)
+
+    @torch.no_grad()
+    def generate(self, *inputs: Any, names: Sequence[str], **named: Any) -> Any:
+        """The base's `generate`, greedy, sampling or by beams; num_return_sequences share the name of their row.
+
+        Args and Raises: as the forward.
+        """
+        with self._hooks.running(self._rows(names, inputs, named)):
+            return self.base.generate(*inputs, **named)  # type: ignore[operator]
+
+    def close(self) -> None:
+        """Take the hooks off the base."""
+        self._hooks.remove()
+
+    def _rows(self, names: Sequence[str], inputs: tuple[Any, ...], named: dict[str, Any]) -> ServedRows:
+        if isinstance(names, str) or not names:
+            raise ConfigError(f"names={names!r} gives no name a row; use a list, such as ['a', {BASE!r}]")
+        key = getattr(self.base, "main_input_name", "input_ids")
+        given = next((x for x in (*inputs, *map(named.get, (key, *_INPUTS))) if isinstance(x, Tensor)), None)
+        if given is not None and len(given) != len(names):
+            raise ConfigError(f"got {len(names)} names for {len(given)} rows; give one name a row, {BASE!r} for none")
+        if len(set(names)) == 1:
+            names = names[:1]  # one set of coefficients for all rows
+        kept: OrderedDict[tuple[str, ...], ServedRows] = self._recent.__dict__.setdefault("kept", OrderedDict())
+        rows = kept.pop(tuple(names), None)
+        if rows is None or self.bank.stamps(names) != rows.stamps:
+            rows = ServedRows(self.bank.gather(names))
+            self._hooks.install(rows.layers | rows.head_layers)
+        kept[tuple(names)] = rows
+        while len(kept) > _KEPT:
+            kept.popitem(last=False)
+        return rows

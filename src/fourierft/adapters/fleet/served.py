@@ -1,0 +1,116 @@
+"""A batch at inference: the updates of its rows, prepared once for all the calls in which the same rows come again."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from fourierft.adapters.base import layer_shape
+from fourierft.adapters.fleet.gathered import Gathered, Part
+from fourierft.errors import ConfigError, ShapeError
+from fourierft.spectral import PreparedUpdate
+
+LARGEST_HEAD = 1 << 20  # elements of a weight up to which each row has its own
+
+
+class _Head(NamedTuple):
+    """A head of some rows: rows [heads], weight [heads, in, out], bias [heads, 1, out] or None."""
+
+    rows: Tensor
+    weight: Tensor
+    bias: Tensor | None
+
+
+class ServedRows:
+    """Rows of a batch, each with the update and the heads of its adapter.
+
+    A layer may see several rows in place of one, as the beams of a search: what follows one another belongs together.
+
+    Args:
+        gathered: what the bank had for them.
+
+    Raises: ConfigError, if an adapter replaces what cannot differ from row to row.
+    """
+
+    def __init__(self, gathered: Gathered) -> None:
+        self.stamps = gathered.stamps
+        self._count = len(gathered.names)
+        self._gathered = gathered
+        self._updates: dict[str, list[tuple[Tensor | None, PreparedUpdate]]] = {}
+        self._heads: dict[str, _Head] = {}
+        self.layers = {name for part in gathered.parts for name in part.coefficients}
+        self.head_layers = {key.rpartition(".")[0] for key in gathered.heads}
+
+    def output(self, name: str, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """y [rows, ..., out] with the update of each row, or what its head gives, for x [rows, ..., in].
+
+        Raises: ConfigError, if the rows are not those of the batch, or a head cannot differ from row to row.
+            ShapeError, if the layer is none that the adapters were made for.
+        """
+        if len(x) % self._count:
+            raise ConfigError(
+                f"{name} got {len(x)} rows for {self._count} names; give one name a row, and batch-first inputs"
+            )
+        if name in self.head_layers:
+            if name not in self._heads:
+                self._heads[name] = self._head(name, layer, x)
+            y = _replace(y, x, self._heads[name], self._count)
+        if name in self.layers:
+            if name not in self._updates:
+                self._updates[name] = [_prepare(part, name, layer, x) for part in self._gathered.parts]
+            for rows, update in self._updates[name]:
+                y = _add(y, x, rows, update, self._count)
+        return y
+
+    def _head(self, name: str, layer: nn.Module, x: Tensor) -> _Head:
+        own = {key.rpartition(".")[2]: head for key, head in self._gathered.heads.items()
+               if key.rpartition(".")[0] == name}  # fmt: skip
+        if not isinstance(layer, nn.Linear) or layer.weight.numel() > LARGEST_HEAD or "weight" not in own:
+            raise ConfigError(
+                f"adapters replace {', '.join(sorted(own))} of {name}, a {type(layer).__name__}, but only weights of "
+                f"linear layers of at most {LARGEST_HEAD:,} numbers can differ from row to row; run them one by one"
+            )
+        weight = own["weight"].values
+        if weight.shape[1:] != layer.weight.shape or (layer.bias is None) != ("bias" not in own):
+            raise ShapeError(
+                f"the adapters' head {name} is {list(weight.shape[1:])}, but {list(layer.weight.shape)} in the base; "
+                "load the base with the num_labels that they were trained with"
+            )
+        bias = own["bias"].values.to(x)[:, None] if "bias" in own else None
+        return _Head(torch.tensor(own["weight"].rows, device=x.device), weight.to(x).transpose(1, 2).contiguous(), bias)
+
+
+def _prepare(part: Part, name: str, layer: nn.Module, x: Tensor) -> tuple[Tensor | None, PreparedUpdate]:
+    if not isinstance(layer, (nn.Linear, Conv1D)):
+        raise ShapeError(f"{name} of the base is a {type(layer).__name__}; adapters change Linear and Conv1D alone")
+    shape = layer_shape(layer)
+    if part.shapes.get(name, shape) != shape:
+        made = part.shapes[name]
+        raise ShapeError(
+            f"{name} is {shape[0]} x {shape[1]} in the base, but the adapters were made for {made[0]} x {made[1]}; "
+            "load the base model that they belong to"
+        )
+    coefficients = part.coefficients[name].to(x.device)
+    basis = part.draw.basis(*shape, coefficients.shape[1])
+    rows = None if part.rows is None else torch.tensor(part.rows, device=x.device)
+    return rows, PreparedUpdate(coefficients, basis, 1.0)
+
+
+def _add(y: Tensor, x: Tensor, rows: Tensor | None, update: PreparedUpdate, count: int) -> Tensor:
+    grouped = x.reshape(count, -1, x.shape[-1])
+    if rows is None:
+        return (y + update(grouped).view(y.shape)).to(y.dtype)
+    delta = update(grouped[rows])
+    wide = y.reshape(count, -1, y.shape[-1]).to(torch.promote_types(y.dtype, delta.dtype))
+    return wide.index_add(0, rows, delta.to(wide.dtype)).view(y.shape).to(y.dtype)
+
+
+def _replace(y: Tensor, x: Tensor, head: _Head, count: int) -> Tensor:
+    grouped = x.reshape(count, -1, x.shape[-1])[head.rows]
+    own = grouped @ head.weight
+    if head.bias is not None:
+        own = own + head.bias
+    return y.reshape(count, -1, y.shape[-1]).index_copy(0, head.rows, own.to(y.dtype)).view(y.shape)

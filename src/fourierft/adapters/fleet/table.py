@@ -1,0 +1,165 @@
+"""Coefficients of many adapters side by side: a table a layer, and the tables of one draw.
+
+Adapters of one draw share their entries, a smaller n being the first entries of a larger one, so a row is padded with
+zeros; the scaling is folded in. Slot 0 is the base model: zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fourierft.adapters.store.encoding import check_dtype
+from fourierft.adapters.store.layout import Layout
+from fourierft.errors import ShapeError
+from fourierft.tuner.draw import Draw
+
+_LARGEST = 127
+_GROWTH = 1.5
+
+
+class LayerTable:
+    """Coefficients of one layer, a row a slot.
+
+    A coefficient c of a row comes back within 2 ** -8 |c| in bfloat16, and within max |c| / 254 of the row in int8.
+
+    Args:
+        dtype: float32, bfloat16, or int8 with a scale a row.
+        device: where they are kept.
+    """
+
+    def __init__(self, dtype: str, device: torch.device) -> None:
+        self._numbers = torch.zeros(0, 0, dtype=getattr(torch, dtype), device=device)
+        self._scales = torch.zeros(0, 1, device=device) if dtype == "int8" else None
+
+    @property
+    def n_frequency(self) -> int:
+        """Coefficients of a row."""
+        return self._numbers.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the table."""
+        return self._numbers.nbytes + (0 if self._scales is None else self._scales.nbytes)
+
+    def resize(self, slots: int, n_frequency: int) -> None:
+        """Make room; what is there stays, what is new is zero."""
+        self._numbers = _resized(self._numbers, slots, n_frequency)
+        if self._scales is not None:
+            self._scales = _resized(self._scales, slots, 1)
+
+    def write(self, slots: Tensor, values: Tensor | None) -> None:
+        """Set rows to values [slots, up to n], float32, the rest of them to zero; None is all zero."""
+        numbers = self._numbers.new_zeros(len(slots), self.n_frequency)
+        if values is not None:
+            values = values.to(numbers.device)
+            if self._scales is not None:
+                scales = values.abs().amax(1, keepdim=True) / _LARGEST
+                self._scales[slots] = scales
+                values = (values / torch.where(scales > 0, scales, 1.0)).round().clamp(-_LARGEST, _LARGEST)
+            numbers[:, : values.shape[1]] = values
+        self._numbers[slots] = numbers
+
+    def gather(self, slots: Tensor) -> Tensor:
+        """A copy of rows, float32 [slots, n]."""
+        rows = self._numbers[slots].float()
+        return rows if self._scales is None else rows.mul_(self._scales[slots])
+
+
+class DrawTables:
+    """All layers of the adapters whose entries come from one draw; an adapter has one slot in all of them.
+
+    Args:
+        draw: of the entries.
+        dtype: of the tables.
+        device: of the tables.
+
+    Attributes:
+        shapes: layer name -> (out_features, in_features), where an adapter told it.
+    """
+
+    def __init__(self, draw: Draw, dtype: str, device: torch.device) -> None:
+        check_dtype(dtype)
+        self.draw, self.shapes = draw, dict[str, tuple[int, int]]()
+        self._dtype, self._device = dtype, device
+        self._tables: dict[str, LayerTable] = {}
+        self._room, self._used = 1, 1
+        self._free: list[int] = []
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """Layer name -> coefficients of a row."""
+        return {name: table.n_frequency for name, table in self._tables.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tables."""
+        return sum(table.nbytes for table in self._tables.values())
+
+    def reserve(self, count: int) -> None:
+        """Make room for so many adapters beside those that are there."""
+        wanted = self._used - len(self._free) + count
+        if wanted > self._room:
+            self._room = wanted
+            for table in self._tables.values():
+                table.resize(self._room, table.n_frequency)
+
+    def take(self) -> int:
+        """A slot that no adapter has."""
+        if self._free:
+            return self._free.pop()
+        if self._used == self._room:
+            self.reserve(max(1, int(self._room * (_GROWTH - 1))))
+        self._used += 1
+        return self._used - 1
+
+    def give(self, slot: int) -> None:
+        """Give a slot back; what stands in it is overwritten by the next adapter that takes it."""
+        self._free.append(slot)
+
+    def write(self, slots: Sequence[int], layout: Layout, values: Tensor) -> None:
+        """Set adapters.
+
+        Args:
+            slots: theirs.
+            layout: of all of them.
+            values: float32 [slots, total n], without the scaling.
+        """
+        self._fit(layout)
+        places = torch.tensor(slots, device=self._device)
+        parts = layout.split(values * layout.scaling)
+        for name, table in self._tables.items():
+            table.write(places, parts.get(name))
+
+    def gather(self, slots: Sequence[int]) -> dict[str, Tensor]:
+        """Layer name -> a copy of the rows of these slots, float32 [slots, n]."""
+        places = torch.tensor(slots, device=self._device)
+        return {name: table.gather(places) for name, table in self._tables.items()}
+
+    def check(self, layout: Layout) -> None:
+        """Raise ShapeError if a layer of a layout has another shape than the one that is known."""
+        for layer in layout.layers:
+            known = self.shapes.get(layer.name)
+            if layer.shape is not None and known is not None and known != layer.shape:
+                raise ShapeError(
+                    f"{layer.name} is a {layer.shape[0]} x {layer.shape[1]} weight in this adapter, but "
+                    f"{known[0]} x {known[1]} in those before it; keep adapters of another base in a bank of their own"
+                )
+
+    def _fit(self, layout: Layout) -> None:
+        """Make tables wide enough for a layout."""
+        for layer in layout.layers:
+            if layer.shape is not None:
+                self.shapes[layer.name] = layer.shape
+            table = self._tables.get(layer.name) or LayerTable(self._dtype, self._device)
+            if layer.n_frequency > table.n_frequency:
+                table.resize(self._room, layer.n_frequency)
+            self._tables[layer.name] = table
+
+
+def _resized(rows: Tensor, count: int, width: int) -> Tensor:
+    larger = rows.new_zeros(count, width)
+    larger[: rows.shape[0], : rows.shape[1]] = rows
+    return larger

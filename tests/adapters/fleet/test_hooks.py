@@ -1,0 +1,49 @@
+"""Hooks do nothing but in the thread that runs a batch."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from fourierft.adapters.fleet.hooks import RowHooks
+from fourierft.errors import CheckpointError
+
+
+class Plus:
+    """Adds a number to a layer's output."""
+
+    def __init__(self, number: float) -> None:
+        self.number = number
+
+    def output(self, name: str, layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return y + self.number
+
+
+def test_a_batch_is_seen_in_its_own_thread_alone() -> None:
+    model, x, seen = nn.Sequential(nn.Linear(3, 3)), torch.randn(2, 3), {}
+    base = model(x)
+    hooks = RowHooks(model)
+    hooks.install(["0"])
+    hooks.install(["0"])
+
+    def other() -> None:
+        seen["idle"] = model(x)
+        with hooks.running(Plus(2.0)):
+            seen["own"] = model(x)
+
+    with hooks.running(Plus(1.0)):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert torch.equal(model(x), base + 1)
+    assert torch.equal(seen["idle"], base)
+    assert torch.equal(seen["own"], base + 2)
+    assert torch.equal(model(x), base)
+
+
+def test_a_layer_that_is_not_there_is_named() -> None:
+    with pytest.raises(CheckpointError, match="the base Linear has no layer encoder"):
+        RowHooks(nn.Linear(3, 3)).install(["encoder"])
