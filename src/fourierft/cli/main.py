@@ -29,6 +29,7 @@ COMMANDS = {
     "merge": "add an adapter to its base model and save the result",
     "inspect": "look into an adapter: layers, bytes, norms, pictures of its spectrum",
     "store": "keep thousands of adapters of one base in one file: add, get, list, rm, verify, stats",
+    "fleet": "train thousands of adapters of one base together, each row of a batch its own",
     "blend": "add adapters of a store up into a new one",
     "benchmark": "time the kernels and training steps on this machine",
 }

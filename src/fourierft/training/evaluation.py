@@ -25,6 +25,8 @@ from fourierft.training.tasks import Task, task_from
 from fourierft.training.trainer import HeadTrainer
 from fourierft.tuner.registration import enable
 
+PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")  # a store keeps none
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -51,7 +53,7 @@ class Evaluation:
 
 
 def load_trained(directory: str | Path, base_model: str | None = None) -> Trained:
-    """Load what `fourierft train` wrote, whatever the method.
+    """Load what `fourierft train` wrote, whatever the method, or `fourierft store get` wrote of it.
 
     Args:
         directory: its output directory.
@@ -71,7 +73,8 @@ def load_trained(directory: str | Path, base_model: str | None = None) -> Traine
     if record["method"] == "full":
         base = replace(base, model_name_or_path=str(directory), model_revision="main")
     beside = replace(base, model_name_or_path=str(directory), model_revision="main")
-    processor = inputs.load_processor(beside, DataArguments())
+    has_processor = any((directory / name).exists() for name in PROCESSOR_FILES)
+    processor = inputs.load_processor(beside if has_processor else base, DataArguments())
     model: Any = load_model(base, task, record["seed"], inputs.model_class, inputs.task_type).model
     inputs.fit(model, processor, record["max_length"])
     if record["is_adapter"]:

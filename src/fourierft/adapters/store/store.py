@@ -101,6 +101,7 @@ class AdapterStore:
         dtype: str = "float32",
         metrics: Mapping[str, Any] | None = None,
         exist_ok: bool = True,
+        record: str | None = None,
     ) -> int:
         """Add an adapter from its numbers.
 
@@ -110,7 +111,7 @@ class AdapterStore:
             coefficients: [total n], or layer name -> [n]; without the scaling.
             heads: parameter name in the base model -> tensor saved whole.
             dtype: to keep the coefficients in.
-            metrics: to keep with it.
+            metrics, record: to keep with it; the record is the text of a fourierft.json.
             exist_ok: False refuses a name that is there, instead of making its next version.
 
         Returns: version.
@@ -120,7 +121,8 @@ class AdapterStore:
         check_dtype(dtype)
         incoming.check_name(name)
         row = coefficients if isinstance(coefficients, torch.Tensor) else layout.join(coefficients)
-        rows = incoming.make_rows([name], layout, incoming.check_values(row[None], layout), dtype, heads, metrics)
+        values = incoming.check_values(row[None], layout)
+        rows = incoming.make_rows([name], layout, values, dtype, heads, metrics, record)
         return self.tables.insert(layout, incoming.base_of(layout), rows, exist_ok)
 
     def add_many(

@@ -1,0 +1,126 @@
+"""Train many adapters of one base model together: each row of a batch trains its own.
+
+The data name the adapter of each row in a column; or the data are a folder of files, one for each adapter and named
+like it. Every adapter is trained as if it were alone, with its own steps, schedule and head, and goes into the store
+when it is done, scored on some of its rows that were held out.
+
+  fourierft fleet train --model_name_or_path MODEL --train_file reviews.csv --adapter_column customer --store fleet.db
+  fourierft fleet train --model_name_or_path MODEL --train_file customers/ --store fleet.db --rows 4 --adapters 16
+
+Ctrl-C finishes the running step, saves a checkpoint and prints the command to go on; adapters that came into the data
+since then join. A column `label` with words or numbers makes a classification or regression, `prompt` and `answer` a
+language model's answers, as in `fourierft train`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from dataclasses import fields
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the actions of `fourierft fleet`."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    train = actions.add_parser(
+        "train",
+        help="train an adapter for each name in the data, into a store",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = train.add_argument
+    add("--model_name_or_path", required=True, metavar="MODEL", help="hub id or folder of the base model")
+    add("--train_file", metavar="PATH", help="csv, tsv, json, jsonl or parquet file, or a folder of such files")
+    add("--dataset_name", metavar="DATASET", help="hub id or folder of a data set, in place of a file")
+    add("--store", required=True, metavar="STORE", help="path of the store, or postgresql://user@host/database")
+    add("--adapter_column", metavar="COLUMN", help="names the adapter of each row (default: adapter)")
+    add("--text_column", nargs="+", metavar="COLUMN", help="of the text, or two of a pair; found if named as usual")
+    add("--label_column", metavar="COLUMN", help="of the label or answer; found if named as usual")
+    add("--task", metavar="TASK", help="classification, regression, answers, or auto (default: auto)")
+    add("--max_length", type=int, metavar="N", help="tokens a text is cut to (default: the model's limit, at most 512)")
+    add("--target_modules", nargs="+", metavar="NAME", help="layers to adapt (default: PEFT's choice for the model)")
+    add("--n_frequency", type=int, metavar="N", help="coefficients a layer (default: 1000)")
+    add("--scaling", metavar="ALPHA", help="factor of the update, a number, or auto (default: auto)")
+    add("--random_loc_seed", type=int, metavar="SEED", help="of the entries, shared by the fleet (default: 777)")
+    add("--epochs", type=int, metavar="N", help="passes over each adapter's rows (default: 3)")
+    add("--max_steps", type=int, metavar="N", help="of each adapter, at most (default: no limit)")
+    add("--rows", type=int, metavar="N", help="of an adapter in a step (default: 2)")
+    add("--adapters", type=int, metavar="N", help="in a step, at most (default: 32)")
+    add("--learning_rate", type=float, metavar="LR", help="peak, as for LoRA (default: 2e-3)")
+    add("--head_learning_rate", type=float, metavar="LR", help="of the heads (default: that of the rest)")
+    add("--schedule", metavar="NAME", help="linear, to zero over an adapter's steps, or constant (default: linear)")
+    add("--warmup_steps", type=int, metavar="N", help="in which the rate rises (default: 0)")
+    add("--weight_decay", type=float, metavar="X", help="of coefficients and heads (default: 0)")
+    add("--max_grad_norm", type=float, metavar="X", help="an adapter's gradient is clipped to; 0: not (default: 1)")
+    add("--validation_fraction", type=float, metavar="X", help="of each adapter's rows, to score it (default: 0.1)")
+    add("--dtype", metavar="DTYPE", help="in the store: float32, bfloat16 or int8 (default: float32)")
+    add("--seed", type=int, metavar="N", help="of heads, order of rows and dropout (default: 42)")
+    add("--save_steps", type=int, metavar="N", help="steps between two checkpoints; 0: on Ctrl-C alone (default: 200)")
+    add("--checkpoints", metavar="DIR", help="where they go (default: STORE.training)")
+    add("--resume", action="store_true", help="go on from the last checkpoint")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; after an interruption, say how to go on."""
+    import datasets
+
+    from fourierft.training.fleet.run import train_fleet
+    from fourierft.training.trainer import TrainingInterrupted
+
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    datasets.disable_progress_bars()
+    try:
+        results = train_fleet(build_arguments(given))
+    except TrainingInterrupted as interruption:
+        print(f"fourierft: {interruption}; go on with: {resume_command(given)}", file=sys.stderr)
+        return 130
+    print(describe(results, arguments.store))
+    return 0
+
+
+def build_arguments(given: dict[str, Any]) -> Any:
+    """What `train_fleet` takes, from flags by name; those left out have their defaults."""
+    from fourierft.training.arguments import DataArguments, MethodArguments, ModelArguments
+    from fourierft.training.fleet.settings import FleetArguments, FleetSettings
+
+    def fill(kind: Any) -> Any:
+        return kind(**{item.name: given[item.name] for item in fields(kind) if item.name in given})
+
+    return FleetArguments(
+        model=fill(ModelArguments),
+        data=fill(DataArguments),
+        store=given["store"],
+        method=fill(MethodArguments),
+        fleet=fill(FleetSettings),
+        folder=given.get("checkpoints"),
+        resume=given.get("resume", False),
+    )
+
+
+def resume_command(given: dict[str, Any]) -> str:
+    """The command that goes on with a training that was started with these flags."""
+    words = ["fourierft", "fleet", "train"]
+    for name, value in given.items():
+        if name not in ("command", "action", "run", "resume"):
+            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join([*words, "--resume"])
+
+
+def describe(results: dict[str, Any], store: str) -> str:
+    """What was trained, how well, and where it is."""
+    from statistics import mean
+
+    from fourierft.training.report import table
+
+    metrics, name = results["adapters"], results["main_metric"]
+    scores = [own[name] for own in metrics.values() if own.get(name) is not None]
+    rows: list[tuple[str, ...]] = [
+        ("adapters", f"{len(metrics):,}, of {results['parameters']:,} numbers each"),
+        ("batches", f"{results['steps']:,} in {results['seconds']:.0f} s"),
+    ]
+    if scores:
+        rows.append((f"{name}, held out", f"{mean(scores):.4f} on average, {min(scores):.4f} to {max(scores):.4f}"))
+    return table([*rows, ("written to", store)])

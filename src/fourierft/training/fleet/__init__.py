@@ -1,0 +1,1 @@
+"""Training many adapters of one base together: each row of a batch trains its own."""

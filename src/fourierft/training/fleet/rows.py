@@ -1,0 +1,62 @@
+"""A batch in training: the rows of each adapter, one after another, with that adapter's numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fourierft.spectral import spectral_linear
+from fourierft.training.fleet.plan import FleetPlan
+
+
+class TrainedRows:
+    """Rows of a batch; gradients reach the numbers they were made from.
+
+    Args:
+        plan: of the fleet.
+        numbers: [adapters, width]; as many rows of the batch, one after another, belong to each.
+    """
+
+    def __init__(self, plan: FleetPlan, numbers: Tensor) -> None:
+        self._plan, self._count = plan, len(numbers)
+        sizes = [*plan.layout.sizes, *(shape.numel() for _, shape in plan.heads.values())]
+        parts = iter(numbers.split(sizes, dim=1))  # one backward for all of them
+        self._coefficients = {name: next(parts) for name in plan.layers}
+        self._heads = {name: next(parts).reshape(self._count, *shape) for name, (_, shape) in plan.heads.items()}
+        self.layers = {*plan.layers, *(name.rpartition(".")[0] for name in plan.heads)}
+
+    def output(self, name: str, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """y with the update of each row's adapter, or what its head gives."""
+        grouped = x.reshape(self._count, -1, x.shape[-1])
+        weight = self._heads.get(f"{name}.weight")
+        if weight is not None:
+            bias = self._heads.get(f"{name}.bias")
+            own = grouped.to(weight.dtype) @ weight.transpose(1, 2)
+            y = (own if bias is None else own + bias[:, None]).view(y.shape).to(y.dtype)
+        if name in self._coefficients:
+            planned = self._plan.layers[name]
+            delta = spectral_linear(grouped, self._coefficients[name][:, None], planned.basis, planned.scaling)
+            y = y + delta.view(y.shape).to(y.dtype)
+        return y
+
+
+def row_losses(logits: Tensor, labels: Tensor, task: str) -> tuple[Tensor, Tensor]:
+    """The losses of transformers' models, row by row.
+
+    Args:
+        logits: [rows, labels], or [rows, tokens, words] for answers.
+        labels: [rows], or [rows, tokens], -100 where none is to be learned.
+        task: classification, regression or answers.
+
+    Returns: [rows] sums of the loss, and [rows] how much each counts.
+    """
+    logits = logits.float()
+    if task == "regression":
+        losses = (logits.squeeze(-1) - labels.float()) ** 2
+        return losses, torch.ones_like(losses)
+    if task == "classification":
+        losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+        return losses, torch.ones_like(losses)
+    expected = labels[:, 1:]
+    losses = nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), expected, reduction="none")
+    return losses.sum(1), (expected != -100).sum(1).float()

@@ -1,0 +1,93 @@
+"""The adapters that are in training: whose rows come when, in an order that each has for itself."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fourierft.adapters.fleet import BASE
+from fourierft.errors import DataError
+from fourierft.training.fleet.settings import FleetSettings
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """An adapter's share of the data.
+
+    Attributes:
+        name: of the adapter.
+        train: its rows to train on, by their number in the data.
+        held_out: those to score it on.
+    """
+
+    name: str
+    train: tuple[int, ...]
+    held_out: tuple[int, ...]
+
+    def total_steps(self, settings: FleetSettings) -> int:
+        """Steps until it is done."""
+        steps = settings.epochs * math.ceil(len(self.train) / settings.rows)
+        return steps if settings.max_steps is None else min(steps, settings.max_steps)
+
+    def batch(self, step: int, settings: FleetSettings) -> list[int]:
+        """Rows of a step, the same whichever adapters are trained beside this one; an epoch's last may be fewer."""
+        epoch, place = divmod(step, math.ceil(len(self.train) / settings.rows))
+        order = list(self.train)
+        random.Random(f"{settings.seed}:{epoch}:{self.name}").shuffle(order)
+        return order[place * settings.rows : (place + 1) * settings.rows]
+
+
+def make_tenants(adapters: Sequence[object], settings: FleetSettings) -> dict[str, Tenant]:
+    """Divide rows by adapter, and each adapter's into training and held-out ones.
+
+    Args:
+        adapters: name of each row's adapter.
+        settings: share held out, and the seed of the choice.
+
+    Returns: tenants by name, in the order in which they come in the data.
+
+    Raises: DataError, if a row names none, or the base.
+    """
+    rows: dict[str, list[int]] = {}
+    for number, name in enumerate(adapters):
+        if name is None or not str(name).strip():
+            raise DataError(
+                f"column {settings.adapter_column} is empty in row {number + 1}; name the adapter that the row trains"
+            )
+        if name == BASE:
+            raise DataError(
+                f"row {number + 1} names {BASE!r}, which is the base without an adapter; choose another name"
+            )
+        rows.setdefault(str(name), []).append(number)
+    return {name: _divide(name, own, settings) for name, own in rows.items()}
+
+
+def pad_batch(batches: Sequence[list[int]], size: int) -> tuple[list[int], list[float]]:
+    """Rows of several adapters as one batch, as many of each.
+
+    Args:
+        batches: rows of each adapter.
+        size: rows that each is brought to, by repeating its first.
+
+    Returns: the rows, and the weight of each: 0 for those repeated.
+    """
+    rows, weights = [], []
+    for own in batches:
+        rows += own + own[:1] * (size - len(own))
+        weights += [1.0] * len(own) + [0.0] * (size - len(own))
+    return rows, weights
+
+
+def count_rows(tenants: Mapping[str, Tenant]) -> dict[str, int]:
+    """Name -> rows to train on."""
+    return {name: len(tenant.train) for name, tenant in tenants.items()}
+
+
+def _divide(name: str, rows: list[int], settings: FleetSettings) -> Tenant:
+    order = list(rows)
+    random.Random(f"{settings.seed}:held out:{name}").shuffle(order)
+    count = min(len(rows) - 1, round(settings.validation_fraction * len(rows)))
+    held_out = set(order[:count])
+    return Tenant(name, tuple(row for row in rows if row not in held_out), tuple(sorted(held_out)))

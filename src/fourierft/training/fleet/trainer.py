@@ -1,0 +1,172 @@
+"""The loop: a queue of adapters, the next few of which take a step together."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import EvalPrediction
+
+from fourierft.adapters.fleet.hooks import RowHooks
+from fourierft.training.fleet.optimizer import FleetOptimizer
+from fourierft.training.fleet.plan import FleetPlan
+from fourierft.training.fleet.rows import TrainedRows, row_losses
+from fourierft.training.fleet.settings import FleetSettings
+from fourierft.training.fleet.tenants import Tenant, pad_batch
+from fourierft.training.tasks import Task
+
+_SCORED = 64  # rows of a batch of scoring
+
+
+@dataclass
+class Member:
+    """An adapter in training: its slot in the optimiser, and the sum of its losses so far."""
+
+    tenant: Tenant
+    slot: int
+    losses: float = 0.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trained adapter.
+
+    Attributes:
+        name: of it.
+        numbers: its row, [width].
+        metrics: what the task scores, if rows were held out; train_loss, steps and rows.
+    """
+
+    name: str
+    numbers: Tensor
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+class FleetTrainer:
+    """Trains adapters together; each as if it were trained alone on the same rows.
+
+    Args:
+        plan: of the fleet; its base gets hooks.
+        task: what is learned.
+        collate: makes a batch, tensors by name with `labels` among them, of rows by their numbers.
+        settings: of the training.
+
+    Attributes:
+        queue: adapters that wait for their next step, the longest waiting first.
+        members: those in training.
+    """
+
+    def __init__(
+        self,
+        plan: FleetPlan,
+        task: Task,
+        collate: Callable[[Sequence[int]], Mapping[str, Tensor]],
+        settings: FleetSettings,
+    ) -> None:
+        self.plan, self.settings = plan, settings
+        self.optimizer = FleetOptimizer(plan, settings)
+        self.members: dict[str, Member] = {}
+        self.queue: deque[str] = deque()
+        self._task, self._collate = task, collate
+        self._hooks = RowHooks(plan.model)
+
+    def join(self, tenant: Tenant) -> None:
+        """Take an adapter in; it trains from the next step on."""
+        slot = self.optimizer.join(tenant.total_steps(self.settings))
+        self.members[tenant.name] = Member(tenant, slot)
+        self.queue.append(tenant.name)
+
+    def step(self) -> list[Finished]:
+        """One step of the adapters that wait longest; those whose last it was leave, scored."""
+        chosen = [self.members[self.queue.popleft()] for _ in range(min(self.settings.adapters, len(self.queue)))]
+        slots = [member.slot for member in chosen]
+        done = self.optimizer.steps[slots].tolist()
+        batches = [member.tenant.batch(step, self.settings) for member, step in zip(chosen, done, strict=True)]
+        rows, weights = pad_batch(batches, max(map(len, batches)))
+        numbers = self.optimizer.gather(slots)
+        self.plan.model.train()
+        sums, counts = self._losses(rows, numbers)
+        weighted = torch.tensor(weights, device=sums.device)
+        own = [(tensor * weighted).view(len(chosen), -1).sum(1) for tensor in (sums, counts)]
+        losses = own[0] / own[1].clamp(min=1)
+        losses.sum().backward()
+        assert numbers.grad is not None
+        self.optimizer.step(slots, numbers.grad)
+        for member, loss in zip(chosen, losses.tolist(), strict=True):
+            member.losses += loss
+        ended = (self.optimizer.steps[slots] >= self.optimizer.totals[slots]).tolist()
+        self.queue.extend(m.tenant.name for m, is_ended in zip(chosen, ended, strict=True) if not is_ended)
+        return self._leave([member for member, is_ended in zip(chosen, ended, strict=True) if is_ended])
+
+    @property
+    def steps_left(self) -> int:
+        """Steps of single adapters that are still to do."""
+        slots = [member.slot for member in self.members.values()]
+        return int((self.optimizer.totals[slots] - self.optimizer.steps[slots]).sum())
+
+    def close(self) -> None:
+        """Take the hooks off the base."""
+        self._hooks.remove()
+
+    def _losses(self, rows: Sequence[int], numbers: Tensor) -> tuple[Tensor, Tensor]:
+        logits, labels = self._logits(rows, numbers)
+        return row_losses(logits, labels, self._task.name)
+
+    def _logits(self, rows: Sequence[int], numbers: Tensor) -> tuple[Tensor, Tensor]:
+        batch = dict(self._collate(rows))
+        labels = batch.pop("labels")
+        present = TrainedRows(self.plan, numbers)
+        self._hooks.install(present.layers)
+        with self._hooks.running(present):
+            return self.plan.model(**batch).logits, labels
+
+    def _leave(self, members: Sequence[Member]) -> list[Finished]:
+        scores = self._score([member for member in members if member.tenant.held_out])
+        finished = []
+        for member in members:
+            name, steps = member.tenant.name, int(self.optimizer.steps[member.slot])
+            facts = {"train_loss": member.losses / steps, "steps": steps, "rows": len(member.tenant.train)}
+            finished.append(
+                Finished(name, self.optimizer.numbers[member.slot].clone(), {**scores.get(name, {}), **facts})
+            )
+            self.optimizer.leave(member.slot)
+            del self.members[name]
+        return finished
+
+    @torch.no_grad()
+    def _score(self, members: Sequence[Member]) -> dict[str, dict[str, float]]:
+        """Metrics on the rows held out, by adapter; batches mix adapters."""
+        found: dict[str, list[tuple[Any, Any]]] = {}
+        self.plan.model.eval()
+        for part in _portions(members):
+            size = max(len(rows) for _, rows in part)
+            rows, _ = pad_batch([rows for _, rows in part], size)
+            logits, labels = self._logits(rows, self.optimizer.numbers[[member.slot for member, _ in part]])
+            if self._task.reduce is not None:
+                logits = self._task.reduce(logits, labels)
+            for k, (member, own) in enumerate(part):
+                kept = slice(k * size, k * size + len(own))
+                pair = logits[kept].float().numpy(), labels[kept].numpy()
+                found.setdefault(member.tenant.name, []).append(pair)
+        scores = {}
+        for name, pairs in found.items():
+            outputs, labels_of = zip(*pairs, strict=True)
+            expected = labels_of if self._task.name == "answers" else np.concatenate(labels_of)
+            scores[name] = self._task.score(EvalPrediction(np.concatenate(outputs), expected))
+        return scores
+
+
+def _portions(members: Sequence[Member]) -> Iterator[list[tuple[Member, list[int]]]]:
+    """Batches of held-out rows, at most 8 rows of an adapter in each."""
+    pieces = []
+    for member in members:
+        rows = list(member.tenant.held_out)
+        pieces += [(member, rows[at : at + 8]) for at in range(0, len(rows), 8)]
+    most = _SCORED // 8
+    for at in range(0, len(pieces), most):
+        yield pieces[at : at + most]

@@ -1,0 +1,76 @@
+"""`fourierft fleet` from the outside: what it prints, its statuses, its one-line errors."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from fourierft.adapters.store import AdapterStore
+from fourierft.cli.main import main
+from fourierft.training.fleet.trainer import FleetTrainer
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+@pytest.fixture
+def words(tiny_bert: Path, tmp_path: Path) -> list[str]:
+    """A training of two customers in 12 steps."""
+    with (tmp_path / "data.csv").open("w", newline="") as sink:
+        writer = csv.writer(sink)
+        writer.writerow(["customer", "text", "label"])
+        for k in range(24):
+            writer.writerow([f"c{k % 2}", f"the film is {'good' if k % 4 < 2 else 'bad'}", k % 4 < 2])
+    named = {"model_name_or_path": tiny_bert, "train_file": tmp_path / "data.csv", "adapter_column": "customer"}
+    named |= {"store": tmp_path / "fleet.db", "n_frequency": 20, "epochs": 2, "validation_fraction": 0.25}
+    flags = [word for name, value in named.items() for word in (f"--{name}", str(value))]
+    return ["fleet", "train", *flags, "--target_modules", "query", "value"]
+
+
+def test_training_says_how_many_how_well_and_where(words, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "adapters            2, of 146 numbers each"
+    assert lines[2].startswith("accuracy, held out  ")
+    assert lines[3] == f"written to          {tmp_path}/fleet.db"
+    with AdapterStore(tmp_path / "fleet.db") as store:
+        assert list(store.names()) == ["c0", "c1"]
+        assert set(store.get("c0").metrics) >= {"accuracy", "train_loss", "steps"}
+
+
+def test_an_exported_adapter_can_be_evaluated(words, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    assert main(["store", "get", str(tmp_path / "fleet.db"), "c0", str(tmp_path / "c0")]) == 0
+    assert main(["evaluate", str(tmp_path / "c0"), "--test_file", str(tmp_path / "data.csv")]) == 0
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_after_ctrl_c_the_command_to_go_on_is_printed_and_works(
+    words, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = FleetTrainer.step
+    monkeypatch.setattr(FleetTrainer, "step", lambda self: (os.kill(os.getpid(), signal.SIGINT), real(self))[1])
+    assert main(words) == 130
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("fourierft: interrupted at step 2 of ")
+    assert " --target_modules query value " in error
+    assert error.endswith(" --resume")
+    monkeypatch.setattr(FleetTrainer, "step", real)
+    assert main([*words, "--resume"]) == 0
+    assert not (tmp_path / "fleet.db.training").exists()
+
+
+def test_errors_are_one_line(words, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--adapter_column", "tenant"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == "fourierft: error: there is no column tenant; the data has the columns customer, text, label"
+
+
+def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fleet", "train", "--help"])
+    assert exit_.value.code == 0
+    assert "--adapter_column customer --store fleet.db" in capsys.readouterr().out

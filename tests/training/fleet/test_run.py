@@ -1,0 +1,307 @@
+"""What is trained together is what each adapter becomes alone, with the same rows, in PEFT and torch's optimiser."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, get_linear_schedule_with_warmup
+
+from fourierft import AdapterStore, FleetModel
+from fourierft.errors import CheckpointError, ConfigError, DataError, FourierFTError, OutputExistsError, StoreError
+from fourierft.training.evaluation import load_trained
+from fourierft.training.fleet import run as fleet_run
+from fourierft.training.fleet.run import prepare, train_fleet
+from fourierft.training.fleet.settings import FleetArguments
+from fourierft.training.fleet.trainer import FleetTrainer
+from fourierft.training.trainer import TrainingInterrupted
+from fourierft.tuner.scaling import auto_scaling
+
+Build = Callable[..., FleetArguments]
+COUNTS = {"ann": 8, "bob": 5, "cy": 9}
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+def train_alone(arguments: FleetArguments, name: str) -> dict[str, torch.Tensor]:
+    """One adapter by stock PEFT, torch's AdamW and transformers' schedule: its coefficients and head."""
+    prepared, settings, method = prepare(arguments), arguments.fleet, arguments.method
+    base = prepared.plan.model  # with the head that all start from
+    config = peft.FourierFTConfig(
+        n_frequency=method.n_frequency,
+        scaling=auto_scaling(32, 32, method.n_frequency),
+        init_weights=True,
+        task_type="SEQ_CLS" if prepared.plan.heads else None,
+        target_modules=["query", "value"] if prepared.plan.heads else ["q_proj", "v_proj"],
+    )
+    model = peft.get_peft_model(base, config).train()
+    trained = {key: p for key, p in model.named_parameters() if p.requires_grad}
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for key, parameter in trained.items():
+        groups.setdefault(("modules_to_save" in key, key.endswith("bias")), []).append(parameter)
+    head_rate = settings.head_learning_rate or settings.learning_rate
+    optimizer = torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": head_rate if in_head else settings.learning_rate,
+                "weight_decay": 0.0 if is_bias else settings.weight_decay,
+            }
+            for (in_head, is_bias), parameters in groups.items()
+        ]
+    )
+    tenant = prepared.tenants[name]
+    total = tenant.total_steps(settings)
+    schedule = get_linear_schedule_with_warmup(optimizer, settings.warmup_steps, total)
+    for step in range(total):
+        model(**prepared.collate(tenant.batch(step, settings))).loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.values(), settings.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    return {key.replace(".default", "").replace("modules_to_save.", ""): p.detach() for key, p in trained.items()}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"rows": 3, "adapters": 3, "weight_decay": 0.1, "head_learning_rate": 5e-3, "warmup_steps": 3},
+        {"task": "regression", "adapters": 1, "max_steps": 7, "max_grad_norm": 0.05},
+    ],
+)
+def test_every_adapter_is_what_it_becomes_alone(
+    build: Build, make_rows: Any, write: Any, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    rows = make_rows()
+    if settings.get("task") == "regression":
+        rows = [{**row, "label": 1.5 if row["label"] == "yes" else -0.5} for row in rows]
+    arguments = build(learning_rate=1e-2, train_file=str(write(rows, tmp_path / "rows.csv")), **settings)
+    results = train_fleet(arguments)
+    assert set(results["adapters"]) == set(COUNTS)
+    with AdapterStore(arguments.store) as store:
+        for name in COUNTS:
+            adapter = store.get(name)
+            alone = train_alone(arguments, name)
+            found = {f"base_model.model.{key}.fourierft_spectrum": value for key, value in adapter.coefficients.items()}
+            found |= {f"base_model.model.{key}": value for key, value in adapter.heads.items()}
+            assert found.keys() == alone.keys()
+            for key, expected in alone.items():
+                assert expected.abs().max() > 1e-3, "it was trained"
+                torch.testing.assert_close(found[key], expected, rtol=1e-3, atol=2e-5)
+
+
+def test_a_language_model_learns_answers_by_adapter(build: Build, tiny_llama: Path, write: Any, tmp_path: Path) -> None:
+    rows = [
+        {"adapter": name, "prompt": f"the {thing} is", "answer": answer}
+        for name, answer in (("up", "very good"), ("down", "bad"))
+        for thing in ("film", "book", "film", "book", "film")
+    ]
+    file = write(rows, tmp_path / "answers.csv")
+    arguments = build(model_name_or_path=str(tiny_llama), train_file=str(file), epochs=2, learning_rate=1e-2)
+    train_fleet(arguments)
+    with AdapterStore(arguments.store) as store:
+        for name in ("up", "down"):
+            for key, value in store.get(name).coefficients.items():
+                expected = train_alone_llama(arguments, name)[key]
+                torch.testing.assert_close(value, expected, rtol=1e-3, atol=2e-5)
+    fleet = FleetModel(AutoModelForCausalLM.from_pretrained(tiny_llama), arguments.store)
+    assert fleet(names=["up", "down"], input_ids=torch.ones(2, 3, dtype=torch.long)).logits.shape[0] == 2
+
+
+def train_alone_llama(arguments: FleetArguments, name: str) -> dict[str, torch.Tensor]:
+    """Coefficients on disk of an adapter trained alone; k and v are narrower than q, so their scaling differs."""
+    prepared, settings = prepare(arguments), arguments.fleet
+    tenant, plan = prepared.tenants[name], prepared.plan
+    config = peft.FourierFTConfig(n_frequency=40, scaling=1.0, init_weights=True, target_modules=["q_proj", "v_proj"])
+    model = peft.get_peft_model(plan.model, config).train()
+    trained = {}
+    for key, module in model.named_modules():
+        if hasattr(module, "fourierft_scaling"):
+            layer = key.removeprefix("base_model.model.")
+            module.fourierft_scaling["default"] = auto_scaling(module.out_features, module.in_features, 40)
+            trained[layer] = module.fourierft_spectrum["default"]
+    optimizer = torch.optim.AdamW(trained.values(), lr=settings.learning_rate, weight_decay=0.0)
+    total = tenant.total_steps(settings)
+    schedule = get_linear_schedule_with_warmup(optimizer, 0, total)
+    for step in range(total):
+        model(**prepared.collate(tenant.batch(step, settings))).loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.values(), settings.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    return {layer: value.detach() * plan.layers[layer].ratio for layer, value in trained.items()}
+
+
+def test_adapters_learn_what_their_own_rows_say_and_are_scored_on_others(
+    build: Build, calm_bert: Path, make_rows: Any, write: Any, tmp_path: Path
+) -> None:
+    file = write(make_rows(ann=60, bob=60), tmp_path / "more.csv")
+    arguments = build(train_file=str(file), epochs=12, learning_rate=1e-2, validation_fraction=0.2, rows=4)
+    metrics = train_fleet(arguments)["adapters"]
+    assert metrics["ann"]["accuracy"] >= 0.9
+    assert metrics["bob"]["accuracy"] >= 0.9
+    assert metrics["bob"]["rows"] == 48
+    prepared = prepare(arguments)
+    base = AutoModelForSequenceClassification.from_pretrained(calm_bert, num_labels=2)
+    fleet = FleetModel(base, arguments.store)
+    batch = dict(prepared.collate(range(120)))
+    labels = batch.pop("labels")
+    for name in ("ann", "bob"):
+        tenant = prepared.tenants[name]
+        own = torch.tensor([row in tenant.train + tenant.held_out for row in range(120)])
+        said = fleet(names=[name] * 120, **batch).logits.argmax(1)
+        assert (said == labels)[own].float().mean() >= 0.9
+        assert (said == labels)[~own].float().mean() <= 0.2  # the other one says the opposite
+
+
+def test_an_exported_adapter_is_one_of_fourierft_train(build: Build, tmp_path: Path) -> None:
+    arguments = build(epochs=1)
+    train_fleet(arguments)
+    with AdapterStore(arguments.store) as store:
+        store.export("ann", tmp_path / "ann")
+    trained = load_trained(tmp_path / "ann")
+    assert trained.task.labels == ("no", "yes")
+
+
+def test_a_folder_of_files_is_an_adapter_a_file(build: Build, make_rows: Any, write: Any, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in COUNTS:
+        own = [{"text": row["text"], "label": row["label"]} for row in make_rows() if row["adapter"] == name]
+        write(own, tmp_path / "folder" / f"{name}.csv")
+    assert set(train_fleet(build(train_file=str(tmp_path / "folder"), epochs=1))["adapters"]) == set(COUNTS)
+
+
+def test_an_adapter_that_is_not_in_a_step_does_not_move(build: Build) -> None:
+    arguments = build(weight_decay=0.1, learning_rate=1e-2)
+    prepared = prepare(arguments)
+    trainer = FleetTrainer(prepared.plan, prepared.task, prepared.collate, arguments.fleet)
+    for tenant in prepared.tenants.values():
+        trainer.join(tenant)
+    trainer.step()
+    absent = trainer.members[trainer.queue[0]].slot
+    names = ("numbers", "first", "second", "steps")
+    before = {name: getattr(trainer.optimizer, name).clone() for name in names}
+    assert before["steps"][absent] == 0
+    trainer.queue.rotate(-1)
+    trainer.step()
+    for name in names:
+        after = getattr(trainer.optimizer, name)
+        assert torch.equal(after[absent], before[name][absent])
+        assert not torch.equal(after, before[name])
+    trainer.close()
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sends Ctrl-C in a step, once."""
+
+    def arm(step: int) -> None:
+        real, count = FleetTrainer.step, [0]
+
+        def stepped(trainer: FleetTrainer) -> Any:
+            count[0] += 1
+            if count[0] == step:
+                os.kill(os.getpid(), signal.SIGINT)
+            return real(trainer)
+
+        monkeypatch.setattr(FleetTrainer, "step", stepped)
+
+    return arm
+
+
+def test_an_interrupted_training_goes_on_to_the_same_result_and_takes_new_adapters_in(
+    build: Build, make_rows: Any, write: Any, tmp_path: Path, tiny_bert: Path, interrupted: Callable[[int], None]
+) -> None:
+    with_dropout = {"model_name_or_path": str(tiny_bert), "learning_rate": 1e-2}
+    train_fleet(build(store="whole.db", **with_dropout))
+    interrupted(9)
+    with pytest.raises(TrainingInterrupted, match="is saved in"):
+        train_fleet(build(**with_dropout))
+    with pytest.raises(OutputExistsError, match="go on with --resume"):
+        train_fleet(build(**with_dropout))
+    with pytest.raises(ConfigError, match="was trained with another learning_rate; resume with the settings"):
+        train_fleet(build(**with_dropout | {"learning_rate": 2e-2}, resume=True))
+    with pytest.raises(ConfigError, match="trains the adapter 'ann' on 8 rows, but the data has 0 of it"):
+        train_fleet(build(**with_dropout, resume=True, train_file=str(write(make_rows(cy=9), tmp_path / "less.csv"))))
+    results = train_fleet(build(**with_dropout, resume=True))
+    assert not (tmp_path / "fleet.db.training").exists()
+    assert set(results["adapters"]) <= set(COUNTS)
+    with AdapterStore(tmp_path / "whole.db") as whole, AdapterStore(tmp_path / "fleet.db") as resumed:
+        for name in COUNTS:
+            assert torch.equal(whole.get(name).values, resumed.get(name).values)
+            assert list(resumed.versions(name)) == [1]
+
+
+def test_adapters_that_came_into_the_data_join_on_resuming(
+    build: Build, make_rows: Any, write: Any, tmp_path: Path, interrupted: Callable[[int], None]
+) -> None:
+    interrupted(3)
+    with pytest.raises(TrainingInterrupted):
+        train_fleet(build())
+    rows = make_rows() + [row | {"adapter": "dee"} for row in make_rows(dee=6)]
+    results = train_fleet(build(resume=True, train_file=str(write(rows, tmp_path / "more.csv"))))
+    assert set(results["adapters"]) == {*COUNTS, "dee"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "text"),
+    [
+        (
+            {"adapter_column": "customer"},
+            DataError,
+            "no column customer; the data has the columns adapter, text, label",
+        ),
+        ({"schedule": "cosine"}, ConfigError, "schedule=cosine is unknown; use one of linear, constant"),
+        ({"rows": 0}, ConfigError, "rows=0 is too small"),
+        ({"dtype": "int4"}, ConfigError, "dtype=int4 is unknown"),
+        ({"method": "lora"}, ConfigError, "method=lora cannot be trained as a fleet"),
+        ({"n_frequency": 5000}, FourierFTError, "5000.*1024"),
+        ({"resume": True}, CheckpointError, "holds no checkpoint of a fleet"),
+        ({"validation_fraction": 1.0}, ConfigError, "validation_fraction=1.0"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_written(
+    build: Build, tmp_path: Path, settings: dict[str, Any], kind: type[Exception], text: str
+) -> None:
+    with pytest.raises(kind, match=text) as caught:
+        train_fleet(build(**settings))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "fleet.db").exists()
+
+
+def test_rows_without_an_adapter_and_a_store_of_another_base_are_refused(
+    build: Build, make_rows: Any, write: Any, tmp_path: Path, tiny_bert: Path
+) -> None:
+    rows = make_rows()
+    rows[3]["adapter"] = ""
+    with pytest.raises(DataError, match="column adapter is empty in row 4"):
+        train_fleet(build(train_file=str(write(rows, tmp_path / "gaps.csv"))))
+    rows[3]["adapter"] = "__base__"
+    with pytest.raises(DataError, match="row 4 names '__base__'"):
+        train_fleet(build(train_file=str(write(rows, tmp_path / "base.csv"))))
+    train_fleet(build(epochs=1))
+    with pytest.raises(StoreError, match="keeps adapters of the base"):
+        train_fleet(build(model_name_or_path=str(tiny_bert)))
+
+
+def test_a_head_that_is_too_large_is_refused(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fourierft.training.fleet.plan.LARGEST_HEAD", 10)
+    with pytest.raises(ConfigError, match="the head classifier is a Linear of 66 numbers"):
+        prepare(replace(build()))
+
+
+def test_the_last_complete_checkpoint_is_found_after_a_crash(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = build(save_steps=2)
+    publish = fleet_run._publish
+    monkeypatch.setattr(fleet_run, "_publish", lambda *_: (_ for _ in ()).throw(RuntimeError("power cut")))
+    with pytest.raises(RuntimeError, match="power cut"):
+        train_fleet(arguments)
+    monkeypatch.setattr(fleet_run, "_publish", publish)
+    assert set(train_fleet(replace(arguments, resume=True))["adapters"]) == set(COUNTS)
