@@ -13,7 +13,8 @@ import torch
 
 from fourierft.adapters.checkpoint import AdapterCheckpoint, check_config, expected_frequencies
 from fourierft.errors import CheckpointError, ShapeError
-from fourierft.spectral import SpectralBasis, bandpass_entries, uniform_basis
+from fourierft.spectral import SpectralBasis
+from fourierft.tuner.draw import Draw
 
 _SETS = ("target_modules", "exclude_modules")  # PEFT holds them as sets: their order on disk is by chance
 
@@ -129,9 +130,8 @@ class Layout:
         if len(shapes) < len(self.layers):
             return None
         sizes = {layer.name: (*shapes[layer.name], layer.n_frequency) for layer in self.layers}
-        if self.band is None:
-            return {name: uniform_basis(*size, self.seed) for name, size in sizes.items()}
-        return {name: _bandpass_basis(*size, self.seed, *self.band) for name, size in sizes.items()}
+        draw = Draw(self.seed, self.band)
+        return {name: draw.basis(*size) for name, size in sizes.items()}
 
     @property
     def draw_key(self) -> str:
@@ -210,14 +210,6 @@ def base_shapes(checkpoint: AdapterCheckpoint, base: str | None = None) -> dict[
     except CheckpointError:
         return None
     return {name: layer_shape(find_layer(model, name, source.name)) for name in checkpoint.coefficients}
-
-
-@functools.lru_cache(maxsize=256)
-def _bandpass_basis(
-    out_features: int, in_features: int, n_frequency: int, seed: int, center: float, width: float
-) -> SpectralBasis:
-    entries = bandpass_entries(out_features, in_features, n_frequency, seed, center, width)
-    return SpectralBasis(out_features, in_features, entries)
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
