@@ -15,11 +15,9 @@ from transformers.trainer_utils import IntervalStrategy
 from fourierft.errors import ConfigError
 from fourierft.training import output, report
 from fourierft.training.arguments import Arguments
-from fourierft.training.data import label_values, load_splits
-from fourierft.training.inputs import Inputs, detect_inputs
+from fourierft.training.data import load_splits
+from fourierft.training.groundwork import Groundwork, lay_groundwork
 from fourierft.training.methods import Trainable, attach
-from fourierft.training.models import load_model
-from fourierft.training.tasks import Answers, Task, detect_task
 from fourierft.training.trainer import HeadTrainer, Interruption, StepTimer, TrainingInterrupted
 
 if TYPE_CHECKING:
@@ -31,15 +29,12 @@ class Preparation:
     """All a training needs, checked.
 
     Attributes:
-        processor: the tokenizer or image processor.
         splits: encoded rows, by the names train, validation, test.
         record: what the training will write of itself, so that it can be resumed and evaluated.
     """
 
+    ground: Groundwork
     trainable: Trainable
-    inputs: Inputs
-    processor: Any
-    task: Task
     splits: dict[str, Dataset]
     record: dict[str, Any]
 
@@ -77,42 +72,13 @@ def prepare(arguments: Arguments) -> Preparation:
 
     Raises: FourierFTError, if anything given is wrong.
     """
-    data, seed = arguments.data, arguments.training.seed
-    rows = load_splits(data, seed)
-    inputs = detect_inputs(rows["train"], data)
-    wanted = [data.image_column] if data.image_column else data.text_column
-    columns = inputs.find_columns(rows["train"], wanted, data.label_column)
-    for name, split in rows.items():
-        inputs.check_rows(split, columns, name)
-    values = {name: label_values(split, columns.label) for name, split in rows.items()}
-    task = Answers() if inputs.name == "prompt" else detect_task(values["train"], data.task, columns.label)
-    labels = {name: task.encode(values[name], name) for name in rows}
-    processor = inputs.load_processor(arguments.model, data)
-    base = load_model(arguments.model, task, seed, inputs.model_class, inputs.task_type)
-    max_length = inputs.fit(base.model, processor, data.max_length)
-    trainable = attach(base, arguments.method)
-    splits = {name: inputs.encode(rows[name], columns, labels[name], processor, max_length) for name in rows}
-    record = {
-        "format": 1,
-        "base_model": arguments.model.model_name_or_path,
-        "revision": arguments.model.model_revision,
-        "dtype": arguments.model.dtype,
-        "trust_remote_code": arguments.model.trust_remote_code,
-        "heads": list(base.heads),
-        "inputs": inputs.name,
-        "task": task.name,
-        "labels": list(task.labels),
-        "text_columns": list(columns.inputs),
-        "label_column": columns.label,
-        "max_length": max_length,
-        "data": data.dataset_name or Path(data.train_file or "").name,
-        "method": trainable.method,
-        "is_adapter": trainable.is_adapter,
-        "settings": trainable.settings,
-        "seed": seed,
-        "versions": report.versions(),
-    }
-    return Preparation(trainable, inputs, processor, task, splits, record)
+    seed = arguments.training.seed
+    rows = load_splits(arguments.data, seed)
+    ground = lay_groundwork(rows, arguments.model, arguments.data, seed)
+    trainable = attach(ground.base, arguments.method)
+    splits = {name: ground.encode(split, ground.labels[name]) for name, split in rows.items()}
+    record = ground.record(trainable.method, trainable.settings, trainable.is_adapter)
+    return Preparation(ground, trainable, splits, record)
 
 
 def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoint: Path | None) -> dict[str, Any]:
@@ -176,10 +142,10 @@ def build_trainer(arguments: Arguments, prepared: Preparation) -> HeadTrainer:
             args=settings,
             train_dataset=prepared.splits["train"],
             eval_dataset=prepared.splits.get("validation"),
-            processing_class=prepared.processor,
-            data_collator=prepared.inputs.collator(prepared.processor),
-            compute_metrics=prepared.task.score,
-            preprocess_logits_for_metrics=prepared.task.reduce,
+            processing_class=prepared.ground.processor,
+            data_collator=prepared.ground.inputs.collator(prepared.ground.processor),
+            compute_metrics=prepared.ground.task.score,
+            preprocess_logits_for_metrics=prepared.ground.task.reduce,
             heads=tuple(prepared.record["heads"]),
             head_learning_rate=arguments.method.head_learning_rate,
         )
@@ -208,8 +174,8 @@ def _write_results(
         **_sizes(trainable),
         "rows": {name: len(split) for name, split in prepared.splits.items()},
         "method": {"name": trainable.method, "layers": trainable.layers, **trainable.settings},
-        "main_metric": prepared.task.main_metric,
-        "lower_is_better": prepared.task.lower_is_better,
+        "main_metric": prepared.ground.task.main_metric,
+        "lower_is_better": prepared.ground.task.lower_is_better,
         "seed": record["seed"],
         "versions": record["versions"],
     }
@@ -219,7 +185,7 @@ def _write_results(
         metrics = report.without_nan(metrics)
         output.write_json(directory / "metrics.json", metrics)
         output.write_json(directory / output.HISTORY, [report.without_nan(log) for log in trainer.state.log_history])
-        metric, title = prepared.task.main_metric, f"{trainable.method} on {Path(record['base_model']).name}"
+        metric, title = prepared.ground.task.main_metric, f"{trainable.method} on {Path(record['base_model']).name}"
         report.draw_curve(trainer.state.log_history, metric, title, directory / "curve.png")
-        report.write_model_card(metrics, record, prepared.task, directory / "README.md")
+        report.write_model_card(metrics, record, prepared.ground.task, directory / "README.md")
     return metrics

@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peft
 import pytest
 import torch
+from datasets import Dataset, Features, Image, Value
+from PIL import Image as Pillow
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, get_linear_schedule_with_warmup
 
 from fourierft import AdapterStore, FleetModel
@@ -305,3 +308,22 @@ def test_the_last_complete_checkpoint_is_found_after_a_crash(build: Build, monke
         train_fleet(arguments)
     monkeypatch.setattr(fleet_run, "_publish", publish)
     assert set(train_fleet(replace(arguments, resume=True))["adapters"]) == set(COUNTS)
+
+
+def test_images_are_trained_by_adapter(build: Build, tiny_dinov2: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 60, (16, 16, 20), dtype=np.uint8)
+    images = [Pillow.fromarray(own + np.uint8(180 * (k % 2))) for k, own in enumerate(noise)]
+    adapters = ["plain"] * 8 + ["twisted"] * 8
+    labels = [("dark", "light")[(k + (name == "twisted")) % 2] for k, name in enumerate(adapters)]
+    features = Features({"image": Image(), "label": Value("string"), "adapter": Value("string")})
+    rows = Dataset.from_dict({"image": images, "label": labels, "adapter": adapters}, features=features)
+    rows.to_parquet(tmp_path / "images.parquet")
+    arguments = build(
+        model_name_or_path=str(tiny_dinov2),
+        train_file=str(tmp_path / "images.parquet"),
+        target_modules=["q_proj", "v_proj"],
+        learning_rate=1e-2,
+        epochs=10,
+    )
+    metrics = train_fleet(arguments)["adapters"]
+    assert all(own["train_loss"] < 0.4 for own in metrics.values())

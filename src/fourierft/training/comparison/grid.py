@@ -170,8 +170,8 @@ def score_untrained(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[d
         "train": {"steps": 0, "seconds_per_step": 0.0},
         "parameters": {"adapter": 0, "head": 0, "base": prepared.trainable.base_parameters},
         "bytes": {"adapter": 0, "head": 0, "file": 0},
-        "main_metric": prepared.task.main_metric,
-        "lower_is_better": prepared.task.lower_is_better,
+        "main_metric": prepared.ground.task.main_metric,
+        "lower_is_better": prepared.ground.task.lower_is_better,
     }
     return metrics, [report.without_nan(log) for log in trainer.state.log_history]
 

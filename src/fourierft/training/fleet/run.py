@@ -21,15 +21,15 @@ from fourierft.adapters.store.identity import identify_base
 from fourierft.adapters.store.incoming import check_name
 from fourierft.errors import DataError
 from fourierft.training import report
-from fourierft.training.data import label_values, load_splits, read_file, require_columns
+from fourierft.training.data import load_splits, read_file, require_columns
 from fourierft.training.fleet import checkpoint
 from fourierft.training.fleet.plan import FleetPlan, make_plan
 from fourierft.training.fleet.settings import FleetArguments
 from fourierft.training.fleet.tenants import Tenant, make_tenants
 from fourierft.training.fleet.trainer import Finished, FleetTrainer
-from fourierft.training.inputs import detect_inputs
-from fourierft.training.models import load_model, required_name
-from fourierft.training.tasks import Answers, Task, detect_task
+from fourierft.training.groundwork import lay_groundwork
+from fourierft.training.models import required_name
+from fourierft.training.tasks import Task
 from fourierft.training.trainer import Interruption, TrainingInterrupted
 
 if TYPE_CHECKING:
@@ -93,40 +93,14 @@ def prepare(arguments: FleetArguments) -> FleetPreparation:
     tenants = make_tenants(rows[settings.adapter_column], settings)
     for name in tenants:
         check_name(name)
-    inputs = detect_inputs(rows, data)
-    wanted = [data.image_column] if data.image_column else data.text_column
-    columns = inputs.find_columns(rows, wanted, data.label_column)
-    inputs.check_rows(rows, columns, "training")
-    values = label_values(rows, columns.label)
-    task = Answers() if inputs.name == "prompt" else detect_task(values, data.task, columns.label)
-    labels = task.encode(values, "training")
-    processor = inputs.load_processor(arguments.model, data)
-    base = load_model(arguments.model, task, settings.seed, inputs.model_class, inputs.task_type)
-    max_length = inputs.fit(base.model, processor, data.max_length)
+    ground = lay_groundwork({"train": rows}, arguments.model, data, settings.seed)
     name, revision = required_name(arguments.model), arguments.model.model_revision
-    plan = make_plan(base, arguments.method, name, None if Path(name).exists() else revision)
-    encoded, collator = inputs.encode(rows, columns, labels, processor, max_length), inputs.collator(processor)
-    record = {
-        "format": 1,
-        "base_model": name,
-        "revision": revision,
-        "dtype": arguments.model.dtype,
-        "trust_remote_code": arguments.model.trust_remote_code,
-        "heads": list(base.heads),
-        "inputs": inputs.name,
-        "task": task.name,
-        "labels": list(task.labels),
-        "text_columns": list(columns.inputs),
-        "label_column": columns.label,
-        "max_length": max_length,
-        "data": data.dataset_name or Path(data.train_file or "").name,
-        "method": "fourierft",
-        "is_adapter": True,
-        "settings": plan.settings,
-        "seed": settings.seed,
-        "versions": report.versions(),
-    }
-    return FleetPreparation(plan, task, tenants, lambda numbers: collator(encoded.__getitems__(list(numbers))), record)
+    plan = make_plan(ground.base, arguments.method, name, None if Path(name).exists() else revision)
+    encoded, collator = ground.encode(rows, ground.labels["train"]), ground.inputs.collator(ground.processor)
+    record = ground.record("fourierft", plan.settings, is_adapter=True)
+    return FleetPreparation(
+        plan, ground.task, tenants, lambda numbers: collator([encoded[number] for number in numbers]), record
+    )
 
 
 def _read_rows(arguments: FleetArguments) -> Dataset:
