@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,4 +112,97 @@ def tiny_dinov2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     Dinov2Model(config).save_pretrained(directory)
     BitImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def clip_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a CLIP tokenizer that knows the letters of a few words."""
+    directory = tmp_path_factory.mktemp("clip_words")
+    letters = sorted(set("aphotofsksdog"))
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (directory / "vocab.json").write_text(json.dumps({piece: number for number, piece in enumerate(pieces)}))
+    (directory / "merges.txt").write_text("#version: 0.2\n")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory: pytest.TempPathFactory, clip_words: Path) -> Path:
+    """Directory of a random Stable Diffusion for 16 x 16 pixels: a UNet and an autoencoder of few levels."""
+    return _save_pipeline(tmp_path_factory.mktemp("tiny_sd"), clip_words, is_xl=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory, clip_words: Path) -> Path:
+    """Directory of a random Stable Diffusion XL: two text encoders, and a UNet told the size of the photo."""
+    return _save_pipeline(tmp_path_factory.mktemp("tiny_sdxl"), clip_words, is_xl=True)
+
+
+def _save_pipeline(directory: Path, words: Path, is_xl: bool) -> Path:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    from fourierft.training.diffusion.pipeline import silent
+
+    with silent():
+        import diffusers
+
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer(str(words / "vocab.json"), str(words / "merges.txt"), model_max_length=24)
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=37,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=24,
+        projection_dim=32,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    down, up = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
+    size_settings = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 6 * 8 + 32,
+        "transformer_layers_per_block": (1, 2),
+        "use_linear_projection": True,
+    }
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=4,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=down[::-1] if is_xl else down,
+        up_block_types=up[::-1] if is_xl else up,
+        cross_attention_dim=64 if is_xl else 32,
+        attention_head_dim=8,
+        norm_num_groups=8,
+        **(size_settings if is_xl else {}),
+    )
+    vae = diffusers.AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 8, 16),
+        norm_num_groups=4,
+        latent_channels=4,
+        sample_size=16,
+    )
+    scheduler = diffusers.DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    parts = {"unet": unet, "vae": vae, "scheduler": scheduler, "tokenizer": tokenizer}
+    parts["text_encoder"] = CLIPTextModel(text)
+    if is_xl:
+        parts |= {"text_encoder_2": CLIPTextModelWithProjection(text), "tokenizer_2": tokenizer}
+        pipeline = diffusers.StableDiffusionXLPipeline(**parts)
+    else:
+        parts |= {"safety_checker": None, "feature_extractor": None}
+        pipeline = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    with silent():
+        pipeline.save_pretrained(directory)
     return directory

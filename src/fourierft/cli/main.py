@@ -31,6 +31,7 @@ COMMANDS = {
     "store": "keep thousands of adapters of one base in one file: add, get, list, rm, verify, stats",
     "fleet": "train thousands of adapters of one base together, each row of a batch its own",
     "blend": "add adapters of a store up into a new one",
+    "dreambooth": "teach Stable Diffusion a subject from a few photos, make images of it, score them",
     "benchmark": "time the kernels and training steps on this machine",
 }
 

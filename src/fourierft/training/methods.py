@@ -72,15 +72,19 @@ def attach(base: BaseModel, arguments: MethodArguments) -> Trainable:
             missing = "head of its own" if method == "head" else "bias"
             raise ConfigError(f"method={method} trains nothing: this model has no {missing}; use another method")
         return _describe(base.model, method, base.heads, {}, base_parameters)
-    config = _adapter_config(arguments)
+    config = adapter_config(arguments)
     if isinstance(config.target_modules, (list, set)):
         _check_targets(base.model, config.target_modules)
     model = _wrap(base, config)
-    settings = _adapter_settings(config)
+    settings = adapter_settings(config)
     return _describe(model, config.peft_type.value.lower(), base.heads, settings, base_parameters)
 
 
-def _adapter_config(arguments: MethodArguments) -> Any:
+def adapter_config(arguments: MethodArguments) -> Any:
+    """The PEFT config of a method that is an adapter.
+
+    Raises: ConfigError, if its settings are wrong.
+    """
     enable()
     targets: Any = arguments.target_modules
     if targets == ["all-linear"]:
@@ -166,7 +170,8 @@ def expected_warnings() -> Iterator[None]:
         yield
 
 
-def _adapter_settings(config: Any) -> dict[str, Any]:
+def adapter_settings(config: Any) -> dict[str, Any]:
+    """What tells an adapter from others of its method, such as n_frequency."""
     names = ("n_frequency", "scaling", "random_loc_seed", "r", "lora_alpha")
     settings = {name: getattr(config, name) for name in names if getattr(config, name, None) is not None}
     targets = config.target_modules

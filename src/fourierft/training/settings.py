@@ -147,12 +147,13 @@ def convert_settings(settings: Mapping[str, Any], source: str) -> dict[str, Any]
     """
     check_names(settings, source)
     try:
-        return vars(settings_parser().parse_args(_flags(settings)))
+        return vars(settings_parser().parse_args(as_flags(settings)))
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
 
 
-def _flags(settings: Mapping[str, Any]) -> list[str]:
+def as_flags(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as words of a command line."""
     flags = []
     for key, value in settings.items():
         if isinstance(value, list):

@@ -1,0 +1,175 @@
+"""Teach a text-to-image model a subject from a few photos (DreamBooth), make images of it, score them.
+
+Takes Stable Diffusion 1.x, 2.x and XL in diffusers' format. An adapter in the attention of the UNet is trained, by
+FourierFT or any other method of `fourierft train`; --output_dir gets it in PEFT's format, with metrics.json and a card.
+
+Examples:
+  # five photos of a dog
+  fourierft dreambooth --model_name_or_path stable-diffusion-v1-5/stable-diffusion-v1-5 --instance_data_dir photos \\
+      --instance_prompt "a photo of sks dog" --output_dir dog
+
+  # and the word dog keeps its meaning: images of the class are made by the model itself before it is trained
+  fourierft dreambooth --config recipes/dreambooth/sd15.yaml --instance_data_dir photos --class_data_dir dogs \\
+      --instance_prompt "a photo of sks dog" --class_prompt "a photo of a dog" --output_dir dog
+
+  # LoRA, for comparison
+  fourierft dreambooth ... --method lora --lora_r 8 --output_dir dog-lora
+
+  # images of it, and how like the photos they are
+  fourierft dreambooth sample dog --prompt "a photo of sks dog on the moon" --images_dir moon
+  fourierft dreambooth score moon --photos photos --prompt "a photo of sks dog on the moon" --features inception
+
+Ctrl-C finishes the running step, saves a checkpoint and prints the command to go on. On several devices, run
+`accelerate launch -m fourierft.cli.main dreambooth ...`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def parents() -> list[argparse.ArgumentParser]:
+    """All settings of the training, their defaults left out of the namespace."""
+    from fourierft.training.diffusion.arguments import dreambooth_parser
+
+    return [dreambooth_parser()]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --config, and the actions `sample` and `score`."""
+    parser.usage = (
+        "fourierft dreambooth [--config FILE] --model_name_or_path MODEL --instance_data_dir DIR "
+        "--instance_prompt PROMPT --output_dir DIR [SETTINGS]\n"
+        "       fourierft dreambooth sample DIR --prompt PROMPT --images_dir DIR\n"
+        "       fourierft dreambooth score IMAGES --photos PHOTOS"
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags win over it")
+    for action in parser._actions:  # one spelling of each flag is enough to read; both are understood
+        action.option_strings = [flag for flag in action.option_strings if "-" not in flag.lstrip("-")]
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    sample = actions.add_parser("sample", help="make images with what was trained", usage=None)
+    sample.add_argument("directory", metavar="DIR", help="what `fourierft dreambooth` wrote")
+    sample.add_argument("--prompt", required=True, help="text to make images of")
+    sample.add_argument("--images_dir", required=True, metavar="DIR", help="folder to fill; images there are kept")
+    sample.add_argument("--num_images", type=int, default=4, metavar="N", help="images it is to hold (default: 4)")
+    sample.add_argument("--seed", type=int, default=42, metavar="N", help="of the first image (default: 42)")
+    sample.add_argument("--num_inference_steps", type=int, default=50, metavar="N", help="denoising (default: 50)")
+    sample.add_argument("--guidance_scale", type=float, default=7.5, metavar="X", help="of the text (default: 7.5)")
+    sample.add_argument("--image_size", type=int, metavar="PIXELS", help="side (default: as the model has it)")
+    sample.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights (default: float32)")
+    sample.add_argument("--use_cpu", action="store_true", help="even if there is an accelerator")
+    score = actions.add_parser("score", help="compare images that were made with photos of the subject")
+    score.add_argument("images", metavar="IMAGES", help="folder of images that were made")
+    score.add_argument("--photos", required=True, metavar="DIR", help="folder of photos of the subject")
+    score.add_argument("--prompt", help="text that the images were made of, for CLIP-T")
+    score.add_argument(
+        "--features",
+        metavar="MODEL",
+        help="vision model of the FID, by hub id or folder, or inception (needs torch-fidelity); no FID if absent",
+    )
+    score.add_argument(
+        "--dino", default="facebook/dino-vits16", metavar="MODEL", help="of DINO, or none (default: %(default)s)"
+    )
+    score.add_argument(
+        "--clip",
+        default="openai/clip-vit-base-patch32",
+        metavar="MODEL",
+        help="of CLIP, or none (default: %(default)s)",
+    )
+    score.add_argument("--use_cpu", action="store_true", help="even if there is an accelerator")
+    score.add_argument("--json", metavar="FILE", help="write the scores there, too")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, sample or score; after an interruption, say how to go on."""
+    if arguments.action == "sample":
+        return _sample(arguments)
+    if arguments.action == "score":
+        return _score(arguments)
+    return _train(arguments)
+
+
+def _train(given: argparse.Namespace) -> int:
+    from fourierft.training.diffusion.arguments import build_arguments, known_settings, read_config
+    from fourierft.training.diffusion.trainer import train_dreambooth
+    from fourierft.training.report import table
+    from fourierft.training.trainer import TrainingInterrupted
+
+    flags = {name: value for name, value in vars(given).items() if name in known_settings()}
+    complete = build_arguments({**read_config(given.config), **flags} if given.config else flags)
+    try:
+        metrics = train_dreambooth(complete)
+    except TrainingInterrupted as interruption:
+        print(f"fourierft: {interruption}; go on with: {resume_command(given.config, flags)}", file=sys.stderr)
+        return 130
+    if not complete.loop.dry_run:
+        probe, train = metrics["probe"], metrics["train"]
+        rows = [("loss before", f"{probe['before']:.4f}"), ("loss after", f"{probe['after']:.4f}")]
+        rows += [
+            ("seconds per step", f"{train['seconds_per_step']:.4f}"),
+            ("written to", str(complete.loop.output_dir)),
+        ]
+        print(table([tuple(row) for row in rows]))
+    return 0
+
+
+def resume_command(config: str | None, flags: dict[str, Any]) -> str:
+    """The command that goes on with a training that was started with these flags."""
+    words = ["fourierft", "dreambooth", *(["--config", config] if config else [])]
+    for name, value in flags.items():
+        if name not in ("resume_from_checkpoint", "overwrite_output_dir"):
+            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join([*words, "--resume_from_checkpoint", "true"])
+
+
+def _sample(given: argparse.Namespace) -> int:
+    import torch
+
+    from fourierft.training.diffusion.pipeline import native_size
+    from fourierft.training.diffusion.sampling import fill_folder, load_trained
+
+    pipeline = load_trained(given.directory, getattr(torch, given.dtype)).to(_device(given.use_cpu))
+    side = given.image_size or native_size(pipeline)
+    paths = fill_folder(
+        pipeline,
+        given.prompt,
+        given.num_images,
+        given.images_dir,
+        seed=given.seed,
+        steps=given.num_inference_steps,
+        guidance_scale=given.guidance_scale,
+        height=side,
+        width=side,
+    )
+    print(f"{len(paths)} images in {given.images_dir}")
+    return 0
+
+
+def _score(given: argparse.Namespace) -> int:
+    from fourierft.training.diffusion.data import find_images
+    from fourierft.training.diffusion.scores import score_images
+    from fourierft.training.output import write_json
+    from fourierft.training.report import table
+
+    made, photos = find_images(given.images, "IMAGES"), find_images(given.photos, "--photos")
+    models = {name: None if getattr(given, name) == "none" else getattr(given, name) for name in ("dino", "clip")}
+    scores = score_images(
+        made, photos, features=given.features, prompt=given.prompt, device=_device(given.use_cpu), **models
+    )
+    if given.json:
+        write_json(Path(given.json), scores)
+    print(table([("images", str(len(made))), *((name, f"{value:.4f}") for name, value in scores.items())]))
+    return 0
+
+
+def _device(use_cpu: bool) -> Any:
+    import torch
+
+    found = None if use_cpu else torch.accelerator.current_accelerator()
+    return found or torch.device("cpu")

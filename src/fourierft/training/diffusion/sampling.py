@@ -1,0 +1,69 @@
+"""Images made by a pipeline: image k of a folder depends on the seed and k alone, so that a folder can be filled up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from fourierft.errors import CheckpointError
+from fourierft.training import output
+from fourierft.training.diffusion.checkpoint import load_adapter
+from fourierft.training.diffusion.data import SUFFIXES
+from fourierft.training.diffusion.pipeline import load_pipeline
+
+
+def load_trained(folder: str | Path, dtype: Any = torch.float32) -> Any:
+    """The pipeline that a `fourierft dreambooth` trained, its adapter in place.
+
+    Raises: CheckpointError, if the folder holds none. ConfigError, if its base model can't be had.
+    """
+    record = output.read_record(folder)
+    if record.get("task") != "dreambooth":
+        raise CheckpointError(f"{folder} holds a training of another kind; name one of `fourierft dreambooth`")
+    pipeline = load_pipeline(record["base_model"], record["revision"], record["variant"], dtype)
+    load_adapter(pipeline.unet, folder)
+    return pipeline
+
+
+def fill_folder(
+    pipeline: Any,
+    prompt: str,
+    count: int,
+    folder: str | Path,
+    *,
+    seed: int,
+    steps: int,
+    part: tuple[int, int] = (0, 1),
+    **options: Any,
+) -> list[Path]:
+    """Make the images `0000.png`, ... of a text that a folder lacks of `count`.
+
+    Args:
+        steps: of denoising.
+        part: (k, n) makes the k-th of n parts, for processes that share the work.
+        options: of the pipeline's call, such as guidance_scale, height and width.
+
+    Returns: the paths of all of them.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:04d}.png" for number in range(count)]
+    missing = [number for number in range(count)[part[0] :: part[1]] if not paths[number].exists()]
+    for number in tqdm(missing, desc=f"images in {folder.name}", disable=None if missing and not part[0] else True):
+        generator = torch.Generator().manual_seed(seed + number)
+        image = pipeline(prompt, num_inference_steps=steps, generator=generator, **options).images[0]
+        beside = paths[number].with_name(f".{paths[number].name}")
+        image.save(beside, format="PNG")
+        beside.replace(paths[number])
+    return paths
+
+
+def count_others(folder: Path) -> int:
+    """The images of a folder that `fill_folder` did not make."""
+    if not folder.is_dir():
+        return 0
+    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    return sum(not (len(path.stem) == 4 and path.stem.isdigit()) for path in found)

@@ -1,0 +1,116 @@
+"""`fourierft dreambooth` from the outside: train, sample, score."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fourierft.cli.dreambooth import resume_command
+from fourierft.cli.main import main
+from fourierft.training.diffusion.arguments import REQUIRED, build_arguments, read_config
+
+RECIPES = Path(__file__).parents[2] / "recipes" / "dreambooth"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of two photos."""
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 255, (20, 20, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def arguments(model: Path, photos: Path, *more: str) -> list[str]:
+    return [
+        *("dreambooth", "--model_name_or_path", str(model), "--instance_data_dir", str(photos), "--max_steps", "1"),
+        *("--instance_prompt", "a photo of sks dog", "--output_dir", str(photos.parent / "out"), "--use_cpu", *more),
+    ]
+
+
+def test_trains_samples_and_scores(
+    tiny_sd: Path, tiny_dinov2: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text("n_frequency: 30\nmax_steps: 5\n")
+    assert main(arguments(tiny_sd, photos, "--config", str(tmp_path / "c.yaml"))) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["parameters"]["adapter"] == 32 * 30
+    assert metrics["train"]["steps"] == 1
+    assert "loss before" in capsys.readouterr().out
+    sample = [
+        "dreambooth",
+        "sample",
+        str(tmp_path / "out"),
+        "--prompt",
+        "a dog",
+        "--images_dir",
+        str(tmp_path / "made"),
+    ]
+    assert main([*sample, "--num_images", "2", "--num_inference_steps", "2", "--use_cpu"]) == 0
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["0000.png", "0001.png"]
+    score = ["dreambooth", "score", str(tmp_path / "made"), "--photos", str(photos), "--clip", "none", "--use_cpu"]
+    models = ["--dino", str(tiny_dinov2), "--features", str(tiny_dinov2), "--json", str(tmp_path / "scores.json")]
+    capsys.readouterr()
+    assert main([*score, *models]) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert f"fid     {scores['fid']:.4f}" in capsys.readouterr().out
+    assert -1 <= scores["dino"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--instance_data_dir", "nowhere"], "instance_data_dir=nowhere is no folder"),
+        (["--class_prompt", "a dog"], "class_data_dir and class_prompt belong together"),
+        (["--max_steps", "0"], "max_steps=0 is not positive"),
+        (["--mixed_precision", "int4"], "mixed_precision=int4 is unknown; use one of no, fp16, bf16"),
+        (["--unreadable_images", "hide"], "unreadable_images=hide is unknown; use stop or skip"),
+        (["--lr_scheduler_type", "zigzag"], "lr_scheduler_type=zigzag is unknown"),
+        (["--method", "forierft"], "did you mean fourierft"),
+    ],
+)
+def test_wrong_input_is_one_line_on_stderr_and_status_two(
+    more: list[str], message: str, tiny_sd: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(tiny_sd, photos, *more)) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (photos.parent / "out" / "adapter_model.safetensors").exists()
+
+
+def test_missing_setting_and_unknown_key_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dreambooth", "--model_name_or_path", "x"]) == 2
+    assert "instance_data_dir is missing; give --instance_data_dir" in capsys.readouterr().err
+    (tmp_path / "c.yaml").write_text("n_frequenzy: 30\n")
+    assert main(["dreambooth", "--config", str(tmp_path / "c.yaml")]) == 2
+    assert "unknown key n_frequenzy; did you mean n_frequency?" in capsys.readouterr().err
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["dreambooth"], ["dreambooth", "sample"], ["dreambooth", "score"]):
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+    text = capsys.readouterr().out
+    assert "--instance_prompt PROMPT" in text
+    assert "(default: facebook/dino-vits16)" in text
+    assert "head_learning_rate" not in text
+
+
+def test_resume_command_repeats_the_flags() -> None:
+    flags = {"instance_prompt": "a photo", "target_modules": ["to_q", "to_v"], "overwrite_output_dir": True}
+    assert resume_command("c.yaml", flags) == (
+        "fourierft dreambooth --config c.yaml --instance_prompt 'a photo' --target_modules to_q to_v "
+        "--resume_from_checkpoint true"
+    )
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipe_is_read_whole(recipe: Path) -> None:
+    settings = build_arguments({**dict.fromkeys(REQUIRED, "x"), **read_config(recipe)})
+    assert settings.method.n_frequency * 2 * 2 * 16 == 192_000 or recipe.stem != "sd15"
+    assert settings.method.scaling == "auto"
+    assert f"fourierft dreambooth --config recipes/dreambooth/{recipe.name}" in recipe.read_text()

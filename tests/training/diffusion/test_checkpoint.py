@@ -1,0 +1,118 @@
+"""Adapters of a UNet on disk: bit for bit the same in ours, the same numbers in stock PEFT and diffusers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+
+import fourierft
+from fourierft.errors import CheckpointError
+from fourierft.training.diffusion.checkpoint import load_adapter, save_adapter
+
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+
+
+def fresh(tiny_sd: Path) -> Any:
+    return UNet2DConditionModel.from_pretrained(tiny_sd, subfolder="unet").requires_grad_(False)
+
+
+def look(unet: Any) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(5)
+    x, text = torch.randn(2, 4, 4, 4, generator=generator), torch.randn(2, 24, 32, generator=generator)
+    with torch.no_grad():
+        return unet.eval()(x, torch.tensor([3, 500]), text).sample
+
+
+def adapted(tiny_sd: Path, config: Any) -> Any:
+    fourierft.enable()
+    unet = fresh(tiny_sd)
+    unet.add_adapter(config)
+    with torch.no_grad():
+        for parameter in unet.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.5)
+    return unet
+
+
+def spectral(scaling: Any) -> fourierft.FourierFTConfig:
+    return fourierft.FourierFTConfig(n_frequency=60, scaling=scaling, target_modules=TARGETS)
+
+
+CONFIGS = {
+    "fourierft": lambda: spectral(300.0),
+    "fourierft-auto": lambda: spectral("auto"),
+    "lora": lambda: peft.LoraConfig(r=4, lora_alpha=8, target_modules=TARGETS),
+}
+
+
+@pytest.fixture(autouse=True)
+def switched_off_after() -> Any:
+    yield
+    fourierft.disable()
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_loaded_adapter_gives_the_same_images(kind: str, tiny_sd: Path, tmp_path: Path) -> None:
+    unet = adapted(tiny_sd, CONFIGS[kind]())
+    size = save_adapter(unet, unet.state_dict(), str(tiny_sd), tmp_path)
+    again = fresh(tiny_sd)
+    assert not torch.allclose(look(again), look(unet), atol=1e-2)
+    load_adapter(again, tmp_path)
+    if kind == "fourierft-auto":  # layers of several shapes share one scaling on disk, which rounds once
+        torch.testing.assert_close(look(again), look(unet), rtol=1e-5, atol=1e-5)
+    else:
+        assert torch.equal(look(again), look(unet))
+    assert size == (tmp_path / "adapter_model.safetensors").stat().st_size
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments.*fourierft")  # the record stock PEFT skips
+def test_stock_peft_reads_the_adapter(kind: str, tiny_sd: Path, tmp_path: Path) -> None:
+    unet = adapted(tiny_sd, CONFIGS[kind]())
+    save_adapter(unet, unet.state_dict(), str(tiny_sd), tmp_path)
+    expected = look(unet)
+    fourierft.disable()
+    stock = fresh(tiny_sd)
+    peft.PeftModel.from_pretrained(stock, str(tmp_path))
+    torch.testing.assert_close(look(stock), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments.*fourierft")
+def test_diffusers_alone_reads_the_adapter(kind: str, tiny_sd: Path, tmp_path: Path) -> None:
+    unet = adapted(tiny_sd, CONFIGS[kind]())
+    save_adapter(unet, unet.state_dict(), str(tiny_sd), tmp_path)
+    expected = look(unet)
+    fourierft.disable()
+    stock = fresh(tiny_sd)
+    stock.add_adapter(peft.PeftConfig.from_pretrained(str(tmp_path)))
+    peft.set_peft_model_state_dict(stock, load_file(tmp_path / "adapter_model.safetensors"))
+    torch.testing.assert_close(look(stock), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_coefficients_stay_float32_in_a_half_precision_unet(tiny_sd: Path, tmp_path: Path) -> None:
+    unet = adapted(tiny_sd, spectral(300.0))
+    save_adapter(unet, unet.state_dict(), str(tiny_sd), tmp_path)
+    half = fresh(tiny_sd).to(torch.bfloat16)
+    load_adapter(half, tmp_path)
+    loaded = {name: value for name, value in half.state_dict().items() if "spectrum" in name}
+    assert all(torch.equal(value, unet.state_dict()[name]) for name, value in loaded.items())
+
+
+def test_adapter_of_another_unet_is_refused(tiny_sd: Path, tmp_path: Path) -> None:
+    unet = adapted(tiny_sd, spectral(300.0))
+    save_adapter(unet, unet.state_dict(), str(tiny_sd), tmp_path)
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    tensors["base_model.model.other.fourierft_spectrum"] = tensors.pop(next(iter(tensors)))
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="is not of this pipeline: it lacks 1 tensors and has 1 too many"):
+        load_adapter(fresh(tiny_sd), tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(CheckpointError, match="holds no adapter that fits the pipeline"):
+        load_adapter(fresh(tiny_sd), tmp_path)
