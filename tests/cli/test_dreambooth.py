@@ -72,6 +72,7 @@ def test_trains_samples_and_scores(
         (["--unreadable_images", "hide"], "unreadable_images=hide is unknown; use stop or skip"),
         (["--lr_scheduler_type", "zigzag"], "lr_scheduler_type=zigzag is unknown"),
         (["--method", "forierft"], "did you mean fourierft"),
+        (["--method", "full"], "method=full is no adapter; use fourierft, lora, or a PEFT adapter_config.json"),
     ],
 )
 def test_wrong_input_is_one_line_on_stderr_and_status_two(

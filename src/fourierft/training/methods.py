@@ -60,10 +60,7 @@ def attach(base: BaseModel, arguments: MethodArguments) -> Trainable:
     """
     base_parameters = count_parameters(base.model)
     method = arguments.method
-    if method not in METHODS and not Path(method).exists():
-        near = difflib.get_close_matches(method, METHODS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"method={method} is neither one of {', '.join(METHODS)} nor a path that exists{hint}")
+    check_method(method)
     if method == "full":
         return _describe(base.model, method, base.heads, {}, base_parameters)
     if method in ("head", "bitfit"):
@@ -78,6 +75,14 @@ def attach(base: BaseModel, arguments: MethodArguments) -> Trainable:
     model = _wrap(base, config)
     settings = adapter_settings(config)
     return _describe(model, config.peft_type.value.lower(), base.heads, settings, base_parameters)
+
+
+def check_method(method: str) -> None:
+    """Raise ConfigError, naming the nearest known one, if a method is unknown."""
+    if method not in METHODS and not Path(method).exists():
+        near = difflib.get_close_matches(method, METHODS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"method={method} is neither one of {', '.join(METHODS)} nor a path that exists{hint}")
 
 
 def adapter_config(arguments: MethodArguments) -> Any:

@@ -22,7 +22,7 @@ from fourierft.training.diffusion.data import Concept, encode_concept, find_imag
 from fourierft.training.diffusion.loop import PRECISIONS, Loop
 from fourierft.training.diffusion.pipeline import build_unet, load_pipeline, native_size, text_encoders
 from fourierft.training.diffusion.sampling import count_others, fill_folder, load_trained
-from fourierft.training.methods import adapter_config, adapter_settings
+from fourierft.training.methods import adapter_config, adapter_settings, check_method
 from fourierft.training.report import format_bytes, table, versions, without_nan
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -95,6 +95,10 @@ def attach(unet: Any, arguments: DreamBoothArguments) -> None:
 
     Raises: ConfigError, if the method or its settings do not fit.
     """
+    method = arguments.method.method
+    check_method(method)
+    if method in ("head", "bitfit", "full"):
+        raise ConfigError(f"method={method} is no adapter; use fourierft, lora, or a PEFT adapter_config.json")
     set_seed(arguments.loop.seed)
     config = adapter_config(arguments.method)
     if config.target_modules is None:
