@@ -127,7 +127,7 @@ class DrawTables:
             layout: of all of them.
             values: float32 [slots, total n], without the scaling.
         """
-        self._fit(layout)
+        self.fit(layout)
         places = torch.tensor(slots, device=self._device)
         parts = layout.split(values * layout.scaling)
         for name, table in self._tables.items():
@@ -137,6 +137,15 @@ class DrawTables:
         """Layer name -> a copy of the rows of these slots, float32 [slots, n]."""
         places = torch.tensor(slots, device=self._device)
         return {name: table.gather(places) for name, table in self._tables.items()}
+
+    def rows(self, layer: str, slots: Tensor) -> Tensor:
+        """A copy of the rows of one layer, float32 [slots, n].
+
+        Args:
+            layer: its name, one of `layers`.
+            slots: integers, on the device of the tables.
+        """
+        return self._tables[layer].gather(slots)
 
     def check(self, layout: Layout) -> None:
         """Raise ShapeError if a layer of a layout has another shape than the one that is known."""
@@ -148,7 +157,7 @@ class DrawTables:
                     f"{known[0]} x {known[1]} in those before it; keep adapters of another base in a bank of their own"
                 )
 
-    def _fit(self, layout: Layout) -> None:
+    def fit(self, layout: Layout) -> None:
         """Make tables wide enough for a layout."""
         for layer in layout.layers:
             if layer.shape is not None:

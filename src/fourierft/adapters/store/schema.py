@@ -61,6 +61,7 @@ ADD = """INSERT INTO fourierft_adapters
         SELECT version FROM fourierft_adapters WHERE name = :name
         UNION ALL SELECT version FROM fourierft_removed WHERE name = :name) AS given), 0),
         :layout, :dtype, :created, :sha256, :metrics, :record, :coefficients, :heads)"""
+LATEST = "SELECT id, version FROM fourierft_adapters WHERE name = :name ORDER BY version DESC LIMIT 1"
 VERSIONS = "SELECT version FROM fourierft_adapters WHERE name = :name ORDER BY version"
 LAYOUT_OF = "SELECT layout FROM fourierft_adapters WHERE name = :name ORDER BY version DESC LIMIT 1"
 LAYOUTS_OF = "SELECT version, layout FROM fourierft_adapters WHERE name = :name"

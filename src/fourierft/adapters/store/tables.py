@@ -100,6 +100,10 @@ class StoreTables:
             raise self.missing(name, version)
         return Row(*found)
 
+    def latest(self, name: str) -> tuple[int, int] | None:
+        """(id, version) of the latest version of an adapter, None if there is none. An id is never given twice."""
+        return next(self.rows(schema.LATEST, {"name": name}), None)  # type: ignore[return-value]
+
     def versions(self, name: str) -> list[int]:
         """Versions of an adapter that are there, oldest first."""
         return [version for (version,) in self.rows(schema.VERSIONS, {"name": name})]
@@ -127,6 +131,10 @@ class StoreTables:
                 )
             self._layouts[layout_id] = layout
         return self._layouts[layout_id]
+
+    def layouts(self) -> list[Layout]:
+        """All layouts."""
+        return [self.layout(found) for (found,) in self.rows(schema.LAYOUT_IDS)]
 
     def find_layout(self, digest: str) -> Layout | None:
         """The layout of a digest, with the shapes that it was given when it came; None if it has not."""

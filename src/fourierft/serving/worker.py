@@ -1,0 +1,205 @@
+"""What runs in the processes of vLLM that compute: in place of its manager of LoRA adapters, one for a fleet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fourierft.adapters.store import Adapter, AdapterStore, Layer, Layout
+from fourierft.errors import ConfigError, FourierFTError, ShapeError
+from fourierft.serving import seam
+from fourierft.serving.batch import Batch, Place, StaticBatch
+from fourierft.serving.residents import Residents, Slot
+
+STORE, DTYPE = "FOURIERFT_STORE", "FOURIERFT_ADAPTER_DTYPE"
+
+
+def register() -> None:
+    """Entry point of the plug-in, in every process of vLLM: does nothing unless a store is named in FOURIERFT_STORE."""
+    if os.environ.get(STORE):
+        seam.install(FleetManager)
+
+
+class FleetManager:
+    """The adapters of one process of vLLM. Its methods are those that vLLM's model runner calls.
+
+    Args:
+        vllm_config: slots are its lora_config.max_loras.
+        device: of the model.
+        ignored: what vLLM's own manager takes.
+    """
+
+    is_enabled = True
+
+    def __init__(self, vllm_config: Any, device: torch.device, *ignored: Any) -> None:
+        self.store = AdapterStore(os.environ[STORE], create=False)
+        self._slots = vllm_config.lora_config.max_loras
+        self._tokens = vllm_config.scheduler_config.max_num_batched_tokens
+        self._device = torch.device(device)
+        self._names: set[str] = set()
+        self._reached: set[str] = set()
+        self._adapted: dict[nn.Module, list[Place]] = {}
+        self._dummies: set[int] = set()
+        self._keys = np.zeros(0, dtype=np.int64)
+
+    def create_lora_manager(self, model: nn.Module, vllm_config: Any = None) -> nn.Module:
+        """Get hold of the layers of the model that the store's adapters change; the model."""
+        self._places, self._rename = seam.find_places(model), seam.rename_layers(model)
+        self._absent = tuple(f"{path}." for path in seam.find_absent(model))
+        layouts = self.store.tables.layouts()
+        for layout in layouts:
+            self._adapt(layout)
+        dtype = os.environ.get(DTYPE, "float32")
+        self.residents = Residents(self._slots, dtype, self._device, layouts)
+        self._batch: Batch | StaticBatch = Batch(self._keys, self._find)
+        if self._device.type != "cpu":
+            self._batch = StaticBatch(self.residents.draws, self._tokens, self._device)
+        return model
+
+    def set_active_adapters(self, requests: set[Any], mapping: Any | None) -> None:
+        """Prepare a step: bring the adapters of its requests, and note which tokens are whose."""
+        wanted = {request.lora_int_id: request for request in requests if request.lora_int_id not in self._dummies}
+        moved = self.residents.bring(wanted, lambda key: self._load(wanted[key]))
+        if mapping is None:
+            return
+        keys = np.fromiter(mapping.index_mapping, np.int64, len(mapping.index_mapping)).clip(min=0)
+        if isinstance(self._batch, StaticBatch):
+            self._batch.fill(keys, self._find)
+        elif moved or not np.array_equal(keys, self._keys):
+            self._batch, self._keys = Batch(keys, self._find), keys
+
+    def hold(self, key: int, name: str, version: int) -> str | None:
+        """Read an adapter and keep it at hand until it is released; what is wrong with it, None if nothing is."""
+        try:
+            self.residents.hold(key, self._read(name, version))
+        except FourierFTError as error:
+            return str(error)
+        return None
+
+    def add_adapter(self, request: Any) -> bool:
+        """Bring an adapter before a request asks for it."""
+        return self.residents.bring([request.lora_int_id], lambda _: self._load(request))
+
+    def add_dummy_lora(self, request: Any, rank: int) -> bool:
+        """Let a key that warming up uses stand for a slot."""
+        self._dummies.add(request.lora_int_id)
+        return True
+
+    def remove_adapter(self, key: int) -> bool:
+        """Empty the slot of an adapter."""
+        return self.residents.remove(key)
+
+    def remove_all_adapters(self) -> None:
+        """Empty all slots, after warming up."""
+        self._dummies.clear()
+        self.residents.clear()
+        self._keys = np.zeros(0, dtype=np.int64)
+
+    def pin_adapter(self, key: int) -> bool:
+        """Refused: slots are for whom they are needed."""
+        raise ConfigError("adapters of a fleet are not pinned; give the server more slots instead")
+
+    def list_adapters(self) -> set[int]:
+        """Keys of the adapters in slots."""
+        return set(self.residents.keys) | self._dummies
+
+    @contextmanager
+    def dummy_lora_cache(self) -> Iterator[None]:
+        """Nothing is cached for warming up."""
+        yield
+
+    def get_dummy_lora_warmup_rank(self, default_rank: int) -> int:
+        """There are no ranks here."""
+        return default_rank
+
+    def supports_tower_connector_lora(self) -> bool:
+        """Adapters change the language model alone."""
+        return False
+
+    def _find(self, key: int) -> Slot | None:
+        if key in self._dummies:
+            draws = self.residents.draws
+            return Slot(draws[0], 1 + (key - 1) % self._slots) if draws else None
+        return self.residents.find(key)
+
+    def _load(self, request: Any) -> Adapter:
+        return self._read(*seam.read_request(request))
+
+    def _read(self, name: str, version: int) -> Adapter:
+        adapter = self.store.get(name, version)
+        self._adapt(adapter.layout)
+        return adapter
+
+    def _adapt(self, layout: Layout) -> None:
+        """Reach the layers of a layout.
+
+        Raises: ShapeError, if the model has them not, or in another shape.
+        """
+        if layout.digest in self._reached:
+            return
+        found = {}
+        for layer in layout.layers:
+            local = self._rename(layer.name)
+            if not local.startswith(self._absent):
+                found[layer.name] = self._find_place(layer, local)
+        for name, (module, place) in found.items():
+            if name not in self._names:
+                self._names.add(name)
+                self._adapt_module(module, place._replace(name=name))
+        self._reached.add(layout.digest)
+
+    def _find_place(self, layer: Layer, local: str) -> tuple[nn.Module, Place]:
+        if local not in self._places:
+            raise ShapeError(
+                f"the adapters change {layer.name}, which is no linear layer of the model that is served; "
+                "serve the base that they were trained on"
+            )
+        module, place = self._places[local]
+        if layer.shape not in (None, place.shape):
+            raise ShapeError(
+                f"the adapters were made for a {layer.shape[0]} x {layer.shape[1]} weight {layer.name}, but the model "
+                f"that is served has {place.shape[0]} x {place.shape[1]}; serve the base that they were trained on"
+            )
+        return module, place
+
+    def _adapt_module(self, module: nn.Module, place: Place) -> None:
+        if module not in self._adapted:
+            places = self._adapted[module] = []
+
+            def add(x: Tensor, y: Tensor) -> None:
+                for place in places:
+                    self._batch.add(place, x, y)
+
+            seam.adapt(module, add)
+        self._adapted[module].append(place)
+
+
+class FleetWorker:
+    """What the server asks of each process that computes: methods that vLLM gives to its workers."""
+
+    model_runner: Any
+
+    def fleet_hold(self, key: int, name: str, version: int) -> str | None:
+        """Keep an adapter at hand; what is wrong with it, None if nothing is."""
+        return self.model_runner.lora_manager.hold(key, name, version)
+
+    def fleet_release(self, key: int) -> None:
+        """Let go of an adapter."""
+        self.model_runner.lora_manager.residents.release(key)
+
+    def fleet_counts(self) -> dict[str, int]:
+        """Adapters in slots, slots, loads, evictions, bytes of the tables."""
+        residents = self.model_runner.lora_manager.residents
+        return {
+            "resident": len(residents.keys),
+            "slots": residents.slots,
+            "loads": residents.loads,
+            "evictions": residents.evictions,
+            "bytes": residents.nbytes,
+        }
