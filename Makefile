@@ -3,15 +3,19 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+VLLM := .venv-vllm
+VLLM_STAMP := $(VLLM)/.installed
 # The first interpreter that is there and new enough; `make PYTHON=/path/to/python install` names another.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 python; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo "$$python" && break; done)
+VLLM_PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test check format bench docs clean
+.PHONY: help install quickstart test check format bench docs clean install-vllm test-vllm
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv with the package and all it needs; done again only if the requirements change
 
@@ -36,6 +40,18 @@ check: install ## what has to pass before a change goes in: format, lint, types,
 format: install ## write the code the way `check` wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+install-vllm: $(VLLM_STAMP) ## make .venv-vllm, an environment of its own with vLLM for a CPU, to serve with
+
+$(VLLM_STAMP): requirements-vllm.txt pyproject.toml
+	@test -n "$(VLLM_PYTHON)" || { echo "no Python >= 3.11 found; use make VLLM_PYTHON=/path/to/python3" >&2; exit 2; }
+	test -x $(VLLM)/bin/python || "$(VLLM_PYTHON)" -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm.txt
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+test-vllm: install-vllm ## run the tests that need vLLM
+	$(VLLM)/bin/python -m pytest tests/serving/vllm
 
 bench: install ## measure speed and memory on this machine, and make the page of it
 	$(BIN)/fourierft benchmark

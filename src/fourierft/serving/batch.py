@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fourierft.adapters.fleet.table import DrawTables
 from fourierft.serving.residents import Slot
-from fourierft.spectral import PreparedUpdate, spectral_linear
+from fourierft.spectral import PreparedUpdate, SpectralBasis, spectral_linear
 
 _MANY = 16  # tokens of one adapter from which they are carried by themselves
 
@@ -86,12 +86,21 @@ class StaticBatch:
 
     Args:
         draws: all tables.
+        places: all adapted layers.
         tokens: most of them in a step.
         device: of the tables.
     """
 
-    def __init__(self, draws: Sequence[DrawTables], tokens: int, device: torch.device) -> None:
+    def __init__(self, draws: Sequence[DrawTables], places: Iterable[Place], tokens: int, device: torch.device) -> None:
         self._rows = [(tables, torch.zeros(tokens, dtype=torch.int64, device=device)) for tables in draws]
+        self._terms: dict[str, list[tuple[DrawTables, Tensor, SpectralBasis]]] = {
+            place.name: [
+                (tables, rows, tables.draw.basis(*place.shape, tables.layers[place.name]))
+                for tables, rows in self._rows
+                if place.name in tables.layers
+            ]
+            for place in places
+        }
 
     def fill(self, keys: np.ndarray, find: Callable[[int], Slot | None]) -> None:
         """Set the adapter of each token, 0 for none; `find` says where an adapter is."""
@@ -102,13 +111,11 @@ class StaticBatch:
 
     def add(self, place: Place, x: Tensor, y: Tensor) -> None:
         """Add the updates to y [tokens, ...], the output of a layer for x [tokens, ...]."""
-        for tables, rows in self._rows:
-            if place.name in tables.layers:
-                coefficients = tables.rows(place.name, rows[: len(x)])
-                basis = tables.draw.basis(*place.shape, coefficients.shape[1])
-                delta = spectral_linear(place.whole_input(x), coefficients, basis, 1.0)
-                for source, target in place.outputs:
-                    y[:, target] += delta[:, source]
+        for tables, rows, basis in self._terms.get(place.name, []):
+            coefficients = tables.rows(place.name, rows[: len(x)])
+            delta = spectral_linear(place.whole_input(x), coefficients, basis, 1.0)
+            for source, target in place.outputs:
+                y[:, target] += delta[:, source]
 
 
 def _group(keys: np.ndarray, find: Callable[[int], Slot | None]) -> list[Group]:
@@ -124,8 +131,8 @@ def _group(keys: np.ndarray, find: Callable[[int], Slot | None]) -> list[Group]:
         else:
             groups.append(Group(slot.tables, _indices(tokens), torch.tensor([slot.row])))
     for tables, pairs in few.values():
-        tokens, rows = zip(*sorted(pairs), strict=True)
-        groups.append(Group(tables, _indices(np.array(tokens)), torch.tensor(rows)))
+        few_tokens, rows = zip(*sorted(pairs), strict=True)
+        groups.append(Group(tables, _indices(np.array(few_tokens)), torch.tensor(rows)))
     return groups
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from typing import Any
 
@@ -24,8 +24,9 @@ OLDEST, NEWEST = (0, 32), (0, 33)  # minor releases of vLLM that the names below
 _LINEAR = "vllm.model_executor.layers.linear"
 _RUNNER = "vllm.v1.worker.lora_model_runner_mixin"
 
-# Module, name in it, parameters that are relied upon.
-NAMES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+Name = tuple[str, str, tuple[str, ...]]  # module, name in it, parameters that are relied upon
+
+NAMES: tuple[Name, ...] = (
     (_RUNNER, "LRUCacheWorkerLoRAManager", ("vllm_config", "device", "embedding_modules")),
     (_RUNNER, "LoRAModelRunnerMixin.load_lora_model", ("self", "model", "vllm_config", "device")),
     (_RUNNER, "LoRAModelRunnerMixin._set_active_loras", ("prompt_lora_mapping", "token_lora_mapping", "lora_requests")),
@@ -65,10 +66,10 @@ def vllm_version() -> str:
     return version
 
 
-def find_moved_names() -> list[str]:
-    """One sentence for each of `NAMES` that this vLLM does not have, or has with other parameters."""
+def find_moved_names(names: Iterable[Name]) -> list[str]:
+    """One sentence for each of these names that this vLLM does not have, or has with other parameters."""
     moved = []
-    for module, name, wanted in NAMES:
+    for module, name, wanted in names:
         try:
             found: Any = importlib.import_module(module)
             for part in name.split("."):
@@ -93,10 +94,11 @@ def install(manager: type) -> None:
     Raises: ConfigError, if this vLLM is another than the plug-in was written for.
     """
     version = vllm_version()
-    moved = find_moved_names()
+    moved = find_moved_names(NAMES)
     if moved:
         raise ConfigError(f"vLLM {version} is not what the plug-in was written for: {'; '.join(moved)}")
-    importlib.import_module(_RUNNER).LRUCacheWorkerLoRAManager = manager
+    runner: Any = importlib.import_module(_RUNNER)
+    runner.LRUCacheWorkerLoRAManager = manager
 
 
 def make_request(key: int, name: str, version: int) -> Any:
@@ -122,7 +124,7 @@ def read_request(request: Any) -> tuple[str, int]:
     kind, _, version = request.lora_path.partition("/")
     if kind != "fourierft" or not version.isdigit():
         raise ConfigError(
-            f"{request.lora_name!r} is an ordinary LoRA adapter ({request.lora_path}), which this server does not take; "
+            f"{request.lora_name!r} is an ordinary LoRA adapter ({request.lora_path}), which a fleet does not serve; "
             "serve it with vLLM alone"
         )
     return request.lora_name, int(version)
@@ -135,15 +137,17 @@ def adapt(layer: nn.Module, add: Callable[[Tensor, Tensor], None]) -> None:
         layer: one of those in `find_places`.
         add: gets x [tokens, inputs] and y [tokens, outputs], and adds to y.
     """
-    inner = layer.quant_method.apply  # type: ignore[union-attr]
+    method: Any = layer.quant_method
+    inner = method.apply
 
     def apply(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
         y = inner(layer, x, bias)
         add(x.reshape(-1, x.shape[-1]), y.view(-1, y.shape[-1]))
         return y
 
-    layer.quant_method = copy.copy(layer.quant_method)  # layers may share one
-    layer.quant_method.apply = apply  # type: ignore[union-attr, method-assign]
+    adapted = copy.copy(method)  # layers may share one
+    adapted.apply = apply
+    layer.quant_method = adapted
 
 
 def find_places(model: nn.Module) -> dict[str, tuple[nn.Module, Place]]:
@@ -162,7 +166,10 @@ def find_places(model: nn.Module) -> dict[str, tuple[nn.Module, Place]]:
             start = 0
             for child, (size, outputs) in zip(children, parts, strict=True):
                 width = outputs.stop - outputs.start
-                places[f"{prefix}.{child}"] = layer, _place(child, layer, size, [(outputs, slice(start, start + width))])
+                places[f"{prefix}.{child}"] = (
+                    layer,
+                    _place(child, layer, size, [(outputs, slice(start, start + width))]),
+                )
                 start += width
         else:
             places[path] = layer, _place(path, layer, *_joined(parts))

@@ -59,7 +59,8 @@ class FleetManager:
         self.residents = Residents(self._slots, dtype, self._device, layouts)
         self._batch: Batch | StaticBatch = Batch(self._keys, self._find)
         if self._device.type != "cpu":
-            self._batch = StaticBatch(self.residents.draws, self._tokens, self._device)
+            places = [place for own in self._adapted.values() for place in own]
+            self._batch = StaticBatch(self.residents.draws, places, self._tokens, self._device)
         return model
 
     def set_active_adapters(self, requests: set[Any], mapping: Any | None) -> None:

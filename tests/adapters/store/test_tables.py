@@ -23,6 +23,21 @@ def test_layout_goes_with_its_last_adapter(store: AdapterStore, make_layout: Any
     assert store.coefficients().shape == (1, 60)
 
 
+def test_the_latest_version_has_an_id_that_no_other_version_ever_had(
+    store: AdapterStore, layout: Layout, row: Any
+) -> None:
+    assert store.tables.latest("a") is None
+    given = []
+    for k in range(3):
+        version = store.put("a", layout, row(k))
+        given.append(store.tables.latest("a"))
+        assert given[-1][1] == version
+        if k == 1:
+            store.remove("a")
+    assert len({key for key, _ in given}) == 3
+    assert [found.digest for found in store.tables.layouts()] == [layout.digest]
+
+
 def test_another_base_is_refused_with_both_names(
     open_store: Callable[..., AdapterStore], make_layout: Any, row: Any
 ) -> None:

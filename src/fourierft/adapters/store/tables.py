@@ -102,7 +102,7 @@ class StoreTables:
 
     def latest(self, name: str) -> tuple[int, int] | None:
         """(id, version) of the latest version of an adapter, None if there is none. An id is never given twice."""
-        return next(self.rows(schema.LATEST, {"name": name}), None)  # type: ignore[return-value]
+        return next(self.rows(schema.LATEST, {"name": name}), None)
 
     def versions(self, name: str) -> list[int]:
         """Versions of an adapter that are there, oldest first."""

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import importlib
+
+from fourierft.serving import seam, worker
+
+
+def test_this_vllm_has_every_name_that_the_plug_in_touches() -> None:
+    """If this fails, vLLM was upgraded and moved something: mend serving/seam.py, the only file that knows vLLM."""
+    assert seam.find_moved_names(seam.NAMES) == []
+
+
+def test_the_manager_has_every_method_that_vllms_own_has_for_model_runners() -> None:
+    own = importlib.import_module("vllm.lora.worker_manager").LRUCacheWorkerLoRAManager
+    public = {name for name in dir(own) if not name.startswith("_")}
+    assert public - set(dir(worker.FleetManager)) == set()
