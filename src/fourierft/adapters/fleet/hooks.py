@@ -38,7 +38,7 @@ class RowHooks:
         Raises: CheckpointError, if the model has none of a name.
         """
         with self._installing:
-            for name in names:
+            for name in sorted(names):
                 if name not in self._handles:
                     self._handles[name] = self._layer(name).register_forward_hook(self._hook(name))
 
