@@ -32,6 +32,12 @@ def test_adapter_starts_as_the_base_model(base: BaseModel) -> None:
     assert torch.equal(trainable.model.eval()(**tokens).logits, before)
 
 
+def test_paper_starts_from_normal_coefficients(base: BaseModel) -> None:
+    trainable = attach(base, MethodArguments(n_frequency=400, init_weights=False))
+    drawn = [value for name, value in trainable.model.named_parameters() if "spectrum" in name]
+    assert all(abs(value.std() - 1) < 0.2 and value.requires_grad for value in drawn)
+
+
 def test_fourierft_trains_coefficients_and_head(base: BaseModel) -> None:
     trainable = attach(base, MethodArguments(n_frequency=20, target_modules=["query"], scaling="3"))
     names = trained_names(trainable)

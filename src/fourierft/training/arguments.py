@@ -113,6 +113,10 @@ class MethodArguments:
     random_loc_seed: int = field(
         default=777, metadata=_help("SEED", "fourierft: seed of the entries the coefficients sit at")
     )
+    init_weights: bool = field(
+        default=True,  # no metavar: argparse would refuse it for the --no_init_weights that comes with such a flag
+        metadata={"help": "fourierft: start from zeros, as the base model; false: from N(0, 1), as the paper does"},
+    )
     lora_r: int = field(default=8, metadata=_help("R", "lora: rank"))
     lora_alpha: float = field(default=16, metadata=_help("ALPHA", "lora: the update is scaled by lora_alpha / lora_r"))
     lora_dropout: float = field(default=0.0, metadata=_help("P", "lora: dropout before the adapter"))

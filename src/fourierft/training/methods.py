@@ -99,6 +99,7 @@ def adapter_config(arguments: MethodArguments) -> Any:
             n_frequency=arguments.n_frequency,
             scaling=_parse_scaling(arguments.scaling),
             random_loc_seed=arguments.random_loc_seed,
+            init_weights=arguments.init_weights,
             target_modules=targets,
         )
     if arguments.method == "lora":

@@ -93,10 +93,10 @@ def settings_parser() -> SettingsParser:
     for action in parser._actions:
         name, default = action.dest, action.default
         action.default = argparse.SUPPRESS
-        if name not in defaults and (name not in SHOWN or action.const is False):
+        if action.const is False or (name not in defaults and name not in SHOWN):
             action.help = argparse.SUPPRESS
             continue
-        if name not in defaults:
+        if action.metavar is None:
             action.metavar = "BOOL" if action.nargs == "?" else name.rsplit("_", 1)[-1].upper()
         text = TEXTS.get(name) or _with_default(action.help or "", default)
         action.help = text.replace("%", "%%")

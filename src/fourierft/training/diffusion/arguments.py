@@ -113,7 +113,9 @@ def dreambooth_parser() -> SettingsParser:
         if action.help and default is not None:
             action.help = f"{action.help} (default: {default})".replace("%", "%%")
         action.default = argparse.SUPPRESS
-        if action.dest in LEFT_OUT:
+        if action.const is True and action.metavar is None:
+            action.metavar = "BOOL"
+        if action.dest in LEFT_OUT or action.const is False:
             action.help = argparse.SUPPRESS
     return parser
 
