@@ -12,7 +12,8 @@ Examples:
   fourierft compare recipes/compare/digits.yaml --list
 
 Methods: head, full, bitfit, lora:R, vera:R, waveft:N, c3a:BLOCK, ia3, road:GROUP, unilora:N, fourierft:N, each with
-more fields of its PEFT config behind commas (lora:8,lora_alpha=32), or the path of an adapter_config.json.
+more fields of its PEFT config behind commas (lora:8,lora_alpha=32) or a set of layers that the task file names
+(fourierft:340,layers=all), or the path of an adapter_config.json.
 """
 
 from __future__ import annotations

@@ -116,3 +116,21 @@ def test_path_of_a_config_is_a_method(tmp_path: Path) -> None:
 def test_what_is_no_method_is_refused(spec: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_method(spec)
+
+
+def test_method_may_name_a_set_of_layers() -> None:
+    method = parse_method("fourierft:340,layers=all", ["query"], {"all": ["query", "key"]})
+    assert method.config == {"peft_type": "FOURIERFT", "n_frequency": 340, "target_modules": ["query", "key"]}
+    assert method.title == "FourierFT n=340, layers=all"
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ({"all": ["query"], "dense": ["fc1"]}, "'some', which are unknown; use one of all, dense"),
+        ({}, "has no `layers`"),
+    ],
+)
+def test_unknown_set_of_layers_is_refused(layers: dict[str, list[str]], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_method("lora:8,layers=some", ["query"], layers)

@@ -35,6 +35,18 @@ def test_a_method_may_have_rates_of_its_own(task_file: Path) -> None:
     assert rates == {"head": (1e-2,), "lora:8": (7e-4,), "fourierft:50": (1e-3, 1e-2)}
 
 
+def test_sets_of_layers_serve_methods_of_the_file_and_given_ones(task_file: Path) -> None:
+    text = task_file.read_text().replace("methods: [", 'methods: ["lora:2,layers=all", ')
+    task_file.write_text(text + "layers: {all: [query, value, key]}\n")
+    task = read_task(task_file)
+    for method in (task.methods[0], task.change(["lora:2,layers=all"]).methods[0]):
+        assert method.config is not None
+        assert method.config["target_modules"] == ["query", "value", "key"]
+    task_file.write_text(text + "layers: {all: []}\n")
+    with pytest.raises(ConfigError, match="write a mapping of names to lists of layers"):
+        read_task(task_file)
+
+
 def test_protocol_follows_content_not_place(task_file: Path, tmp_path: Path) -> None:
     first = read_task(task_file)
     moved = tmp_path / "moved.csv"

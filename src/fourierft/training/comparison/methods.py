@@ -1,12 +1,14 @@
 """Methods by short names: `lora:8`, `fourierft:1000,scaling=300`, or the path of a PEFT adapter_config.json.
 
-What stands behind the colon is the method's size; behind commas stand fields of its PEFT config, lists joined by `+`.
+What stands behind the colon is the method's size; behind commas stand fields of its PEFT config, lists joined by `+`,
+or `layers=NAME`, one of the task's sets of layers to adapt.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,13 +45,16 @@ class Method:
     config: dict[str, Any] | None
 
 
-def parse_method(spec: str, target_modules: list[str] | None = None) -> Method:
+def parse_method(
+    spec: str, target_modules: list[str] | None = None, layers: Mapping[str, list[str] | str] | None = None
+) -> Method:
     """The method of a short name or a path.
 
     Args:
         target_modules: layers to adapt where neither the spec nor the file names any.
+        layers: sets of layers by name, names or a regular expression, for `layers=NAME` in the spec.
 
-    Raises: ConfigError, if it is none, or a setting is not `key=value`.
+    Raises: ConfigError, if it is none, a setting is not `key=value`, or there is no such set of layers.
     """
     if Path(spec).suffix == ".json" or Path(spec).is_dir():
         return Method(spec, "config", Path(spec).parent.name or spec, _read_file(Path(spec), target_modules))
@@ -74,11 +79,21 @@ def parse_method(spec: str, target_modules: list[str] | None = None) -> Method:
         key, equals, value = extra.partition("=")
         if not equals or not key or not value:
             raise ConfigError(f"method {spec} has the setting {extra!r}; write key=value")
-        config[key] = _parse_value(value)
+        if key == "layers":
+            config["target_modules"] = _find_layers(value, layers or {}, spec)
+        else:
+            config[key] = _parse_value(value)
     config.setdefault("target_modules", target_modules)
     shown = [f"{field[0]}={config[field]}"] if field else []
     told = [extra for extra in extras if not extra.partition("=")[0].endswith("_modules")]
     return Method(spec, name, ", ".join([" ".join([title, *shown]), *told]), config)
+
+
+def _find_layers(name: str, layers: Mapping[str, list[str] | str], spec: str) -> list[str] | str:
+    if name not in layers:
+        known = f"use one of {', '.join(layers)}" if layers else "the task file has no `layers`"
+        raise ConfigError(f"method {spec} names the layers {name!r}, which are unknown; {known}, or target_modules=a+b")
+    return layers[name]
 
 
 def _parse_value(text: str) -> Any:

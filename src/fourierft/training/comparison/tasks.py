@@ -5,6 +5,7 @@ Beside the settings of `fourierft train` a task file knows
     model_asset: minilm                   a model of `sources.MODELS`, instead of model_name_or_path
     data_asset: movies                    data of `sources.DATA`, instead of train_file, validation_file or dataset_name
     train_rows, validation_rows: 1500     rows drawn of that data
+    layers: {all: [query, key]}           sets of layers that a method names, as in "lora:8,layers=all"
     methods: [head, "lora:8"]             see `methods.parse_method`
     learning_rates: [1e-3, 3e-3]
     method_learning_rates: {full: [1e-5]} other rates for the methods that begin so
@@ -27,7 +28,7 @@ from fourierft.training.comparison.sources import find_asset_model, prepare_asse
 from fourierft.training.settings import convert_settings, read_yaml
 
 ASSETS = ("model_asset", "data_asset", "train_rows", "validation_rows")
-GRID = ("methods", "learning_rates", "method_learning_rates", "seeds")
+GRID = ("layers", "methods", "learning_rates", "method_learning_rates", "seeds")
 RESERVED = (
     "output_dir",
     "learning_rate",
@@ -59,12 +60,14 @@ class Task:
         assets: model and data by their words.
         settings: of `fourierft train`, without what tells one run from another.
         target_modules: layers to adapt, unless a method says otherwise.
+        layers: sets of layers by name: lists of names, or regular expressions.
     """
 
     name: str
     assets: Mapping[str, Any]
     settings: Mapping[str, Any]
     target_modules: list[str] | None
+    layers: Mapping[str, list[str] | str]
     methods: tuple[Method, ...]
     learning_rates: tuple[float, ...]
     method_learning_rates: Mapping[str, tuple[float, ...]]
@@ -87,7 +90,9 @@ class Task:
         """
         chosen = self
         if methods is not None:
-            chosen = replace(chosen, methods=tuple(parse_method(spec, self.target_modules) for spec in methods))
+            chosen = replace(
+                chosen, methods=tuple(parse_method(spec, self.target_modules, self.layers) for spec in methods)
+            )
         if learning_rates is not None:
             rates = check_rates(learning_rates, "learning_rates")
             chosen = replace(chosen, learning_rates=rates, method_learning_rates={})
@@ -168,12 +173,18 @@ def read_task(path: str | Path) -> Task:
     other = grid.get("method_learning_rates", {})
     if not isinstance(other, dict):
         raise ConfigError(f"{source} has method_learning_rates={other}; write a mapping of methods to lists of rates")
+    layers = grid.get("layers", {})
+    if not isinstance(layers, dict) or not all(isinstance(names, list | str) and names for names in layers.values()):
+        raise ConfigError(
+            f"{source} has layers={layers}; write a mapping of names to lists of layers, or to regular expressions"
+        )
     return Task(
         name=Path(path).stem,
         assets=assets,
         settings=settings,
         target_modules=targets,
-        methods=tuple(parse_method(str(spec), targets) for spec in grid["methods"]),
+        layers=layers,
+        methods=tuple(parse_method(str(spec), targets, layers) for spec in grid["methods"]),
         learning_rates=check_rates(grid.get("learning_rates"), "learning_rates"),
         method_learning_rates={str(name): check_rates(rates, f"rates of {name}") for name, rates in other.items()},
         seeds=check_seeds(grid.get("seeds", [0])),
