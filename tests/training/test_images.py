@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 import torch
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as Pillow
+from safetensors.torch import load_file
 from transformers import AutoImageProcessor
 
 from fourierft.adapters.merge import merge_adapter
@@ -18,8 +21,9 @@ from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import Arguments, DataArguments
 from fourierft.training.data import Columns
 from fourierft.training.evaluation import evaluate
-from fourierft.training.images import Images
-from fourierft.training.run import train
+from fourierft.training.images import Images, crop_randomly
+from fourierft.training.pictures import skip_unreadable
+from fourierft.training.run import prepare, train
 from fourierft.training.settings import build_arguments
 
 
@@ -80,6 +84,47 @@ def test_pixels_are_those_of_the_processor(tiny_dinov2: Path, pictures: Path) ->
     assert encoded[3]["labels"] == 3
 
 
+def test_training_images_are_cropped_and_mirrored_at_random(build_images: Callable[..., Arguments]) -> None:
+    splits = prepare(build_images(augment_images=True)).splits
+    whole = splits["validation"][0]["pixel_values"]
+    first = splits["train"][0]["pixel_values"]
+    assert torch.equal(splits["train"][0]["pixel_values"], first)
+    splits["train"].epoch = 1
+    assert not torch.equal(splits["train"][0]["pixel_values"], first)
+    assert not torch.equal(whole, first)
+    ramp = Pillow.fromarray(np.tile(np.arange(40, dtype=np.uint8) * 6, (30, 1)))
+    draw = np.random.default_rng(0)
+    crops = [crop_randomly(ramp, draw) for _ in range(200)]
+    shares = [crop.width * crop.height / 1200 for crop in crops]
+    assert 0.07 < min(shares) < 0.2
+    assert 0.8 < max(shares) <= 1
+    assert all(0.7 < crop.width / crop.height < 1.45 for crop in crops if crop.size != ramp.size)
+    mirrored = sum(int(np.asarray(crop)[0, 0]) > int(np.asarray(crop)[0, -1]) for crop in crops)
+    assert 70 < mirrored < 130
+
+
+def test_texts_are_not_augmented(build: Callable[..., Arguments]) -> None:
+    with pytest.raises(ConfigError, match="augment_images=True, but the data are of kind text"):
+        prepare(build(augment_images=True))
+
+
+def test_augmented_training_resumes_to_the_same_bits(build_images: Callable[..., Arguments], tmp_path: Path) -> None:
+    settings = {
+        "augment_images": True,
+        "max_steps": 5,
+        "save_steps": 2,
+        "save_total_limit": 9,
+        "per_device_train_batch_size": 8,
+    }
+    train(build_images(**settings, output_dir=str(tmp_path / "whole")))
+    train(build_images(**settings))
+    for step in (4, 5):  # go on in the middle of the first of two epochs
+        shutil.rmtree(tmp_path / "out" / f"checkpoint-{step}")
+    train(build_images(**settings, resume_from_checkpoint="true"))
+    whole, resumed = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("whole", "out"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
 def test_image_size_wins_over_the_model_s_and_is_kept(build_images: Callable[..., Arguments], tmp_path: Path) -> None:
     train(build_images(image_size=14))
     saved = AutoImageProcessor.from_pretrained(tmp_path / "out")
@@ -102,6 +147,35 @@ def test_folder_of_folders_is_a_data_set_and_a_broken_file_is_named(
     with pytest.raises(DataError, match=r"the image in row \d of the \w+ data \(.*light.2\.png\) can't be read"):
         train(build_images(**settings, output_dir=str(tmp_path / "again")))
     assert not (tmp_path / "again").exists()
+
+
+def test_image_cut_short_stops_or_is_skipped_by_name(
+    build_images: Callable[..., Arguments], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("dark", "light"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for k in range(4):
+            picture(label == "light", k).save(tmp_path / "photos" / label / f"{k}.jpg")
+    broken = tmp_path / "photos" / "dark" / "1.jpg"
+    broken.write_bytes(broken.read_bytes()[:-60])  # its head is whole
+    settings = {"dataset_name": str(tmp_path / "photos"), "train_file": None, "validation_file": None}
+    with pytest.raises(DataError, match=r"dark.1\.jpg\) can't be read; replace or remove it, or --unreadable_"):
+        train(build_images(**settings))
+    metrics = train(build_images(**settings, unreadable_images="skip", validation_fraction=0.3))
+    assert metrics["rows"] == {"train": 5, "validation": 2}
+    assert re.search(r"skipped the image in row 2 of the train data \(.*dark.1\.jpg\)", capsys.readouterr().out)
+    broken.with_name("0.jpg").write_bytes(b"")
+    test = DataArguments(dataset_name=str(tmp_path / "photos"), test_split_name="train", unreadable_images="skip")
+    assert len(evaluate(tmp_path / "out", test, use_cpu=True).predictions) == 6
+    with pytest.raises(ConfigError, match="unreadable_images=hide is unknown; use stop or skip"):
+        train(build_images(**settings, unreadable_images="hide", output_dir=str(tmp_path / "other")))
+
+
+def test_data_without_one_readable_image_is_refused() -> None:
+    stored = [{"bytes": value, "path": None} for value in (b"", b"x")]
+    rows = Dataset.from_dict({"image": stored, "label": [0, 1]}).cast_column("image", Image())
+    with pytest.raises(DataError, match="none of the images of the test data can be read"):
+        skip_unreadable(rows, "test")
 
 
 def test_column_without_images_is_refused() -> None:

@@ -34,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument("--image_column", metavar="COLUMN", help="column of the image (default: as trained)")
     data.add_argument("--label_column", metavar="COLUMN", help="column of the label (default: as trained)")
+    data.add_argument(
+        "--unreadable_images",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what to do about an image that can't be read (default: stop)",
+    )
     data.add_argument("--max_eval_samples", metavar="N", type=int, help="evaluate on N rows drawn by the seed")
     data.add_argument("--seed", metavar="SEED", type=int, default=42, help="draws those rows (default: 42)")
     run = parser.add_argument_group("run")

@@ -88,6 +88,12 @@ class DataArguments:
         default=None,
         metadata=_help("PIXELS", "side of the square images are resized to; as the model has it if absent"),
     )
+    augment_images: bool = field(
+        default=False, metadata=_help("BOOL", "train on random crops of the images, half of them mirrored")
+    )
+    unreadable_images: str = field(
+        default="stop", metadata=_help("WHAT", "what to do about an image that can't be read: stop or skip")
+    )
     max_train_samples: int | None = field(default=None, metadata=_help("N", "train on N rows drawn by the seed"))
     max_eval_samples: int | None = field(
         default=None, metadata=_help("N", "evaluate and test on N rows drawn by the seed")

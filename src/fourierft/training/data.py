@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fourierft.errors import DataError, MissingExtraError
 from fourierft.training.arguments import DataArguments
+from fourierft.training.pictures import check_choice, is_image, skip_unreadable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -60,6 +61,7 @@ def load_splits(data: DataArguments, seed: int) -> dict[str, Dataset]:
     if "train" not in splits:
         raise DataError("there is nothing to train on; give --train_file FILE or --dataset_name DATASET")
     _check_not_empty(splits["train"], "the training data")
+    splits = {name: _readable(rows, data, name) for name, rows in splits.items()}
     if "validation" not in splits and data.validation_fraction > 0:
         splits["train"], splits["validation"] = _divide(splits["train"], data.validation_fraction, seed)
     limits = {"train": data.max_train_samples, "validation": data.max_eval_samples, "test": data.max_eval_samples}
@@ -83,7 +85,12 @@ def load_test(data: DataArguments, seed: int) -> Dataset:
         rows = stored[data.test_split_name]
     else:
         raise DataError("there is nothing to evaluate on; give --test_file FILE or --dataset_name DATASET")
-    return _sample(rows, data.max_eval_samples, seed)
+    return _sample(_readable(rows, data, "test"), data.max_eval_samples, seed)
+
+
+def _readable(rows: Dataset, data: DataArguments, name: str) -> Dataset:
+    check_choice(data.unreadable_images)
+    return skip_unreadable(rows, name) if data.unreadable_images == "skip" else rows
 
 
 def read_file(path: str | Path) -> Dataset:
@@ -190,11 +197,6 @@ def check_texts(rows: Dataset, columns: Iterable[str], name: str, setting: str) 
         odd = next((value for value in rows[column] if not isinstance(value, str)), None)
         if odd is not None:
             raise DataError(f"column {column} of the {name} data holds {odd!r}, not text; name another --{setting}")
-
-
-def is_image(rows: Dataset, column: str) -> bool:
-    """Whether a column holds images."""
-    return type(rows.features[column]).__name__ == "Image"
 
 
 def _is_missing(value: Any) -> bool:

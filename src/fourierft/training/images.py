@@ -2,37 +2,87 @@
 
 from __future__ import annotations
 
-import io
+import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from peft import TaskType
-from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel, default_data_collator
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    PreTrainedModel,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    default_data_collator,
+)
 
 from fourierft.adapters.base import quiet
-from fourierft.errors import ConfigError, DataError, MissingExtraError
+from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.data import Columns, check_filled, find_column, is_image
+from fourierft.training.data import Columns, check_filled, find_column
 from fourierft.training.models import explained, required_name
+from fourierft.training.pictures import check_images, is_image, stored_images
 from fourierft.training.texts import LABEL_COLUMNS
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
+SMALLEST_CROP, WIDEST_CROP, TRIES = 0.08, 4 / 3, 10
+
+
 class EncodedImages(torch.utils.data.Dataset[dict[str, Any]]):
-    """Rows whose images are opened and resized one by one, when they are asked for."""
+    """Rows whose images are opened and resized one by one, when they are asked for.
+
+    Attributes:
+        crop_seed: if it is a number, a row is a random crop of its image, half of them mirrored.
+        epoch: of the training; crops depend on the seed, the epoch and the row alone, so that a resumed training is the
+            same, whatever was fetched ahead.
+    """
 
     def __init__(self, rows: Dataset, column: str, labels: list[Any], processor: Any) -> None:
         self.rows, self.column, self.labels, self.processor = rows, column, labels, processor
+        self.crop_seed: int | None = None
+        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image = self.rows[index][self.column].convert("RGB")
+        if self.crop_seed is not None:
+            image = crop_randomly(image, np.random.default_rng((self.crop_seed, self.epoch, index)))
         pixels = self.processor(image, return_tensors="pt")["pixel_values"][0]
         return {"pixel_values": pixels, "labels": self.labels[index]}
+
+
+class CropsByEpoch(TrainerCallback):
+    """Tells the training images which epoch it is."""
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **options: Any
+    ) -> None:
+        """Note it down."""
+        options["train_dataloader"].dataset.epoch = int(state.epoch or 0)
+
+
+def crop_randomly(image: Any, draw: np.random.Generator) -> Any:
+    """A part of an image, of 8% to 100% of its area and sides of at most 4 to 3, mirrored half of the time."""
+    from PIL import Image
+
+    width, height = image.size
+    for _ in range(TRIES):
+        area = width * height * draw.uniform(SMALLEST_CROP, 1.0)
+        ratio = math.exp(draw.uniform(-math.log(WIDEST_CROP), math.log(WIDEST_CROP)))
+        across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < across <= width and 0 < down <= height:
+            left, top = (int(draw.integers(room + 1)) for room in (width - across, height - down))
+            image = image.crop((left, top, left + across, top + down))
+            break
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draw.random() < 0.5 else image
 
 
 class Images:
@@ -55,17 +105,9 @@ class Images:
         return Columns((image,), find_column(rows, label, LABEL_COLUMNS, "label"))
 
     def check_rows(self, rows: Dataset, columns: Columns, name: str) -> None:
-        """Raise DataError if `rows`, called `name`, lack a label, or hold an image that can't be opened."""
+        """Raise DataError if `rows`, called `name`, lack a label, or hold an image that can't be read."""
         check_filled(rows, columns, name)
-        stored = rows.cast_column(columns.inputs[0], type(rows.features[columns.inputs[0]])(decode=False))
-        for index, image in enumerate(stored[columns.inputs[0]]):
-            try:
-                open_image(image).verify()
-            except (OSError, SyntaxError, ValueError, TypeError) as error:
-                where = f" ({image['path']})" if image and image["path"] else ""
-                raise DataError(
-                    f"the image in row {index + 1} of the {name} data{where} can't be read; replace or remove it"
-                ) from error
+        check_images(rows, columns.inputs[0], name)
 
     def load_processor(self, arguments: ModelArguments, data: DataArguments) -> Any:
         """The image processor, on Pillow, for images of `image_size` if that is given.
@@ -106,15 +148,5 @@ class Images:
 
     def describe(self, rows: Dataset, columns: Columns) -> list[dict[str, Any]]:
         """Which image it was, a row, for a file of predictions."""
-        stored = rows.cast_column(columns.inputs[0], type(rows.features[columns.inputs[0]])(decode=False))
-        images = stored[columns.inputs[0]]
+        images = stored_images(rows, columns.inputs[0])
         return [{"row": index, "image": image["path"]} for index, image in enumerate(images, start=1)]
-
-
-def open_image(stored: dict[str, Any]) -> Any:
-    """The image that a data set stores as bytes or as a path."""
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError("reading images needs Pillow; pip install 'fourierft[compare]'") from error
-    return Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] else stored["path"])

@@ -8,8 +8,9 @@ from peft import TaskType
 from transformers import PreTrainedModel
 
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.data import Columns, is_image
+from fourierft.training.data import Columns
 from fourierft.training.images import Images
+from fourierft.training.pictures import is_image
 from fourierft.training.prompts import ANSWER_COLUMNS, PROMPT_COLUMNS, Prompts
 from fourierft.training.texts import LABEL_COLUMNS, Texts
 

@@ -17,6 +17,7 @@ from fourierft.training import output, report
 from fourierft.training.arguments import Arguments
 from fourierft.training.data import load_splits
 from fourierft.training.groundwork import Groundwork, lay_groundwork
+from fourierft.training.images import CropsByEpoch, EncodedImages
 from fourierft.training.methods import Trainable, attach
 from fourierft.training.trainer import HeadTrainer, Interruption, StepTimer, TrainingInterrupted
 
@@ -77,6 +78,10 @@ def prepare(arguments: Arguments) -> Preparation:
     ground = lay_groundwork(rows, arguments.model, arguments.data, seed)
     trainable = attach(ground.base, arguments.method)
     splits = {name: ground.encode(split, ground.labels[name]) for name, split in rows.items()}
+    if arguments.data.augment_images:
+        if not isinstance(splits["train"], EncodedImages):
+            raise ConfigError(f"augment_images=True, but the data are of kind {ground.inputs.name}; leave it out")
+        splits["train"].crop_seed = seed
     record = ground.record(trainable.method, trainable.settings, trainable.is_adapter)
     return Preparation(ground, trainable, splits, record)
 
@@ -86,6 +91,8 @@ def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoin
     trainer = build_trainer(arguments, prepared)
     trainer.add_callback(timer)
     trainer.add_callback(interruption)
+    if arguments.data.augment_images:
+        trainer.add_callback(CropsByEpoch())
     if checkpoint is not None:
         output.check_same_run(prepared.record, directory)
     trainer.accelerator.wait_for_everyone()

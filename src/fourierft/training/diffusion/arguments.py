@@ -11,6 +11,7 @@ from typing import Any
 
 from fourierft.errors import ConfigError
 from fourierft.training.arguments import MethodArguments
+from fourierft.training.pictures import check_choice
 from fourierft.training.settings import SettingsParser, as_flags, read_yaml
 
 PRECISIONS = ("no", "fp16", "bf16")
@@ -178,7 +179,6 @@ def _check_values(arguments: DreamBoothArguments) -> None:
                 raise ConfigError(f"{name}={value} is not positive; use a whole number from 1 on")
     if (photos.class_data_dir is None) != (photos.class_prompt is None):
         raise ConfigError("class_data_dir and class_prompt belong together; give both, or neither")
-    if photos.unreadable_images not in ("stop", "skip"):
-        raise ConfigError(f"unreadable_images={photos.unreadable_images} is unknown; use stop or skip")
+    check_choice(photos.unreadable_images)
     if loop.mixed_precision not in (None, *PRECISIONS):
         raise ConfigError(f"mixed_precision={loop.mixed_precision} is unknown; use one of {', '.join(PRECISIONS)}")
