@@ -58,9 +58,31 @@ def test_without_its_base_the_file_is_still_listed(
     assert "no shapes and no norms of dW: the base model" in out
 
 
+def test_a_store_is_shown_as_stats_show_it(adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, file = str(tmp_path / "fleet.db"), tmp_path / "map.png"
+    for name in ("a", "b"):
+        assert main(["store", "add", store, name, str(adapter)]) == 0
+    capsys.readouterr()
+    assert main(["store", "stats", store, "--near", "a"]) == 0
+    expected = capsys.readouterr().out
+    assert main(["inspect", store, "--near", "a", "--picture", str(file)]) == 0
+    out, error = capsys.readouterr()
+    assert out == expected
+    assert "the same: a, b" in out
+    assert error == f"wrote {file}\n"
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert main(["inspect", store, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["adapters"] == 2
+    assert main(["inspect", store, "--layer", "query"]) == 2
+    assert "--layer is for a single adapter, but" in capsys.readouterr().err
+    assert main(["inspect", str(adapter / "adapter_model.safetensors")]) == 2
+    assert "is no adapter store" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["--near", "a"], "--near compares the adapters of a store"),
         (["--layer", "keys"], "has no layer keys"),
         (["--picture", "x.docx"], "no picture format"),
         (["--base", "gone"], "gone"),

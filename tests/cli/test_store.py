@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,18 @@ def test_stats_show_the_fleet(call: Callable[..., str], adapter: Path, tmp_path:
     report = json.loads(call("stats", "--near", "a", "--json"))
     assert report["adapters"] == 3
     assert report["near"][0]["name"] == "b"
+
+
+def test_a_folder_goes_in_and_all_come_out(call: Callable[..., str], adapter: Path, tmp_path: Path) -> None:
+    for name in ("a", "team/b"):
+        shutil.copytree(adapter, tmp_path / "runs" / name)
+    assert call("import", tmp_path / "runs") == "added 2, left 0 that were there, no failed; the store has 2\n"
+    (tmp_path / "runs/c").mkdir()
+    (tmp_path / "runs/c/adapter_config.json").write_text("{}")
+    assert call("import", tmp_path / "runs", status=1) == "added 0, left 2 that were there, 1 failed; the store has 2\n"
+    assert call("export", tmp_path / "out") == f"wrote 2 adapters into {tmp_path}/out\n"
+    before, after = (load_file(path / "adapter_model.safetensors") for path in (adapter, tmp_path / "out/team%2Fb"))
+    assert all(torch.equal(before[key], after[key]) for key in before.keys() | after.keys())
 
 
 @pytest.mark.parametrize("action", ["list", "verify", "stats"])

@@ -1,4 +1,4 @@
-"""Look into a FourierFT adapter: its layers, what they weigh, and how much they change the base.
+"""Look into a FourierFT adapter, or a store of them: layers, what they weigh, and how much they change the base.
 
 For every layer: the shape of its weight, the number of coefficients n and their bytes, their norm ||c||, the
 Frobenius and spectral norms of the update dW they stand for, and ||dW|| / ||W|| if the base's weights are on this
@@ -8,6 +8,11 @@ machine. Only the base's config is needed for the shapes; without it, what the a
   fourierft inspect runs/reviews --picture spectrum.png          the layer that changes most, and all norms
   fourierft inspect runs/reviews --layer 0.attention.self.query --layer 5.attention.self.value --picture two.png
   fourierft inspect user/adapter --json | jq .totals
+
+Of a store it tells how many adapters it has, their bytes, the spread of the norms of dW by layer, which are the same
+and which are near to one of them; the picture is a map on which adapters whose dW are alike lie close together.
+
+  fourierft inspect fleet.db --near reviews --picture map.png
 """
 
 from __future__ import annotations
@@ -16,7 +21,10 @@ import argparse
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fourierft.errors import ConfigError
 
 if TYPE_CHECKING:
     from fourierft.adapters.report import AdapterReport, LayerReport
@@ -26,7 +34,9 @@ COLUMNS = ("layer", "out x in", "n", "bytes", "||c||", "||dW|| F", "||dW|| 2", "
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `fourierft inspect`."""
-    parser.add_argument("adapter", metavar="ADAPTER", help="folder or hub id of a FourierFT adapter")
+    parser.add_argument(
+        "adapter", metavar="ADAPTER", help="folder or hub id of a FourierFT adapter, or a store (file or postgresql://)"
+    )
     parser.add_argument(
         "--layer",
         action="append",
@@ -34,8 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only this layer: its name, or how its name ends; may be given several times",
     )
     parser.add_argument(
-        "--picture", metavar="FILE", help="draw spectrum, dW and norms into FILE (.png, .svg, .pdf), replacing it"
+        "--picture",
+        metavar="FILE",
+        help="draw spectrum, dW and norms, or a store's map, into FILE (.png, .svg, .pdf), replacing it",
     )
+    parser.add_argument("--near", metavar="NAME", help="of a store: list the adapters whose dW are most like NAME's")
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of a table")
     parser.add_argument(
         "--base", metavar="MODEL", help="folder or hub id of the base, if not the one the adapter names"
@@ -47,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print, draw."""
+    if "://" in arguments.adapter or Path(arguments.adapter).is_file():
+        return inspect_store(arguments)
+    if arguments.near is not None:
+        raise ConfigError(f"--near compares the adapters of a store, but {arguments.adapter} is none; leave it out")
     from fourierft.adapters.report import inspect_adapter, select_layers
 
     measured = None if arguments.picture else arguments.layer  # the picture has a bar for every layer
@@ -60,6 +77,21 @@ def run(arguments: argparse.Namespace) -> int:
         save_picture(report, arguments.picture, wanted if arguments.layer else None)
         print(f"wrote {arguments.picture}", file=sys.stderr)
     return 0
+
+
+def inspect_store(arguments: argparse.Namespace) -> int:
+    """Print and draw what `fourierft store stats` does.
+
+    Raises: ConfigError, for a choice that is one of a single adapter.
+    """
+    from fourierft.adapters.store import AdapterStore
+    from fourierft.cli.store import show_stats
+
+    given = [name for name in ("layer", "base", "trust_remote_code") if getattr(arguments, name)]
+    if given:
+        raise ConfigError(f"--{given[0]} is for a single adapter, but {arguments.adapter} is a store; leave it out")
+    with AdapterStore(arguments.adapter, create=False) as store:
+        return show_stats(store, arguments.near, arguments.picture, arguments.json)
 
 
 def describe(report: AdapterReport) -> list[str]:

@@ -8,6 +8,8 @@ added is ever changed. What was acknowledged is on disk, whatever happens next.
   fourierft store add fleet.db tweets runs/tweets --dtype int8   a quarter of the bytes; says what it loses
   fourierft store list fleet.db --prefix re
   fourierft store get fleet.db reviews out/reviews            a PEFT directory, as it was added
+  fourierft store import fleet.db runs                        every adapter below runs, named by its path there
+  fourierft store export fleet.db out                         all of them as PEFT directories
   fourierft store stats fleet.db --near reviews --map fleet.png
   fourierft store verify fleet.db
   fourierft store rm fleet.db reviews --version 1
@@ -21,6 +23,8 @@ import argparse
 import json
 import sys
 from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from fourierft.cli.inspect import format_table, size
 
@@ -40,11 +44,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = action("add", "add a FourierFT adapter; the first one makes the store, for its base model")
     add.add_argument("name", metavar="NAME", help="any text of 1 to 500 characters; a new version if it is there")
     add.add_argument("adapter", metavar="ADAPTER_DIR", help="folder or hub id of the adapter")
-    add.add_argument(
-        "--dtype", default="float32", help="to keep the coefficients in: float32, bfloat16, int8 (default: %(default)s)"
-    )
-    add.add_argument("--base", metavar="MODEL", help="folder or hub id of the base, if not the one the adapter names")
     add.add_argument("--new", action="store_true", help="refuse a name that is there")
+    bulk = action("import", "add every FourierFT adapter below a folder, named by its path there")
+    bulk.add_argument("folder", metavar="DIR", help="whose sub-folders are adapters, or what export wrote")
+    bulk.add_argument("--update", action="store_true", help="add a next version of names that are there already")
+    for one in (add, bulk):
+        one.add_argument(
+            "--dtype",
+            default="float32",
+            help="to keep the coefficients in: float32, bfloat16, int8 (default: %(default)s)",
+        )
+        one.add_argument(
+            "--base", metavar="MODEL", help="folder or hub id of the base, if not the one the adapter names"
+        )
+    export = action("export", "write all adapters as PEFT directories, a folder each")
+    export.add_argument("output", metavar="OUT_DIR", help="folder to make; must not be there, or be empty")
     get = action("get", "write an adapter as a PEFT directory")
     get.add_argument("name", metavar="NAME", help="of the adapter")
     get.add_argument("output", metavar="OUT_DIR", help="folder to make; must not be there, or be empty")
@@ -67,8 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the action."""
     from fourierft.adapters.store import AdapterStore
 
-    actions = {"add": _add, "get": _get, "list": _list, "rm": _remove, "verify": _verify, "stats": _stats}
-    with AdapterStore(arguments.store, create=arguments.action == "add") as store:
+    actions = {"add": _add, "import": _import, "export": _export, "get": _get, "list": _list, "rm": _remove}
+    actions |= {"verify": _verify, "stats": _stats}
+    with AdapterStore(arguments.store, create=arguments.action in ("add", "import")) as store:
         return actions[arguments.action](store, arguments)
 
 
@@ -89,6 +104,28 @@ def _add(store: AdapterStore, arguments: argparse.Namespace) -> int:
     lost = measure_loss(read_checkpoint(arguments.adapter), kept).describe(kept.dtype)
     if lost:
         print(f"note: {lost}")
+    return 0
+
+
+def _import(store: AdapterStore, arguments: argparse.Namespace) -> int:
+    from fourierft.adapters.store import import_folder
+
+    added, there, failed = import_folder(
+        store,
+        arguments.folder,
+        arguments.dtype,
+        arguments.update,
+        arguments.base,
+        lambda line: tqdm.write(f"fourierft: {line}", file=sys.stderr),
+    )
+    print(f"added {added:,}, left {there:,} that were there, {failed or 'no'} failed; the store has {len(store):,}")
+    return 1 if failed else 0
+
+
+def _export(store: AdapterStore, arguments: argparse.Namespace) -> int:
+    from fourierft.adapters.store import export_all
+
+    print(f"wrote {export_all(store, arguments.output):,} adapters into {arguments.output}")
     return 0
 
 
@@ -137,19 +174,31 @@ def _verify(store: AdapterStore, arguments: argparse.Namespace) -> int:
 
 
 def _stats(store: AdapterStore, arguments: argparse.Namespace) -> int:
+    return show_stats(store, arguments.near, arguments.map, arguments.json)
+
+
+def show_stats(store: AdapterStore, near: str | None, picture: str | None, as_json: bool) -> int:
+    """Print what a person wants to know of a fleet, and draw its map.
+
+    Args:
+        store: of the fleet.
+        near: name of an adapter whose neighbours are wanted.
+        picture: file to draw the map into.
+        as_json: print JSON instead of a table.
+    """
     from fourierft.adapters.store import find_nearest
 
     stats = store.stats()
-    near = find_nearest(store, arguments.near) if arguments.near is not None else []
-    if arguments.json:
-        print(json.dumps({**stats.to_dict(), "near": [neighbour._asdict() for neighbour in near]}, indent=2))
+    nearest = find_nearest(store, near) if near is not None else []
+    if as_json:
+        print(json.dumps({**stats.to_dict(), "near": [neighbour._asdict() for neighbour in nearest]}, indent=2))
     else:
-        print("\n".join(describe(stats, arguments.near, near)))
-    if arguments.map:
+        print("\n".join(describe(stats, near, nearest)))
+    if picture:
         from fourierft.adapters.store.fleet_map import save_map
 
-        save_map(store, arguments.map, [arguments.near] if arguments.near is not None else [])
-        print(f"wrote {arguments.map}", file=sys.stderr)
+        save_map(store, picture, [near] if near is not None else [])
+        print(f"wrote {picture}", file=sys.stderr)
     return 0
 
 

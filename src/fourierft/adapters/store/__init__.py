@@ -2,6 +2,7 @@
 
 from fourierft.adapters.store.adapter import Adapter, Loss, measure_loss
 from fourierft.adapters.store.blending import blend
+from fourierft.adapters.store.bulk import export_all, import_folder
 from fourierft.adapters.store.layout import Layer, Layout
 from fourierft.adapters.store.rows import Listed
 from fourierft.adapters.store.stats import Neighbour, StoreStats, find_nearest
@@ -17,6 +18,8 @@ __all__ = [
     "Neighbour",
     "StoreStats",
     "blend",
+    "export_all",
     "find_nearest",
+    "import_folder",
     "measure_loss",
 ]

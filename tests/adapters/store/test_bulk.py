@@ -1,0 +1,103 @@
+"""Many at once: what goes out as folders comes back the same, and one bad adapter costs no other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fourierft.adapters.store import AdapterStore, Layout, export_all, import_folder
+from fourierft.adapters.store.bulk import folder_name
+from fourierft.errors import CheckpointError, OutputExistsError, StoreError
+
+NAMES = ["../../etc", "..", " ", "a/b", "a%2Fb", "Bob", "bob", "names.json", "müller 🎈", "-rf", "n" * 500, "a\nb"]
+
+
+def test_all_go_out_and_come_back(store: AdapterStore, layout: Layout, row: Any, tmp_path: Path) -> None:
+    for k, name in enumerate(NAMES):
+        store.put(name, layout, row(k), {"head.weight": torch.full((2, 3), float(k))}, metrics={"k": k})
+    assert export_all(store, tmp_path / "out") == len(NAMES)
+    assert len({path.name.lower() for path in (tmp_path / "out").iterdir()}) == len(NAMES) + 1
+    with AdapterStore(tmp_path / "again.db") as again:
+        assert import_folder(again, tmp_path / "out") == (len(NAMES), 0, 0)
+        for k, name in enumerate(NAMES):
+            adapter = again.get(name)
+            assert torch.equal(adapter.values, row(k))
+            assert torch.equal(adapter.heads["head.weight"], torch.full((2, 3), float(k)))
+            assert adapter.metrics == {"k": k}
+
+
+def test_folders_are_named_by_their_path_and_may_lie_deep(store: AdapterStore, adapter: Path, tmp_path: Path) -> None:
+    for place in ("movies", "team/tweets", "movies/checkpoint-7", ".unfinished", "team/.cache/old"):
+        shutil.copytree(adapter, tmp_path / "runs" / place)
+    assert import_folder(store, tmp_path / "runs", "int8") == (2, 0, 0)
+    assert list(store.names()) == ["movies", "team/tweets"]
+    assert store.get("movies").dtype == "int8"
+
+
+def test_a_second_call_adds_what_is_missing_or_next_versions(
+    store: AdapterStore, adapter: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(adapter, tmp_path / "runs/a")
+    import_folder(store, tmp_path / "runs")
+    shutil.copytree(adapter, tmp_path / "runs/b")
+    assert import_folder(store, tmp_path / "runs") == (1, 1, 0)
+    assert import_folder(store, tmp_path / "runs", update=True) == (2, 0, 0)
+    assert [list(store.versions(name)) for name in "ab"] == [[1, 2], [1, 2]]
+    before = load_file(adapter / "adapter_model.safetensors")
+    after = store.get("a", 2).coefficients
+    assert all(torch.equal(before[f"base_model.model.{key}.fourierft_spectrum"], own) for key, own in after.items())
+
+
+def test_what_cannot_be_added_is_told_and_the_rest_is_added(store: AdapterStore, adapter: Path, tmp_path: Path) -> None:
+    for name in ("damaged", "good", "lora"):
+        shutil.copytree(adapter, tmp_path / "runs" / name)
+    weights = tmp_path / "runs/damaged/adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    (tmp_path / "runs/lora/adapter_config.json").write_text('{"peft_type": "LORA"}')
+    told: list[str] = []
+    assert import_folder(store, tmp_path / "runs", tell=told.append) == (1, 0, 2)
+    assert [line.split(": ")[0] for line in told] == ["'damaged' was not added", "'lora' was not added"]
+    assert list(store.names()) == ["good"]
+
+
+def test_nothing_to_do_and_nowhere_to_write_are_refused(
+    store: AdapterStore, adapter: Path, layout: Layout, row: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError, match="has no adapters; add some first"):
+        export_all(store, tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"is an adapter \(with adapter_config.json\)"):
+        import_folder(store, tmp_path / "empty")
+    with pytest.raises(CheckpointError, match="is an adapter itself; add it with `fourierft store add`"):
+        import_folder(store, adapter)
+    shutil.copytree(adapter, tmp_path / "runs/a")
+    (tmp_path / "runs/names.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"names\.json is damaged"):
+        import_folder(store, tmp_path / "runs")
+    store.put("a", layout, row(0))
+    with pytest.raises(OutputExistsError):
+        export_all(store, tmp_path / "runs")
+    assert json.loads((tmp_path / "runs/a/adapter_config.json").read_text())["peft_type"] == "FOURIERFT"
+
+
+def test_an_export_is_whole_or_not_there(store: AdapterStore, layout: Layout, row: Any, tmp_path: Path) -> None:
+    for k in range(3):
+        store.put(f"t{k}", layout, row(k))
+    with store.tables.writing() as execute:
+        execute("UPDATE fourierft_adapters SET sha256 = :sha WHERE name = 't2'", {"sha": b"other"})
+    with pytest.raises(StoreError, match="'t2' version 1 is damaged"):
+        export_all(store, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("fleet.db")] == []
+
+
+def test_names_are_kept_where_they_can_be() -> None:
+    assert folder_name("movies-harsh 2") == "movies-harsh 2"
+    assert folder_name("a/b") == "a%2Fb"
+    assert folder_name("..").startswith("~")
+    assert folder_name("Bob", {"bob"}).startswith("Bob~")
