@@ -12,7 +12,7 @@ VLLM_PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 py
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test check format bench docs clean install-vllm test-vllm
+.PHONY: help install quickstart fleet-demo test check format bench docs clean install-vllm test-vllm
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 quickstart: install ## fine-tune a real model on real data in three ways, and compare (about 5 minutes)
 	$(BIN)/fourierft quickstart
+
+fleet-demo: install ## train twelve adapters of one model together, and ask all of them in one batch (about 5 minutes)
+	$(BIN)/fourierft fleet demo
 
 test: install ## run all tests (under 10 minutes on 2 cores)
 	$(BIN)/python -m pytest

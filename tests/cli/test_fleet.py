@@ -11,7 +11,9 @@ import pytest
 
 from fourierft.adapters.store import AdapterStore
 from fourierft.cli.main import main
+from fourierft.training.fleet import demo
 from fourierft.training.fleet.trainer import FleetTrainer
+from fourierft.training.trainer import TrainingInterrupted
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -69,8 +71,40 @@ def test_errors_are_one_line(words, capsys: pytest.CaptureFixture[str]) -> None:
     assert error == "fourierft: error: there is no column tenant; the data has the columns customer, text, label"
 
 
+def test_the_demo_prints_the_answers_and_says_where_all_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = {"prediction": "good", "probability": 0.9}
+    results = {"model": "base", "adapters": {name: {"accuracy": 0.8125} for name in demo.CRITICS}}
+    monkeypatch.setattr(demo, "run_demo", lambda directory, fresh: results)
+    monkeypatch.setattr(demo, "ask", lambda store, model: {name: [answer] * 4 for name in demo.CRITICS})
+    monkeypatch.setattr(demo, "draw_map", lambda directory: directory / "map.png")
+    assert main(["fleet", "demo", "--output_dir", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "one batch of 48 rows, a question and a critic each:"
+    assert "movies-harsh         0.812  good 0.90  good 0.90  good 0.90  good 0.90" in lines
+    assert f"{tmp_path}/map.png is a map of the critics" in lines[-2]
+    assert lines[-1] == f"  fourierft inspect {tmp_path}/fleet.db --near movies-harsh"
+
+
+def test_an_interrupted_demo_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise TrainingInterrupted(3, 10, "fleet-demo/fleet.db.training/checkpoint-3")
+
+    monkeypatch.setattr(demo, "run_demo", interrupt)
+    assert main(["fleet", "demo", "--output_dir", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.endswith("; the same command, without --fresh, goes on from there\n")
+
+
 def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["fleet", "train", "--help"])
     assert exit_.value.code == 0
     assert "--adapter_column customer --store fleet.db" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as exit_:
+        main(["fleet", "demo", "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("84 MB", "FOURIERFT_CACHE", "./fleet-demo", "--fresh"))

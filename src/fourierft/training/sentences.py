@@ -1,6 +1,7 @@
-"""The movie-review sentences of VADER (Hutto & Gilbert, ICWSM 2014) as a data set of two classes, or of numbers.
+"""The sentences of VADER (Hutto & Gilbert, ICWSM 2014) as data sets of two classes, or of numbers.
 
-10,605 sentences, each rated by some twenty people from -4 (very negative) to 4 (very positive).
+10,605 sentences of movie reviews, and fewer of tweets, Amazon reviews and editorials of the New York Times, each rated
+by some twenty people from -4 (very negative) to 4 (very positive).
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from pathlib import Path
 
 from fourierft.errors import DataError
 
-MEMBER = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+ARCHIVE = "hutto_ICWSM_2014.tar.gz"
+MEMBERS = {
+    "movies": "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt",
+    "tweets": "hutto_ICWSM_2014/tweets_GroundTruth.txt",
+    "amazon": "hutto_ICWSM_2014/amazonReviewSnippets_GroundTruth.txt",
+    "editorials": "hutto_ICWSM_2014/nytEditorialSnippets_GroundTruth.txt",
+}
+MEMBER = MEMBERS["movies"]
 MILDEST = 0.5
 LABELS = ("negative", "positive")
 
@@ -23,8 +31,13 @@ Row = tuple[str, str]
 """Text and label."""
 
 
+def find_archive(folder: Path) -> Path:
+    """The archive of the sentences below the unpacked package."""
+    return next(folder.glob(f"*/additional_resources/{ARCHIVE}"), folder / ARCHIVE)
+
+
 def read_sentences(archive: Path) -> list[Row]:
-    """Sentences with their label, in the file's order; each text once, and none rated between -0.5 and 0.5.
+    """Sentences of movie reviews with their label, in the order of the file; each once, none rated from -0.5 to 0.5.
 
     Args:
         archive: VADER's hutto_ICWSM_2014.tar.gz.
@@ -35,28 +48,29 @@ def read_sentences(archive: Path) -> list[Row]:
     return [(text, LABELS[rating > 0]) for text, rating in rated.items()]
 
 
-def read_ratings(archive: Path, mildest: float = 0.0) -> dict[str, float]:
+def read_ratings(archive: Path, mildest: float = 0.0, member: str = MEMBER) -> dict[str, float]:
     """Rating by sentence, in the file's order; of a text that comes twice the first.
 
     Args:
         archive: VADER's hutto_ICWSM_2014.tar.gz.
         mildest: ratings nearer to 0 are left out.
+        member: file of the archive, one of MEMBERS.
 
     Raises: DataError, if the file is not in the archive or has a line without id, rating and text.
     """
     try:
         with tarfile.open(archive) as tar:
-            member = tar.extractfile(MEMBER)
-            lines = member.read().decode("utf-8", errors="replace").splitlines() if member else []
+            file = tar.extractfile(member)
+            lines = file.read().decode("utf-8", errors="replace").splitlines() if file else []
     except (tarfile.TarError, OSError, KeyError, EOFError) as error:
-        raise DataError(f"{archive} has no readable {MEMBER} ({error}); remove it and run the command again") from error
+        raise DataError(f"{archive} has no readable {member} ({error}); remove it and run the command again") from error
     rows: dict[str, float] = {}
     for number, line in enumerate(lines, start=1):
         try:
             _, rating, text = line.split("\t")
             score = float(rating)
         except ValueError:
-            raise DataError(f"line {number} of {MEMBER} is not id, rating and text, separated by tabs") from None
+            raise DataError(f"line {number} of {member} is not id, rating and text, separated by tabs") from None
         if abs(score) >= mildest and text.strip():
             rows.setdefault(text.strip(), score)
     return rows

@@ -27,7 +27,7 @@ from fourierft.training.assets import (
 )
 from fourierft.training.conversion import convert, convert_gguf, convert_onnx_dinov2, find_member
 from fourierft.training.quickstart import find_model
-from fourierft.training.sentences import read_ratings, read_sentences
+from fourierft.training.sentences import find_archive, read_ratings, read_sentences
 
 SEED = 7
 SPLITS = ("train", "validation")
@@ -90,17 +90,12 @@ def write_parquet(rows: Rows, file: Path) -> None:
 
 def read_movies() -> Rows:
     """Sentences of movie reviews with the class negative or positive."""
-    return [{"text": text, "label": label} for text, label in read_sentences(_find_vader())]
+    return [{"text": text, "label": label} for text, label in read_sentences(find_archive(obtain(VADER)))]
 
 
 def read_movie_ratings() -> Rows:
     """Sentences of movie reviews with their rating from -4 to 4."""
-    return [{"text": text, "label": rating} for text, rating in read_ratings(_find_vader()).items()]
-
-
-def _find_vader() -> Path:
-    folder = obtain(VADER)
-    return next(folder.glob("*/additional_resources/hutto_ICWSM_2014.tar.gz"), folder / "hutto_ICWSM_2014.tar.gz")
+    return [{"text": text, "label": rating} for text, rating in read_ratings(find_archive(obtain(VADER))).items()]
 
 
 def read_instructions() -> Rows:

@@ -74,9 +74,14 @@ def find_checkpoint(folder: Path) -> Path:
     return found[-1]
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a training that was interrupted can be gone on with."""
+    return bool(_checkpoints(folder))
+
+
 def check_folder(folder: Path) -> None:
     """Raise OutputExistsError if a training that was interrupted could be gone on with."""
-    if _checkpoints(folder):
+    if has_checkpoint(folder):
         raise OutputExistsError(
             f"{folder} holds a training that was interrupted; go on with --resume, or remove the folder"
         )
