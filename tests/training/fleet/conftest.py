@@ -10,10 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
+import torch
+from transformers import get_linear_schedule_with_warmup
 
+from fourierft import AdapterStore
 from fourierft.training.arguments import DataArguments, MethodArguments, ModelArguments
+from fourierft.training.fleet.run import prepare
 from fourierft.training.fleet.settings import FleetArguments, FleetSettings
+from fourierft.tuner.scaling import auto_scaling
 
 WORDS = (["good", "great", "fine", "lovely"], ["bad", "awful", "poor", "dull"])
 COUNTS = {"ann": 8, "bob": 5, "cy": 9}
@@ -82,6 +88,74 @@ def build(calm_bert: Path, data: Path, tmp_path: Path) -> Callable[..., FleetArg
             method=fill(MethodArguments, n_frequency=40),
             fleet=fill(FleetSettings, adapters=2, epochs=4, validation_fraction=0.0),
             resume=changes.get("resume", False),
+            watch=changes.get("watch"),
         )
 
     return build
+
+
+@pytest.fixture
+def check_alone() -> Callable[[FleetArguments, str], None]:
+    """Compares an adapter in the store with what stock PEFT and torch make of its rows alone."""
+
+    def check(arguments: FleetArguments, name: str) -> None:
+        with AdapterStore(arguments.store) as store:
+            adapter = store.get(name)
+        alone = train_alone(arguments, name)
+        found = {f"base_model.model.{key}.fourierft_spectrum": value for key, value in adapter.coefficients.items()}
+        found |= {f"base_model.model.{key}": value for key, value in adapter.heads.items()}
+        assert found.keys() == alone.keys()
+        for key, expected in alone.items():
+            assert expected.abs().max() > 1e-3, "it was trained"
+            torch.testing.assert_close(found[key], expected, rtol=1e-3, atol=2e-5)
+
+    return check
+
+
+@pytest.fixture
+def folder(make_rows: Any, write: Any, tmp_path: Path) -> Path:
+    """A folder with a file for each of the three, without the column that names them."""
+    (tmp_path / "folder").mkdir()
+    for name in COUNTS:
+        own = [{"text": row["text"], "label": row["label"]} for row in make_rows() if row["adapter"] == name]
+        write(own, tmp_path / "folder" / f"{name}.csv")
+    return tmp_path / "folder"
+
+
+def train_alone(arguments: FleetArguments, name: str) -> dict[str, torch.Tensor]:
+    """One adapter by stock PEFT, torch's AdamW and transformers' schedule: its coefficients and head."""
+    prepared, settings, method = prepare(arguments), arguments.fleet, arguments.method
+    base = prepared.plan.model  # with the head that all start from
+    config = peft.FourierFTConfig(
+        n_frequency=method.n_frequency,
+        scaling=auto_scaling(32, 32, method.n_frequency),
+        init_weights=True,
+        task_type="SEQ_CLS" if prepared.plan.heads else None,
+        target_modules=["query", "value"],
+    )
+    model = peft.get_peft_model(base, config).train()
+    trained = {key: p for key, p in model.named_parameters() if p.requires_grad}
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for key, parameter in trained.items():
+        groups.setdefault(("modules_to_save" in key, key.endswith("bias")), []).append(parameter)
+    head_rate = settings.head_learning_rate or settings.learning_rate
+    optimizer = torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": head_rate if in_head else settings.learning_rate,
+                "weight_decay": 0.0 if is_bias else settings.weight_decay,
+            }
+            for (in_head, is_bias), parameters in groups.items()
+        ]
+    )
+    tenant = prepared.data.tenants[name]
+    total = tenant.total_steps(settings)
+    schedule = get_linear_schedule_with_warmup(optimizer, settings.warmup_steps, total)
+    for step in range(total):
+        model(**prepared.data.collate(tenant.batch(step, settings))).loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.values(), settings.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    return {key.replace(".default", "").replace("modules_to_save.", ""): p.detach() for key, p in trained.items()}

@@ -32,45 +32,6 @@ COUNTS = {"ann": 8, "bob": 5, "cy": 9}
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
-def train_alone(arguments: FleetArguments, name: str) -> dict[str, torch.Tensor]:
-    """One adapter by stock PEFT, torch's AdamW and transformers' schedule: its coefficients and head."""
-    prepared, settings, method = prepare(arguments), arguments.fleet, arguments.method
-    base = prepared.plan.model  # with the head that all start from
-    config = peft.FourierFTConfig(
-        n_frequency=method.n_frequency,
-        scaling=auto_scaling(32, 32, method.n_frequency),
-        init_weights=True,
-        task_type="SEQ_CLS" if prepared.plan.heads else None,
-        target_modules=["query", "value"] if prepared.plan.heads else ["q_proj", "v_proj"],
-    )
-    model = peft.get_peft_model(base, config).train()
-    trained = {key: p for key, p in model.named_parameters() if p.requires_grad}
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-    for key, parameter in trained.items():
-        groups.setdefault(("modules_to_save" in key, key.endswith("bias")), []).append(parameter)
-    head_rate = settings.head_learning_rate or settings.learning_rate
-    optimizer = torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "lr": head_rate if in_head else settings.learning_rate,
-                "weight_decay": 0.0 if is_bias else settings.weight_decay,
-            }
-            for (in_head, is_bias), parameters in groups.items()
-        ]
-    )
-    tenant = prepared.tenants[name]
-    total = tenant.total_steps(settings)
-    schedule = get_linear_schedule_with_warmup(optimizer, settings.warmup_steps, total)
-    for step in range(total):
-        model(**prepared.collate(tenant.batch(step, settings))).loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained.values(), settings.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-    return {key.replace(".default", "").replace("modules_to_save.", ""): p.detach() for key, p in trained.items()}
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -80,7 +41,7 @@ def train_alone(arguments: FleetArguments, name: str) -> dict[str, torch.Tensor]
     ],
 )
 def test_every_adapter_is_what_it_becomes_alone(
-    build: Build, make_rows: Any, write: Any, tmp_path: Path, settings: dict[str, Any]
+    build: Build, make_rows: Any, write: Any, tmp_path: Path, check_alone: Any, settings: dict[str, Any]
 ) -> None:
     rows = make_rows()
     if settings.get("task") == "regression":
@@ -88,16 +49,8 @@ def test_every_adapter_is_what_it_becomes_alone(
     arguments = build(learning_rate=1e-2, train_file=str(write(rows, tmp_path / "rows.csv")), **settings)
     results = train_fleet(arguments)
     assert set(results["adapters"]) == set(COUNTS)
-    with AdapterStore(arguments.store) as store:
-        for name in COUNTS:
-            adapter = store.get(name)
-            alone = train_alone(arguments, name)
-            found = {f"base_model.model.{key}.fourierft_spectrum": value for key, value in adapter.coefficients.items()}
-            found |= {f"base_model.model.{key}": value for key, value in adapter.heads.items()}
-            assert found.keys() == alone.keys()
-            for key, expected in alone.items():
-                assert expected.abs().max() > 1e-3, "it was trained"
-                torch.testing.assert_close(found[key], expected, rtol=1e-3, atol=2e-5)
+    for name in COUNTS:
+        check_alone(arguments, name)
 
 
 def test_a_language_model_learns_answers_by_adapter(build: Build, tiny_llama: Path, write: Any, tmp_path: Path) -> None:
@@ -121,7 +74,7 @@ def test_a_language_model_learns_answers_by_adapter(build: Build, tiny_llama: Pa
 def train_alone_llama(arguments: FleetArguments, name: str) -> dict[str, torch.Tensor]:
     """Coefficients on disk of an adapter trained alone; k and v are narrower than q, so their scaling differs."""
     prepared, settings = prepare(arguments), arguments.fleet
-    tenant, plan = prepared.tenants[name], prepared.plan
+    tenant, plan = prepared.data.tenants[name], prepared.plan
     config = peft.FourierFTConfig(n_frequency=40, scaling=1.0, init_weights=True, target_modules=["q_proj", "v_proj"])
     model = peft.get_peft_model(plan.model, config).train()
     trained = {}
@@ -134,7 +87,7 @@ def train_alone_llama(arguments: FleetArguments, name: str) -> dict[str, torch.T
     total = tenant.total_steps(settings)
     schedule = get_linear_schedule_with_warmup(optimizer, 0, total)
     for step in range(total):
-        model(**prepared.collate(tenant.batch(step, settings))).loss.backward()
+        model(**prepared.data.collate(tenant.batch(step, settings))).loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.values(), settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
@@ -154,10 +107,10 @@ def test_adapters_learn_what_their_own_rows_say_and_are_scored_on_others(
     prepared = prepare(arguments)
     base = AutoModelForSequenceClassification.from_pretrained(calm_bert, num_labels=2)
     fleet = FleetModel(base, arguments.store)
-    batch = dict(prepared.collate(range(120)))
+    batch = dict(prepared.data.collate(range(120)))
     labels = batch.pop("labels")
     for name in ("ann", "bob"):
-        tenant = prepared.tenants[name]
+        tenant = prepared.data.tenants[name]
         own = torch.tensor([row in tenant.train + tenant.held_out for row in range(120)])
         said = fleet(names=[name] * 120, **batch).logits.argmax(1)
         assert (said == labels)[own].float().mean() >= 0.9
@@ -173,19 +126,15 @@ def test_an_exported_adapter_is_one_of_fourierft_train(build: Build, tmp_path: P
     assert trained.task.labels == ("no", "yes")
 
 
-def test_a_folder_of_files_is_an_adapter_a_file(build: Build, make_rows: Any, write: Any, tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    for name in COUNTS:
-        own = [{"text": row["text"], "label": row["label"]} for row in make_rows() if row["adapter"] == name]
-        write(own, tmp_path / "folder" / f"{name}.csv")
-    assert set(train_fleet(build(train_file=str(tmp_path / "folder"), epochs=1))["adapters"]) == set(COUNTS)
+def test_a_folder_of_files_is_an_adapter_a_file(build: Build, folder: Path) -> None:
+    assert set(train_fleet(build(train_file=str(folder), epochs=1))["adapters"]) == set(COUNTS)
 
 
 def test_an_adapter_that_is_not_in_a_step_does_not_move(build: Build) -> None:
     arguments = build(weight_decay=0.1, learning_rate=1e-2)
     prepared = prepare(arguments)
-    trainer = FleetTrainer(prepared.plan, prepared.task, prepared.collate, arguments.fleet)
-    for tenant in prepared.tenants.values():
+    trainer = FleetTrainer(prepared.plan, prepared.task, prepared.data.collate, arguments.fleet)
+    for tenant in prepared.data.tenants.values():
         trainer.join(tenant)
     trainer.step()
     absent = trainer.members[trainer.queue[0]].slot
@@ -231,6 +180,11 @@ def test_an_interrupted_training_goes_on_to_the_same_result_and_takes_new_adapte
         train_fleet(build(**with_dropout))
     with pytest.raises(ConfigError, match="was trained with another learning_rate; resume with the settings"):
         train_fleet(build(**with_dropout | {"learning_rate": 2e-2}, resume=True))
+    odd = [*make_rows(), {"adapter": "dee", "text": "a book", "label": "perhaps"}]
+    with pytest.raises(ConfigError, match="was trained with another labels"):
+        train_fleet(build(**with_dropout, resume=True, train_file=str(write(odd, tmp_path / "odd.csv"))))
+    with pytest.raises(ConfigError, match="was trained with another n_frequency"):
+        train_fleet(build(**with_dropout, resume=True, n_frequency=30))
     with pytest.raises(ConfigError, match="trains the adapter 'ann' on 8 rows, but the data has 0 of it"):
         train_fleet(build(**with_dropout, resume=True, train_file=str(write(make_rows(cy=9), tmp_path / "less.csv"))))
     results = train_fleet(build(**with_dropout, resume=True))
@@ -268,6 +222,8 @@ def test_adapters_that_came_into_the_data_join_on_resuming(
         ({"n_frequency": 5000}, FourierFTError, "5000.*1024"),
         ({"resume": True}, CheckpointError, "holds no checkpoint of a fleet"),
         ({"validation_fraction": 1.0}, ConfigError, "validation_fraction=1.0"),
+        ({"watch": 5.0}, ConfigError, "watch=5 wants a folder of files"),
+        ({"shared_head": True}, ConfigError, "has no trained head that adapters could share .classifier.bias"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_written(

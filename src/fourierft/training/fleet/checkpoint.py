@@ -23,7 +23,7 @@ FORMAT = 1
 _TENSORS = ("numbers", "first", "second", "steps", "totals")
 
 
-def save_checkpoint(folder: Path, step: int, trainer: FleetTrainer, done: list[str], base: str) -> Path:
+def save_checkpoint(folder: Path, step: int, trainer: FleetTrainer, done: list[str], record: dict[str, Any]) -> Path:
     """Write `checkpoint-STEP` and remove those before it.
 
     Args:
@@ -31,7 +31,7 @@ def save_checkpoint(folder: Path, step: int, trainer: FleetTrainer, done: list[s
         step: number of it.
         trainer: between two steps.
         done: adapters that have left.
-        base: name of the base model.
+        record: what the training writes of itself.
 
     Returns: its path.
     """
@@ -43,9 +43,8 @@ def save_checkpoint(folder: Path, step: int, trainer: FleetTrainer, done: list[s
     state = {
         "format": FORMAT,
         "step": step,
-        "base_model": base,
+        "record": record,
         "settings": asdict(trainer.settings),
-        "adapter": trainer.plan.settings,
         "members": [[member.tenant.name, member.losses] for member in members],
         "rows": count_rows({member.tenant.name: member.tenant for member in members}),
         "queue": list(trainer.queue),
@@ -88,7 +87,7 @@ def check_folder(folder: Path) -> None:
 
 
 def load_checkpoint(
-    path: Path, trainer: FleetTrainer, tenants: Mapping[str, Tenant], base: str
+    path: Path, trainer: FleetTrainer, tenants: Mapping[str, Tenant], record: dict[str, Any]
 ) -> tuple[int, list[str]]:
     """Bring a trainer to where it was; adapters that came into the data since then join at the end of the queue.
 
@@ -96,14 +95,14 @@ def load_checkpoint(
         path: of the checkpoint.
         trainer: a new one.
         tenants: in the data.
-        base: name of the base model.
+        record: what the training writes of itself.
 
     Returns: its step, and the adapters that had left.
 
     Raises: CheckpointError, if it is damaged. ConfigError, if settings or data are other than before.
     """
     state, tensors = _read(path)
-    _check_same(path, state, trainer, tenants, base)
+    _check_same(path, state, trainer, tenants, record)
     for k, (name, losses) in enumerate(state["members"]):
         trainer.join(tenants[name])
         member = trainer.members[name]
@@ -144,11 +143,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 
 def _check_same(
-    path: Path, state: dict[str, Any], trainer: FleetTrainer, tenants: Mapping[str, Tenant], base: str
+    path: Path, state: dict[str, Any], trainer: FleetTrainer, tenants: Mapping[str, Tenant], record: dict[str, Any]
 ) -> None:
     changed = trainer.settings.differing(state["settings"])
-    changed += [name for name, value in trainer.plan.settings.items() if state["adapter"].get(name) != value]
-    changed += ["model_name_or_path"] if state["base_model"] != base else []
+    before, now = ({**told, **told["settings"]} for told in (state["record"], record))
+    changed += [
+        name
+        for name, value in now.items()
+        if name not in ("settings", "data", "versions") and before.get(name) != value
+    ]
     if changed:
         raise ConfigError(f"{path} was trained with another {', '.join(changed)}; resume with the settings it had")
     for name, count in state["rows"].items():

@@ -7,33 +7,28 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from fourierft.adapters.store import AdapterStore
 from fourierft.adapters.store.identity import identify_base
-from fourierft.adapters.store.incoming import check_name
-from fourierft.errors import DataError
+from fourierft.errors import ConfigError
 from fourierft.training import report
-from fourierft.training.data import load_splits, read_file, require_columns
 from fourierft.training.fleet import checkpoint
+from fourierft.training.fleet.data import FleetData, is_folder, read_rows
+from fourierft.training.fleet.heads import share_head
 from fourierft.training.fleet.plan import FleetPlan, make_plan
 from fourierft.training.fleet.settings import FleetArguments
-from fourierft.training.fleet.tenants import Tenant, make_tenants
 from fourierft.training.fleet.trainer import Finished, FleetTrainer
+from fourierft.training.fleet.watch import Watch
 from fourierft.training.groundwork import lay_groundwork
 from fourierft.training.models import required_name
 from fourierft.training.tasks import Task
 from fourierft.training.trainer import Interruption, TrainingInterrupted
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -41,20 +36,18 @@ class FleetPreparation:
     """All a training needs, checked.
 
     Attributes:
-        tenants: by name.
-        collate: makes a batch of rows by their numbers.
+        data: rows of all adapters.
         record: what the training writes of itself, beside each adapter.
     """
 
     plan: FleetPlan
     task: Task
-    tenants: dict[str, Tenant]
-    collate: Callable[[Sequence[int]], Mapping[str, Tensor]]
+    data: FleetData
     record: dict[str, Any]
 
 
 def train_fleet(arguments: FleetArguments) -> dict[str, Any]:
-    """Train an adapter for each name in the data, and add each to the store when it is done.
+    """Train an adapter for each name in the data, and for each that comes, and add each to the store when it is done.
 
     Returns: `adapters` (name -> metrics), `main_metric`, `steps` (of batches), `seconds`, `parameters` (of an adapter).
 
@@ -69,14 +62,14 @@ def train_fleet(arguments: FleetArguments) -> dict[str, Any]:
         if store.base is not None or store.tables.is_made():
             store.tables.check_base(identify_base(base), "the fleet is trained")
         prepared = prepare(arguments)
-        trainer = FleetTrainer(prepared.plan, prepared.task, prepared.collate, arguments.fleet)
+        trainer = FleetTrainer(prepared.plan, prepared.task, prepared.data.collate, arguments.fleet)
         try:
             if path is None:
                 torch.manual_seed(arguments.fleet.seed)
-                for tenant in prepared.tenants.values():
+                for tenant in prepared.data.tenants.values():
                     trainer.join(tenant)
                 return _run(arguments, prepared, trainer, store, folder, 0, [])
-            step, done = checkpoint.load_checkpoint(path, trainer, prepared.tenants, base)
+            step, done = checkpoint.load_checkpoint(path, trainer, prepared.data.tenants, prepared.record)
             return _run(arguments, prepared, trainer, store, folder, step, done)
         finally:
             trainer.close()
@@ -88,42 +81,17 @@ def prepare(arguments: FleetArguments) -> FleetPreparation:
     Raises: FourierFTError, if anything given is wrong.
     """
     data, settings = arguments.data, arguments.fleet
-    rows = _read_rows(arguments)
-    require_columns(rows, [settings.adapter_column])
-    tenants = make_tenants(rows[settings.adapter_column], settings)
-    for name in tenants:
-        check_name(name)
+    rows = read_rows(data, settings)
+    if arguments.watch is not None and not is_folder(data):
+        raise ConfigError(f"watch={arguments.watch:g} wants a folder of files, one for each adapter, as train_file")
     ground = lay_groundwork({"train": rows}, arguments.model, data, settings.seed)
+    if settings.shared_head:
+        ground = share_head(ground)
     name, revision = required_name(arguments.model), arguments.model.model_revision
     plan = make_plan(ground.base, arguments.method, name, None if Path(name).exists() else revision)
-    encoded, collator = ground.encode(rows, ground.labels["train"]), ground.inputs.collator(ground.processor)
-    record = ground.record("fourierft", plan.settings, is_adapter=True)
-    return FleetPreparation(
-        plan, ground.task, tenants, lambda numbers: collator([encoded[number] for number in numbers]), record
-    )
-
-
-def _read_rows(arguments: FleetArguments) -> Dataset:
-    """The rows of the data set, or of all files of a folder, each an adapter's, named like it."""
-    data, column = arguments.data, arguments.fleet.adapter_column
-    folder = Path(data.train_file or "")
-    if not data.train_file or not folder.is_dir():
-        return load_splits(replace(data, validation_fraction=0.0), arguments.fleet.seed)["train"]
-    import datasets
-
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    if not files:
-        raise DataError(f"the folder {folder} has no files; put one there for each adapter, named like it")
-    parts = []
-    for file in files:
-        rows = read_file(file)
-        if column in rows.column_names:
-            raise DataError(f"{file} has a column {column}, but in a folder files name the adapters; remove the column")
-        parts.append(rows.add_column(column, [file.stem] * len(rows)))
-    try:
-        return datasets.concatenate_datasets(parts)
-    except ValueError as error:
-        raise DataError(f"the files in {folder} differ in their columns ({' '.join(str(error).split())})") from error
+    fleet = FleetData(ground, settings)
+    fleet.add(rows, ground.labels["train"])
+    return FleetPreparation(plan, ground.task, fleet, ground.record("fourierft", plan.settings, is_adapter=True))
 
 
 def _run(
@@ -137,9 +105,19 @@ def _run(
 ) -> dict[str, Any]:
     settings, interruption, begin = arguments.fleet, Interruption(), time.perf_counter()
     metrics: dict[str, Any] = {}
-    base, total = prepared.record["base_model"], trainer.steps_left
+    record, total = prepared.record, trainer.steps_left
+    watch = None
+    if arguments.watch is not None:
+        watch = Watch(Path(arguments.data.train_file or ""), prepared.data, arguments.watch)
     with interruption.listen(), tqdm(total=total, unit=" steps", desc="training", disable=None) as bar:
-        while trainer.queue and not interruption.requested:
+        while not interruption.requested:
+            if watch is not None:
+                came = watch.look() if trainer.queue else watch.wait(lambda: interruption.requested)
+                for tenant in came:
+                    trainer.join(tenant)
+                bar.total = total = total + sum(tenant.total_steps(settings) for tenant in came)
+            if not trainer.queue:
+                break
             before = trainer.steps_left
             for finished in trainer.step():
                 _publish(store, prepared, finished, settings.dtype)
@@ -149,9 +127,9 @@ def _run(
             bar.update(before - trainer.steps_left)
             bar.set_postfix(adapters=len(trainer.members), refresh=False)
             if settings.save_steps and step % settings.save_steps == 0:
-                checkpoint.save_checkpoint(folder, step, trainer, done, base)
+                checkpoint.save_checkpoint(folder, step, trainer, done, record)
     if trainer.queue:
-        saved = checkpoint.save_checkpoint(folder, step, trainer, done, base)
+        saved = checkpoint.save_checkpoint(folder, step, trainer, done, record)
         raise TrainingInterrupted(total - trainer.steps_left, total, str(saved))
     checkpoint.remove_checkpoints(folder)
     return {

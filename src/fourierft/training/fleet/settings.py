@@ -26,6 +26,7 @@ class FleetSettings:
         schedule: linear decays to zero, constant does not.
         warmup_steps: in which the rate rises from zero.
         weight_decay: of coefficients and heads, biases left out.
+        shared_head: all adapters have the head that the base was trained with, as it is, and none of their own.
         max_grad_norm: to which an adapter's gradient is clipped; 0 does not.
         validation_fraction: of an adapter's rows, rounded, that are kept to score it.
         save_steps: steps between two checkpoints; 0 saves on Ctrl-C alone.
@@ -43,6 +44,7 @@ class FleetSettings:
     schedule: str = "linear"
     warmup_steps: int = 0
     weight_decay: float = 0.0
+    shared_head: bool = False
     max_grad_norm: float = 1.0
     validation_fraction: float = 0.1
     save_steps: int = 200
@@ -79,6 +81,8 @@ class FleetArguments:
         store: path of the store that the adapters go into, or postgresql://...
         folder: for checkpoints; None is the store's path with `.training` behind it.
         resume: go on from the last checkpoint there.
+        watch: look at the folder of files again while training, and when all are done for as many seconds more; None
+            does not look.
     """
 
     model: ModelArguments
@@ -88,3 +92,8 @@ class FleetArguments:
     fleet: FleetSettings = field(default_factory=FleetSettings)
     folder: str | None = None
     resume: bool = False
+    watch: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.watch is not None and not self.watch >= 0:
+            raise ConfigError(f"watch={self.watch} is no number of seconds; use 0 or more")

@@ -39,12 +39,13 @@ class Tenant:
         return order[place * settings.rows : (place + 1) * settings.rows]
 
 
-def make_tenants(adapters: Sequence[object], settings: FleetSettings) -> dict[str, Tenant]:
+def make_tenants(adapters: Sequence[object], settings: FleetSettings, first: int = 0) -> dict[str, Tenant]:
     """Divide rows by adapter, and each adapter's into training and held-out ones.
 
     Args:
         adapters: name of each row's adapter.
         settings: share held out, and the seed of the choice.
+        first: number of the first row.
 
     Returns: tenants by name, in the order in which they come in the data.
 
@@ -60,7 +61,7 @@ def make_tenants(adapters: Sequence[object], settings: FleetSettings) -> dict[st
             raise DataError(
                 f"row {number + 1} names {BASE!r}, which is the base without an adapter; choose another name"
             )
-        rows.setdefault(str(name), []).append(number)
+        rows.setdefault(str(name), []).append(first + number)
     return {name: _divide(name, own, settings) for name, own in rows.items()}
 
 

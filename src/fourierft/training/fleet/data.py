@@ -1,0 +1,113 @@
+"""The rows of a fleet: those of all adapters that train, and of those that come while they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.utils.data import ConcatDataset
+
+from fourierft.adapters.store.incoming import check_name
+from fourierft.errors import DataError
+from fourierft.training.arguments import DataArguments
+from fourierft.training.data import load_splits, read_file, require_columns
+from fourierft.training.fleet.settings import FleetSettings
+from fourierft.training.fleet.tenants import Tenant, make_tenants
+from fourierft.training.groundwork import Groundwork
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class FleetData:
+    """Rows as the model reads them, by their number, and which adapter's they are.
+
+    Args:
+        ground: what they are read with.
+        settings: of the training.
+
+    Attributes:
+        tenants: by name, in the order in which they came.
+    """
+
+    def __init__(self, ground: Groundwork, settings: FleetSettings) -> None:
+        self._ground, self._settings = ground, settings
+        self._collator = ground.inputs.collator(ground.processor)
+        self._parts: list[Any] = []
+        self._rows: Any = ()
+        self.tenants: dict[str, Tenant] = {}
+
+    def add(self, rows: Dataset, labels: list[Any]) -> list[Tenant]:
+        """Take in rows of adapters that are new.
+
+        Args:
+            rows: with the column that names adapters.
+            labels: one a row, encoded.
+
+        Raises: DataError or StoreError, if a row names no adapter, or what cannot be a name.
+        """
+        found = make_tenants(rows[self._settings.adapter_column], self._settings, len(self._rows))
+        for name in found:
+            check_name(name)
+        self._parts.append(self._ground.encode(rows, labels))
+        self._rows = ConcatDataset(self._parts)
+        self.tenants |= found
+        return list(found.values())
+
+    def add_file(self, file: Path) -> list[Tenant]:
+        """Take in a file of one adapter, named like it.
+
+        Raises: FourierFTError, if it cannot be read, or what it holds is not alike to what is there.
+        """
+        rows = read_adapter(file, self._settings.adapter_column)
+        return self.add(rows, self._ground.read_labels(rows, file.name))
+
+    def collate(self, numbers: Sequence[int]) -> Mapping[str, Tensor]:
+        """A batch of rows by their numbers, `labels` among its tensors."""
+        batch: Mapping[str, Tensor] = self._collator([self._rows[number] for number in numbers])
+        return batch
+
+
+def read_rows(data: DataArguments, settings: FleetSettings) -> Dataset:
+    """The rows of the data set, or of all files of a folder, each an adapter's.
+
+    Raises: DataError, if they cannot be read, or do not name their adapters.
+    """
+    if not is_folder(data):
+        rows = load_splits(replace(data, validation_fraction=0.0), settings.seed)["train"]
+        require_columns(rows, [settings.adapter_column])
+        return rows
+    import datasets
+
+    folder = Path(data.train_file or "")
+    files = sorted(adapter_files(folder))
+    if not files:
+        raise DataError(f"the folder {folder} has no files; put one there for each adapter, named like it")
+    try:
+        return datasets.concatenate_datasets([read_adapter(file, settings.adapter_column) for file in files])
+    except ValueError as error:
+        raise DataError(f"the files in {folder} differ in their columns ({' '.join(str(error).split())})") from error
+
+
+def is_folder(data: DataArguments) -> bool:
+    """Whether the data are a folder of files, one for each adapter."""
+    return bool(data.train_file) and Path(data.train_file or "").is_dir()
+
+
+def adapter_files(folder: Path) -> Iterator[Path]:
+    """The files of a folder, but for those whose names begin with a dot."""
+    return (path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+
+
+def read_adapter(file: Path, column: str) -> Dataset:
+    """The rows of a file, with the column that names the adapter.
+
+    Raises: DataError, if it cannot be read, or has that column.
+    """
+    rows = read_file(file)
+    if column in rows.column_names:
+        raise DataError(f"{file} has a column {column}, but in a folder files name the adapters; remove the column")
+    return rows.add_column(column, [file.stem] * len(rows))
