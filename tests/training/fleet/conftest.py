@@ -101,7 +101,7 @@ def check_alone() -> Callable[[FleetArguments, str], None]:
     def check(arguments: FleetArguments, name: str) -> None:
         with AdapterStore(arguments.store) as store:
             adapter = store.get(name)
-        alone = train_alone(arguments, name)
+        alone = train_alone(arguments, name, adapter.scaling)
         found = {f"base_model.model.{key}.fourierft_spectrum": value for key, value in adapter.coefficients.items()}
         found |= {f"base_model.model.{key}": value for key, value in adapter.heads.items()}
         assert found.keys() == alone.keys()
@@ -122,18 +122,24 @@ def folder(make_rows: Any, write: Any, tmp_path: Path) -> Path:
     return tmp_path / "folder"
 
 
-def train_alone(arguments: FleetArguments, name: str) -> dict[str, torch.Tensor]:
-    """One adapter by stock PEFT, torch's AdamW and transformers' schedule: its coefficients and head."""
+def train_alone(arguments: FleetArguments, name: str, scaling: float) -> dict[str, torch.Tensor]:
+    """One adapter by stock PEFT, torch's AdamW and transformers' schedule: its head, and coefficients for a scaling."""
     prepared, settings, method = prepare(arguments), arguments.fleet, arguments.method
     base = prepared.plan.model  # with the head that all start from
+    is_llama = base.config.model_type == "llama"
     config = peft.FourierFTConfig(
         n_frequency=method.n_frequency,
-        scaling=auto_scaling(32, 32, method.n_frequency),
+        scaling=1.0,
         init_weights=True,
         task_type="SEQ_CLS" if prepared.plan.heads else None,
-        target_modules=["query", "value"],
+        target_modules=["q_proj", "v_proj"] if is_llama else ["query", "value"],
     )
     model = peft.get_peft_model(base, config).train()
+    ratios = {}
+    for key, module in model.named_modules():
+        if hasattr(module, "fourierft_scaling"):  # stock PEFT has one for all layers, whatever their shape
+            own = auto_scaling(module.out_features, module.in_features, method.n_frequency)
+            module.fourierft_scaling["default"], ratios[f"{key}.fourierft_spectrum.default"] = own, own / scaling
     trained = {key: p for key, p in model.named_parameters() if p.requires_grad}
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for key, parameter in trained.items():
@@ -158,4 +164,5 @@ def train_alone(arguments: FleetArguments, name: str) -> dict[str, torch.Tensor]
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-    return {key.replace(".default", "").replace("modules_to_save.", ""): p.detach() for key, p in trained.items()}
+    values = {key: p.detach() * ratios.get(key, 1.0) for key, p in trained.items()}
+    return {key.replace(".default", "").replace("modules_to_save.", ""): value for key, value in values.items()}

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import peft
 import pytest
 import torch
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as Pillow
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, get_linear_schedule_with_warmup
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from fourierft import AdapterStore, FleetModel
 from fourierft.errors import CheckpointError, ConfigError, DataError, FourierFTError, OutputExistsError, StoreError
@@ -25,7 +24,6 @@ from fourierft.training.fleet.run import prepare, train_fleet
 from fourierft.training.fleet.settings import FleetArguments
 from fourierft.training.fleet.trainer import FleetTrainer
 from fourierft.training.trainer import TrainingInterrupted
-from fourierft.tuner.scaling import auto_scaling
 
 Build = Callable[..., FleetArguments]
 COUNTS = {"ann": 8, "bob": 5, "cy": 9}
@@ -53,7 +51,9 @@ def test_every_adapter_is_what_it_becomes_alone(
         check_alone(arguments, name)
 
 
-def test_a_language_model_learns_answers_by_adapter(build: Build, tiny_llama: Path, write: Any, tmp_path: Path) -> None:
+def test_a_language_model_learns_answers_by_adapter(
+    build: Build, tiny_llama: Path, write: Any, tmp_path: Path, check_alone: Any
+) -> None:
     rows = [
         {"adapter": name, "prompt": f"the {thing} is", "answer": answer}
         for name, answer in (("up", "very good"), ("down", "bad"))
@@ -62,37 +62,10 @@ def test_a_language_model_learns_answers_by_adapter(build: Build, tiny_llama: Pa
     file = write(rows, tmp_path / "answers.csv")
     arguments = build(model_name_or_path=str(tiny_llama), train_file=str(file), epochs=2, learning_rate=1e-2)
     train_fleet(arguments)
-    with AdapterStore(arguments.store) as store:
-        for name in ("up", "down"):
-            for key, value in store.get(name).coefficients.items():
-                expected = train_alone_llama(arguments, name)[key]
-                torch.testing.assert_close(value, expected, rtol=1e-3, atol=2e-5)
+    for name in ("up", "down"):
+        check_alone(arguments, name)
     fleet = FleetModel(AutoModelForCausalLM.from_pretrained(tiny_llama), arguments.store)
     assert fleet(names=["up", "down"], input_ids=torch.ones(2, 3, dtype=torch.long)).logits.shape[0] == 2
-
-
-def train_alone_llama(arguments: FleetArguments, name: str) -> dict[str, torch.Tensor]:
-    """Coefficients on disk of an adapter trained alone; k and v are narrower than q, so their scaling differs."""
-    prepared, settings = prepare(arguments), arguments.fleet
-    tenant, plan = prepared.data.tenants[name], prepared.plan
-    config = peft.FourierFTConfig(n_frequency=40, scaling=1.0, init_weights=True, target_modules=["q_proj", "v_proj"])
-    model = peft.get_peft_model(plan.model, config).train()
-    trained = {}
-    for key, module in model.named_modules():
-        if hasattr(module, "fourierft_scaling"):
-            layer = key.removeprefix("base_model.model.")
-            module.fourierft_scaling["default"] = auto_scaling(module.out_features, module.in_features, 40)
-            trained[layer] = module.fourierft_spectrum["default"]
-    optimizer = torch.optim.AdamW(trained.values(), lr=settings.learning_rate, weight_decay=0.0)
-    total = tenant.total_steps(settings)
-    schedule = get_linear_schedule_with_warmup(optimizer, 0, total)
-    for step in range(total):
-        model(**prepared.data.collate(tenant.batch(step, settings))).loss.backward()
-        torch.nn.utils.clip_grad_norm_(trained.values(), settings.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-    return {layer: value.detach() * plan.layers[layer].ratio for layer, value in trained.items()}
 
 
 def test_adapters_learn_what_their_own_rows_say_and_are_scored_on_others(
