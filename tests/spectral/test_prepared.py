@@ -50,12 +50,15 @@ def test_long_inputs_go_in_slabs_and_give_the_same(monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(PreparedUpdate(c, basis, 2.0)(x), short)
 
 
-def test_inputs_of_another_number_of_tokens_get_their_own_factors() -> None:
+def test_one_update_serves_any_number_of_tokens_and_adds_to_what_is_there() -> None:
     basis, c = uniform_basis(24, 20, 30, 1), torch.randn(3, 30)
     update = PreparedUpdate(c, basis, 2.0)
     for tokens in (1, 4, 1, 40):
-        x = torch.randn(3, tokens, 20)
-        torch.testing.assert_close(update(x), spectral_linear(x.double(), c.double()[:, None], basis, 2.0).float())
+        x, base = torch.randn(3, tokens, 20), torch.randn(3, tokens, 24)
+        truth, onto = spectral_linear(x.double(), c.double()[:, None], basis, 2.0).float(), base.clone()
+        torch.testing.assert_close(update(x), truth)
+        assert update(x, onto=onto) is onto
+        torch.testing.assert_close(onto, base + truth)
 
 
 def test_empty_inputs_give_empty_outputs() -> None:

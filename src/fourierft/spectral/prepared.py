@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,9 @@ class PreparedUpdate:
         basis: entries of an [out, in] weight.
         scaling: dimensionless.
 
+    Attributes:
+        dtype: in which it computes and returns, float32 or float64.
+
     Raises:
         ShapeError, if coefficients do not fit the basis.
         BackendError, if the transforms of this backend are wrong for this shape.
@@ -33,14 +38,21 @@ class PreparedUpdate:
             raise ShapeError(
                 f"coefficients are {list(coefficients.shape)}; use [{basis.n_frequency}] or [rows, {basis.n_frequency}]"
             )
-        self.basis, self._dtype = basis, compute_dtype(coefficients.dtype)
-        sets = coefficients.detach().reshape(-1, basis.n_frequency).to(self._dtype)
+        self.basis, self.dtype = basis, compute_dtype(coefficients.dtype)
+        sets = coefficients.detach().reshape(-1, basis.n_frequency).to(self.dtype)
         self._sets = len(sets)
-        kernel = compiled_update(basis, self._dtype, coefficients.device)
-        self._product = kernel.prepared(sets, scaling) if kernel else _TorchProduct(sets, basis, scaling)
+        kernel = compiled_update(basis, self.dtype, coefficients.device)
+        self._product: Callable[[Tensor, Tensor | None], Tensor]
+        if kernel is None:
+            self._product = _TorchProduct(sets, basis, scaling)
+        else:  # packs coefficients while it reads them
+            self._product = lambda x, onto: kernel.product(x, sets, scaling, onto=onto)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """x dW^T: x [..., in], or [rows, ..., in] for one set a row -> [..., out]; float32 or float64, as prepared."""
+    def __call__(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """x dW^T: x [..., in], or [rows, ..., in] for one set a row -> [..., out].
+
+        Given `onto`, [..., out] of the result's dtype and contiguous, adds to it in place and returns it.
+        """
         sets, length = self._sets, self.basis.out_features
         if x.shape[-1] != self.basis.in_features or (sets > 1 and len(x) != sets):
             raise ShapeError(
@@ -48,8 +60,9 @@ class PreparedUpdate:
                 f"use x [{'rows' if sets == 1 else sets}, ..., {self.basis.in_features}]"
             )
         with torch.no_grad():
-            y = self._product(x.to(self._dtype).reshape(sets, -1, x.shape[-1]))
-        return y.view(*x.shape[:-1], length)
+            x, shape = x.to(self.dtype).reshape(sets, -1, x.shape[-1]), (*x.shape[:-1], length)
+            y = self._product(x, None if onto is None else onto.view(*x.shape[:2], length))
+        return y.view(shape) if onto is None else onto
 
 
 class _TorchProduct:
@@ -61,7 +74,9 @@ class _TorchProduct:
         factors = link_factors(sets, self._links, scaling / basis.in_features)
         self._factors = factors.t().contiguous().t()  # [sets, 2n], sets innermost: the layout of one token a row
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, onto: Tensor | None) -> Tensor:
         if 0 < x.numel() <= _SMALL:
-            return from_token_spectrum(mix(token_spectrum(x), self._factors, self._links), self._length)
-        return carry(x, self._factors, self._links, self._length)
+            y = from_token_spectrum(mix(token_spectrum(x), self._factors, self._links), self._length)
+        else:
+            y = carry(x, self._factors, self._links, self._length)
+        return y if onto is None else onto.add_(y)

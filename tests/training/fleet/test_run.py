@@ -106,7 +106,7 @@ def test_a_folder_of_files_is_an_adapter_a_file(build: Build, folder: Path) -> N
 def test_an_adapter_that_is_not_in_a_step_does_not_move(build: Build) -> None:
     arguments = build(weight_decay=0.1, learning_rate=1e-2)
     prepared = prepare(arguments)
-    trainer = FleetTrainer(prepared.plan, prepared.task, prepared.data.collate, arguments.fleet)
+    trainer = FleetTrainer(prepared.plan, prepared.task, prepared.data.collate, arguments.fleet, prepared.data.lengths)
     for tenant in prepared.data.tenants.values():
         trainer.join(tenant)
     trainer.step()

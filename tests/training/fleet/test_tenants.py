@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from fourierft.errors import DataError
 from fourierft.training.fleet.settings import FleetSettings
-from fourierft.training.fleet.tenants import make_tenants, pad_batch
+from fourierft.training.fleet.tenants import divide_batch, make_tenants
 
 NAMES = ["a"] * 7 + ["b"] * 4 + ["c"]
 
@@ -38,8 +40,23 @@ def test_rows_held_out_are_not_trained_on_and_one_row_is_always_left() -> None:
         assert tenant.train
 
 
-def test_shorter_batches_are_filled_up_with_rows_that_do_not_count() -> None:
-    assert pad_batch([[4, 5, 6], [8]], 3) == ([4, 5, 6, 8, 8, 8], [1.0, 1.0, 1.0, 1.0, 0.0, 0.0])
+def test_rows_of_a_pass_are_about_as_long() -> None:
+    assert divide_batch([12, 90, 12, 88, 11]) == [[1, 3], [0, 2, 4]]
+    assert divide_batch([5] * 4) == [[0, 1, 2, 3]], "nothing is padded, so one pass"
+    lengths = [random.Random(0).randrange(8, 60) for _ in range(128)]
+    passes = divide_batch(lengths)
+    assert sorted(place for own in passes for place in own) == list(range(128))
+    assert sum(lengths[own[0]] * len(own) for own in passes) <= 1.1 * sum(lengths)
+    assert len(passes) <= 16
+
+
+def test_a_pass_has_no_more_tokens_than_memory_is_meant_for() -> None:
+    passes = divide_batch([512] * 9 + [3000])
+    assert [len(own) for own in passes] == [1, 4, 4, 1]
+
+
+def test_an_empty_batch_has_no_pass() -> None:
+    assert divide_batch([]) == []
 
 
 def test_steps_may_be_limited() -> None:

@@ -101,6 +101,8 @@ def _prepare(part: Part, name: str, layer: nn.Module, x: Tensor) -> tuple[Tensor
 
 def _add(y: Tensor, x: Tensor, rows: Tensor | None, update: PreparedUpdate, count: int) -> Tensor:
     grouped = x.reshape(count, -1, x.shape[-1])
+    if rows is None and y.dtype == update.dtype and y.is_contiguous():  # what the base layer gave, and no one else has
+        return update(grouped, onto=y.view(count, -1, y.shape[-1])).view(y.shape)
     if rows is None:
         return (y + update(grouped).view(y.shape)).to(y.dtype)
     delta = update(grouped[rows])

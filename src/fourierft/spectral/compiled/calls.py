@@ -7,11 +7,9 @@ in float32; half precision is converted slab by slab.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fourierft.spectral.basis import SpectralBasis
@@ -56,22 +54,6 @@ class CompiledUpdate:
             write(y[part], self._product(x[part].float(), sets, scaling, transposed, found, False), onto is not None)
         return y
 
-    def prepared(self, coefficients: Tensor, scaling: float) -> Callable[[Tensor], Tensor]:
-        """`product` of coefficients [sets, n], float32, that stay as they are: x [sets, tokens, in], float32."""
-        packed: dict[int, Tensor] = {}  # for the number of tokens a set that was seen last
-
-        def product(x: Tensor) -> Tensor:
-            sets, tokens, _ = x.shape
-            y = x.new_empty(sets, tokens, self._outer.length)
-            if not self._fills_tiles_with_sets(sets, tokens):
-                return self._product(x, coefficients, scaling, False, y, False)
-            if tokens not in packed:
-                packed.clear()
-                packed[tokens] = self._packed(coefficients, tokens, scaling)
-            return self._row_product(x, packed[tokens], False, y, False)
-
-        return product
-
     def _fills_tiles_with_sets(self, sets: int, tokens: int) -> bool:
         """Whether a tile filled with the tokens of several sets is cheaper than a tile for each set."""
         return sets > 1 and tokens <= self._narrow_tile
@@ -84,37 +66,18 @@ class CompiledUpdate:
         self, x: Tensor, coefficients: Tensor, scaling: float, transposed: bool, y: Tensor, add: bool
     ) -> Tensor:
         sets, tokens, _ = x.shape
-        if self._fills_tiles_with_sets(sets, tokens):
-            return self._row_product(x, self._packed(coefficients, tokens, scaling), transposed, y, add)
         source, target, links = self._sides(transposed)
         x, coefficients = x.contiguous(), coefficients.contiguous()
-        self._library(tokens).token_product(
+        if self._fills_tiles_with_sets(sets, tokens):
+            function = self._library(sets * tokens).row_product
+        else:
+            function = self._library(tokens).token_product
+        function(
             *_references(source, target, links),
             *_addresses(x, coefficients),
             ctypes.c_float(self._factor * scaling),
             *_addresses(y),
             *map(ctypes.c_int64, (sets, tokens, self._n)),
-            int(add),
-            torch.get_num_threads(),
-        )
-        return y
-
-    def _packed(self, coefficients: Tensor, tokens: int, scaling: float) -> Tensor:
-        """Coefficients [sets, n] as `_row_product` takes them for so many tokens a set."""
-        each = (coefficients * (self._factor * scaling)).repeat_interleave(tokens, 0)
-        tile = 2 * self._library(len(each)).lanes()
-        padded = F.pad(each, (0, 0, 0, -len(each) % tile)).view(-1, 2, tile // 2, self._n)
-        halves = torch.stack([padded[:, 0] + padded[:, 1], padded[:, 0] - padded[:, 1]], 1) / 2
-        return halves.permute(0, 3, 1, 2).contiguous()  # [tiles, n, 2, lanes]
-
-    def _row_product(self, x: Tensor, packed: Tensor, transposed: bool, y: Tensor, add: bool) -> Tensor:
-        """`product` for few tokens a set, with their coefficients packed: writes to, or adds to, y float32."""
-        source, target, links = self._sides(transposed)
-        x = x.contiguous()
-        self._library(x.shape[0] * x.shape[1]).row_product(
-            *_references(source, target, links),
-            *_addresses(x, packed, y),
-            *map(ctypes.c_int64, (x.shape[0] * x.shape[1], self._n)),
             int(add),
             torch.get_num_threads(),
         )

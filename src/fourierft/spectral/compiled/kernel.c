@@ -166,21 +166,25 @@ INLINE void transpose(vec *a) {
     }
 }
 
-/* x [tokens, length] -> z [length]; a short tile's other lanes are zero. */
-static void load(bin *z, const float *x, int64_t tokens, int64_t length) {
+/* The tile's lane i gets row (first + i) / each of x [.., length], z is [length]; a short tile's other lanes are zero. */
+INLINE void load_rows(bin *z, const float *x, int64_t tokens, int64_t length, int64_t first, int64_t each) {
     float *flat = (float *)z;
     const int64_t whole = tokens == TILE ? length / LANES * LANES : 0;
     if (tokens < TILE) memset(z, 0, length * sizeof(bin));
     for (int64_t q = 0; q < whole; q += LANES)
         for (int side = 0; side < 2; side++) {
             vec a[LANES];
-            for (int i = 0; i < LANES; i++) a[i] = *(const unaligned *)(x + (side * LANES + i) * length + q);
+            for (int i = 0; i < LANES; i++)
+                a[i] = *(const unaligned *)(x + (first + side * LANES + i) / each * length + q);
             transpose(a);
             for (int i = 0; i < LANES; i++) *(vec *)(flat + ((q + i) * 2 + side) * LANES) = a[i];
         }
     for (int64_t q = whole; q < length; q++)
-        for (int64_t t = 0; t < tokens; t++) flat[q * TILE + t] = x[t * length + q];
+        for (int64_t t = 0; t < tokens; t++) flat[q * TILE + t] = x[(first + t) / each * length + q];
 }
+
+/* x [tokens, length] -> z [length]. */
+static void load(bin *z, const float *x, int64_t tokens, int64_t length) { load_rows(z, x, tokens, length, 0, 1); }
 
 static void store(const bin *z, float *y, int64_t tokens, int64_t length, int add) {
     const float *flat = (const float *)z;
@@ -230,16 +234,25 @@ INLINE void link_bins(const links *map, const float *c, float factor, const bin 
     }
 }
 
-/* The tile's tokens have coefficients of their own, c [n][2][LANES]: half sum and half difference of re's and im's. */
-INLINE void link_bins_by_lane(const links *map, const float *c, const bin *z, bin *out, int64_t length) {
+/* Coefficients of a tile whose tokens have their own, `each` tokens a set: c [sets, n] -> own [n], half sum and half
+ * difference of re's and im's in place of re and im. */
+static void load_coefficients(bin *own, const float *c, float factor, int64_t tokens, int64_t n, int64_t first,
+                              int64_t each) {
+    load_rows(own, c, tokens, n, first, each);
+    for (int64_t k = 0; k < n; k++) {
+        const bin a = own[k];
+        own[k] = (bin){(a.re + a.im) * (factor / 2), (a.re - a.im) * (factor / 2)};
+    }
+}
+
+INLINE void link_bins_by_lane(const links *map, const bin *own, const bin *z, bin *out, int64_t length) {
     memset(out, 0, length * sizeof(bin));
     for (int64_t t = 0; t < map->targets; t++) {
         bin sum = {{0}, {0}};
         for (int32_t l = map->first[t]; l < map->first[t + 1]; l++) {
-            const unaligned *both = (const unaligned *)(c + (int64_t)map->index[l] * TILE);
-            const bin read = z[map->source[l]], mirrored = z[map->mirror[l]];
-            sum.re += read.re * both[0] + mirrored.re * both[1];
-            sum.im += read.im * both[0] - mirrored.im * both[1];
+            const bin both = own[map->index[l]], read = z[map->source[l]], mirrored = z[map->mirror[l]];
+            sum.re += read.re * both.re + mirrored.re * both.im;
+            sum.im += read.im * both.re - mirrored.im * both.im;
         }
         out[map->target[t]] = sum;
     }
@@ -263,17 +276,19 @@ void token_product(const plan *from, const plan *to, const links *map, const flo
     }
 }
 
-/* y[t] (+)= dW[t] x[t], each token its own coefficients: x [tokens, from], c [tiles][n][2][LANES], y [tokens, to]. */
-void row_product(const plan *from, const plan *to, const links *map, const float *x, const float *c, float *y,
-                 int64_t tokens, int64_t n, int add, int threads) {
-    const int64_t tiles = (tokens + TILE - 1) / TILE;
+/* `token_product` for few tokens a set: a tile holds the tokens of several sets. */
+void row_product(const plan *from, const plan *to, const links *map, const float *x, const float *c, float factor,
+                 float *y, int64_t sets, int64_t tokens, int64_t n, int add, int threads) {
+    const int64_t all = sets * tokens, tiles = (all + TILE - 1) / TILE;
 #pragma omp parallel for schedule(static) num_threads(threads) if (tiles > 1 && threads > 1)
     for (int64_t tile = 0; tile < tiles; tile++) {
-        const int64_t t = tile * TILE, count = tokens - t < TILE ? tokens - t : TILE;
-        bin *z = scratch((from->length + to->length) * sizeof(bin)), *out = z + from->length;
+        const int64_t t = tile * TILE, count = all - t < TILE ? all - t : TILE;
+        bin *z = scratch((from->length + to->length + n) * sizeof(bin)), *out = z + from->length;
+        bin *own = out + to->length;
+        load_coefficients(own, c, factor, count, n, t, tokens);
         load(z, x + t * from->length, count, from->length);
         to_spectrum(z, from->length, from->radices, from->twiddles);
-        link_bins_by_lane(map, c + tile * n * TILE, z, out, to->length);
+        link_bins_by_lane(map, own, z, out, to->length);
         from_spectrum(out, to->length, to->radices, to->twiddles);
         store(out, y + t * to->length, count, to->length, add);
     }

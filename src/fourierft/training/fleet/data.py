@@ -31,6 +31,7 @@ class FleetData:
 
     Attributes:
         tenants: by name, in the order in which they came.
+        lengths: tokens of each row; 1 where all are alike.
     """
 
     def __init__(self, ground: Groundwork, settings: FleetSettings) -> None:
@@ -39,6 +40,7 @@ class FleetData:
         self._parts: list[Any] = []
         self._rows: Any = ()
         self.tenants: dict[str, Tenant] = {}
+        self.lengths: list[int] = []
 
     def add(self, rows: Dataset, labels: list[Any]) -> list[Tenant]:
         """Take in rows of adapters that are new.
@@ -52,7 +54,10 @@ class FleetData:
         found = make_tenants(rows[self._settings.adapter_column], self._settings, len(self._rows))
         for name in found:
             check_name(name)
-        self._parts.append(self._ground.encode(rows, labels))
+        encoded = self._ground.encode(rows, labels)
+        is_image = self._ground.inputs.name == "image"
+        self.lengths += [1] * len(rows) if is_image else [len(tokens) for tokens in encoded["input_ids"]]
+        self._parts.append(encoded)
         self._rows = ConcatDataset(self._parts)
         self.tenants |= found
         return list(found.values())

@@ -1,4 +1,4 @@
-"""A batch in training: the rows of each adapter, one after another, with that adapter's numbers."""
+"""A batch in training: each row with the numbers of its adapter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class TrainedRows:
 
     Args:
         plan: of the fleet.
-        numbers: [adapters, width]; as many rows of the batch, one after another, belong to each.
+        numbers: [rows, width], those of its adapter for each row of the batch.
     """
 
     def __init__(self, plan: FleetPlan, numbers: Tensor) -> None:
@@ -40,23 +40,22 @@ class TrainedRows:
         return y
 
 
-def row_losses(logits: Tensor, labels: Tensor, task: str) -> tuple[Tensor, Tensor]:
-    """The losses of transformers' models, row by row.
+def row_counts(labels: Tensor, task: str) -> Tensor:
+    """How much each row counts in a mean over rows, [rows]; labels and task as in `row_losses`."""
+    return (labels[:, 1:] != -100).sum(1).float() if task == "answers" else torch.ones(len(labels))
+
+
+def row_losses(logits: Tensor, labels: Tensor, task: str) -> Tensor:
+    """The losses of transformers' models, row by row, summed over tokens: [rows].
 
     Args:
         logits: [rows, labels], or [rows, tokens, words] for answers.
         labels: [rows], or [rows, tokens], -100 where none is to be learned.
         task: classification, regression or answers.
-
-    Returns: [rows] sums of the loss, and [rows] how much each counts.
     """
     logits = logits.float()
     if task == "regression":
-        losses = (logits.squeeze(-1) - labels.float()) ** 2
-        return losses, torch.ones_like(losses)
+        return (logits.squeeze(-1) - labels.float()) ** 2
     if task == "classification":
-        losses = nn.functional.cross_entropy(logits, labels, reduction="none")
-        return losses, torch.ones_like(losses)
-    expected = labels[:, 1:]
-    losses = nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), expected, reduction="none")
-    return losses.sum(1), (expected != -100).sum(1).float()
+        return nn.functional.cross_entropy(logits, labels, reduction="none")
+    return nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none").sum(1)

@@ -62,7 +62,9 @@ def train_fleet(arguments: FleetArguments) -> dict[str, Any]:
         if store.base is not None or store.tables.is_made():
             store.tables.check_base(identify_base(base), "the fleet is trained")
         prepared = prepare(arguments)
-        trainer = FleetTrainer(prepared.plan, prepared.task, prepared.data.collate, arguments.fleet)
+        trainer = FleetTrainer(
+            prepared.plan, prepared.task, prepared.data.collate, arguments.fleet, prepared.data.lengths
+        )
         try:
             if path is None:
                 torch.manual_seed(arguments.fleet.seed)

@@ -11,6 +11,9 @@ from fourierft.adapters.fleet import BASE
 from fourierft.errors import DataError
 from fourierft.training.fleet.settings import FleetSettings
 
+_PASS_COST = 32  # tokens that take as long as the calls of a pass
+_LARGEST_PASS = 2048  # tokens, beyond which a pass costs memory and saves nothing
+
 
 @dataclass(frozen=True)
 class Tenant:
@@ -65,20 +68,25 @@ def make_tenants(adapters: Sequence[object], settings: FleetSettings, first: int
     return {name: _divide(name, own, settings) for name, own in rows.items()}
 
 
-def pad_batch(batches: Sequence[list[int]], size: int) -> tuple[list[int], list[float]]:
-    """Rows of several adapters as one batch, as many of each.
+def divide_batch(lengths: Sequence[int]) -> list[list[int]]:
+    """Divide the rows of a batch into passes of rows that are about as long, so that little of them is padding.
+
+    The longest come first. A pass ends where its padding would take longer than a further pass, or where it is full.
 
     Args:
-        batches: rows of each adapter.
-        size: rows that each is brought to, by repeating its first.
+        lengths: tokens of each row.
 
-    Returns: the rows, and the weight of each: 0 for those repeated.
+    Returns: the places of its rows, for each pass.
     """
-    rows, weights = [], []
-    for own in batches:
-        rows += own + own[:1] * (size - len(own))
-        weights += [1.0] * len(own) + [0.0] * (size - len(own))
-    return rows, weights
+    passes: list[list[int]] = []
+    longest = padding = 0
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        padding += longest - lengths[place]
+        if not passes or padding > _PASS_COST or longest * (len(passes[-1]) + 1) > _LARGEST_PASS:
+            passes.append([])
+            longest, padding = lengths[place], 0
+        passes[-1].append(place)
+    return passes
 
 
 def count_rows(tenants: Mapping[str, Tenant]) -> dict[str, int]:

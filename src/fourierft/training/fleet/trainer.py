@@ -15,9 +15,9 @@ from transformers import EvalPrediction
 from fourierft.adapters.fleet.hooks import RowHooks
 from fourierft.training.fleet.optimizer import FleetOptimizer
 from fourierft.training.fleet.plan import FleetPlan
-from fourierft.training.fleet.rows import TrainedRows, row_losses
+from fourierft.training.fleet.rows import TrainedRows, row_counts, row_losses
 from fourierft.training.fleet.settings import FleetSettings
-from fourierft.training.fleet.tenants import Tenant, pad_batch
+from fourierft.training.fleet.tenants import Tenant, divide_batch
 from fourierft.training.tasks import Task
 
 _SCORED = 64  # rows of a batch of scoring
@@ -55,6 +55,7 @@ class FleetTrainer:
         task: what is learned.
         collate: makes a batch, tensors by name with `labels` among them, of rows by their numbers.
         settings: of the training.
+        lengths: tokens of each row, by its number.
 
     Attributes:
         queue: adapters that wait for their next step, the longest waiting first.
@@ -67,12 +68,13 @@ class FleetTrainer:
         task: Task,
         collate: Callable[[Sequence[int]], Mapping[str, Tensor]],
         settings: FleetSettings,
+        lengths: Sequence[int],
     ) -> None:
         self.plan, self.settings = plan, settings
         self.optimizer = FleetOptimizer(plan, settings)
         self.members: dict[str, Member] = {}
         self.queue: deque[str] = deque()
-        self._task, self._collate = task, collate
+        self._task, self._collate, self._lengths = task, collate, lengths
         self._hooks = RowHooks(plan.model)
 
     def join(self, tenant: Tenant) -> None:
@@ -87,14 +89,8 @@ class FleetTrainer:
         slots = [member.slot for member in chosen]
         done = self.optimizer.steps[slots].tolist()
         batches = [member.tenant.batch(step, self.settings) for member, step in zip(chosen, done, strict=True)]
-        rows, weights = pad_batch(batches, max(map(len, batches)))
         numbers = self.optimizer.gather(slots)
-        self.plan.model.train()
-        sums, counts = self._losses(rows, numbers)
-        weighted = torch.tensor(weights, device=sums.device)
-        own = [(tensor * weighted).view(len(chosen), -1).sum(1) for tensor in (sums, counts)]
-        losses = own[0] / own[1].clamp(min=1)
-        losses.sum().backward()
+        losses = self._backward(batches, numbers)
         assert numbers.grad is not None
         self.optimizer.step(slots, numbers.grad)
         for member, loss in zip(chosen, losses.tolist(), strict=True):
@@ -113,17 +109,34 @@ class FleetTrainer:
         """Take the hooks off the base."""
         self._hooks.remove()
 
-    def _losses(self, rows: Sequence[int], numbers: Tensor) -> tuple[Tensor, Tensor]:
-        logits, labels = self._logits(rows, numbers)
-        return row_losses(logits, labels, self._task.name)
+    def _backward(self, batches: Sequence[Sequence[int]], numbers: Tensor) -> Tensor:
+        """Add the gradients of adapters, [adapters, width], each on rows of its own, and return their losses."""
+        rows = [(row, adapter) for adapter, own in enumerate(batches) for row in own]
+        parts = [
+            ([rows[place][0] for place in places], torch.tensor([rows[place][1] for place in places]))
+            for places in divide_batch([self._lengths[row] for row, _ in rows])
+        ]
+        collated = [self._collated(own) for own, _ in parts]
+        counts, losses = torch.zeros(len(batches)), torch.zeros(len(batches))
+        for (_, owners), (_, labels) in zip(parts, collated, strict=True):
+            counts.index_add_(0, owners, row_counts(labels, self._task.name))
+        self.plan.model.train()
+        for (_, owners), (batch, labels) in zip(parts, collated, strict=True):
+            logits = self._logits(batch, numbers.index_select(0, owners))
+            own = row_losses(logits, labels, self._task.name) / counts.clamp(min=1)[owners]
+            own.sum().backward()
+            losses.index_add_(0, owners, own.detach())
+        return losses
 
-    def _logits(self, rows: Sequence[int], numbers: Tensor) -> tuple[Tensor, Tensor]:
+    def _collated(self, rows: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
         batch = dict(self._collate(rows))
-        labels = batch.pop("labels")
+        return batch, batch.pop("labels")
+
+    def _logits(self, batch: dict[str, Tensor], numbers: Tensor) -> Tensor:
         present = TrainedRows(self.plan, numbers)
         self._hooks.install(present.layers)
         with self._hooks.running(present):
-            return self.plan.model(**batch).logits, labels
+            return self.plan.model(**batch).logits
 
     def _leave(self, members: Sequence[Member]) -> list[Finished]:
         scores = self._score([member for member in members if member.tenant.held_out])
@@ -144,20 +157,20 @@ class FleetTrainer:
         found: dict[str, list[tuple[Any, Any]]] = {}
         self.plan.model.eval()
         for part in _portions(members):
-            size = max(len(rows) for _, rows in part)
-            rows, _ = pad_batch([rows for _, rows in part], size)
-            logits, labels = self._logits(rows, self.optimizer.numbers[[member.slot for member, _ in part]])
+            batch, labels = self._collated([row for _, rows in part for row in rows])
+            sizes = [len(rows) for _, rows in part]
+            slots = torch.tensor([member.slot for member, _ in part]).repeat_interleave(torch.tensor(sizes))
+            logits = self._logits(batch, self.optimizer.numbers[slots])
             if self._task.reduce is not None:
                 logits = self._task.reduce(logits, labels)
-            for k, (member, own) in enumerate(part):
-                kept = slice(k * size, k * size + len(own))
-                pair = logits[kept].float().numpy(), labels[kept].numpy()
+            for (member, _), outputs, expected in zip(part, logits.split(sizes), labels.split(sizes), strict=True):
+                pair = outputs.float().numpy(), expected.numpy()
                 found.setdefault(member.tenant.name, []).append(pair)
         scores = {}
         for name, pairs in found.items():
-            outputs, labels_of = zip(*pairs, strict=True)
-            expected = labels_of if self._task.name == "answers" else np.concatenate(labels_of)
-            scores[name] = self._task.score(EvalPrediction(np.concatenate(outputs), expected))
+            predictions, labels_of = zip(*pairs, strict=True)
+            answers = labels_of if self._task.name == "answers" else np.concatenate(labels_of)
+            scores[name] = self._task.score(EvalPrediction(np.concatenate(predictions), answers))
         return scores
 
 
