@@ -12,6 +12,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from fourierft.errors import DataError
 from fourierft.training.arguments import DataArguments
 from fourierft.training.data import (
+    hides_labels,
     label_values,
     load_splits,
     load_test,
@@ -108,5 +109,13 @@ def test_class_numbers_of_a_data_set_become_names() -> None:
     rows = Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
     assert label_values(rows, "label") == ["good", "bad"]
     unlabelled = Dataset.from_dict({"text": ["a"], "label": [-1]}, features=features)
-    with pytest.raises(DataError, match="without a label"):
+    with pytest.raises(DataError, match="column label is -1 in 1 of 1 rows, which is how a benchmark hides its labels"):
         label_values(unlabelled, "label")
+
+
+@pytest.mark.parametrize(("labels", "hidden"), [([-1, -1], True), ([-1, 0], False), ([0, 1], False)])
+def test_labels_are_hidden_if_all_of_them_are(labels: list[int], hidden: bool) -> None:
+    rows = Dataset.from_dict({"label": labels}, features=Features({"label": ClassLabel(names=["bad", "good"])}))
+    assert hides_labels(rows, "label") is hidden
+    assert not hides_labels(Dataset.from_dict({"label": [-1]}), "label")  # a number of the user's own
+    assert not hides_labels(rows, "mood")

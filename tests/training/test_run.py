@@ -82,6 +82,31 @@ def test_another_seed_gives_another_adapter(build: Build, tmp_path: Path) -> Non
     ))  # fmt: skip
 
 
+def test_best_epoch_is_told_beside_the_last_and_saved_if_asked_for(build: Build, tmp_path: Path) -> None:
+    """A learning rate at which epochs go up and down, so that the best is not the last."""
+    settings = {"max_steps": 30, "learning_rate": 0.5, "eval_on_start": True, "metric_for_best_model": "matthews"}
+    metrics = train(build(**settings, load_best_model_at_end=True))
+    history = json.loads((tmp_path / "out" / "history.json").read_text())
+    scores = {log["step"]: log["eval_matthews"] for log in history if "eval_matthews" in log}
+    assert list(scores) == [0, 6, 12, 18, 24, 30]
+    best = max(list(scores)[1:], key=scores.__getitem__)
+    assert best < 30
+    assert (metrics["best"]["step"], metrics["best"]["matthews"]) == (best, scores[best])
+    assert (metrics["last"]["step"], metrics["last"]["matthews"]) == (30, scores[30])
+    assert metrics["before"]["matthews"] == scores[0]
+    assert (metrics["saved"], metrics["eval"]["matthews"]) == ("best", scores[best])
+    saved, kept = weights(tmp_path / "out"), weights(tmp_path / "out" / f"checkpoint-{best}")
+    assert all(torch.equal(saved[key], kept[key]) for key in saved)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| matthews | {scores[best]:.4f} | the best epoch, {best // 6}, chosen on this validation data |" in card
+    assert f"| matthews | {scores[30]:.4f} | the last epoch, 5 |" in card
+
+
+def test_the_best_needs_data_to_be_chosen_on(build: Build) -> None:
+    with pytest.raises(ConfigError, match="chosen on validation data, but there is none; give --validation_file"):
+        train(build(validation_fraction=0, load_best_model_at_end=True))
+
+
 def test_fractions_as_labels_make_a_regression(build: Build) -> None:
     file = build().data.train_file
     metrics = train(build(label_column="rating", method="full", max_steps=80, learning_rate=1e-2, validation_file=file))
@@ -167,6 +192,7 @@ def test_overwriting_removes_the_old_run_and_keeps_other_files(build: Build, tmp
         ({"model_name_or_path": "nobody/no-such-model"}, ConfigError, "nobody/no-such-model can't be loaded"),
         ({"resume_from_checkpoint": "true"}, CheckpointError, "no checkpoint in .* is complete"),
         ({"dtype": "int3"}, ConfigError, "dtype=int3 is unknown"),
+        ({"metric_for_best_model": "rouge"}, ConfigError, "metric_for_best_model=rouge is no metric of classification"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_written(

@@ -9,7 +9,7 @@ import pytest
 from transformers import EvalPrediction
 
 from fourierft.errors import ConfigError, DataError
-from fourierft.training.tasks import Classification, Regression, detect_task, task_from
+from fourierft.training.tasks import Classification, Regression, choose_metric, detect_task, task_from
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,33 @@ def test_classification_metrics_are_those_of_the_confusion_matrix() -> None:
     labels = np.array([0, 1, 0, 0, 1])  # predicted 0 1 1 0 1: TP 2, TN 2, FP 1, FN 0
     metrics = Classification(("n", "y")).score(EvalPrediction(logits, labels))
     assert metrics["accuracy"] == pytest.approx(4 / 5)
-    assert metrics["f1"] == pytest.approx((2 * 2 / (2 * 2 + 1) + 2 * 2 / (2 * 2 + 1)) / 2)
+    assert metrics["f1"] == pytest.approx(2 * 2 / (2 * 2 + 1 + 0))  # of the second class, as GLUE counts it
+    assert metrics["f1_macro"] == pytest.approx((2 * 2 / (2 * 2 + 0 + 1) + 2 * 2 / (2 * 2 + 1 + 0)) / 2)
     assert metrics["matthews"] == pytest.approx((2 * 2 - 1 * 0) / np.sqrt(3 * 2 * 3 * 2))
+
+
+def test_f1_is_that_of_the_second_class_and_of_two_classes_only() -> None:
+    logits = np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])  # predicted 1 1 0 1
+    labels = np.array([1, 0, 0, 1])  # of class 1: TP 2, FP 1, FN 0; of class 0: TP 1, FP 0, FN 1
+    two = Classification(("n", "y")).score(EvalPrediction(logits, labels))
+    assert (two["f1"], two["f1_macro"]) == (pytest.approx(4 / 5), pytest.approx((4 / 5 + 2 / 3) / 2))
+    three = Classification(("a", "b", "c"))
+    scores = three.score(EvalPrediction(np.eye(3), np.array([0, 1, 1])))  # F1 of the classes: 1, 2/3, 0
+    assert tuple(scores) == three.metrics == ("accuracy", "f1_macro", "matthews")
+    assert scores["f1_macro"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+def test_classes_that_the_data_set_names_keep_its_order() -> None:
+    task = detect_task(["not_equivalent", "equivalent"], "auto", "label", ["not_equivalent", "equivalent", "unsure"])
+    assert task == Classification(("not_equivalent", "equivalent", "unsure"))
+
+
+def test_main_metric_can_be_chosen_from_those_there_are() -> None:
+    assert choose_metric(Classification(("n", "y")), "eval_matthews").main_metric == "matthews"
+    assert choose_metric(Regression(), None) == Regression()
+    assert choose_metric(Regression(), "loss").main_metric == "loss"
+    with pytest.raises(ConfigError, match="f1 is no metric of classification with 3 labels; use accuracy, f1_macro"):
+        choose_metric(Classification(("a", "b", "c")), "f1")
 
 
 def test_metrics_of_one_class_alone_are_numbers_without_warning() -> None:

@@ -8,7 +8,7 @@ Examples:
   fourierft evaluate out --dataset_name nyu-mll/glue --dataset_config_name mrpc --test_split_name validation
   fourierft evaluate out --test_file tweets.jsonl --text_column tweet --label_column mood --predictions tweets-out.jsonl
 
-Prints a table of metrics: accuracy, macro F1 and Matthews correlation of classes; Pearson and Spearman correlation and
+Prints a table of metrics: accuracy, F1 and Matthews correlation of classes; Pearson and Spearman correlation and
 root mean squared error of numbers; loss a token and share of likeliest tokens of answers.
 """
 

@@ -99,15 +99,10 @@ def resume_command(config: str | None, flags: dict[str, Any]) -> str:
 
 def describe(metrics: dict[str, Any], directory: str) -> str:
     """The metrics of a finished training as a table, and where everything is."""
-    from fourierft.training.report import format_bytes, table
+    from fourierft.training.report import format_bytes, score_rows, table
 
     rows: list[tuple[str, ...]] = [
-        (f"{part} {name}", f"{value:.4f}")
-        for part in ("eval", "test")
-        for name, value in metrics.get(part, {}).items()
-        if isinstance(value, float) and "second" not in name and name != "runtime"
-    ]
-    rows += [
+        *score_rows(metrics),
         ("seconds per step", f"{metrics['train']['seconds_per_step']:.4f}"),
         ("weights", format_bytes(metrics["bytes"]["file"])),
         ("written to", directory),

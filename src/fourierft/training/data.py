@@ -22,6 +22,7 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jsonl": ("json", {}),
     ".parquet": ("parquet", {}),
 }
+HIDDEN = -1  # class number of a row whose label is kept secret
 
 
 @dataclass(frozen=True)
@@ -204,10 +205,27 @@ def _is_missing(value: Any) -> bool:
 
 
 def label_values(rows: Dataset, column: str) -> list[Any]:
-    """The labels of all rows, class numbers of the data set replaced by their names."""
-    feature = rows.features[column]
-    if not hasattr(feature, "int2str"):
+    """The labels of all rows, class numbers of the data set replaced by their names.
+
+    Raises: DataError, if a class number is negative; datasets refuses those that are too large.
+    """
+    names = declared_labels(rows, column)
+    if not names:
         return list(rows[column])
-    if any(number < 0 for number in rows[column]):
-        raise DataError(f"column {column} holds rows without a label (-1); choose a split that is labelled")
-    return [feature.int2str(number) for number in rows[column]]
+    hidden = [number for number in rows[column] if number < 0]
+    if hidden:
+        raise DataError(
+            f"column {column} is {hidden[0]} in {len(hidden)} of {len(rows)} rows, which is how a benchmark hides its "
+            "labels; choose a split that is labelled, or leave these rows out"
+        )
+    return [names[number] for number in rows[column]]
+
+
+def declared_labels(rows: Dataset, column: str) -> list[str]:
+    """The classes that the data set itself names for a column, in its order; none if it names none."""
+    return list(getattr(rows.features[column], "names", None) or [])
+
+
+def hides_labels(rows: Dataset, column: str) -> bool:
+    """Whether the labels of all rows are hidden, as those of a benchmark's test split are."""
+    return bool(column in rows.column_names and declared_labels(rows, column) and set(rows[column]) == {HIDDEN})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fourierft.training import report
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.data import Columns, label_values
+from fourierft.training.data import Columns, declared_labels, hides_labels, label_values
 from fourierft.training.inputs import Inputs, detect_inputs
 from fourierft.training.models import BaseModel, load_model, required_name
 from fourierft.training.tasks import Answers, Task, detect_task
@@ -26,7 +26,7 @@ class Groundwork:
         model, data: what was asked for.
         seed: of the head, and of whatever the training draws.
         columns: of the rows.
-        labels: split -> a label a row, encoded for the model's loss.
+        labels: split -> a label a row, encoded for the model's loss. A test split that hides its labels has none.
         processor: the tokenizer or image processor.
         base: the model, with a head for the task.
         max_length: tokens an input is cut to; None if it has none.
@@ -103,10 +103,13 @@ def lay_groundwork(rows: Mapping[str, Dataset], model: ModelArguments, data: Dat
     inputs = detect_inputs(rows["train"], data)
     wanted = [data.image_column] if data.image_column else data.text_column
     columns = inputs.find_columns(rows["train"], wanted, data.label_column)
+    rows = {name: split for name, split in rows.items() if name != "test" or not hides_labels(split, columns.label)}
     for name, split in rows.items():
         inputs.check_rows(split, columns, name)
     values = {name: label_values(split, columns.label) for name, split in rows.items()}
-    task = Answers() if inputs.name == "prompt" else detect_task(values["train"], data.task, columns.label)
+    declared = declared_labels(rows["train"], columns.label)
+    is_prompt = inputs.name == "prompt"
+    task = Answers() if is_prompt else detect_task(values["train"], data.task, columns.label, declared)
     labels = {name: task.encode(values[name], name) for name in rows}
     processor = inputs.load_processor(model, data)
     base = load_model(model, task, seed, inputs.model_class, inputs.task_type)

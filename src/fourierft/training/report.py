@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import re
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fourierft.errors import MissingExtraError
 from fourierft.training.inputs import inputs_named
 from fourierft.training.methods import Trainable
 from fourierft.training.output import write_text
+from fourierft.training.scores import score_rows
 from fourierft.training.tasks import Task, shorten
 
 NUMBER = re.compile(r"-?[\d.,]+( [kMG]?B)?")
@@ -47,19 +49,22 @@ def format_bytes(size: float) -> str:
     return f"{size:.1f} GB"
 
 
-def summarize(trainable: Trainable, record: dict[str, Any], rows: dict[str, int]) -> str:
+def summarize(trainable: Trainable, record: dict[str, Any], rows: dict[str, int], left_out: Sequence[str] = ()) -> str:
     """A table of what will be trained, on what.
 
     Args:
         record: what the training writes of itself.
         rows: number of rows of each split.
+        left_out: splits that are not used, as their labels are hidden.
     """
+    data = [f"{count:,} {name} rows" for name, count in rows.items()]
+    data += [f"no {name} rows, as their labels are hidden (-1)" for name in left_out]
     share = (trainable.adapter_parameters + trainable.head_parameters) / trainable.base_parameters
     settings = ", ".join(f"{name}={_plain(value)}" for name, value in trainable.settings.items())
     lines: list[tuple[str, ...]] = [
         ("model", record["base_model"]),
         ("task", f"{record['task']} of {' and '.join(record['text_columns'])} by {record['label_column']}"),
-        ("data", ", ".join(f"{count:,} {name} rows" for name, count in rows.items())),
+        ("data", ", ".join(data)),
         ("method", trainable.method + (f" in {trainable.layers} layers: {settings}" if trainable.layers else "")),
     ]
     if record["labels"]:
@@ -143,8 +148,7 @@ def write_model_card(metrics: dict[str, Any], record: dict[str, Any], task: Task
         f"- {method}",
         "---",
     ]
-    scores = {**metrics.get("eval", {}), **{f"test {name}": value for name, value in metrics.get("test", {}).items()}}
-    rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in scores.items() if isinstance(value, float))
+    rows = "\n".join(f"| {' | '.join(cells)} |" for cells in score_rows(metrics))
     parameters, settings = metrics["parameters"], _settings_text(record)
     texts = " and ".join(f"`{name}`" for name in record["text_columns"])
     text = f"""
@@ -160,9 +164,9 @@ def write_model_card(metrics: dict[str, Any], record: dict[str, Any], task: Task
 - Steps: {metrics["train"]["steps"]} at {metrics["train"]["seconds_per_step"]:.3f} s, seed {record["seed"]}
 - Versions: {", ".join(f"{name} {number}" for name, number in metrics["versions"].items())}
 
-| metric | value |
-|---|---|
-{rows or "| none | no validation data |"}
+| metric | value | of |
+|---|---|---|
+{rows or "| none | | no validation data |"}
 
 ![loss and {task.main_metric}](curve.png)
 

@@ -6,19 +6,20 @@ method. The results are written beside and moved into place when they are whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers.trainer_utils import IntervalStrategy
 
 from fourierft.errors import ConfigError
-from fourierft.training import output, report
+from fourierft.training import output, report, scores
 from fourierft.training.arguments import Arguments
 from fourierft.training.data import load_splits
 from fourierft.training.groundwork import Groundwork, lay_groundwork
 from fourierft.training.images import CropsByEpoch, EncodedImages
 from fourierft.training.methods import Trainable, attach
+from fourierft.training.tasks import choose_metric, lower_is_better
 from fourierft.training.trainer import HeadTrainer, Interruption, StepTimer, TrainingInterrupted
 
 if TYPE_CHECKING:
@@ -31,12 +32,14 @@ class Preparation:
 
     Attributes:
         splits: encoded rows, by the names train, validation, test.
+        left_out: names of splits that were there, but without labels.
         record: what the training will write of itself, so that it can be resumed and evaluated.
     """
 
     ground: Groundwork
     trainable: Trainable
     splits: dict[str, Dataset]
+    left_out: tuple[str, ...]
     record: dict[str, Any]
 
 
@@ -46,9 +49,11 @@ def train(arguments: Arguments) -> dict[str, Any]:
     Args:
         arguments: from `settings.build_arguments`.
 
-    Returns: the content of metrics.json: `train` (loss, steps, seconds, seconds_per_step), `eval` and `test` (metrics),
-        `parameters` (adapter, head, base), `bytes` (adapter, head, file), `rows`, `seed`, `versions`. Of a dry run:
-        parameters, bytes and rows only. Beside metrics.json stands history.json, what was logged step by step.
+    Returns: the content of metrics.json: `train` (loss, steps, seconds, seconds_per_step), `eval` and `test` (metrics
+        of the model as it is saved), `saved` (best or last), `before`, `best` and `last` (metrics at those evaluations;
+        see `scores.sum_up`), `parameters` (adapter, head, base), `bytes` (adapter, head, file), `rows`, `seed`,
+        `versions`. Of a dry run: parameters, bytes and rows only. Beside metrics.json stands history.json, what was
+        logged step by step.
 
     Raises: FourierFTError, if anything given is wrong. TrainingInterrupted, after SIGINT or SIGTERM.
     """
@@ -62,7 +67,7 @@ def train(arguments: Arguments) -> dict[str, Any]:
         prepared = prepare(arguments)
     rows = {name: len(split) for name, split in prepared.splits.items()}
     if arguments.training.process_index == 0:
-        print(report.summarize(prepared.trainable, prepared.record, rows), flush=True)
+        print(report.summarize(prepared.trainable, prepared.record, rows, prepared.left_out), flush=True)
     if arguments.run.dry_run:
         return {**_sizes(prepared.trainable), "rows": rows}
     return _run(arguments, prepared, directory, checkpoint)
@@ -76,14 +81,15 @@ def prepare(arguments: Arguments) -> Preparation:
     seed = arguments.training.seed
     rows = load_splits(arguments.data, seed)
     ground = lay_groundwork(rows, arguments.model, arguments.data, seed)
+    ground = replace(ground, task=choose_metric(ground.task, arguments.training.metric_for_best_model))
     trainable = attach(ground.base, arguments.method)
-    splits = {name: ground.encode(split, ground.labels[name]) for name, split in rows.items()}
+    splits = {name: ground.encode(rows[name], labels) for name, labels in ground.labels.items()}
     if arguments.data.augment_images:
         if not isinstance(splits["train"], EncodedImages):
             raise ConfigError(f"augment_images=True, but the data are of kind {ground.inputs.name}; leave it out")
         splits["train"].crop_seed = seed
     record = ground.record(trainable.method, trainable.settings, trainable.is_adapter)
-    return Preparation(ground, trainable, splits, record)
+    return Preparation(ground, trainable, splits, tuple(name for name in rows if name not in splits), record)
 
 
 def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoint: Path | None) -> dict[str, Any]:
@@ -117,20 +123,19 @@ def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoin
             "seconds_per_step": timer.seconds_per_step,
         }
     }
+    is_best = bool(trainer.args.load_best_model_at_end and state.best_global_step)
     for name, prefix in (("validation", "eval"), ("test", "test")):
         if name in prepared.splits:
-            metrics[prefix] = _evaluate(trainer, prepared.splits[name], prefix)
-    return _write_results(trainer, prepared, directory, metrics)
+            step = state.best_global_step if is_best else state.global_step
+            metrics[prefix] = _evaluate(trainer, prepared.splits[name], prefix, step or 0)
+    summary = scores.sum_up(state.log_history, prepared.ground.task.main_metric)
+    return _write_results(trainer, prepared, directory, {**metrics, "saved": "best" if is_best else "last", **summary})
 
 
-def _evaluate(trainer: HeadTrainer, rows: Dataset, prefix: str) -> dict[str, float]:
-    """Metrics of the model as it is saved; those of the last step are taken from the log if they are there."""
-    known = [log for log in trainer.state.log_history if f"{prefix}_loss" in log]
-    if known and known[-1]["step"] == trainer.state.global_step and not trainer.args.load_best_model_at_end:
-        scores = known[-1]
-    else:
-        scores = trainer.evaluate(rows, metric_key_prefix=prefix)
-    return {key.removeprefix(f"{prefix}_"): value for key, value in scores.items() if key.startswith(f"{prefix}_")}
+def _evaluate(trainer: HeadTrainer, rows: Dataset, prefix: str, step: int) -> dict[str, float]:
+    """Metrics of the model as it is saved, which is that of `step`; from the log if they are there."""
+    known = scores.scores_at(trainer.state.log_history, step, prefix)
+    return known or scores.without_prefix(trainer.evaluate(rows, metric_key_prefix=prefix), prefix)
 
 
 def build_trainer(arguments: Arguments, prepared: Preparation) -> HeadTrainer:
@@ -138,7 +143,11 @@ def build_trainer(arguments: Arguments, prepared: Preparation) -> HeadTrainer:
 
     Raises: ConfigError, if its settings contradict each other.
     """
-    settings = arguments.training
+    settings, metric = arguments.training, prepared.ground.task.main_metric
+    if settings.load_best_model_at_end or settings.metric_for_best_model:
+        if "validation" not in prepared.splits:
+            raise ConfigError("the best model is chosen on validation data, but there is none; give --validation_file")
+        settings.metric_for_best_model, settings.greater_is_better = metric, not lower_is_better(metric)
     if "validation" not in prepared.splits:
         settings.eval_strategy = IntervalStrategy.NO
     if settings.label_names is None:
@@ -182,7 +191,7 @@ def _write_results(
         "rows": {name: len(split) for name, split in prepared.splits.items()},
         "method": {"name": trainable.method, "layers": trainable.layers, **trainable.settings},
         "main_metric": prepared.ground.task.main_metric,
-        "lower_is_better": prepared.ground.task.lower_is_better,
+        "lower_is_better": lower_is_better(prepared.ground.task.main_metric),
         "seed": record["seed"],
         "versions": record["versions"],
     }

@@ -72,6 +72,9 @@ TEXTS = {
     "eval_strategy": "when to evaluate: no, steps, epoch (default: epoch, or steps if eval_steps is given)",
     "save_strategy": "when to save a checkpoint: no, steps, epoch (default: epoch, or steps if save_steps is given)",
     "save_total_limit": "checkpoints to keep (default: 2)",
+    "load_best_model_at_end": "save the model of the evaluation that was best on the validation data, not the last",
+    "metric_for_best_model": "main metric, by which the best evaluation is chosen, such as matthews or f1 "
+    "(default: accuracy, pearson or answer_loss)",
     "per_device_eval_batch_size": "rows a device evaluates at a time (default: 32)",
     "logging_steps": "steps between two log lines, or, below 1, part of the run (default: 0.02)",
 }
@@ -194,12 +197,15 @@ def build_arguments(settings: Mapping[str, Any]) -> Arguments:
         **settings,
     }
     try:
+        training = _fill(TrainingArguments, filled)
+        if "metric_for_best_model" not in settings:
+            training.metric_for_best_model = None  # transformers says loss; the task has a metric of its own
         return Arguments(
             model=_fill(ModelArguments, filled),
             data=_fill(DataArguments, filled),
             method=_fill(MethodArguments, filled),
             run=_fill(RunArguments, filled),
-            training=_fill(TrainingArguments, filled),
+            training=training,
         )
     except (ValueError, ImportError) as error:
         raise ConfigError(" ".join(str(error).split())) from error

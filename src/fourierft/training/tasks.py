@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,26 @@ from fourierft.errors import ConfigError, DataError, MissingExtraError
 
 FEW_CLASSES = 20
 IGNORED = -100  # label of a token that is not to be learned
+LOWER_IS_BETTER = ("loss", "rmse", "answer_loss")
 
 
 @dataclass(frozen=True)
 class Classification:
-    """One class of several; `labels` are their names, in the order of the model's outputs."""
+    """One class of several; `labels` are their names, in the order of the model's outputs.
+
+    Of two classes the second is the positive one, whose F1 is `f1`; `f1_macro` is the mean of all classes' F1.
+    """
 
     labels: tuple[str, ...]
+    main_metric: str = "accuracy"
     name = "classification"
-    main_metric = "accuracy"
-    lower_is_better = False
     needs_head = True
     reduce = None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of what `score` returns."""
+        return ("accuracy", *(["f1"] if len(self.labels) == 2 else []), "f1_macro", "matthews")
 
     def model_settings(self) -> dict[str, Any]:
         """What the model's config must say."""
@@ -50,17 +58,20 @@ class Classification:
         return [numbers[_class_name(value)] for value in values]
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Accuracy, macro F1 and Matthews correlation of logits [rows, labels]."""
+        """Accuracy, F1 and Matthews correlation of logits [rows, labels]."""
         metrics = _import_metrics()
         expected = np.asarray(prediction.label_ids)
         predicted = _outputs(prediction).argmax(axis=-1)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="A single label was found", category=UserWarning)
-            return {
-                "accuracy": float(metrics.accuracy_score(expected, predicted)),
-                "f1": float(metrics.f1_score(expected, predicted, average="macro", zero_division=0)),
-                "matthews": float(metrics.matthews_corrcoef(expected, predicted)),
+            scores = {
+                "accuracy": metrics.accuracy_score(expected, predicted),
+                "f1_macro": metrics.f1_score(expected, predicted, average="macro", zero_division=0),
+                "matthews": metrics.matthews_corrcoef(expected, predicted),
             }
+        if len(self.labels) == 2:
+            scores["f1"] = metrics.f1_score(expected, predicted, pos_label=1, zero_division=0)
+        return {name: float(scores[name]) for name in self.metrics}
 
     def decode(self, outputs: np.ndarray) -> list[dict[str, Any]]:
         """The class of every row of logits [rows, labels], with its probability."""
@@ -78,9 +89,9 @@ class Regression:
     """A number, learned with the mean squared error."""
 
     labels: tuple[str, ...] = ()
+    main_metric: str = "pearson"
     name = "regression"
-    main_metric = "pearson"
-    lower_is_better = False
+    metrics = ("pearson", "spearman", "rmse")
     needs_head = True
     reduce = None
 
@@ -130,9 +141,9 @@ class Answers:
     """A text, token by token, after another one."""
 
     labels: tuple[str, ...] = ()
+    main_metric: str = "answer_loss"
     name = "answers"
-    main_metric = "answer_loss"
-    lower_is_better = True
+    metrics = ("answer_loss", "token_accuracy")
     needs_head = False
 
     def model_settings(self) -> dict[str, Any]:
@@ -172,13 +183,14 @@ class Answers:
 Task = Classification | Regression | Answers
 
 
-def detect_task(values: Sequence[Any], wanted: str, column: str) -> Task:
+def detect_task(values: Sequence[Any], wanted: str, column: str, declared: Sequence[str] = ()) -> Task:
     """The task the labels call for.
 
     Args:
         values: labels of the training rows; fractions make a regression, anything else a classification.
         wanted: auto, or the name of a task that gives labels.
         column: where the labels stand, for errors.
+        declared: the classes that the data set itself names, in its order; those found, sorted, if it names none.
 
     Raises: ConfigError, if the task is unknown. DataError, if the labels can't be those of a task.
     """
@@ -192,12 +204,39 @@ def detect_task(values: Sequence[Any], wanted: str, column: str) -> Task:
         raise DataError(
             f"column {column} holds the one label {shorten(sorted(names))}; a class needs another to differ from"
         )
+    if declared:
+        return Classification(tuple(declared))
     if wanted == "auto" and len(names) > max(FEW_CLASSES, len(values) // 2):
         raise DataError(
             f"column {column} has {len(names)} different labels in {len(values)} rows, too many for classes; "
             "name another --label_column, or give --task classification or --task regression"
         )
     return Classification(tuple(sorted(names, key=_order)))
+
+
+def choose_metric(task: Task, wanted: str | None) -> Task:
+    """The task with another main metric.
+
+    Args:
+        wanted: name of the metric, with or without eval_ before it; None leaves the task as it is.
+
+    Raises: ConfigError, if the task has no such metric.
+    """
+    metric = (wanted or task.main_metric).removeprefix("eval_")
+    if metric not in (*task.metrics, "loss"):
+        raise ConfigError(
+            f"metric_for_best_model={wanted} is no metric of {_described(task)}; use {', '.join(task.metrics)} or loss"
+        )
+    return replace(task, main_metric=metric)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric counts what went wrong."""
+    return metric in LOWER_IS_BETTER
+
+
+def _described(task: Task) -> str:
+    return f"{task.name} with {len(task.labels)} labels" if task.labels else task.name
 
 
 def task_from(name: str, labels: Sequence[str]) -> Task:

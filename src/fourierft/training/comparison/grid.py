@@ -22,6 +22,7 @@ from fourierft.training.comparison.results import FILE, Row, read_rows
 from fourierft.training.comparison.tasks import Run, Task, digest
 from fourierft.training.run import build_trainer, prepare, train
 from fourierft.training.settings import build_arguments
+from fourierft.training.tasks import lower_is_better
 
 QUIET: dict[str, Any] = {"disable_tqdm": True, "save_strategy": "no", "report_to": "none"}
 
@@ -171,7 +172,7 @@ def score_untrained(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[d
         "parameters": {"adapter": 0, "head": 0, "base": prepared.trainable.base_parameters},
         "bytes": {"adapter": 0, "head": 0, "file": 0},
         "main_metric": prepared.ground.task.main_metric,
-        "lower_is_better": prepared.ground.task.lower_is_better,
+        "lower_is_better": lower_is_better(prepared.ground.task.main_metric),
     }
     return metrics, [report.without_nan(log) for log in trainer.state.log_history]
 
