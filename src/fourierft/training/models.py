@@ -101,12 +101,17 @@ def longest_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wan
 
     Raises: ConfigError, if the model can't take as many as are wanted.
     """
-    limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or LONGEST]
+    limit = context_length(model, tokenizer)
     if wanted is None:
-        return int(min(*limits, LONGEST))
-    if not 0 < wanted <= min(limits):
-        raise ConfigError(f"max_length={wanted} is not between 1 and the {min(limits)} tokens this model takes")
+        return min(limit, LONGEST)
+    if not 0 < wanted <= limit:
+        raise ConfigError(f"max_length={wanted} is not between 1 and the {limit} tokens this model takes")
     return wanted
+
+
+def context_length(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The number of tokens a model takes; LONGEST if neither it nor its tokenizer says."""
+    return int(min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or LONGEST))
 
 
 def required_name(arguments: ModelArguments) -> str:

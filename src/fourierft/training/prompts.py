@@ -16,8 +16,12 @@ from fourierft.training.tasks import IGNORED
 if TYPE_CHECKING:
     from datasets import Dataset
 
-PROMPT_COLUMNS = (("instruction", "input"), ("instruction",), ("prompt",), ("question",))
-ANSWER_COLUMNS = ("output", "answer", "completion", "response")
+PROMPT_COLUMNS = (
+    ("instruction", "input"),
+    *(("instruction",), ("prompt",), ("question",)),
+    *(("mr",), ("meaning_representation",)),  # data-to-text: E2E's own files, and those of the hub
+)
+ANSWER_COLUMNS = ("output", "answer", "completion", "response", "ref", "human_reference", "target")
 
 
 class Prompts:
