@@ -20,6 +20,8 @@ import torch
 from fourierft.training import output, report
 from fourierft.training.comparison.results import FILE, Row, read_rows
 from fourierft.training.comparison.tasks import Run, Task, digest
+from fourierft.training.comparison.written import score_pretrained, score_written
+from fourierft.training.generation.decoding import Decoding
 from fourierft.training.run import build_trainer, prepare, train
 from fourierft.training.settings import build_arguments
 from fourierft.training.tasks import lower_is_better
@@ -93,10 +95,12 @@ def perform(task: Task, run: Run, settings: Mapping[str, Any], protocol: str, di
     begin = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         if task.is_headless and run.method.family == "head":
-            metrics, history = score_untrained(given)
+            metrics, history = score_untrained(given, task.decoding)
         else:
             metrics = train(build_arguments({**given, **start}))
             history = json.loads((folder / output.HISTORY).read_text(encoding="utf-8"))
+            if task.decoding:
+                metrics["texts"] = score_written(folder, build_arguments(given), task.decoding)
     seconds = time.perf_counter() - begin
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
@@ -110,6 +114,7 @@ def perform(task: Task, run: Run, settings: Mapping[str, Any], protocol: str, di
         "learning_rate": run.learning_rate,
         "seed": run.seed,
         **read_scores(metrics, history),
+        **({"texts": metrics["texts"]} if task.decoding else {}),
         "parameters": metrics["parameters"],
         "bytes": {
             "adapter": max(0, metrics["bytes"]["file"] - metrics["bytes"]["head"]),
@@ -160,7 +165,9 @@ def read_scores(metrics: Mapping[str, Any], history: list[dict[str, Any]]) -> di
     }
 
 
-def score_untrained(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def score_untrained(
+    settings: Mapping[str, Any], decoding: Decoding | None = None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Metrics and history of the model as it was pretrained, under an adapter of zeros."""
     arguments = build_arguments({**settings, "method": "fourierft", "n_frequency": 1})
     prepared = prepare(arguments)
@@ -174,6 +181,8 @@ def score_untrained(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[d
         "main_metric": prepared.ground.task.main_metric,
         "lower_is_better": lower_is_better(prepared.ground.task.main_metric),
     }
+    if decoding:
+        metrics["texts"] = score_pretrained(prepared, arguments, decoding)
     return metrics, [report.without_nan(log) for log in trainer.state.log_history]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from fourierft.training.comparison.results import Row, Summary
 from fourierft.training.output import write_text
@@ -29,6 +30,14 @@ LEGEND = """\
   own best gain over the head alone that is left there
 - of LoRA's gain: gain over the head alone as a share of LoRA r=8's
 - adapter: trained parameters below the head; on disk: the adapter's file, the head left out; a dash: not known"""
+
+TEXT_METRICS = (
+    ("BLEU", "bleu"),
+    ("NIST", "nist"),
+    ("METEOR", "meteor"),
+    ("ROUGE-L", "rouge_l"),
+    ("CIDEr", "cider"),
+)
 
 
 def table_rows(summaries: Sequence[Summary]) -> list[tuple[str, ...]]:
@@ -57,18 +66,28 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
+def written_rows(rows: Sequence[Row], summaries: Sequence[Summary]) -> list[tuple[str, ...]]:
+    """Headings, and a row a method whose texts were scored, at its best rate, as text; mean over seeds."""
+    cells: list[tuple[str, ...]] = [("texts", *(title for title, _ in TEXT_METRICS))]
+    for one in summaries:
+        scores = [
+            row["texts"] for row in rows if (row["method"], row["learning_rate"]) == (one.spec, one.learning_rate)
+        ]
+        if scores:
+            cells.append((one.title, *(f"{fmean(each[name] for each in scores):.2f}" for _, name in TEXT_METRICS)))
+    return cells
+
+
 def write_summary(rows: Sequence[Row], summaries: Sequence[Summary], plots: Sequence[Path], directory: Path) -> Path:
     """Write summary.md: the table, what its columns mean, the plots, and what made the numbers."""
     first = rows[0]
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in table_rows(summaries)]
-    lines = [f"| {' | '.join(row)} |" for row in cells]
-    lines.insert(1, f"|{'---|' * len(COLUMNS)}")
     direction = "lower" if first["lower_is_better"] else "higher"
     diverged, minutes = sum(row["score"] is None for row in rows), sum(row["seconds"] for row in rows) / 60
     parts = [
         f"# {first['task']}: {first['metric'].replace('_', ' ')}, {direction} is better",
-        "\n".join(lines),
+        as_markdown(table_rows(summaries)),
         LEGEND,
+        *([as_markdown(written_rows(rows, summaries))] if "texts" in first else []),
         f"{len(rows)} runs, of which {diverged} diverged, {minutes:.0f} minutes in all.",
         *(f"![{file.stem.replace('-', ' ')}]({file.name})" for file in plots),
         f"Versions: {', '.join(f'{name} {number}' for name, number in first['versions'].items())}; "
@@ -76,3 +95,10 @@ def write_summary(rows: Sequence[Row], summaries: Sequence[Summary], plots: Sequ
     ]
     write_text(directory / "summary.md", "\n\n".join(parts) + "\n")
     return directory / "summary.md"
+
+
+def as_markdown(rows: Sequence[tuple[str, ...]]) -> str:
+    """Headings and rows as a table of Markdown."""
+    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    lines.insert(1, f"|{'---|' * len(rows[0])}")
+    return "\n".join(lines)

@@ -20,18 +20,21 @@ from fourierft.training.assets import (
     MNIST,
     SMOLLM2,
     VADER,
+    WORDNET,
     cache_root,
     is_intact,
     obtain,
     replacing,
 )
 from fourierft.training.conversion import convert, convert_gguf, convert_onnx_dinov2, find_member
+from fourierft.training.generation.wordnet import WordNet
 from fourierft.training.quickstart import find_model
 from fourierft.training.sentences import find_archive, read_ratings, read_sentences
 
 SEED = 7
 SPLITS = ("train", "validation")
 LONGEST_PROMPT = 80  # characters
+GLOSS_WORDS = range(4, 17)
 Rows = Sequence[dict[str, Any]]
 
 MODELS: dict[str, Callable[[], Path]] = {
@@ -106,6 +109,23 @@ def read_instructions() -> Rows:
     return [row for row in kept if len(row["instruction"] + row["input"]) <= LONGEST_PROMPT]
 
 
+def read_glosses() -> Rows:
+    """WordNet's nouns as data to be put into words: name, other names and kind, with the first part of the gloss."""
+    folder = find_member(obtain(WORDNET), WORDNET).parent
+    rows = []
+    for noun in WordNet(folder).nouns():
+        definition = noun.gloss.partition(";")[0].strip()
+        if noun.kind and len(definition.split()) in GLOSS_WORDS:
+            name, *others = (word.replace("_", " ") for word in noun.words)
+            parts = [
+                f"name[{name}]",
+                *(f"also[{other}]" for other in others[:2]),
+                f"kind[{noun.kind.replace('_', ' ')}]",
+            ]
+            rows.append({"mr": ", ".join(parts), "ref": definition})
+    return rows
+
+
 def read_digits() -> Rows:
     """MNIST's first 500 images of each digit, 28 x 28, as PNG."""
     from PIL import Image
@@ -125,4 +145,5 @@ DATA: dict[str, Callable[[], Rows]] = {
     "ratings": read_movie_ratings,
     "instructions": read_instructions,
     "digits": read_digits,
+    "glosses": read_glosses,
 }

@@ -10,6 +10,7 @@ Beside the settings of `fourierft train` a task file knows
     learning_rates: [1e-3, 3e-3]
     method_learning_rates: {full: [1e-5]} other rates for the methods that begin so
     seeds: [0, 1, 2]
+    generate: {num_beams: 4}              also let each model write, and score the texts; fields of `Decoding`
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from fourierft.errors import ConfigError
 from fourierft.training.assets import hash_file
 from fourierft.training.comparison.methods import Method, parse_method
 from fourierft.training.comparison.sources import find_asset_model, prepare_asset_data
+from fourierft.training.generation.decoding import Decoding
 from fourierft.training.settings import convert_settings, read_yaml
 
 ASSETS = ("model_asset", "data_asset", "train_rows", "validation_rows")
-GRID = ("layers", "methods", "learning_rates", "method_learning_rates", "seeds")
+GRID = ("layers", "methods", "learning_rates", "method_learning_rates", "seeds", "generate")
 RESERVED = (
     "output_dir",
     "learning_rate",
@@ -61,6 +63,7 @@ class Task:
         settings: of `fourierft train`, without what tells one run from another.
         target_modules: layers to adapt, unless a method says otherwise.
         layers: sets of layers by name: lists of names, or regular expressions.
+        decoding: how each model writes texts to be scored; None if it does not.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Task:
     learning_rates: tuple[float, ...]
     method_learning_rates: Mapping[str, tuple[float, ...]]
     seeds: tuple[int, ...]
+    decoding: Decoding | None = None
 
     @property
     def is_headless(self) -> bool:
@@ -141,7 +145,8 @@ class Task:
         """
         data = {name: hash_file(Path(prepared[name])) for name in FILES if Path(prepared.get(name) or "").is_file()}
         shared = {name: value for name, value in self.settings.items() if name not in FILES}
-        return digest([shared, self.assets.get("model_asset"), data])
+        written = [asdict(self.decoding)] if self.decoding else []
+        return digest([shared, self.assets.get("model_asset"), data, *written])
 
 
 def digest(content: Any) -> str:
@@ -188,7 +193,16 @@ def read_task(path: str | Path) -> Task:
         learning_rates=check_rates(grid.get("learning_rates"), "learning_rates"),
         method_learning_rates={str(name): check_rates(rates, f"rates of {name}") for name, rates in other.items()},
         seeds=check_seeds(grid.get("seeds", [0])),
+        decoding=read_decoding(grid["generate"], source) if "generate" in grid else None,
     )
+
+
+def read_decoding(content: Any, source: str) -> Decoding:
+    """The search of a task file; ConfigError, if it has an unknown field or a wrong value."""
+    known = [field.name for field in fields(Decoding)]
+    if not isinstance(content, dict) or not set(content) <= set(known):
+        raise ConfigError(f"{source} has generate={content}; write a mapping of {', '.join(known)}")
+    return Decoding(**content)
 
 
 def check_rates(values: Any, name: str) -> tuple[float, ...]:
