@@ -92,7 +92,7 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> flo
 
 
 def meteor(prediction: list[str], references: list[list[str]], wordnet: WordNet | None) -> float:
-    """METEOR of one text from 0 to 1, against the reference that gives most."""
+    """METEOR of one text from 0 to 1, against the reference that gives most. nltk looks for synonyms of stems."""
     from nltk.translate.meteor_score import meteor_score
 
     known: Any = NoSynonyms() if wordnet is None else wordnet
