@@ -52,3 +52,43 @@ def test_directory_without_a_training_is_an_error(tmp_path: Path, capsys: pytest
     (tmp_path / "data.csv").write_text("text,label\ngood,pos\n")
     assert main(["evaluate", str(tmp_path), "--test_file", str(tmp_path / "data.csv")]) == 2
     assert "fourierft: error:" in capsys.readouterr().err
+
+
+@pytest.fixture
+def answering(tmp_path: Path, tiny_llama: Path) -> list[str]:
+    """The command that scores a language model, trained two steps on prompts with two references each."""
+    rows = [
+        {"mr": f"the {noun}", "ref": f"a {noun} is {word}"} for noun in ("film", "book") for word in ("good", "bad")
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    command = ["train", "--model_name_or_path", str(tiny_llama), "--train_file", str(tmp_path / "rows.json")]
+    command += ["--n_frequency", "50", "--max_steps", "2", "--use_cpu"]
+    assert main([*command, "--output_dir", str(tmp_path / "out")]) == 0
+    command = ["evaluate", str(tmp_path / "out"), "--test_file", str(tmp_path / "rows.json"), "--use_cpu"]
+    return [*command, "--num_beams", "2", "--max_new_tokens", "4"]
+
+
+def test_texts_are_generated_and_scored(
+    answering: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOURIERFT_CACHE", str(tmp_path / "none"))
+    monkeypatch.setattr("fourierft.training.generation.wordnet.DEBIAN", tmp_path / "none")
+    capsys.readouterr()
+    assert main([*answering, "--generate", str(tmp_path / "texts")]) == 0
+    said = capsys.readouterr()
+    assert "METEOR counts exact words and stems, no synonyms, for want of WordNet" in said.err
+    metrics = json.loads((tmp_path / "texts" / "metrics.json").read_text())
+    table = dict(line.split() for line in said.out.splitlines())
+    assert (table["items"], table["references"]) == ("2", "4")
+    assert {name: table[name] for name in ("bleu", "cider")} == {n: f"{metrics[n]:.4f}" for n in ("bleu", "cider")}
+    assert metrics["decoding"] == (
+        {"num_beams": 2, "length_penalty": 0.8, "no_repeat_ngram_size": 4, "max_new_tokens": 4}
+    )
+    assert main([*answering, "--generate", str(tmp_path / "texts"), "--without_adapter"]) == 2
+    assert "holds texts of another weights; choose another folder, or give --overwrite" in capsys.readouterr().err
+
+
+def test_texts_have_their_own_files(answering: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [*answering, "--generate", str(tmp_path / "texts"), "--output", str(tmp_path / "m.json")]
+    assert main(command) == 2
+    assert "keeps predictions and metrics there; leave --output and --predictions out" in capsys.readouterr().err

@@ -59,3 +59,12 @@ def test_long_or_unanswered_instructions_are_left_out(tmp_path: Path, monkeypatc
     (tmp_path / "alpaca_en_demo.json").write_text(json.dumps([kept, *others]))
     monkeypatch.setattr(sources, "obtain", lambda asset: tmp_path)
     assert sources.read_instructions() == [kept]
+
+
+def test_glosses_are_told_of_name_other_names_and_kind(wordnet_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "obtain", lambda asset: wordnet_folder)
+    monkeypatch.setattr(sources, "GLOSS_WORDS", range(3, 4))
+    assert sources.read_glosses() == [
+        {"mr": "name[dog], also[domestic dog], kind[entity]", "ref": "a tame animal"},
+        {"mr": "name[man], also[adult male], kind[entity]", "ref": "a grown male"},
+    ]

@@ -1,4 +1,4 @@
-"""E2E in small: files in its layout, a random GPT-2 that knows their words, and a folder of WordNet's files."""
+"""E2E in small: files in its layout, and a random GPT-2 that knows their words."""
 
 from __future__ import annotations
 
@@ -63,43 +63,4 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
         initializer_range=0.2,
     )
     GPT2LMHeadModel(config).save_pretrained(folder)
-    return folder
-
-
-def write_wordnet(folder: Path) -> None:
-    """Files of a WordNet of six meanings, in the format of wndb(5WN)."""
-    lines = {
-        "noun": [
-            ("03 n 01 entity 0 000", "that which is"),
-            ("05 n 02 dog 0 domestic_dog 0 001 @ {0} n 0000", 'a tame animal; often a pet; "the dog barked"'),
-            ("05 n 02 man 0 adult_male 0 001 @ {0} n 0000", "a grown male"),
-        ],
-        "verb": [("30 v 02 run 0 sprint 0 000 01 + 02 00", "move fast")],
-        "adj": [("00 s 02 big(p) 0 large 0 000", "of great size")],
-        "adv": [("02 r 01 fast 0 000", "quickly")],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, entries in lines.items():
-        text, offsets = "  1 a licence of one line  \n", []
-        for fields, gloss in entries:
-            offsets.append(len(text))
-            text += f"{offsets[-1]:08d} {fields.format(f'{offsets[0]:08d}')} | {gloss}  \n"
-        (folder / f"data.{name}").write_text(text)
-        words: dict[str, list[int]] = {}
-        for (fields, _), offset in zip(entries, offsets, strict=True):
-            for word in fields.split()[3 : 3 + 2 * int(fields.split()[2]) : 2]:
-                words.setdefault(word.partition("(")[0], []).append(offset)
-        index = "".join(
-            f"{word} {name[0]} {len(found)} 0 {len(found)} 0 {' '.join(f'{o:08d}' for o in found)}  \n"
-            for word, found in words.items()
-        )
-        (folder / f"index.{name}").write_text("  1 a licence of one line  \n" + index)
-    (folder / "verb.exc").write_text("ran run\n")
-
-
-@pytest.fixture(scope="session")
-def wordnet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that `write_wordnet` makes."""
-    folder = tmp_path_factory.mktemp("wordnet")
-    write_wordnet(folder)
     return folder

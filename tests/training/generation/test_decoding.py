@@ -64,9 +64,7 @@ def test_one_beam_takes_the_likeliest_token(gpt2: tuple[Any, Any]) -> None:
 def test_text_ends_where_the_chat_template_ends_it(tiny_llama: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
     assert end_tokens(tokenizer) == [tokenizer.eos_token_id]
-    tokenizer.chat_template = (
-        "{% for m in messages %}{{ m['content'] }} [BOS] {% endfor %}"
-    )
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} [BOS] {% endfor %}"
     assert end_tokens(tokenizer) == sorted([tokenizer.eos_token_id, tokenizer.bos_token_id])
 
 

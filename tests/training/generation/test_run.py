@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -28,23 +29,23 @@ SHORT = Decoding(num_beams=3, max_new_tokens=12)
 
 @pytest.fixture(scope="module")
 def trained(e2e: Path, tiny_gpt2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the recipe makes of a tiny GPT-2 in 60 steps, at a learning rate for its size."""
+    """What the recipe makes of a tiny GPT-2 in 80 steps, from zeros, at a scaling and a learning rate for its size."""
     out = tmp_path_factory.mktemp("trained") / "out"
     small: dict[str, Any] = {
         "model_name_or_path": str(tiny_gpt2),
         "train_file": str(e2e / "trainset.csv"),
         "validation_file": str(e2e / "devset.csv"),
         "output_dir": str(out),
-        "max_steps": 60,
+        "max_steps": 80,
         "per_device_train_batch_size": 16,
         "gradient_accumulation_steps": 1,
         "n_frequency": 1000,
         "scaling": "auto",
-        "learning_rate": 2e-2,
+        "init_weights": True,
+        "learning_rate": 1e-1,
         "save_strategy": "no",
         "use_cpu": True,
         "disable_tqdm": True,
-        "bf16": False,
     }
     train(build_arguments({**read_config(RECIPE), **small}))
     return out
@@ -72,9 +73,25 @@ def test_recipe_smooths_labels_decays_weights_and_adapts_conv1d(trained: Path, t
     assert record["settings"]["target_modules"] == ["c_attn"]
     settings = build_arguments({**read_config(RECIPE), "output_dir": "out"}).training
     assert (settings.label_smoothing_factor, settings.weight_decay, settings.num_train_epochs) == (0.1, 0.01, 5)
-    metrics = json.loads((trained / "metrics.json").read_text())
-    # The loss that is trained on is smoothed: a tenth is the mean of -log p over all words, more than the rest.
-    assert metrics["eval"]["loss"] > metrics["eval"]["answer_loss"]
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's use of it
+def test_loss_is_smoothed_over_all_words_on_the_answer_alone(trained: Path, tiny_gpt2: Path, e2e: Path) -> None:
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_gpt2), trained).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_gpt2)
+    total, count = 0.0, 0
+    with (e2e / "devset.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            prompt, answer = (tokenizer(text).input_ids for text in (f"<|endoftext|>{row['mr']}\n", row["ref"]))
+            answer = [*answer, tokenizer.eos_token_id]
+            with torch.no_grad():
+                chances = -model(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
+            for place, token in enumerate(answer, start=len(prompt) - 1):
+                total += float(0.9 * chances[place, token] + 0.1 * chances[place].mean())
+                count += 1
+    metrics = json.loads((trained / "metrics.json").read_text())["eval"]
+    assert metrics["loss"] == pytest.approx(total / count, rel=1e-4)
+    assert metrics["answer_loss"] < metrics["loss"]
 
 
 def test_texts_are_scored_against_all_references_of_their_prompt(
@@ -96,8 +113,8 @@ def test_texts_are_scored_against_all_references_of_their_prompt(
 def test_training_teaches_to_put_data_into_words(write: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     after = write()
     before = write(without_adapter=True, folder=tmp_path / "before")
-    assert after["bleu"] > before["bleu"] + 20
     assert after["rouge_l"] > before["rouge_l"] + 20
+    assert after["nist"] > before["nist"] + 1
 
 
 def test_texts_without_the_adapter_are_the_base_model_s(
@@ -218,17 +235,13 @@ def test_prompt_that_leaves_no_room_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize("text", ["", " "])
-def test_row_without_a_reference_is_refused(
-    text: str, write: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
+def test_row_without_a_reference_is_refused(text: str, write: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([{"mr": "name", "ref": "Aromi"}, {"mr": "name", "ref": text}]))
     with pytest.raises(DataError, match="in row 2 of the test data is no text; fill or remove it"):
         write(data=DataArguments(test_file=str(tmp_path / "rows.json")))
 
 
-def test_what_can_t_write_is_refused(
-    write: Callable[..., dict[str, Any]], trained: Path, tmp_path: Path
-) -> None:
+def test_what_can_t_write_is_refused(write: Callable[..., dict[str, Any]], trained: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(trained, tmp_path / "other"))
     record = json.loads((other / "fourierft.json").read_text())
     (other / "fourierft.json").write_text(json.dumps({**record, "inputs": "text", "task": "classification"}))
