@@ -30,7 +30,13 @@ LABELS = {
     "ours-weight": "ours, weight view",
     "ours-token": "ours, token view",
     "ours-bare": "ours, without the tuner",
+    "ours-fleet": "FleetModel",
+    "alone": "one after another",
+    "ours-together": "together",
+    "ours-few": "10 in the bank",
+    "ours-many": "10,000 in the bank",
 }
+BASELINES = ("base", "alone", "ours-few")
 
 
 def config_of(method: str, targets: Sequence[str], n: int, scaling: float, **settings: Any) -> peft.PeftConfig:

@@ -82,6 +82,22 @@ ARCHITECTURES = {
             head="classifier",
         ),
         Architecture(
+            name="minilm",
+            config="BertConfig",
+            model="BertForSequenceClassification",
+            targets=("query", "value"),
+            batch=16,
+            tokens=32,
+            settings={
+                **NO_DROPOUT,
+                "hidden_size": 384,
+                "num_hidden_layers": 6,
+                "intermediate_size": 1536,
+            },
+            tiny={**_TINY_ENCODER, "vocab_size": 128},
+            head="classifier",
+        ),
+        Architecture(
             name="gpt2",
             config="GPT2Config",
             model="GPT2LMHeadModel",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.goals import goal_table
-from benchmarks.methods import LABELS
+from benchmarks.methods import BASELINES, LABELS
 from benchmarks.results import Row, newest_rows, read_rows
 from benchmarks.suites import SUITES
 from fourierft.errors import DataError
@@ -21,7 +21,7 @@ from fourierft.errors import DataError
 MARKED = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 SHOWN_COUNT = 1000  # the tables keep to the usual n; the maps show the others
 EXPLAINED = {
-    "s": "The base in milliseconds, the others as multiples of it, with the 20th and 80th percentile over rounds.",
+    "s": "The first in milliseconds, the others as multiples of it, with the 20th and 80th percentile over rounds.",
     "B": "In MiB.",
 }
 Table = list[list[str]]
@@ -103,7 +103,7 @@ def _cell(row: Row | None, notes: list[str]) -> str:
         return f"can't {mark}"
     if row["unit"] == "B":
         return f"{row['median'] / 2**20:.2f} {mark}".strip()
-    if row["contender"] == "base":
+    if row["contender"] in BASELINES:
         return f"{_three_digits(row['median'] * 1e3)} ms {mark}".strip()
     return f"{row['ratio_median']:.2f} ({row['ratio_p20']:.2f}-{row['ratio_p80']:.2f}) {mark}".strip()
 

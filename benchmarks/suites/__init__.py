@@ -7,6 +7,8 @@ SUITES = {
     "training_step": "training step of whole models",
     "layer": "one layer over widths, tokens and coefficients",
     "decoding": "decoding, unmerged, one adapter and many",
+    "fleet": "thousands of adapters of one base, in one batch and in one bank",
+    "fleet_training": "many adapters trained together",
     "injection": "putting adapters on a model, and loading them",
     "memory": "bytes kept for the backward, peak resident size",
     "merging": "merging adapters into the weights",

@@ -139,6 +139,13 @@ def test_goal_with_a_rival_is_missed_where_the_rival_is_faster():
     assert is_reached(goal, {"ours": ours}) is None
 
 
+def test_goal_on_a_share_is_judged_by_what_both_add_to_the_base():
+    goal = next(goal for goal in GOALS if goal.share and goal.limit == 1.12)
+    line_up = {"ours-fleet": row(goal.suite, goal.case, "ours-fleet", 1.1)}
+    assert is_reached(goal, {**line_up, "lora-8": row(goal.suite, goal.case, "lora-8", 1.31)})
+    assert is_reached(goal, {**line_up, "lora-8": row(goal.suite, goal.case, "lora-8", 1.29)}) is False
+
+
 def test_goals_count_only_runs_under_their_conditions():
     rows = [{**r, "threads": 16} for r in STEP]
     page = fill_page("<!-- begin goals -->\n<!-- end goals -->", rows, {})

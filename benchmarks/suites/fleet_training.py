@@ -1,0 +1,137 @@
+"""Suite: many adapters of one encoder trained together, against the same adapters one after another.
+
+The latter go through our tuner and torch's AdamW, over one base that is loaded once; an eighth of them stands for all.
+Their coefficients are the truth of those trained together.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import peft
+import torch
+
+import fourierft
+from benchmarks.harness import Case, Contender, Settings, relative_rms
+from benchmarks.methods import SEED, tuner_of
+from benchmarks.models import build, share
+from benchmarks.stage import Stage
+from fourierft.training.arguments import MethodArguments
+from fourierft.training.fleet.plan import make_plan
+from fourierft.training.fleet.settings import FleetSettings
+from fourierft.training.fleet.tenants import Tenant
+from fourierft.training.fleet.trainer import FleetTrainer
+from fourierft.training.models import BaseModel
+from fourierft.training.tasks import Classification
+
+TITLE = "Training a fleet"
+ENCODER = "minilm"
+TENANTS, STEPS, SAMPLE = 64, 3, 8
+RATE = 2e-3
+
+
+def cases(settings: Settings) -> Iterator[Case]:
+    """Few and more rows an adapter in a step."""
+    for rows in (2, 8):
+        yield Training(Stage(ENCODER, settings), rows).case()
+
+
+class Training:
+    """Adapters of one encoder, each with rows of its own: together, and one after another."""
+
+    def __init__(self, stage: Stage, rows: int) -> None:
+        self.stage, self.rows = stage, rows
+        self.tenants = TENANTS if stage.settings.grid != "smoke" else 4
+        self.sample = min(SAMPLE, self.tenants)
+        each = rows * STEPS
+        self.members = [Tenant(f"t{k}", tuple(range(k * each, (k + 1) * each)), ()) for k in range(self.tenants)]
+        method = {"n_frequency": stage.n, "scaling": "auto", "target_modules": list(stage.targets)}
+        self.method = MethodArguments(**method)
+        self.settings = FleetSettings(
+            adapters=self.tenants, rows=rows, epochs=1, validation_fraction=0.0, learning_rate=RATE, schedule="constant"
+        )
+
+    def case(self) -> Case:
+        """Seconds for a step of all adapters."""
+        return Case(
+            name=f"{ENCODER}, {TENANTS} adapters trained, {self.rows} rows each a step",
+            shapes={"rows": self.rows, "targets": ",".join(self.stage.targets), "n": self.stage.n},
+            contenders={"alone": self.alone, "ours-together": self.together},
+            baseline="alone",
+            operations=STEPS,
+        )
+
+    @functools.cached_property
+    def sentences(self) -> tuple[torch.Tensor, list[int], torch.Tensor]:
+        """Tokens [rows, 48], how many of them count, 12 to 48, as sentences have, and labels."""
+        generator = torch.Generator().manual_seed(4)
+        count = self.tenants * self.rows * STEPS
+        ids = torch.randint(3, self.stage.base.config.vocab_size, (count, 48), generator=generator)
+        lengths = torch.randint(12, 49, (count,), generator=generator).tolist()
+        return ids, lengths, torch.randint(2, (count,), generator=generator)
+
+    def collate(self, numbers: Sequence[int]) -> Mapping[str, torch.Tensor]:
+        """A padded batch."""
+        ids, lengths, labels = self.sentences
+        chosen, longest = list(numbers), max(lengths[number] for number in numbers)
+        mask = torch.arange(longest)[None] < torch.tensor([lengths[number] for number in chosen])[:, None]
+        return {
+            "input_ids": ids[chosen, :longest] * mask,
+            "attention_mask": mask.long(),
+            "labels": labels[chosen],
+        }
+
+    def model(self) -> Any:
+        """The encoder with its head, as every adapter starts."""
+        return build(self.stage.architecture, self.stage.settings.grid)
+
+    def together(self) -> Contender:
+        """All adapters through `FleetTrainer`."""
+        plan = make_plan(BaseModel(self.model(), ("classifier",)), self.method, ENCODER, None)
+        task, ended = Classification(("no", "yes")), {}
+
+        def run() -> None:
+            trainer = FleetTrainer(plan, task, self.collate, self.settings, self.sentences[1])
+            for tenant in self.members:
+                trainer.join(tenant)
+            while trainer.queue:
+                ended.update({one.name: one.numbers for one in trainer.step()})
+            trainer.close()
+
+        def distance() -> float:
+            run()
+            places = [plan.layers[name].place for name in sorted(plan.layers)]
+            found = torch.stack([torch.cat([ended[f"t{k}"][place] for place in places]) for k in range(self.sample)])
+            return relative_rms(found, self.trained_alone())
+
+        return Contender(run, distance)
+
+    def alone(self) -> Contender:
+        """A sample of the adapters, one after another; injection is part of it, loading the base is not."""
+        return Contender(self.trained_alone, None, scale=self.tenants / self.sample)
+
+    def trained_alone(self) -> torch.Tensor:
+        """Coefficients of the sample after their steps, [sample, total n], layers by name."""
+        base = self.model()
+        trained = []
+        for tenant in self.members[: self.sample]:
+            with tuner_of("ours"):
+                config = fourierft.FourierFTConfig(
+                    n_frequency=self.stage.n,
+                    random_loc_seed=SEED,
+                    target_modules=list(self.stage.targets),
+                    modules_to_save=["classifier"],
+                )
+                model: Any = peft.get_peft_model(share(base), config).train()
+            own = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            optimizer = torch.optim.AdamW(own, lr=RATE, weight_decay=0.0)
+            for step in range(STEPS):
+                model(**self.collate(tenant.batch(step, self.settings))).loss.backward()
+                torch.nn.utils.clip_grad_norm_(own, 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+            found = {name: p for name, p in model.named_parameters() if ".fourierft_spectrum." in name}
+            trained.append(torch.cat([found[name].detach() for name in sorted(found)]))
+        return torch.stack(trained)

@@ -1,0 +1,149 @@
+"""More adapters than fit: batches whose rows draw them by Zipf from a store, through a bank that loads and evicts.
+
+    python -m benchmarks.zipf                                       a million adapters of MiniLM's q and v, int8
+    python -m benchmarks.zipf --adapters 20000 --capacity 1000 --batches 50
+
+Every adapter is made from its number. In every batch one row is compared with the base whose weights hold that
+adapter, rounded to int8 by hand and summed up in float64. Prints a JSON object: rows a second from all adapters, from
+those that are in the bank, and of the base alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from benchmarks.harness import Settings, relative_rms
+from benchmarks.machine import cpu_model, versions
+from benchmarks.methods import merge_truth
+from benchmarks.models import share
+from benchmarks.stage import Stage
+from benchmarks.store import name_of, numbers
+from benchmarks.suites.fleet import make_layout
+from fourierft.adapters.fleet import AdapterBank, FleetModel
+from fourierft.adapters.store import AdapterStore, Layout
+
+N, ROWS, TOKENS = 200, 64, 32
+TOLERANCE = 1e-4  # relative RMS of the logits
+
+
+def draw_by_zipf(count: int, batches: int, seed: int) -> np.ndarray:
+    """Adapters of the rows, [batches, rows]: the k-th most popular by a chance of 1 / k, in any order."""
+    generator = np.random.default_rng(seed)
+    sums = np.cumsum(1 / np.arange(1, count + 1))
+    ranks = np.searchsorted(sums, generator.random((batches, ROWS)) * sums[-1])
+    return generator.permutation(count)[np.minimum(ranks, count - 1)]
+
+
+def round_to_int8(layout: Layout, values: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What int8 keeps of coefficients [total n], by layer: whole multiples of 1/127 of the largest of each layer."""
+    parts = values.double().split(list(layout.sizes))
+    units = [part.abs().max() / 127 for part in parts]
+    return {
+        layer.name: ((part / unit).round() * unit).float()
+        for layer, part, unit in zip(layout.layers, parts, units, strict=True)
+    }
+
+
+class Load:
+    """A store of adapters made from their numbers, a bank over it, and a model that runs them."""
+
+    def __init__(self, path: Path, model: str, grid: str, count: int, capacity: int) -> None:
+        self.stage = Stage(model, Settings(grid=grid))
+        self.stage.n = N if grid != "smoke" else 20
+        self.layout, self.count = make_layout(self.stage), count
+        fleet = ((name_of(k), numbers(self.layout, k)) for k in range(count))
+        begin = time.perf_counter()
+        with AdapterStore(path) as store:
+            store.add_many(self.layout, fleet, "int8", count)
+        self.build_seconds = time.perf_counter() - begin
+        self.bank = AdapterBank(AdapterStore(path, create=False), dtype="int8", capacity=capacity)
+        self.model = FleetModel(share(self.stage.base), self.bank)
+        size = (ROWS, TOKENS)
+        vocabulary = self.stage.base.config.vocab_size
+        self.ids = torch.randint(3, vocabulary, size, generator=torch.Generator().manual_seed(6))
+
+    def run(self, batches: np.ndarray, check: bool = True) -> tuple[float, int]:
+        """Rows a second of these batches, and how many checked rows were wrong; checking is not timed."""
+        spent, wrong = 0.0, 0
+        for turn, chosen in enumerate(tqdm(batches.tolist(), unit=" batches", disable=None)):
+            begin = time.perf_counter()
+            logits = self.model(input_ids=self.ids, names=[name_of(k) for k in chosen]).logits
+            spent += time.perf_counter() - begin
+            if check:
+                row = turn % ROWS
+                wrong += relative_rms(logits[row], self.true_logits(row, chosen[row])) > TOLERANCE
+        return batches.size / spent, wrong
+
+    @torch.no_grad()
+    def true_logits(self, row: int, k: int) -> torch.Tensor:
+        """Logits of one row under adapter k."""
+        model = share(self.stage.base)
+        merge_truth(model, round_to_int8(self.layout, numbers(self.layout, k)), self.stage.scaling)
+        return model.eval()(input_ids=self.ids[row : row + 1]).logits[0]
+
+    @torch.no_grad()
+    def base_rows(self, batches: int) -> float:
+        """Rows a second of the base alone."""
+        base = share(self.stage.base).eval()
+        base(input_ids=self.ids)
+        begin = time.perf_counter()
+        for _ in range(batches):
+            base(input_ids=self.ids)
+        return batches * ROWS / (time.perf_counter() - begin)
+
+
+def measure(path: Path, model: str, grid: str, count: int, capacity: int, batches: int) -> dict[str, Any]:
+    """All numbers; the bank is first filled by as many batches as it takes."""
+    load = Load(path, model, grid, count, capacity)
+    warm_up = draw_by_zipf(count, max(1, 4 * capacity // ROWS), seed=1)
+    load.run(warm_up, check=False)
+    drawn = draw_by_zipf(count, batches, seed=2)
+    resident = set(load.bank.names())
+    hits = np.isin(drawn, [int(name.rpartition("-")[2]) for name in resident]).mean()
+    speed, wrong = load.run(drawn)
+    kept = np.array([int(name.rpartition("-")[2]) for name in load.bank.names()])
+    popular = draw_by_zipf(len(kept), batches, seed=3)
+    resident_speed, resident_wrong = load.run(kept[popular])
+    return {
+        "adapters": count,
+        "capacity": capacity,
+        "batches": batches,
+        "build s": load.build_seconds,
+        "rows a second, all by Zipf": speed,
+        "rows a second, those in the bank": resident_speed,
+        "rows a second, base alone": load.base_rows(min(batches, 50)),
+        "share of rows in the bank at the start": float(hits),
+        "rows checked": 2 * batches,
+        "rows wrong": wrong + resident_wrong,
+        "MiB of the bank": load.bank.nbytes / 2**20,
+    }
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--adapters", type=int, default=1_000_000, help="in the store (default: %(default)s)")
+    parser.add_argument("--capacity", type=int, default=10_000, help="of the bank (default: %(default)s)")
+    parser.add_argument("--batches", type=int, default=300, help="timed, of 64 rows (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--folder", help="where the store is made and removed again (default: that of temporary files)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        path = Path(folder) / "fleet.db"
+        found = measure(path, "minilm", "small", arguments.adapters, arguments.capacity, arguments.batches)
+    told = {"cpu": cpu_model(), "versions": versions(), "threads": arguments.threads, **found}
+    print(json.dumps(told, indent=2))
+
+
+if __name__ == "__main__":
+    main()
