@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import fourierft.cli.benchmark as command
 from fourierft.cli.main import main
 
 
@@ -46,18 +45,3 @@ def test_wrong_arguments_are_explained(arguments: list[str], message: str, capsy
     assert captured.err.startswith("fourierft: error: ")
     assert message in captured.err
     assert "Traceback" not in captured.err
-
-
-def test_without_a_checkout_it_says_where_to_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "__file__", str(tmp_path / "lib" / "fourierft" / "cli" / "benchmark.py"))
-    assert main(["benchmark", "--list"]) == 2
-    assert "run `fourierft benchmark` in a checkout of the repository" in capsys.readouterr().err
-
-
-def test_checkout_is_found_from_a_folder_inside_it(monkeypatch: pytest.MonkeyPatch):
-    root = Path(__file__).resolve().parents[2]
-    monkeypatch.chdir(root / "docs")
-    assert command.find_checkout() == root

@@ -13,10 +13,10 @@ the results already hold for this state of the code is not measured again, unles
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from fourierft.errors import ConfigError, DataError
+from fourierft.cli.checkout import enter_checkout
+from fourierft.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,15 +57,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run suites, list them, or make the page.
 
-    Raises: ConfigError, if there is no checkout, or a choice is out of range.
+    Raises: DataError, if there is no checkout. ConfigError, if a choice is out of range.
     """
     fewest = 1 if arguments.grid == "smoke" else 5
     if arguments.rounds < fewest:
         raise ConfigError(f"--rounds {arguments.rounds} is too few for percentiles; use at least {fewest}")
     if arguments.threads < 1:
         raise ConfigError(f"--threads {arguments.threads} is not positive; use at least 1")
-    root = find_checkout()
-    sys.path.insert(0, str(root))
+    root = enter_checkout("benchmarks")
     results = arguments.output or root / "benchmarks" / "results"
     if arguments.page:
         from benchmarks.page import write_page
@@ -91,18 +90,6 @@ def run(arguments: argparse.Namespace) -> int:
     output = None if arguments.grid == "smoke" and arguments.output is None else results
     count = run_suites(arguments.suites, settings, output)
     return _told([f"{count} rows, none kept" if output is None else f"{count} rows in {output}"])
-
-
-def find_checkout() -> Path:
-    """The repository: the folder at hand, one above it, or the one this package is installed from.
-
-    Raises: DataError, if none holds the benchmarks.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).resolve().parents[3]):
-        if (folder / "benchmarks" / "harness.py").is_file():
-            return folder
-    raise DataError(f"no benchmarks in {here} or above; run `fourierft benchmark` in a checkout of the repository")
 
 
 def _told(lines: list[str]) -> int:

@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "fine-tune a model on a data set: FourierFT, LoRA, head only, full, or any PEFT config",
     "evaluate": "score what `train` wrote on any data set",
     "compare": "compare methods on one task, each over a grid of learning rates and seeds",
+    "reproduce": "run a table or figure of the paper, and set its numbers and ours side by side",
     "merge": "add an adapter to its base model and save the result",
     "inspect": "look into an adapter or a store: layers, bytes, norms, a picture of the spectrum or a map",
     "store": "keep thousands of adapters of one base in one file: add, import, get, export, list, rm, verify, stats",

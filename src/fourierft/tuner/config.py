@@ -167,7 +167,7 @@ class FourierFTConfig(StockConfig):
 
     @staticmethod
     def _check_enabled() -> None:
-        if PEFT_TYPE_TO_CONFIG_MAPPING[PeftType.FOURIERFT] is not FourierFTConfig:
+        if not issubclass(PEFT_TYPE_TO_CONFIG_MAPPING[PeftType.FOURIERFT], FourierFTConfig):
             raise ConfigError(
                 "fourierft.FourierFTConfig needs the tuner of this package, but stock PEFT's is in its place; "
                 "call fourierft.enable() first"

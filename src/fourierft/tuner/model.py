@@ -32,7 +32,7 @@ class FourierFTModel(BaseTuner):
     """
 
     prefix = "fourierft_"
-    tuner_layer_cls = FourierFTLayer
+    tuner_layer_cls: type[FourierFTLayer] = FourierFTLayer
     target_module_mapping: Any = TRANSFORMERS_MODELS_TO_FOURIERFT_TARGET_MODULES_MAPPING
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -84,7 +84,7 @@ class FourierFTModel(BaseTuner):
                 layer = target
                 layer.update_layer(adapter_name, n_frequency, config)
             else:
-                layer = FourierFTLayer(target, adapter_name, n_frequency, config)
+                layer = self.tuner_layer_cls(target, adapter_name, n_frequency, config)
         except ShapeError as error:
             raise ShapeError(f"layer {current_key}: {error}") from None
         if isinstance(config, FourierFTConfig) and config.disk_scaling is None:

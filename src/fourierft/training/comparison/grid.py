@@ -11,20 +11,20 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fourierft.training import output, report
-from fourierft.training.comparison.results import FILE, Row, read_rows
+from fourierft.training.comparison.results import FILE, Row, read_lines
 from fourierft.training.comparison.tasks import Run, Task, digest
 from fourierft.training.comparison.written import score_pretrained, score_written
 from fourierft.training.generation.decoding import Decoding
 from fourierft.training.run import build_trainer, prepare, train
 from fourierft.training.settings import build_arguments
-from fourierft.training.tasks import lower_is_better
+from fourierft.training.tasks import lower_is_better, shorten
 
 QUIET: dict[str, Any] = {"disable_tqdm": True, "save_strategy": "no", "report_to": "none"}
 
@@ -49,23 +49,56 @@ def run_grid(
 
     Raises: FourierFTError, if a setting is wrong. TrainingInterrupted, on Ctrl-C; the next call goes on from there.
     """
-    settings = task.prepare()
-    protocol = task.protocol(settings)
-    finished = {row["key"] for row in read_rows(directory)}
-    runs = task.runs()
-    missing = [run for run in runs if run_key(run, protocol) not in finished][:max_runs]
-    tell(f"{task.name}: {len(runs)} runs, {len(missing)} to do now")
+    return run_tasks([task], directory / FILE, max_runs=max_runs, keep=keep, tell=tell)
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    file: Path,
+    *,
+    known: Sequence[Row] = (),
+    stamp: Mapping[str, Any] | None = None,
+    max_runs: int | None = None,
+    keep: bool = False,
+    tell: Callable[[str], None] = print,
+) -> list[Row]:
+    """Do the runs of several tasks that are missing, as `run_grid` does those of one.
+
+    Args:
+        tasks: each with its grid.
+        file: of JSON lines; the folders of runs stand beside it.
+        known: rows of other files; a run that has one there is not done again, its row is copied.
+        stamp: what every new row says beside its own.
+
+    Returns: all rows of these tasks under these settings.
+    """
+    prepared = [(task, settings, task.protocol(settings)) for task in tasks for settings in [task.prepare()]]
+    runs = [(*each, run) for each in prepared for run in each[0].runs()]
+    finished, elsewhere = {row["key"] for row in read_lines(file) if "key" in row}, {row["key"]: row for row in known}
+    missing = []
+    for task, settings, protocol, run in runs:
+        key = run_key(run, protocol)
+        if key not in finished and key in elsewhere:
+            output.append_json_line(file, {**elsewhere[key], **(stamp or {})})
+        elif key not in finished:
+            missing.append((task, settings, protocol, run))
+        finished.add(key)
+    missing = missing[:max_runs]
+    names = list(dict.fromkeys(task.name for task in tasks))
+    tell(f"{shorten(names)}: {len(runs)} runs, {len(missing)} to do now")
     begin = time.perf_counter()
-    for number, run in enumerate(missing, start=1):
-        row = perform(task, run, settings, protocol, directory, keep)
-        output.append_json_line(directory / FILE, row)
+    for number, (task, settings, protocol, run) in enumerate(missing, start=1):
+        row = perform(task, run, settings, protocol, file.parent, keep)
+        output.append_json_line(file, {**row, **(stamp or {})})
         left = (time.perf_counter() - begin) / number * (len(missing) - number)
         score = "diverged" if row["score"] is None else f"{row['metric']} {row['score']:.4f}"
+        where = f"{task.name}, " if len(names) > 1 else ""
         tell(
-            f"run {number} of {len(missing)}, about {format_time(left)} left: {run.method.title}, "
+            f"run {number} of {len(missing)}, about {format_time(left)} left: {where}{run.method.title}, "
             f"learning rate {run.learning_rate:g}, seed {run.seed}: {score} in {row['seconds']:.0f} s"
         )
-    return [row for row in read_rows(directory) if row["protocol"] == protocol and row["task"] == task.name]
+    chosen = {(task.name, protocol) for task, _, protocol in prepared}
+    return [row for row in read_lines(file) if (row.get("task"), row.get("protocol")) in chosen]
 
 
 def run_key(run: Run, protocol: str) -> str:
@@ -162,6 +195,11 @@ def read_scores(metrics: Mapping[str, Any], history: list[dict[str, Any]]) -> di
         "metrics": {name: value for name, value in scores.items() if "second" not in name and name != "runtime"},
         "eval_curve": [(log["step"], log[f"eval_{metric}"]) for log in history if f"eval_{metric}" in log],
         "loss_curve": [(log["step"], log["loss"]) for log in history if "loss" in log],
+        "eval_curves": {
+            name: [(log["step"], log[f"eval_{name}"]) for log in history if f"eval_{name}" in log]
+            for name in scores
+            if "second" not in name and name != "runtime"
+        },
     }
 
 

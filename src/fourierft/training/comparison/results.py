@@ -54,11 +54,15 @@ class Summary:
 
 
 def read_rows(directory: Path) -> list[Row]:
-    """Rows of the finished runs in a directory; a line that a killed process left half is passed over.
+    """Rows of the finished runs in a directory; see `read_lines`."""
+    return read_lines(directory / FILE)
+
+
+def read_lines(file: Path) -> list[Row]:
+    """Rows of a file of JSON lines, none if it is not there; a line that a killed process left half is passed over.
 
     Raises: DataError, if another line is no JSON.
     """
-    file = directory / FILE
     if not file.exists():
         return []
     lines = file.read_text(encoding="utf-8").split("\n")
