@@ -55,8 +55,8 @@ def page(rows: Sequence[Row], folder: Path) -> list[str]:
         "dW = alpha * B1 F B2^T, F with n = 1000 trained entries, B1 and B2 frozen: those of the inverse Fourier "
         "transform, of normal elements, or with random orthogonal columns. RTE accuracy, CoLA Matthews correlation.",
         beside([task.upper() for task in TASKS], lines),
-        "Here a coefficient moves dW by the same norm in all three bases, so that one scaling and learning rate mean the "
-        "same; the paper does not say how its own are scaled.",
+        "Here a coefficient moves dW by the same norm in all three bases, so that one scaling and learning rate mean "
+        "the same; the paper does not say how its own are scaled.",
         *(block for task in STAND_IN_RATES for block in stand_in_blocks(rows, task)),
     ]
 

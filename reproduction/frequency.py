@@ -60,9 +60,9 @@ def _center(row: Row) -> float | None:
 def page(rows: Sequence[Row], folder: Path) -> list[str]:
     """The plots of what was run, and a table of each."""
     blocks = [
-        "The paper's claims: no bias is better than most centres, and on every task some centre is better than no bias. "
-        "It draws curves and prints no numbers. Its runs are those of Table 2 with the entries drawn from a band of "
-        f"W = {WIDTH} around fc.",
+        "The paper's claims: no bias is better than most centres, and on every task some centre is better than no "
+        "bias. It draws curves and prints no numbers. Its runs are those of Table 2 with the entries drawn from a band "
+        f"of W = {WIDTH} around fc.",
     ]
     real = {task: [row for row in paper_rows(rows) if row["task"] == f"{MODEL}/{task}"] for task in TASKS}
     if any(real.values()):

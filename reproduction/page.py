@@ -66,8 +66,8 @@ def stand_in_blocks(rows: Sequence[Row], task: str, remark: str = "") -> list[st
     lines += [_cells(one) for one in summaries_of(rows, task)]
     return [
         f"## Stand-in: {task}",
-        f"{STAND_INS[task]}: {metric} at the end of training, at the best of the learning rates run, mean over the seeds "
-        f"({seeds}). {remark}".rstrip(),
+        f"{STAND_INS[task]}: {metric} at the end of training, at the best of the learning rates run, mean over the "
+        f"seeds ({seeds}). {remark}".rstrip(),
         markdown_table(lines),
         *([f"{taken} of the runs are those of `fourierft compare` (docs/quality/{task})."] if taken else []),
     ]

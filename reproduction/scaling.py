@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ STAND_IN_SIZES = {"lora": (1, 2, 4, 8), "fourierft": (50, 200, 1000, 6144)}
 LAYERS = {"roberta-base": 24, "movies": 12, "digits": 24}
 
 
-def trials(sizes: dict[str, tuple[int, ...]], rates: dict[str, tuple[float, ...]]) -> Trials:
+def trials(sizes: Mapping[str, Sequence[int]], rates: Mapping[str, Sequence[float]]) -> Trials:
     """Every size of both methods, each at all its rates."""
     return {f"{method}:{size}": rates[method] for method in sizes for size in sizes[method]}
 
@@ -42,9 +42,9 @@ def plan(choice: Choice) -> list[Task]:
 def page(rows: Sequence[Row], folder: Path) -> list[str]:
     """The plots of what was run, and a table."""
     blocks = [
-        "The paper's claims: FourierFT is ahead at equal size, r=4 against n=6144 and r=8 against n=12288; n=50 is near "
-        "or above r=1, 31 times its size; more n helps steadily, more rank does not. The paper draws curves and prints "
-        "no numbers. It tunes learning rate and scaling in 30 trials; from zeros and with Adam the two act as one "
+        "The paper's claims: FourierFT is ahead at equal size, r=4 against n=6144 and r=8 against n=12288; n=50 is "
+        "near or above r=1, 31 times its size; more n helps steadily, more rank does not. The paper draws curves and "
+        "prints no numbers. It tunes learning rate and scaling in 30 trials; from zeros and with Adam the two act as one "
         f'product, so the command goes over learning rates: LoRA {_list(RATES["lora"])}, FourierFT (`scaling="auto"`) '
         f"{_list(RATES['fourierft'])}.",
     ]
