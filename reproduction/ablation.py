@@ -11,7 +11,7 @@ from reproduction.bases import BASES, bases_enabled
 from reproduction.experiment import Choice, Experiment
 from reproduction.page import beside, percent, stand_in_blocks
 from reproduction.paper import read_paper
-from reproduction.plan import Trials, names_of, paper_trial, recipe_task, run_plan, stand_in_task
+from reproduction.plan import Trials, glue_recipe, names_of, paper_trial, recipe_task, run_plan, stand_in_task
 from reproduction.results import Ledger
 from reproduction.scores import over_seeds, paper_rows
 
@@ -33,7 +33,7 @@ def plan(choice: Choice) -> list[Task]:
             bases = paper_trial(task, model)
             for basis in OTHERS:
                 bases |= paper_trial(task, model, None, f"basis={basis}")
-            tasks.append(recipe_task(f"{model}/{task}", f"glue/{model}/{task}.yaml", bases, choice))
+            tasks.append(recipe_task(f"{model}/{task}", glue_recipe(task, model), bases, choice))
     return tasks
 
 

@@ -55,10 +55,9 @@ def describe(center: float) -> dict[str, Any]:
 
 def run(choice: Choice, ledger: Ledger) -> None:
     """Describe every centre once."""
-    for center in CENTERS:
-        labels = {"center": center, "width": WIDTH, "side": SIDE, "n_frequency": DRAWN, "seed": SEED}
-        if not ledger.has(labels):
-            ledger.add(labels, describe(center))
+    cells = [{"center": center, "width": WIDTH, "side": SIDE, "n_frequency": DRAWN, "seed": SEED} for center in CENTERS]
+    for cell in ledger.missing(cells, choice.max_runs):
+        ledger.add(cell, describe(cell["center"]))
 
 
 def page(rows: Sequence[Row], folder: Path) -> list[str]:

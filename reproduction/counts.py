@@ -117,10 +117,9 @@ def cells(models: Sequence[str]) -> list[tuple[str, str, int, int]]:
 
 def run(choice: Choice, ledger: Ledger) -> None:
     """Count what is not counted yet."""
-    for name, method, size, expected in ledger.progress(cells(choice.models), "counts"):
-        labels = {"model": name, "method": method, "size": size}
-        if not ledger.has(labels):
-            ledger.add(labels, {**count(name, method, size), "paper": expected})
+    named = [dict(zip(("model", "method", "size", "paper"), cell, strict=True)) for cell in cells(choice.models)]
+    for cell in ledger.missing(named, choice.max_runs):
+        ledger.add(cell, count(cell["model"], cell["method"], cell["size"]))
 
 
 def page(rows: Sequence[Row], folder: Path) -> list[str]:

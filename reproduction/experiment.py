@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.errors import ConfigError
+from fourierft.training.comparison.tasks import check_seeds
 from reproduction.results import Ledger, Row
 
 
@@ -80,7 +81,7 @@ class Experiment:
         return Choice(
             tasks=self._pick("--task", tasks, self.stand_ins if stand_in else self.tasks),
             models=self._pick("--model", models, self.models),
-            seeds=tuple(seeds or (self.stand_in_seeds if stand_in else self.seeds)),
+            seeds=check_seeds(list(seeds)) if seeds else (self.stand_in_seeds if stand_in else self.seeds),
             is_stand_in=stand_in,
             overrides=dict(overrides or {}),
             max_runs=max_runs,

@@ -103,10 +103,9 @@ def cells(choice: Choice) -> list[tuple[str, float, int]]:
 
 def run(choice: Choice, ledger: Ledger) -> None:
     """Fit every method at every rate and seed that is not fitted yet."""
-    for title, rate, seed in ledger.progress(cells(choice), "fit"):
-        labels = {"method": title, "learning_rate": rate, "seed": seed}
-        if not ledger.has(labels):
-            ledger.add(labels, fit(METHODS[title], rate, seed))
+    named = [dict(zip(("method", "learning_rate", "seed"), cell, strict=True)) for cell in cells(choice)]
+    for cell in ledger.missing(named, choice.max_runs):
+        ledger.add(cell, fit(METHODS[cell["method"]], cell["learning_rate"], cell["seed"]))
 
 
 def page(rows: Sequence[Row], folder: Path) -> list[str]:

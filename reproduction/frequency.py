@@ -13,7 +13,7 @@ from fourierft.training.comparison.results import Row
 from fourierft.training.comparison.tasks import Task
 from reproduction.experiment import Choice, Experiment
 from reproduction.page import STAND_INS, markdown_table
-from reproduction.plan import Trials, names_of, paper_trial, recipe_task, run_plan, stand_in_task
+from reproduction.plan import Trials, glue_recipe, names_of, paper_trial, recipe_task, run_plan, stand_in_task
 from reproduction.scores import best_epoch, paper_rows, stand_in_rows
 
 TASKS, MODEL = ("rte", "mrpc", "stsb", "cola"), "roberta-base"
@@ -38,7 +38,7 @@ def plan(choice: Choice) -> list[Task]:
         trials = paper_trial(task, MODEL)
         for center in CENTERS:
             trials |= paper_trial(task, MODEL, None, *band(center, WIDTH))
-        tasks.append(recipe_task(f"{MODEL}/{task}", f"glue/{MODEL}/{task}.yaml", trials, choice))
+        tasks.append(recipe_task(f"{MODEL}/{task}", glue_recipe(task, MODEL), trials, choice))
     return tasks
 
 

@@ -27,6 +27,11 @@ Trials = Mapping[str, Sequence[float]]  # method, as `fourierft compare` writes 
 Plan = Callable[[Choice], list[Task]]
 
 
+def glue_recipe(task: str, model: str) -> str:
+    """The recipe of a GLUE task with RoBERTa base or large."""
+    return f"glue/{task}-{model.removeprefix('roberta-')}.yaml"
+
+
 def recipe_task(name: str, recipe: str, trials: Trials, choice: Choice, **changes: Any) -> Task:
     """The runs of a recipe of `fourierft train`, of which the method, its learning rate and the seed are replaced.
 

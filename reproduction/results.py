@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fourierft.training import output, report
 from fourierft.training.comparison.grid import find_commit
 from fourierft.training.comparison.results import read_lines
 
 Row = dict[str, Any]
-Item = TypeVar("Item")
 
 
 class Ledger:
@@ -33,19 +32,19 @@ class Ledger:
         """All rows, those of other commands included, in the order they were made."""
         return read_lines(self.file)
 
-    def has(self, labels: Mapping[str, Any]) -> bool:
-        """Whether there is a row with these labels, made as a stand-in or not as the new ones are."""
-        wanted = {"stand_in": self.stamp["stand_in"], **labels}
-        return any(wanted.items() <= {key: row.get(key) for key in wanted}.items() for row in self.rows())
+    def missing(self, cells: Sequence[Row], max_runs: int | None) -> Iterator[Row]:
+        """The cells that have no row yet, at most `max_runs`, with a bar and the time left on stderr.
 
-    def add(self, labels: Mapping[str, Any], content: Mapping[str, Any]) -> None:
-        """Write a row; on return it is on the disk."""
-        made = {"versions": report.versions(), "commit": find_commit()}
-        output.append_json_line(self.file, {**self.stamp, **labels, **content, **made})
-
-    @staticmethod
-    def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
-        """The items one by one, with a bar and the time left on stderr."""
+        Args:
+            cells: what a row says that tells it from others of the experiment.
+        """
         from tqdm import tqdm
 
-        yield from tqdm(items, unit=what, disable=None, file=sys.stderr)
+        rows = self.rows()
+        left = [cell for cell in cells if not any(all(row.get(key) == cell[key] for key in cell) for row in rows)]
+        yield from tqdm(left[:max_runs], unit="run", disable=None, file=sys.stderr)
+
+    def add(self, cell: Row, content: Mapping[str, Any]) -> None:
+        """Write the row of a cell; on return it is on the disk."""
+        made = {"versions": report.versions(), "commit": find_commit()}
+        output.append_json_line(self.file, {**self.stamp, **cell, **content, **made})

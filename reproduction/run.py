@@ -17,6 +17,7 @@ from reproduction.results import Ledger, Row
 
 MODULES = {
     "table1": "counts",
+    "table2": "glue",
     "table5": "images",
     "table6": "ablation",
     "fig3": "bands",
@@ -67,6 +68,11 @@ def reproduce(
 def list_runs(experiment: Experiment, choice: Choice) -> str:
     """The runs of a choice, a line each, in their order."""
     return "\n".join(f"{number:4}  {name}" for number, name in enumerate(experiment.names(choice), start=1))
+
+
+def write_pages(results: Path, pages: Path) -> list[Path]:
+    """Make every experiment's page anew from its results."""
+    return [write_page(find_experiment(name), read_lines(results / f"{name}.jsonl"), pages) for name in MODULES]
 
 
 def write_page(experiment: Experiment, rows: Sequence[Row], pages: Path) -> Path:

@@ -12,14 +12,17 @@ from fourierft.training.comparison.results import Row, summarize
 from fourierft.training.comparison.tasks import Task
 from reproduction.experiment import Choice, Experiment
 from reproduction.page import markdown_table, percent, stand_in_blocks
-from reproduction.plan import Trials, names_of, recipe_task, run_plan, stand_in_task
+from reproduction.plan import Trials, glue_recipe, names_of, recipe_task, run_plan, stand_in_task
 from reproduction.scores import over_seeds, paper_rows, stand_in_rows
 
 TASKS, MODEL = ("mrpc", "cola", "rte", "stsb", "sst2", "qqp"), "roberta-base"
 RANKS, COUNTS = (1, 2, 4, 6, 8, 15), (50, 100, 200, 1000, 6144, 12288)
 RATES: dict[str, tuple[float, ...]] = {"lora": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2), "fourierft": (1e-3, 3e-3, 1e-2, 3e-2)}
-STAND_IN_RATES: dict[str, tuple[float, ...]] = {"lora": (3e-3,), "fourierft": (3e-3, 1e-2)}
-STAND_IN_SIZES = {"lora": (1, 2, 4, 8), "fourierft": (50, 200, 1000, 6144)}
+STAND_IN_RATES: dict[str, Mapping[str, Sequence[float]]] = {
+    "movies": {"lora": (3e-3,), "fourierft": (3e-3, 1e-2)},
+    "digits": {"lora": (3e-3,), "fourierft": (3e-3,)},
+}
+STAND_IN_SIZES = {"lora": (1, 2, 8), "fourierft": (50, 200, 1000, 6144)}
 LAYERS = {"roberta-base": 24, "movies": 12, "digits": 24}
 
 
@@ -31,11 +34,10 @@ def trials(sizes: Mapping[str, Sequence[int]], rates: Mapping[str, Sequence[floa
 def plan(choice: Choice) -> list[Task]:
     """All sizes of both methods on every task. A rate and a scaling act as one product under Adam: rates alone go."""
     if choice.is_stand_in:
-        return [stand_in_task(name, trials(STAND_IN_SIZES, STAND_IN_RATES), choice) for name in choice.tasks]
+        return [stand_in_task(name, trials(STAND_IN_SIZES, STAND_IN_RATES[name]), choice) for name in choice.tasks]
     sizes = {"lora": RANKS, "fourierft": COUNTS}
     return [
-        recipe_task(f"{MODEL}/{task}", f"glue/{MODEL}/{task}.yaml", trials(sizes, RATES), choice)
-        for task in choice.tasks
+        recipe_task(f"{MODEL}/{task}", glue_recipe(task, MODEL), trials(sizes, RATES), choice) for task in choice.tasks
     ]
 
 
@@ -44,8 +46,8 @@ def page(rows: Sequence[Row], folder: Path) -> list[str]:
     blocks = [
         "The paper's claims: FourierFT is ahead at equal size, r=4 against n=6144 and r=8 against n=12288; n=50 is "
         "near or above r=1, 31 times its size; more n helps steadily, more rank does not. The paper draws curves and "
-        "prints no numbers. It tunes learning rate and scaling in 30 trials; from zeros and with Adam the two act as one "
-        f'product, so the command goes over learning rates: LoRA {_list(RATES["lora"])}, FourierFT (`scaling="auto"`) '
+        "prints no numbers. It tunes learning rate and scaling in 30 trials; from zeros and with Adam the two act as "
+        f'one product, so the command goes over rates: LoRA {_list(RATES["lora"])}, FourierFT (`scaling="auto"`) '
         f"{_list(RATES['fourierft'])}.",
     ]
     real = paper_rows(rows)

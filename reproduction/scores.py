@@ -18,6 +18,11 @@ def best_epoch(row: Row) -> float | None:
     return min(scores) if row["lower_is_better"] else max(scores)
 
 
+def tested(row: Row) -> float | None:
+    """The score on test data, of the model that was saved, where there is any; else that of the best epoch."""
+    return best_epoch(row) if row.get("test_score") is None else row["test_score"]
+
+
 def over_seeds(
     rows: Sequence[Row],
     task: str,

@@ -1,8 +1,79 @@
-"""The reproduction stands at the root of the repository, beside the package."""
+"""The reproduction stands at the root of the repository; here it gets stand-ins and rows of seconds."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from reproduction import plan
+
+Row = dict[str, Any]
+
+
+@pytest.fixture
+def tiny_stand_ins(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stand-in `movies` as two steps on sixteen sentences, and no runs of `fourierft compare` to take over."""
+    lines = [f"the film is {'good' if k % 2 else 'bad'},{'yes' if k % 2 else 'no'}" for k in range(16)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    (tmp_path / "movies.yaml").write_text(
+        f"""
+model_name_or_path: {tiny_bert}
+train_file: {tmp_path / "rows.csv"}
+validation_file: {tmp_path / "rows.csv"}
+target_modules: [query, value]
+num_train_epochs: 1
+per_device_train_batch_size: 8
+logging_steps: 1
+eval_steps: 1
+use_cpu: true
+head_learning_rate: 1e-2
+methods: [head]
+learning_rates: [1e-3]
+"""
+    )
+    monkeypatch.setattr(plan, "STAND_INS", tmp_path)
+    monkeypatch.setattr(plan, "QUALITY", tmp_path / "quality")
+    return tmp_path
+
+
+@pytest.fixture
+def make_row() -> Callable[..., Row]:
+    """Makes the row of a training as `fourierft reproduce` leaves it."""
+
+    def make_row(task: str, method: str, rate: float, score: float | None, **changes: Any) -> Row:
+        family, _, size = method.partition(",")[0].partition(":")
+        field = "r" if family == "lora" else "n_frequency"
+        extras = dict(extra.split("=") for extra in method.split(",")[1:])
+        return {
+            "experiment": "fig4",
+            "stand_in": "/" not in task,
+            "command": "fourierft reproduce fig4",
+            "task": task,
+            "method": method,
+            "family": family,
+            "title": f"{family} {size}",
+            "config": {field: int(size or 0), **extras},
+            "learning_rate": rate,
+            "seed": 0,
+            "metric": "accuracy",
+            "lower_is_better": False,
+            "score": score,
+            "parameters": {"adapter": 24 * int(size or 0), "head": 10, "base": 1000},
+            "bytes": {"adapter": 400, "file": 440},
+            "seconds_per_step": 0.5,
+            "eval_curve": [[1, score], [2, score]],
+            "eval_curves": {"accuracy": [[1, score], [2, score]], "f1": [[1, 0.5], [2, 0.6]]},
+            "loss_curve": [[1, 2.0], [2, 1.0]],
+            "versions": {"torch": "2"},
+            "device": "cpu, 1 threads",
+            "protocol": "p",
+            **changes,
+        }
+
+    return make_row

@@ -28,7 +28,9 @@ from fourierft.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `fourierft reproduce`."""
-    parser.add_argument("name", metavar="NAME", help="table1 to table6, table13, or fig3 to fig7")
+    parser.add_argument(
+        "name", metavar="NAME", help="table1 to table6, table13, fig3 to fig7; or pages: only make all pages anew"
+    )
     parser.add_argument("--task", nargs="+", metavar="TASK", help="only these tasks (default: all of the table)")
     parser.add_argument("--model", nargs="+", metavar="MODEL", help="only these models (default: all of the table)")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="instead of the paper's")
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--override", nargs="+", metavar="KEY=VALUE", default=[], help="settings of `fourierft train` for all runs"
     )
-    parser.add_argument("--max_runs", type=int, metavar="N", help="stop after N trainings; 0 only makes the page")
+    parser.add_argument("--max_runs", type=int, metavar="N", help="stop after N runs; 0 only makes the page")
     parser.add_argument("--list", action="store_true", help="print the trainings, in their order, and stop")
     parser.add_argument(
         "--output_dir", type=Path, metavar="DIR", help="where lines, page and plots go, instead of into the repository"
@@ -56,8 +58,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.max_runs is not None and arguments.max_runs < 0:
         raise ConfigError(f"--max_runs {arguments.max_runs} is negative; use 0 to only make the page")
     root = enter_checkout("reproduction")
-    from reproduction.run import find_experiment, list_runs, reproduce, write_overview
+    from reproduction.run import find_experiment, list_runs, reproduce, write_overview, write_pages
 
+    results, pages = root / "reproduction" / "results", root / "docs" / "reproduction"
+    if arguments.output_dir:
+        results = pages = arguments.output_dir
+    if arguments.name == "pages":
+        print(*write_pages(results, pages), sep="\n")
+        if not arguments.output_dir:
+            write_overview(results, pages.with_suffix(".md"))
+        return 0
     experiment = find_experiment(arguments.name)
     choice = experiment.choose(
         tasks=arguments.task,
@@ -72,9 +82,6 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from fourierft.training.trainer import TrainingInterrupted
 
-    results, pages = root / "reproduction" / "results", root / "docs" / "reproduction"
-    if arguments.output_dir:
-        results = pages = arguments.output_dir
     try:
         page = reproduce(
             experiment, choice, as_command(arguments), results, pages, lambda line: print(line, flush=True)
@@ -83,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"fourierft: {interruption}; the same command goes on from there", file=sys.stderr)
         return 130
     if not arguments.output_dir:
-        write_overview(results, root / "docs" / "reproduction.md")
+        write_overview(results, pages.with_suffix(".md"))
     print(f"written to {page}")
     return 0
 

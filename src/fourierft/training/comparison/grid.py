@@ -192,6 +192,7 @@ def read_scores(metrics: Mapping[str, Any], history: list[dict[str, Any]]) -> di
         "lower_is_better": lower_is_better,
         "score": scores[metric] if is_finite else None,
         "note": None if is_finite else "diverged: the loss is no finite number",
+        "test_score": metrics.get("test", {}).get(metric),
         "metrics": {name: value for name, value in scores.items() if "second" not in name and name != "runtime"},
         "eval_curve": [(log["step"], log[f"eval_{metric}"]) for log in history if f"eval_{metric}" in log],
         "loss_curve": [(log["step"], log["loss"]) for log in history if "loss" in log],
