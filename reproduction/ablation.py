@@ -11,7 +11,7 @@ from reproduction.bases import BASES, bases_enabled
 from reproduction.experiment import Choice, Experiment
 from reproduction.page import beside, percent, stand_in_blocks
 from reproduction.paper import read_paper
-from reproduction.plan import Trials, glue_recipe, names_of, paper_trial, recipe_task, run_plan, stand_in_task
+from reproduction.plan import Trials, glue_recipe, names_of, recipe_task, recipe_trial, run_plan, stand_in_task
 from reproduction.results import Ledger
 from reproduction.scores import over_seeds, paper_rows
 
@@ -30,10 +30,11 @@ def plan(choice: Choice) -> list[Task]:
     tasks = []
     for model in choice.models:
         for task in choice.tasks:
-            bases = paper_trial(task, model)
+            recipe = glue_recipe(task, model)
+            bases = recipe_trial(recipe)
             for basis in OTHERS:
-                bases |= paper_trial(task, model, None, f"basis={basis}")
-            tasks.append(recipe_task(f"{model}/{task}", glue_recipe(task, model), bases, choice))
+                bases |= recipe_trial(recipe, None, f"basis={basis}")
+            tasks.append(recipe_task(f"{model}/{task}", recipe, bases, choice))
     return tasks
 
 

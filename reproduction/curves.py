@@ -13,7 +13,7 @@ from fourierft.training.comparison.results import Row
 from fourierft.training.comparison.tasks import Task
 from reproduction.experiment import Choice, Experiment
 from reproduction.page import STAND_INS, markdown_table
-from reproduction.plan import glue_recipe, names_of, paper_trial, recipe_task, run_plan, stand_in_task
+from reproduction.plan import glue_recipe, names_of, recipe_task, recipe_trial, run_plan, stand_in_task
 from reproduction.scores import paper_rows, stand_in_rows
 
 TASK, MODEL, EPOCHS, COUNT = "mrpc", "roberta-base", 120, 1536
@@ -28,7 +28,7 @@ def plan(choice: Choice) -> list[Task]:
     if choice.is_stand_in:
         changes = {"num_train_epochs": STAND_IN_EPOCHS, "eval_steps": 1 / POINTS, "logging_steps": 1 / (4 * POINTS)}
         return [stand_in_task(name, STAND_IN_TRIALS, choice, **changes) for name in choice.tasks]
-    trials = {"lora:1": (LORA_RATE,), **paper_trial(TASK, MODEL, COUNT)}
+    trials = {"lora:1": (LORA_RATE,), **recipe_trial(glue_recipe(TASK, MODEL), COUNT)}
     changes = {"num_train_epochs": EPOCHS, "load_best_model_at_end": False}
     return [
         recipe_task(f"{MODEL}/{task}", glue_recipe(task, MODEL), trials, choice, **changes) for task in choice.tasks

@@ -13,7 +13,7 @@ from fourierft.training.comparison.results import Row
 from fourierft.training.comparison.tasks import Task
 from reproduction.experiment import Choice, Experiment
 from reproduction.page import STAND_INS, markdown_table
-from reproduction.plan import Trials, glue_recipe, names_of, paper_trial, recipe_task, run_plan, stand_in_task
+from reproduction.plan import Trials, glue_recipe, names_of, recipe_task, recipe_trial, run_plan, stand_in_task
 from reproduction.scores import best_epoch, paper_rows, stand_in_rows
 
 TASKS, MODEL = ("rte", "mrpc", "stsb", "cola"), "roberta-base"
@@ -35,10 +35,11 @@ def plan(choice: Choice) -> list[Task]:
         return [stand_in_task(name, stand_in, choice) for name in choice.tasks]
     tasks = []
     for task in choice.tasks:
-        trials = paper_trial(task, MODEL)
+        recipe = glue_recipe(task, MODEL)
+        trials = recipe_trial(recipe)
         for center in CENTERS:
-            trials |= paper_trial(task, MODEL, None, *band(center, WIDTH))
-        tasks.append(recipe_task(f"{MODEL}/{task}", glue_recipe(task, MODEL), trials, choice))
+            trials |= recipe_trial(recipe, None, *band(center, WIDTH))
+        tasks.append(recipe_task(f"{MODEL}/{task}", recipe, trials, choice))
     return tasks
 
 

@@ -11,7 +11,7 @@ from fourierft.training.comparison.tasks import Task
 from reproduction.experiment import Choice, Experiment
 from reproduction.page import average, beside, percent, stand_in_blocks
 from reproduction.paper import read_paper
-from reproduction.plan import Trials, glue_recipe, names_of, paper_trial, recipe_task, run_plan, stand_in_task
+from reproduction.plan import Trials, glue_recipe, names_of, recipe_task, recipe_trial, run_plan, stand_in_task
 from reproduction.scores import over_seeds, paper_rows
 
 TASKS = ("sst2", "mrpc", "cola", "qnli", "rte", "stsb")
@@ -61,7 +61,7 @@ def plan(choice: Choice) -> list[Task]:
                 "full": FULL_RATES,
                 "bitfit": BITFIT_RATES,
             }
-            tasks.append(recipe_task(name, recipe, paper_trial(task, model), choice))
+            tasks.append(recipe_task(name, recipe, recipe_trial(recipe), choice))
             tasks.append(recipe_task(name, recipe, baselines, choice, head_learning_rate=None))
     return tasks
 

@@ -11,7 +11,7 @@ from fourierft.training.comparison.tasks import Task
 from reproduction.experiment import Choice, Experiment
 from reproduction.page import average, beside, percent, stand_in_blocks
 from reproduction.paper import read_paper
-from reproduction.plan import Trials, names_of, paper_trial, recipe_task, run_plan, stand_in_task
+from reproduction.plan import Trials, names_of, recipe_task, recipe_trial, run_plan, stand_in_task
 from reproduction.scores import over_seeds, paper_rows, tested
 
 TASKS = ("pets", "cars", "cifar10", "dtd", "eurosat", "fgvc", "resisc45", "cifar100")
@@ -31,7 +31,7 @@ BASELINES: Trials = {  # alpha and dropout of LoRA are those of the authors' scr
 }
 STAND_IN: Trials = {
     "head": (1e-3,),
-    "full": (1e-4,),
+    "full": (3e-5, 1e-4),
     "lora:16": (3e-3,),
     "fourierft:3000": (3e-3,),
     "fourierft:10000": (3e-3,),
@@ -45,12 +45,9 @@ def plan(choice: Choice) -> list[Task]:
     tasks = []
     for model in choice.models:
         for task in choice.tasks:
-            trials: Trials = {
-                **BASELINES,
-                **paper_trial(task, model, 3000),
-                **paper_trial(task, model, 10000),
-            }
-            tasks.append(recipe_task(f"{model}/{task}", f"images/{task}-{model}.yaml", trials, choice))
+            recipe = f"images/{task}-{model}.yaml"
+            trials: Trials = {**BASELINES, **recipe_trial(recipe, 3000), **recipe_trial(recipe, 10000)}
+            tasks.append(recipe_task(f"{model}/{task}", recipe, trials, choice))
     return tasks
 
 

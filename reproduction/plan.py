@@ -5,6 +5,7 @@ They run as those of `fourierft compare` do: a row a run, none twice, progress a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,13 +17,13 @@ from fourierft.training.comparison.methods import parse_method
 from fourierft.training.comparison.results import Row, read_rows
 from fourierft.training.comparison.tasks import RESERVED, Task, read_task
 from fourierft.training.settings import read_config
-from fourierft.tuner.paper import SEED, paper_run
 from reproduction.experiment import Choice
 from reproduction.results import Ledger
 
 ROOT = Path(__file__).parents[1]
 RECIPES, STAND_INS, QUALITY = ROOT / "recipes", ROOT / "reproduction" / "stand_ins", ROOT / "docs" / "quality"
 OF_METHODS = {item.name for item in fields(MethodArguments)} - {"head_learning_rate", "target_modules"}
+OF_ADAPTER = ("scaling", "random_loc_seed", "init_weights")
 Trials = Mapping[str, Sequence[float]]  # method, as `fourierft compare` writes it: learning rates
 Plan = Callable[[Choice], list[Task]]
 
@@ -41,8 +42,18 @@ def recipe_task(name: str, recipe: str, trials: Trials, choice: Choice, **change
     """
     settings = {**read_config(RECIPES / recipe), **changes, **choice.overrides}
     kept = {key: value for key, value in settings.items() if key not in OF_METHODS and key not in RESERVED}
-    targets = kept.pop("target_modules", None)
-    return _with_trials(Task(name, {}, kept, targets, (), (), {}, choice.seeds), trials)
+    task = Task(
+        name=name,
+        assets={},
+        settings=kept,
+        target_modules=kept.pop("target_modules", None),
+        layers={},
+        methods=(),
+        learning_rates=(),
+        method_learning_rates={},
+        seeds=choice.seeds,
+    )
+    return _with_trials(task, trials)
 
 
 def stand_in_task(name: str, trials: Trials, choice: Choice, **changes: Any) -> Task:
@@ -58,17 +69,19 @@ def _with_trials(task: Task, trials: Trials) -> Task:
     return replace(task, methods=methods, learning_rates=next(iter(rates.values())), method_learning_rates=rates)
 
 
-def paper_trial(task: str, model: str, n_frequency: int | None = None, *extras: str) -> dict[str, tuple[float]]:
-    """FourierFT as the paper's Tables 9 to 12 set it: its alpha, a normal start, seed 2024, its learning rate.
+def recipe_trial(recipe: str, n_frequency: int | None = None, *extras: str) -> dict[str, tuple[float]]:
+    """FourierFT as a recipe sets it, which is as the paper does: its alpha, a normal start, seed 2024, its rate.
 
     Args:
-        n_frequency: in place of the paper's.
+        recipe: its path below recipes/.
+        n_frequency: in place of the recipe's.
         extras: further fields of the adapter's config, as key=value.
     """
-    run = paper_run(task, model)
-    fixed = (f"scaling={run.scaling:g}", f"random_loc_seed={SEED}", "init_weights=false")
-    spec = ",".join([f"fourierft:{n_frequency or run.n_frequency}", *fixed, *extras])
-    return {spec: (run.learning_rate,)}
+    settings = read_config(RECIPES / recipe)
+    shown = {name: json.dumps(settings[name]) if name != "scaling" else settings[name] for name in OF_ADAPTER}
+    fixed = [f"{name}={value}" for name, value in shown.items()]
+    spec = ",".join([f"fourierft:{n_frequency or settings['n_frequency']}", *fixed, *extras])
+    return {spec: (settings["learning_rate"],)}
 
 
 def run_plan(plan: Plan) -> Callable[[Choice, Ledger], None]:

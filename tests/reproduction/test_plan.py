@@ -19,11 +19,11 @@ def ledger(folder: Path, told: list[str]) -> Ledger:
     return Ledger(folder / "fig4.jsonl", {"experiment": "fig4", "stand_in": True, "command": "c"}, told.append)
 
 
-def test_paper_trial_is_the_papers_adapter_at_its_learning_rate() -> None:
-    assert plan.paper_trial("cola", "roberta-base") == {
+def test_trial_of_a_recipe_is_the_papers_adapter_at_its_learning_rate() -> None:
+    assert plan.recipe_trial(plan.glue_recipe("cola", "roberta-base")) == {
         "fourierft:1000,scaling=49,random_loc_seed=2024,init_weights=false": (1.2e-1,)
     }
-    (spec,) = plan.paper_trial("mrpc", "roberta-large", 1536, "basis=random")
+    (spec,) = plan.recipe_trial(plan.glue_recipe("mrpc", "roberta-large"), 1536, "basis=random")
     assert spec == "fourierft:1536,scaling=120,random_loc_seed=2024,init_weights=false,basis=random"
 
 

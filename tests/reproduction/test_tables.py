@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from reproduction import glue, images
 from reproduction.run import find_experiment
 
@@ -22,10 +24,7 @@ def test_glue_shows_the_median_of_the_best_epochs(make_row: Callable, tmp_path: 
     assert "| Adapter D, quoted (0.3M) | paper | 94.2 |" in text
 
 
-def test_glue_runs_fourierft_as_table_9_and_baselines_at_their_own_rates(tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / "glue").mkdir()
-    (tmp_path / "glue" / "rte-base.yaml").write_text("model_name_or_path: m\nhead_learning_rate: 0.011\n")
-    monkeypatch.setattr("reproduction.plan.RECIPES", tmp_path)
+def test_glue_runs_fourierft_as_table_9_and_baselines_at_their_own_rates() -> None:
     choice = find_experiment("table2").choose(tasks=["rte"], models=["roberta-base"], seeds=[0])
     ours, baselines = glue.plan(choice)
     assert [(run.method.spec, run.learning_rate) for run in ours.runs()] == [
@@ -34,6 +33,12 @@ def test_glue_runs_fourierft_as_table_9_and_baselines_at_their_own_rates(tmp_pat
     assert ours.settings["head_learning_rate"] == 0.011
     assert baselines.settings["head_learning_rate"] is None
     assert {run.method.spec: run.learning_rate for run in baselines.runs()}["lora:8,lora_alpha=8"] == 5e-4
+
+
+@pytest.mark.parametrize("name", ["table2", "table5", "table6", "fig4", "fig5", "fig6"])
+def test_every_cell_has_its_recipe(name: str) -> None:
+    experiment = find_experiment(name)
+    assert len(experiment.names(experiment.choose(seeds=[0]))) >= 2
 
 
 def test_images_show_both_sizes_of_fourierft(make_row: Callable, tmp_path: Path) -> None:
