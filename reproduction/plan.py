@@ -13,10 +13,10 @@ from typing import Any
 
 from fourierft.training.arguments import MethodArguments
 from fourierft.training.comparison.grid import run_tasks
-from fourierft.training.comparison.methods import parse_method
 from fourierft.training.comparison.results import Row, read_rows
 from fourierft.training.comparison.tasks import RESERVED, Task, read_task
 from fourierft.training.settings import read_config
+from fourierft.training.specs import parse_method
 from reproduction.experiment import Choice
 from reproduction.results import Ledger
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fourierft
-from fourierft.training.comparison.methods import parse_method
+from fourierft.training.specs import parse_method
 from reproduction import frequency
 from reproduction.run import find_experiment
 

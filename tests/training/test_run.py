@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from fourierft.errors import CheckpointError, ConfigError, DataError, FourierFTError, OutputExistsError
 from fourierft.training.arguments import Arguments
+from fourierft.training.evaluation import evaluate
 from fourierft.training.run import train
 
 Build = Callable[..., Arguments]
@@ -136,6 +137,28 @@ def test_any_peft_config_is_a_method(build: Build, tmp_path: Path) -> None:
     metrics = train(build(method=str(config)))
     assert metrics["method"]["name"] == "vera"
     assert metrics["parameters"]["adapter"] == 2 * (4 + 32)  # a vector of r and one of out_features a layer
+
+
+def test_a_method_is_named_with_its_size_and_settings(build: Build) -> None:
+    metrics = train(build(method="lora:3,lora_alpha=6", lora_r=5, target_modules=["query"], max_steps=1))
+    assert (metrics["method"]["r"], metrics["method"]["lora_alpha"], metrics["method"]["layers"]) == (3, 6, 2)
+
+
+def test_adalora_prunes_its_ranks_on_the_way_and_is_not_resumed(build: Build, tmp_path: Path) -> None:
+    """Of 4 layers with 4 ranks each, a mean of 1 is left: 4 numbers on the diagonals that are not 0."""
+    settings = {"method": "adalora:1,init_r=4,tfinal=2", "max_steps": 10, "learning_rate": 1e-2, "save_steps": 5}
+    metrics = train(build(**settings))
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["total_step"] == metrics["train"]["steps"] == 10
+    assert sum(map(sum, config["rank_pattern"].values())) == 4
+    diagonals = [tensor for key, tensor in weights(tmp_path / "out").items() if "lora_E" in key]
+    assert sum(int((diagonal != 0).sum()) for diagonal in diagonals) == 4
+    data = build().data
+    data.test_file = data.train_file
+    again = evaluate(tmp_path / "out", data, use_cpu=True)
+    assert again.metrics["accuracy"] >= 0.4  # it loads
+    with pytest.raises(ConfigError, match="adalora can't be resumed"):
+        train(build(**settings, resume_from_checkpoint="true"))
 
 
 def test_head_learning_rate_is_that_of_the_head_alone(build: Build, tmp_path: Path) -> None:

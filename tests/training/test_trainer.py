@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.training.arguments import Arguments
 from fourierft.training.run import train
+from fourierft.training.trainer import count_steps
 
 Build = Callable[..., Arguments]
 
@@ -188,6 +189,22 @@ def test_accumulated_batches_train_as_one_batch_does(build: Build, tiny_bert: Pa
     moved = (one[f"bert.{key}"] - start[key]).abs().max()
     assert moved > 1e-4
     assert all((one[name] - two[name]).abs().max() < 1e-3 * moved for name in one)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({"num_train_epochs": 3}, 18),
+        ({"num_train_epochs": 1.5}, 9),
+        ({"num_train_epochs": 2, "gradient_accumulation_steps": 4}, 4),
+        ({"num_train_epochs": 2, "per_device_train_batch_size": 10, "dataloader_drop_last": True}, 8),
+        ({"max_steps": 5}, 5),
+    ],
+)
+def test_steps_are_counted_as_the_trainer_counts_them(build: Build, settings: dict[str, float], steps: int) -> None:
+    arguments = build(**{"max_steps": -1, "method": "head", "eval_strategy": "no", "save_strategy": "no", **settings})
+    assert count_steps(48, arguments.training) == steps
+    assert train(arguments)["train"]["steps"] == steps
 
 
 def test_two_processes_train_one_adapter(flags: list[str], tmp_path: Path) -> None:

@@ -108,11 +108,17 @@ class MethodArguments:
 
     method: str = field(
         default="fourierft",
-        metadata=_help("METHOD", "fourierft, lora, head, bitfit, full, or the path of a PEFT adapter_config.json"),
+        metadata=_help(
+            "METHOD",
+            "fourierft, lora, adalora, vera, ia3 or any other of PEFT, with its size and settings, as in lora:8 or "
+            "fourierft:1000,scaling=300; head, bitfit, full; or the path of a PEFT adapter_config.json",
+        ),
     )
     target_modules: list[str] | None = field(
         default=None,
-        metadata=_help("NAME", "names of the layers to adapt, or all-linear; PEFT's choice for the model if absent"),
+        metadata=_help(
+            "NAME", "names of the layers to adapt, or all-linear, if the method names none; PEFT's choice if absent"
+        ),
     )
     n_frequency: int = field(default=1000, metadata=_help("N", "fourierft: coefficients a layer"))
     scaling: str = field(default="auto", metadata=_help("ALPHA", "fourierft: factor of the update, a number, or auto"))

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import json
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any
 
 import peft
@@ -20,10 +18,10 @@ from transformers import PreTrainedModel
 from fourierft.errors import ConfigError, FourierFTError
 from fourierft.training.arguments import MethodArguments
 from fourierft.training.models import BaseModel, count_parameters
-from fourierft.tuner.config import FourierFTConfig
+from fourierft.training.specs import parse_method
 from fourierft.tuner.registration import enable
 
-METHODS = ("fourierft", "lora", "head", "bitfit", "full")
+BOOKKEEPING = ("peft_type", "task_type", "inference_mode", "base_model_name_or_path", "revision", "peft_version")
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Trainable:
     """A model of which some parameters are trained.
 
     Attributes:
-        method: one of METHODS, or the lower-case PEFT type of another adapter.
+        method: head, bitfit, full, or the lower-case PEFT type of the adapter.
         is_adapter: whether `model` is a `peft.PeftModel`.
         layers: number of layers with an adapter.
         settings: what tells one adapter of the method from another, such as n_frequency.
@@ -52,8 +50,11 @@ class Trainable:
     base_parameters: int
 
 
-def attach(base: BaseModel, arguments: MethodArguments) -> Trainable:
+def attach(base: BaseModel, arguments: MethodArguments, steps: int | None = None) -> Trainable:
     """Make the parameters of `arguments.method` the ones that are trained. The model of `base` is changed.
+
+    Args:
+        steps: of the optimizer, for methods with a schedule of their own.
 
     Raises: ConfigError, if the method, its settings or its layers are unknown, or it trains nothing of this model.
         ShapeError, if n_frequency is too large.
@@ -69,7 +70,7 @@ def attach(base: BaseModel, arguments: MethodArguments) -> Trainable:
             missing = "head of its own" if method == "head" else "bias"
             raise ConfigError(f"method={method} trains nothing: this model has no {missing}; use another method")
         return _describe(base.model, method, base.heads, {}, base_parameters)
-    config = adapter_config(arguments)
+    config = adapter_config(arguments, steps)
     if isinstance(config.target_modules, (list, set)):
         _check_targets(base.model, config.target_modules)
     model = _wrap(base, config)
@@ -79,51 +80,44 @@ def attach(base: BaseModel, arguments: MethodArguments) -> Trainable:
 
 def check_method(method: str) -> None:
     """Raise ConfigError, naming the nearest known one, if a method is unknown."""
-    if method not in METHODS and not Path(method).exists():
-        near = difflib.get_close_matches(method, METHODS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"method={method} is neither one of {', '.join(METHODS)} nor a path that exists{hint}")
+    parse_method(method)
 
 
-def adapter_config(arguments: MethodArguments) -> Any:
+def adapter_config(arguments: MethodArguments, steps: int | None = None) -> Any:
     """The PEFT config of a method that is an adapter.
+
+    Args:
+        steps: of the optimizer, for methods with a schedule of their own.
 
     Raises: ConfigError, if its settings are wrong.
     """
     enable()
-    targets: Any = arguments.target_modules
-    if targets == ["all-linear"]:
-        targets = "all-linear"
-    if arguments.method == "fourierft":
-        return FourierFTConfig(
-            n_frequency=arguments.n_frequency,
-            scaling=_parse_scaling(arguments.scaling),
-            random_loc_seed=arguments.random_loc_seed,
-            init_weights=arguments.init_weights,
-            target_modules=targets,
-        )
-    if arguments.method == "lora":
-        return peft.LoraConfig(
-            r=arguments.lora_r,
-            lora_alpha=arguments.lora_alpha,  # type: ignore[arg-type]
-            lora_dropout=arguments.lora_dropout,
-            target_modules=targets,
-        )
-    config = _read_config(Path(arguments.method))
-    if targets is not None:
-        config.target_modules = targets
-    return config
+    targets: Any = "all-linear" if arguments.target_modules == ["all-linear"] else arguments.target_modules
+    usual = {
+        "fourierft": {
+            "n_frequency": arguments.n_frequency,
+            "scaling": _parse_scaling(arguments.scaling),
+            "random_loc_seed": arguments.random_loc_seed,
+            "init_weights": arguments.init_weights,
+        },
+        "lora": {"r": arguments.lora_r, "lora_alpha": arguments.lora_alpha, "lora_dropout": arguments.lora_dropout},
+    }
+    config = parse_method(arguments.method, targets, usual=usual).config or {}
+    content = {name: value for name, value in config.items() if value is not None}
+    if content.get("peft_type") == "ADALORA" and steps is not None:
+        content.setdefault("total_step", steps)
+    return _make_config(content, arguments.method)
 
 
-def _read_config(path: Path) -> Any:
-    file = path / "adapter_config.json" if path.is_dir() else path
+def _make_config(content: dict[str, Any], method: str) -> Any:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
         config = peft.PeftConfig.from_peft_type(**content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{file} is no PEFT adapter_config.json ({type(error).__name__}: {error})") from error
+    except FourierFTError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"method {method} is no PEFT adapter ({type(error).__name__}: {error})") from error
     if not hasattr(config, "target_modules"):
-        raise ConfigError(f"{file} is of type {content.get('peft_type')}, which adapts no layers; use another type")
+        raise ConfigError(f"method {method} is of type {content.get('peft_type')}, which adapts no layers; use another")
     config.inference_mode = False
     config.base_model_name_or_path = None
     return config
@@ -170,16 +164,26 @@ def _wrap(base: BaseModel, config: Any) -> peft.PeftModel:
 
 @contextmanager
 def expected_warnings() -> Iterator[None]:
-    """Leave out what PEFT 0.21 makes transformers 5.23 warn of, which no user can change."""
+    """Leave out what PEFT 0.21 warns of, or makes transformers 5.23 warn of, and no user can change."""
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The following rank_pattern keys did not", category=RuntimeWarning)
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         yield
 
 
 def adapter_settings(config: Any) -> dict[str, Any]:
-    """What tells an adapter from others of its method, such as n_frequency."""
+    """What tells an adapter from others of its method: n_frequency and its like, and whatever is not PEFT's default."""
     names = ("n_frequency", "scaling", "random_loc_seed", "r", "lora_alpha")
     settings = {name: getattr(config, name) for name in names if getattr(config, name, None) is not None}
+    for item in fields(config):
+        value = getattr(config, item.name, None)
+        if (
+            item.init
+            and item.name not in BOOKKEEPING
+            and value != item.default
+            and isinstance(value, (int, float, str))
+        ):
+            settings.setdefault(item.name, value)
     targets = config.target_modules
     return {**settings, "target_modules": targets if isinstance(targets, str) else sorted(targets)}
 

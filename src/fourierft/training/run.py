@@ -20,7 +20,14 @@ from fourierft.training.groundwork import Groundwork, lay_groundwork
 from fourierft.training.images import CropsByEpoch, EncodedImages
 from fourierft.training.methods import Trainable, attach
 from fourierft.training.tasks import choose_metric, lower_is_better
-from fourierft.training.trainer import HeadTrainer, Interruption, StepTimer, TrainingInterrupted
+from fourierft.training.trainer import (
+    HeadTrainer,
+    Interruption,
+    RankAllocation,
+    StepTimer,
+    TrainingInterrupted,
+    count_steps,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -82,7 +89,8 @@ def prepare(arguments: Arguments) -> Preparation:
     rows = load_splits(arguments.data, seed)
     ground = lay_groundwork(rows, arguments.model, arguments.data, seed)
     ground = replace(ground, task=choose_metric(ground.task, arguments.training.metric_for_best_model))
-    trainable = attach(ground.base, arguments.method)
+    steps = count_steps(len(rows["train"]), arguments.training)
+    trainable = attach(ground.base, arguments.method, steps)
     splits = {name: ground.encode(rows[name], labels) for name, labels in ground.labels.items()}
     if arguments.data.augment_images:
         if not isinstance(splits["train"], EncodedImages):
@@ -99,8 +107,14 @@ def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoin
     trainer.add_callback(interruption)
     if arguments.data.augment_images:
         trainer.add_callback(CropsByEpoch())
+    if prepared.trainable.method == "adalora":
+        trainer.add_callback(RankAllocation())
     if checkpoint is not None:
         output.check_same_run(prepared.record, directory)
+        if prepared.trainable.method == "adalora":
+            raise ConfigError(
+                "adalora can't be resumed: PEFT saves no state of its ranks; start anew in another folder"
+            )
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         directory.mkdir(parents=True, exist_ok=True)

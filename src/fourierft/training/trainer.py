@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
@@ -66,6 +68,13 @@ class HeadTrainer(Trainer):
         with torch.random.fork_rng():
             return super().evaluation_loop(*arguments, **options)
 
+    def _save(self, *arguments: Any, **options: Any) -> None:
+        """Trainer's saving. PEFT warns of layers without numbers, which AdaLoRA has where it left no rank."""
+        with warnings.catch_warnings():
+            if any(isinstance(callback, RankAllocation) for callback in self.callback_handler.callbacks):
+                warnings.filterwarnings("ignore", message=r".*LoRA tensor\(s\) have invalid shape")
+            super()._save(*arguments, **options)
+
     def _split_groups(self, optimizer: Optimizer, model: Any) -> None:
         head = {id(p) for name, p in model.named_parameters() if is_head_parameter(name, self._heads)}
         groups = list(optimizer.param_groups)
@@ -77,6 +86,26 @@ class HeadTrainer(Trainer):
                 if params:
                     rate = {"lr": self._head_learning_rate} if in_head else {}
                     optimizer.add_param_group({**others, "params": params, **rate})
+
+
+def count_steps(rows: int, settings: TrainingArguments) -> int:
+    """Steps of the optimizer that Trainer will do on so many rows, over all its processes."""
+    batches = rows / settings.train_batch_size
+    whole = math.floor if settings.dataloader_drop_last else math.ceil
+    batches = whole(whole(batches) / settings.world_size)
+    if settings.max_steps > 0:
+        return settings.max_steps
+    return math.ceil(settings.num_train_epochs * max(math.ceil(batches / settings.gradient_accumulation_steps), 1))
+
+
+class RankAllocation(TrainerCallback):
+    """Lets AdaLoRA choose the ranks of its layers, from the gradients of each step."""
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        """Count the step's gradients in, before they are cleared."""
+        model.base_model.update_and_allocate(state.global_step)
 
 
 class StepTimer(TrainerCallback):

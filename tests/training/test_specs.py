@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ from transformers import AutoModelForCausalLM, AutoModelForImageClassification
 
 from fourierft.errors import ConfigError
 from fourierft.training.arguments import MethodArguments, ModelArguments
-from fourierft.training.comparison.methods import parse_method
 from fourierft.training.methods import attach
 from fourierft.training.models import BaseModel, load_model
+from fourierft.training.specs import parse_method
 from fourierft.training.tasks import Answers, Classification
 
 TARGETS = {"bert": ["query", "value"], "llama": ["q_proj", "v_proj"], "dinov2": ["q_proj", "v_proj"]}
@@ -47,15 +46,14 @@ def batch(kind: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "spec",
-    ["lora:2", "vera:16", "waveft:40", "c3a:16", "ia3", "road:16", "unilora:60", "fourierft:40"],
+    ["lora:2", "vera:16", "waveft:40", "c3a:16", "ia3", "road:16", "unilora:60", "fourierft:40", "adalora:2", "hra:2"],
 )
 def test_every_adapter_trains_in_every_kind_of_model(base: BaseModel, kind: str, spec: str, tmp_path: Path) -> None:
     if spec == "ia3":
         names = [*TARGETS[kind], FEEDFORWARD[kind]]
         spec = f"ia3,target_modules={'+'.join(names)},feedforward_modules={FEEDFORWARD[kind]}"
-    method = parse_method(spec, TARGETS[kind])
-    (tmp_path / "c.json").write_text(json.dumps(method.config))
-    trainable = attach(base, MethodArguments(method=str(tmp_path / "c.json")))
+    arguments = MethodArguments(method=spec, target_modules=TARGETS[kind])
+    trainable = attach(base, arguments, steps=10)
     parameters = {
         name: parameter
         for name, parameter in trainable.model.named_parameters()
@@ -83,6 +81,9 @@ def test_every_adapter_trains_in_every_kind_of_model(base: BaseModel, kind: str,
         ),
         ("c3a:128", "C3A b=128", {"block_size": 128}),
         ("ia3,target_modules=a+b", "IA3", {"target_modules": ["a", "b"]}),
+        ("lora,target_modules=query", "LoRA r=8", {"target_modules": ["query"]}),
+        ("hra:4,apply_GS=true", "HRA r=4, apply_GS=true", {"peft_type": "HRA", "r": 4, "apply_GS": True}),
+        ("adalora:4", "AdaLoRA t=4", {"peft_type": "ADALORA", "target_r": 4}),
     ],
 )
 def test_name_stands_for_a_config(spec: str, title: str, expected: dict[str, Any]) -> None:
@@ -110,6 +111,8 @@ def test_path_of_a_config_is_a_method(tmp_path: Path) -> None:
         ("ia3:4", "has the size '4'; use ia3"),
         ("head:1", "takes no size and no settings; use head"),
         ("lora:8,alpha", "has the setting 'alpha'; write key=value"),
+        ("lora:8,lora_alfa=4", "has the setting lora_alfa, which LoRA does not know; did you mean lora_alpha"),
+        ("prompt_tuning", "method prompt_tuning is unknown"),
         ("none/adapter_config.json", "is no readable PEFT adapter_config.json"),
     ],
 )

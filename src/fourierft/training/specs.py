@@ -1,7 +1,8 @@
 """Methods by short names: `lora:8`, `fourierft:1000,scaling=300`, or the path of a PEFT adapter_config.json.
 
-What stands behind the colon is the method's size; behind commas stand fields of its PEFT config, lists joined by `+`,
-or `layers=NAME`, one of the task's sets of layers to adapt.
+A name is head, bitfit, full, or that of any method of PEFT that adapts layers. What stands behind the colon is the
+method's size; behind commas stand fields of its PEFT config, lists joined by `+`, or, in a task of `fourierft compare`,
+`layers=NAME`, one of the task's sets of layers to adapt. `fourierft train` and `fourierft compare` take the same words.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from peft import PeftType
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
 from fourierft.errors import ConfigError
+from fourierft.tuner.config import FourierFTConfig
 
 WHOLE = {"head": "head only", "bitfit": "BitFit", "full": "full"}
-ADAPTERS: dict[str, tuple[str, str, dict[str, Any]]] = {  # name: title, the field of its size, settings as usual
+ADAPTERS: dict[str, tuple[str, str, dict[str, Any]]] = {  # name: title, field of its size, settings; of others PEFT's
     "fourierft": ("FourierFT", "n_frequency", {"n_frequency": 1000}),
     "lora": ("LoRA", "r", {"r": 8, "lora_alpha": 16}),
+    "adalora": ("AdaLoRA", "target_r", {"target_r": 8}),
     "vera": ("VeRA", "r", {"r": 256}),
     "waveft": ("WaveFT", "n_frequency", {"n_frequency": 1000}),
     "c3a": ("C3A", "block_size", {"block_size": 64}),
@@ -46,31 +52,36 @@ class Method:
 
 
 def parse_method(
-    spec: str, target_modules: list[str] | None = None, layers: Mapping[str, list[str] | str] | None = None
+    spec: str,
+    target_modules: list[str] | None = None,
+    layers: Mapping[str, list[str] | str] | None = None,
+    usual: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Method:
     """The method of a short name or a path.
 
     Args:
         target_modules: layers to adapt where neither the spec nor the file names any.
         layers: sets of layers by name, names or a regular expression, for `layers=NAME` in the spec.
+        usual: settings of a name where the spec does not say otherwise, instead of those in ADAPTERS.
 
-    Raises: ConfigError, if it is none, a setting is not `key=value`, or there is no such set of layers.
+    Raises: ConfigError, if it is none, a setting is not `key=value` or unknown, or there is no such set of layers.
     """
-    if Path(spec).suffix == ".json" or Path(spec).is_dir():
-        return Method(spec, "config", Path(spec).parent.name or spec, _read_file(Path(spec), target_modules))
     first, *extras = spec.split(",")
     name, _, size = first.partition(":")
     if name in WHOLE:
         if size or extras:
             raise ConfigError(f"method {spec} takes no size and no settings; use {name}")
         return Method(spec, name, WHOLE[name], None)
-    if name not in ADAPTERS:
+    allowed = _fields_of(name)
+    if allowed is None:
+        if Path(spec).suffix == ".json" or Path(spec).exists():
+            return Method(spec, "config", Path(spec).parent.name or spec, _read_file(Path(spec), target_modules))
         known = [*WHOLE, *ADAPTERS]
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name, [*WHOLE, *(kind.value.lower() for kind in PeftType)], n=1)
         hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}, or a PEFT adapter_config.json"
         raise ConfigError(f"method {spec} is unknown; {hint}")
-    title, field, usual = ADAPTERS[name]
-    config = {"peft_type": name.upper(), **usual}
+    title, field, settings = ADAPTERS.get(name) or (name.upper(), "r" if "r" in allowed else "", {})
+    config = {"peft_type": name.upper(), **settings, **(usual or {}).get(name, {})}
     if size:
         if not field or not size.isdigit() or int(size) < 1:
             raise ConfigError(f"method {spec} has the size {size!r}; use {name}{f':N, a {field} > 0' * bool(field)}")
@@ -81,12 +92,25 @@ def parse_method(
             raise ConfigError(f"method {spec} has the setting {extra!r}; write key=value")
         if key == "layers":
             config["target_modules"] = _find_layers(value, layers or {}, spec)
-        else:
-            config[key] = _parse_value(value)
+            continue
+        if key not in allowed:
+            near = difflib.get_close_matches(key, allowed, n=1)
+            hint = f"did you mean {near[0]}?" if near else "see its config in PEFT"
+            raise ConfigError(f"method {spec} has the setting {key}, which {title} does not know; {hint}")
+        config[key] = _parse_value(key, value)
     config.setdefault("target_modules", target_modules)
-    shown = [f"{field[0]}={config[field]}"] if field else []
+    shown = [f"{field[0]}={config[field]}"] if field in config else []
     told = [extra for extra in extras if not extra.partition("=")[0].endswith("_modules")]
     return Method(spec, name, ", ".join([" ".join([title, *shown]), *told]), config)
+
+
+def _fields_of(name: str) -> set[str] | None:
+    """The settings of a method of PEFT that adapts layers; None if there is none of this name."""
+    if name == "fourierft":
+        return {item.name for item in fields(FourierFTConfig) if item.init}
+    kind = PeftType.__members__.get(name.upper()) if name.islower() else None
+    names = {item.name for item in fields(PEFT_TYPE_TO_CONFIG_MAPPING[kind]) if item.init} if kind else set()
+    return names if "target_modules" in names else None
 
 
 def _find_layers(name: str, layers: Mapping[str, list[str] | str], spec: str) -> list[str] | str:
@@ -96,7 +120,9 @@ def _find_layers(name: str, layers: Mapping[str, list[str] | str], spec: str) ->
     return layers[name]
 
 
-def _parse_value(text: str) -> Any:
+def _parse_value(key: str, text: str) -> Any:
+    if key.endswith("_modules") and text.replace(".", "").isidentifier():
+        return [text]  # a name; PEFT takes a string for a regular expression
     if "+" in text.strip("+") and not text[0].isdigit():
         return text.split("+")
     try:
