@@ -78,18 +78,18 @@ def load_trained(directory: str | Path, base_model: str | None = None) -> Traine
     model: Any = load_model(base, task, record["seed"], inputs.model_class, inputs.task_type).model
     inputs.fit(model, processor, record["max_length"])
     if record["is_adapter"]:
-        model = _load_adapter(model, directory)
+        model = _load_adapter(model, directory, is_trainable=record["method"] == "adalora")  # PEFT's has no loss else
     elif record["method"] != "full":
         _load_trained_parameters(model, directory / output.TRAINED_WEIGHTS)
     return Trained(model.eval(), inputs, processor, task, record)
 
 
-def _load_adapter(model: nn.Module, directory: Path) -> nn.Module:
+def _load_adapter(model: nn.Module, directory: Path, is_trainable: bool) -> nn.Module:
     _read_weights(directory / "adapter_model.safetensors")
     enable()
     try:
         with expected_warnings():
-            return PeftModel.from_pretrained(model, directory)
+            return PeftModel.from_pretrained(model, directory, is_trainable=is_trainable)
     except FourierFTError:
         raise
     except (RuntimeError, ValueError, KeyError) as error:
