@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,9 @@ from transformers.pytorch_utils import Conv1D
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.spectral import SpectralBasis, adapted_linear, delta_weight, spectral_linear
 from fourierft.tuner.draw import Draw
+from fourierft.tuner.merging import merge_update, unmerge_update
 from fourierft.tuner.mixing import RowNames, row_terms, summed_terms
+from fourierft.tuner.quantization import KeptWeight, find_backend
 from fourierft.tuner.resting import RestingUpdates, adapted_weight, add_rows, prepared_sum, rests
 from fourierft.tuner.scaling import layer_scaling, loaded_scaling
 
@@ -29,6 +31,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         adapter_name: of the first adapter.
         n_frequency: its number of coefficients.
         config: its settings, ours or stock PEFT's.
+        quantization: what PEFT's `get_quantization_kwargs` finds in the model; needed to merge into torchao's weights.
 
     Attributes, each a dictionary by adapter name:
         fourierft_spectrum: the coefficients, parameters [n]; on disk `fourierft_spectrum`, as in stock PEFT.
@@ -37,7 +40,8 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         fourierft_scaling: the scaling that the coefficients are to be multiplied with.
         training_scaling: what an adapter just read from a checkpoint takes when it is trained; until then its
             coefficients and scaling are those of the file, whichever loader copies them.
-        merge_loss: share of the update's norm that merging into a half precision weight rounded away.
+        merge_loss: the error of merging into a half precision or quantised weight, as a share of the update's norm.
+        kept_weight: the quantised weight that a merged layer had; None for any other.
         resting: what inference keeps (resting.py); one for all adapters.
         row_names: the adapter of each row while a call with `adapter_names` runs; shared by the layers of a model.
 
@@ -47,10 +51,19 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
     adapter_layer_names = ("fourierft_spectrum",)
     other_param_names = ("fourierft_basis", "fourierft_draw", "fourierft_scaling", "training_scaling", "merge_loss")
 
-    def __init__(self, base_layer: nn.Module, adapter_name: str, n_frequency: int, config: StockConfig) -> None:
+    def __init__(
+        self,
+        base_layer: nn.Module,
+        adapter_name: str,
+        n_frequency: int,
+        config: StockConfig,
+        quantization: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.in_features, self.out_features = _linear_size(self.get_base_layer())
+        self.quantization_backend = find_backend(self.get_base_layer(), quantization or {})
+        self.kept_weight: KeptWeight | None = None
         self.fourierft_spectrum = nn.ParameterDict()
         self.fourierft_basis: dict[str, SpectralBasis] = {}
         self.fourierft_draw: dict[str, Draw] = {}
@@ -154,9 +167,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         return delta_weight(coefficients, basis, scaling)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add the updates of the active adapters to the base weight.
-
-        The sum is taken in float32 or better and rounded to the dtype of the weight once.
+        """Add the updates of the active adapters to the base weight; what a layer keeps for it, see merging.py.
 
         Args:
             safe_merge: leave the weight as it is if the sum is not finite.
@@ -164,31 +175,19 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
 
         Raises:
             ValueError, if safe_merge finds the sum not finite.
-            ConfigError, if the weight is not a matrix of floats.
+            ConfigError, if the weight is not a matrix of floats, nor one that can be dequantised.
         """
         for name in check_adapters_to_merge(self, adapter_names):
-            if name not in self.fourierft_spectrum:
-                continue
-            weight = self.get_base_weight()
-            update = self._update(name, weight)
-            merged = weight.to(update.dtype) + update
-            if safe_merge and not torch.isfinite(merged).all():
-                raise ValueError(
-                    f"NaNs detected in the merged weights of adapter {name!r}; the weight was left as it was, "
-                    "check the adapter's coefficients"
-                )
-            stored = merged.to(weight.dtype)
-            if stored.dtype != merged.dtype:
-                lost = torch.linalg.vector_norm(stored.to(merged.dtype) - merged) / torch.linalg.vector_norm(update)
-                self.merge_loss[name] = float(lost.nan_to_num(0.0))
-            self.set_base_weight(stored)
-            self.merged_adapters.append(name)
+            if name in self.fourierft_spectrum:
+                merge_update(self, name, safe_merge)
+                self.merged_adapters.append(name)
 
     def unmerge(self) -> None:
-        """Subtract the merged updates from the base weight, the last one first.
+        """Take the merged updates out of the base weight, the last one first.
 
-        The weight comes back to within the rounding of two sums: each element is off by at most one unit in the last
-        place of the largest value it went through. Reload the base model where every bit matters.
+        A quantised weight comes back bit for bit. One of floats comes back to within the rounding of two sums: each
+        element is off by at most one unit in the last place of the largest value it went through. Reload the base
+        model where every bit matters.
         """
         if not self.merged:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
@@ -196,9 +195,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             name = self.merged_adapters.pop()
             self.merge_loss.pop(name, None)
             if name in self.fourierft_spectrum:
-                weight = self.get_base_weight()
-                update = self._update(name, weight)
-                self.set_base_weight((weight.to(update.dtype) - update).to(weight.dtype))
+                unmerge_update(self, name)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """Whether `peft.convert_to_lora` takes this layer: it expects the update of a `Conv1D` transposed."""
@@ -212,20 +209,6 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         if scaling != self.fourierft_scaling[name]:
             self.fourierft_spectrum[name].mul_(self.fourierft_scaling[name] / scaling)
             self.fourierft_scaling[name] = scaling
-
-    @torch.no_grad()
-    def _update(self, name: str, weight: Tensor) -> Tensor:
-        """The update in the layout of the base weight and in float32 or better."""
-        layout = (self.in_features, self.out_features)
-        transposed = isinstance(self.get_base_layer(), Conv1D)
-        if not weight.is_floating_point() or tuple(weight.shape) != (layout if transposed else layout[::-1]):
-            raise ConfigError(
-                f"a {type(self.get_base_layer()).__name__} holds its weight as {weight.dtype} {list(weight.shape)}, "
-                "but an update is merged into a matrix of floats; load the base model without quantisation to merge"
-            )
-        ((coefficients, basis, scaling),) = summed_terms(self, [name])
-        update = delta_weight(coefficients.to(torch.promote_types(weight.dtype, torch.float32)), basis, scaling)
-        return update.T if transposed else update
 
     def _takes_one_product(self, x: Tensor, coefficients: Tensor) -> bool:
         """Whether nothing but x W^T + b happens in the base layer, in a precision in which W + dW keeps dW."""

@@ -11,7 +11,11 @@ from typing import Any, cast
 
 from peft import FourierFTConfig as StockConfig
 from peft.tuners.tuners_utils import BaseTuner
-from peft.utils import TRANSFORMERS_MODELS_TO_FOURIERFT_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
+from peft.utils import (
+    TRANSFORMERS_MODELS_TO_FOURIERFT_TARGET_MODULES_MAPPING,
+    AuxiliaryTrainingWrapper,
+    get_quantization_kwargs,
+)
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from peft.utils.error import NoMatchingPeftModuleError
 from torch import Tensor, nn
@@ -23,6 +27,7 @@ from fourierft.tuner.checkpoint import fold, unfold
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.mixing import RowNames
+from fourierft.tuner.quantization import keep_layout
 
 
 class FourierFTModel(BaseTuner):
@@ -44,6 +49,7 @@ class FourierFTModel(BaseTuner):
 
         Raises: ConfigError, naming the nearest modules, if no module of the model is targeted.
         """
+        keep_layout(model)
         try:
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         except NoMatchingPeftModuleError as error:
@@ -56,15 +62,15 @@ class FourierFTModel(BaseTuner):
             warnings.warn(f"some target_modules match no module of the model: {'; '.join(advice)}", stacklevel=2)
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
-        """Add the updates of adapters to the base weights; warns of what a half precision weight rounds away."""
+        """Add the updates of adapters to the base weights; warns of what low precision or quantisation loses."""
         super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
-        _warn_of_rounding(self._layers())
+        _warn_of_loss(self._layers())
 
     def merge_and_unload(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """The base model with the updates added; warns of what a half precision weight rounds away."""
+        """The base model with the updates added; warns of what low precision or quantisation loses."""
         layers = self._layers()
         model = super().merge_and_unload(*args, **kwargs)
-        _warn_of_rounding(layers)
+        _warn_of_loss(layers)
         return model
 
     def _create_and_replace(
@@ -84,7 +90,8 @@ class FourierFTModel(BaseTuner):
                 layer = target
                 layer.update_layer(adapter_name, n_frequency, config)
             else:
-                layer = self.tuner_layer_cls(target, adapter_name, n_frequency, config)
+                quantization = get_quantization_kwargs(self.model)
+                layer = self.tuner_layer_cls(target, adapter_name, n_frequency, config, quantization)
         except ShapeError as error:
             raise ShapeError(f"layer {current_key}: {error}") from None
         if isinstance(config, FourierFTConfig) and config.disk_scaling is None:
@@ -199,12 +206,18 @@ def _starts(path: str) -> list[int]:
     return [0, *(match.end() for match in re.finditer(r"\.", path))]
 
 
-def _warn_of_rounding(layers: Sequence[FourierFTLayer]) -> None:
+def _warn_of_loss(layers: Sequence[FourierFTLayer]) -> None:
     losses = [loss for layer in layers for loss in layer.merge_loss.values()]
-    if losses:
+    if not losses:
+        return
+    shares = f"{max(losses):.1%} of the update's norm in the worst layer and {sum(losses) / len(losses):.1%} on average"
+    backend = layers[0].quantization_backend
+    if backend is None:
         dtype = layers[0].get_base_layer().weight.dtype
-        warnings.warn(
-            f"merging into {dtype} rounded away {max(losses):.1%} of the update's norm in the worst layer and "
-            f"{sum(losses) / len(losses):.1%} on average; load the base model in float32 to merge without loss",
-            stacklevel=3,
+        text = f"merging into {dtype} rounded away {shares}; load the base model in float32 to merge without loss"
+    else:
+        text = (
+            f"merging into {backend.backend_name} weights erred by {shares}; load the base model without quantisation "
+            "to merge without loss"
         )
+    warnings.warn(text, stacklevel=3)

@@ -1,0 +1,81 @@
+"""Updates added to the base weight, and taken out again.
+
+The sum is taken in float32 or better and rounded to the dtype of the weight once, or quantised once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers.pytorch_utils import Conv1D
+
+from fourierft.errors import ConfigError
+from fourierft.spectral import delta_weight
+from fourierft.tuner.mixing import summed_terms
+from fourierft.tuner.quantization import keep_weight, restore_weight
+
+if TYPE_CHECKING:
+    from fourierft.tuner.layer import FourierFTLayer
+
+
+@torch.no_grad()
+def merge_update(layer: FourierFTLayer, name: str, safe_merge: bool) -> None:
+    """Add an adapter's update to the base weight; `merge_loss` says what the weight's precision lost of it.
+
+    Raises: ValueError, if safe_merge finds the sum not finite. ConfigError, if the weight can't be added to.
+    """
+    weight = _base_weight(layer)
+    update = base_update(layer, name, weight)
+    merged = weight.to(update.dtype) + update
+    if safe_merge and not torch.isfinite(merged).all():
+        raise ValueError(
+            f"NaNs detected in the merged weights of adapter {name!r}; the weight was left as it was, "
+            "check the adapter's coefficients"
+        )
+    stored = merged.to(weight.dtype)
+    if layer.quantization_backend is not None:
+        if layer.kept_weight is None:
+            layer.kept_weight = keep_weight(layer.get_base_layer())
+        layer.set_base_weight(stored)
+        stored = layer.get_base_weight()
+    else:
+        layer.set_base_weight(stored)
+    if layer.quantization_backend is not None or stored.dtype != merged.dtype:
+        lost = torch.linalg.vector_norm(stored.to(merged.dtype) - merged) / torch.linalg.vector_norm(update)
+        layer.merge_loss[name] = float(lost.nan_to_num(0.0))
+
+
+@torch.no_grad()
+def unmerge_update(layer: FourierFTLayer, name: str) -> None:
+    """Subtract an adapter's update from the base weight; a quantised layer gets the weight back that it had."""
+    if layer.quantization_backend is not None:
+        if layer.kept_weight is not None:
+            restore_weight(layer.get_base_layer(), layer.kept_weight)
+            layer.kept_weight = None
+        return
+    weight = layer.get_base_weight()
+    update = base_update(layer, name, weight)
+    layer.set_base_weight((weight.to(update.dtype) - update).to(weight.dtype))
+
+
+def base_update(layer: FourierFTLayer, name: str, weight: Tensor) -> Tensor:
+    """The update in the layout of the base weight, in float32 or better."""
+    ((coefficients, basis, scaling),) = summed_terms(layer, [name])
+    update = delta_weight(coefficients.to(torch.promote_types(weight.dtype, torch.float32)), basis, scaling)
+    return update.T if isinstance(layer.get_base_layer(), Conv1D) else update
+
+
+def _base_weight(layer: FourierFTLayer) -> Tensor:
+    """The base weight as floats."""
+    base, backend = layer.get_base_layer(), layer.quantization_backend
+    weight = layer.get_base_weight() if backend is None or backend.supports_merge else base.weight
+    shape = (layer.out_features, layer.in_features)
+    expected = shape[::-1] if isinstance(base, Conv1D) else shape
+    if not weight.is_floating_point() or tuple(weight.shape) != expected:
+        raise ConfigError(
+            f"a {type(base).__name__} holds its weight as {weight.dtype} {list(weight.shape)}, "
+            "but an update is merged into a matrix of floats; load the base model without quantisation to merge"
+        )
+    return weight

@@ -1,0 +1,75 @@
+"""Base layers whose weight is quantised, through PEFT's backends: bitsandbytes in 4 and 8 bits, torchao.
+
+They run as base(x) + delta(x). Merging dequantises the weight, adds the update and quantises the sum again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
+
+from peft.utils.quantization_utils import QuantizationBackend, resolve_quantization_backend
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from fourierft.errors import ConfigError
+
+
+class KeptWeight(NamedTuple):
+    """A quantised weight before a merge; `scales` are those of bitsandbytes' 8-bit layers, which keep them apart."""
+
+    weight: Tensor
+    scales: Tensor | None
+
+
+def find_backend(base_layer: nn.Module, settings: Mapping[str, Any]) -> QuantizationBackend | None:
+    """How the weight of a layer is dequantised and set; None if it is not quantised.
+
+    Args:
+        settings: what PEFT's `get_quantization_kwargs` finds in the model.
+    """
+    plain = type(base_layer) in (nn.Linear, Conv1D) and type(base_layer.weight) in (nn.Parameter, Tensor)
+    if plain:  # spares the libraries of quantisation being imported
+        return None
+    return resolve_quantization_backend(base_layer, **{"get_apply_tensor_subclass": _unknown_settings, **settings})
+
+
+def keep_layout(model: nn.Module) -> None:
+    """Have bitsandbytes' 4-bit layers leave their weights as they are when they run without gradients on a CPU.
+
+    On a CPU with AVX512-BF16 a forward pass in evaluation mode would pack them for good into a layout of lower
+    precision, which passes no gradients on and which PEFT cannot dequantise.
+
+    Raises: ConfigError, if one is packed already.
+    """
+    for name, module in model.named_modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+            if getattr(getattr(module.weight, "quant_state", None), "packing_format_for_cpu", False):
+                raise ConfigError(
+                    f"bitsandbytes has packed the 4-bit weight of {name} for inference on this CPU, which passes no "
+                    "gradients on; load the model again and add the adapter before running it"
+                )
+
+
+def keep_weight(base_layer: Any) -> KeptWeight:
+    """The quantised weight of a layer, to be put back by `restore_weight`."""
+    state = getattr(base_layer, "state", None)  # of bitsandbytes' 8-bit layers, which move the scales there
+    if state is None:
+        return KeptWeight(base_layer.weight, None)
+    return KeptWeight(base_layer.weight, base_layer.weight.SCB if state.SCB is None else state.SCB)
+
+
+def restore_weight(base_layer: Any, kept: KeptWeight) -> None:
+    """Put a quantised weight back, bit for bit."""
+    base_layer.weight = kept.weight
+    if kept.scales is not None:
+        base_layer.weight.CB, base_layer.weight.SCB = base_layer.weight.data, kept.scales
+        base_layer.state.reset_grads()
+
+
+def _unknown_settings() -> NoReturn:
+    raise ConfigError(
+        "the model does not say how torchao quantised it, which merging needs to do it again; "
+        "load it with transformers' TorchAoConfig"
+    )
