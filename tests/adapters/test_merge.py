@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from fourierft.adapters.checkpoint import read_checkpoint
-from fourierft.adapters.merge import measure_rounding, merge_adapter
-from fourierft.errors import CheckpointError, ConfigError, OutputExistsError, ShapeError
+from fourierft.adapters.merge import merge_adapter
+from fourierft.errors import CheckpointError, ConfigError, MissingExtraError, OutputExistsError, ShapeError
+from fourierft.tuner.quantization import keep_layout
 
 TOKENS = torch.tensor([[2, 5, 8, 13, 3], [2, 4, 9, 17, 3]])
 QUERY = "bert.encoder.layer.0.attention.self.query"
@@ -24,8 +26,10 @@ QUERY = "bert.encoder.layer.0.attention.self.query"
 
 def merged_logits(folder: Path) -> torch.Tensor:
     """What the merged model gives, loaded with transformers alone."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    keep_layout(model)
     with torch.inference_mode():
-        return AutoModelForSequenceClassification.from_pretrained(folder).eval()(TOKENS).logits.float()
+        return model(TOKENS).logits.float()
 
 
 def test_merged_model_answers_as_stock_peft(adapter: Path, load_base: Any, stock_logits: Any, tmp_path: Path) -> None:
@@ -68,10 +72,41 @@ def test_bfloat16_says_what_rounding_lost(adapter: Path, load_base: Any, tmp_pat
     torch.testing.assert_close(saved[f"{QUERY}.weight"].double(), exact, rtol=2**-8, atol=1e-6)
 
 
-def test_update_that_rounding_swallows_is_measured_as_lost(edit_weights: Any, load_base: Any) -> None:
+def test_update_that_rounding_swallows_is_measured_as_lost(edit_weights: Any, tmp_path: Path) -> None:
     path = edit_weights(lambda tensors: [t.mul_(1e-6) for key, t in tensors.items() if key.endswith("spectrum")])
-    rounding = measure_rounding(load_base(torch.bfloat16), read_checkpoint(path), "tiny")
-    assert min(rounding.values()) > 0.9
+    merged = merge_adapter(path, tmp_path / "merged", dtype="bfloat16")
+    assert min(merged.rounding.values()) > 0.9
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8", "torchao-int8"])
+def test_quantised_base_gives_a_quantised_model_and_the_error(
+    kind: str, adapter: Path, edit_weights: Any, tmp_path: Path
+) -> None:
+    edit_weights(lambda tensors: [t.mul_(20) for key, t in tensors.items() if key.endswith("spectrum")])
+    exact = merge_adapter(adapter, tmp_path / "exact")
+    merged = merge_adapter(adapter, tmp_path / "merged", quantization=kind)
+    assert (merged.quantization, merged.layers, set(merged.rounding)) == (kind, 4, set(read_checkpoint(adapter).coefficients))
+    assert merged.describe_rounding().startswith(f"quantising the sum ({kind}) erred by ")
+    difference = merged_logits(tmp_path / "merged") - merged_logits(tmp_path / "exact")
+    assert 0 < difference.norm() < (0.5 if kind == "nf4" else 0.1) * merged_logits(tmp_path / "exact").norm()
+    again = merge_adapter(adapter, tmp_path / "again", base=str(tmp_path / "merged"))  # stored quantised
+    assert again.quantization in ("bitsandbytes", "torchao")
+    assert exact.quantization is None
+
+
+@pytest.mark.parametrize(("kind", "library"), [("nf4", "bitsandbytes"), ("torchao-int8", "torchao")])
+def test_quantised_base_without_the_library_names_the_extra(
+    kind: str, library: str, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtraError, match=rf"need {library}; pip install 'fourierft\[quantized\]'"):
+        merge_adapter(adapter, tmp_path / "merged", quantization=kind)
+    assert not (tmp_path / "merged").exists()
+
+
+def test_unknown_quantisation_is_refused(adapter: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="quantization=int3 is unknown; use one of nf4, int8, torchao-int8"):
+        merge_adapter(adapter, tmp_path / "merged", quantization="int3")
 
 
 def test_conv1d_is_merged_the_right_way_round(wrap: Any, tmp_path: Path) -> None:

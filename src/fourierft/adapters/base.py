@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file
 
 from fourierft.adapters.checkpoint import AdapterCheckpoint
+from fourierft.adapters.quantization import check_libraries, quantization_settings
 from fourierft.errors import CheckpointError, ConfigError
 
 AUTO_CLASSES = {
@@ -66,10 +67,16 @@ class BaseSource:
                 return self.loader.from_config(self.config, trust_remote_code=self.options["trust_remote_code"])
             return self.loader(self.config)
 
-    def load(self, dtype: str | torch.dtype = "auto") -> PreTrainedModel:
-        """The model with its weights, in `dtype` ("auto": as they are on disk)."""
+    def load(
+        self, dtype: str = "auto", quantization: str | None = None, left_out: Sequence[str] = ()
+    ) -> PreTrainedModel:
+        """The model with its weights, in `dtype` ("auto": as they are on disk), quantised but for modules left out.
+
+        Raises: MissingExtraError, if a library of quantisation is not installed.
+        """
+        settings = quantization_settings(quantization, dtype, left_out)
         with explained(self.name), quiet():
-            return self.loader.from_pretrained(self.name, config=self.config, dtype=dtype, **self.options)
+            return self.loader.from_pretrained(self.name, config=self.config, dtype=dtype, **settings, **self.options)
 
     def _set_labels(self, checkpoint: AdapterCheckpoint) -> None:
         """Give the config the adapter's labels: by name if its training left them, or else as many as its head has."""
@@ -195,6 +202,7 @@ def explained(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        check_libraries(error)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise CheckpointError(
             f"the base model {name} cannot be loaded ({reason}); give its folder or hub id with --base"

@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel, PeftType
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
+from torch import nn
 from transformers import AutoProcessor, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file
 
 from fourierft.adapters.base import BaseSource, explained, find_layer, layer_shape, quiet
 from fourierft.adapters.checkpoint import AdapterCheckpoint, read_checkpoint
 from fourierft.adapters.folder import check_output, written_beside
 from fourierft.errors import CheckpointError, ConfigError
-from fourierft.spectral import delta_weight
 from fourierft.tuner.model import FourierFTModel
 from fourierft.tuner.registration import disable, enable
 
@@ -38,9 +36,10 @@ class Merged:
         base: the base model it was merged into.
         model_class: class of the saved model.
         dtype: of its weights.
+        quantization: how they are quantised, in the word of `--quantization` or of transformers; None if they are not.
         layers: number of layers changed.
-        rounding: layer -> ||round(W + dW) - (W + dW)|| / ||dW||, Frobenius norms: the part of the update that the dtype
-            lost. Empty if the weights are float32 or float64, which lose nothing worth naming.
+        rounding: layer -> ||stored - (W + dW)|| / ||dW||, Frobenius norms: the error of rounding the sum to the dtype,
+            or of quantising it. Empty if the weights are float32 or float64, which lose nothing worth naming.
         processor: whether a tokenizer or image processor was saved beside the model.
     """
 
@@ -48,20 +47,21 @@ class Merged:
     base: str
     model_class: str
     dtype: str
+    quantization: str | None
     layers: int
     rounding: dict[str, float]
     processor: bool
 
     def describe_rounding(self) -> str:
-        """One sentence on what rounding lost; empty if nothing is worth saying."""
+        """One sentence on what rounding or quantising lost; empty if nothing is worth saying."""
         if not self.rounding:
             return ""
         worst = max(self.rounding, key=lambda name: self.rounding[name])
-        median = statistics.median(self.rounding.values())
-        return (
-            f"rounding to {self.dtype} lost {median:.1%} of dW in the median layer and {self.rounding[worst]:.1%} "
-            f"in the worst, {worst}; --dtype float32 keeps all of it"
-        )
+        shares = f"{statistics.median(self.rounding.values()):.1%} of dW in the median layer"
+        shares += f" and {self.rounding[worst]:.1%} in the worst, {worst}"
+        if self.quantization:
+            return f"quantising the sum ({self.quantization}) erred by {shares}; merge into a base of floats to keep dW"
+        return f"rounding to {self.dtype} lost {shares}; --dtype float32 keeps all of it"
 
 
 def merge_adapter(
@@ -70,6 +70,7 @@ def merge_adapter(
     base: str | None = None,
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    quantization: str | None = None,
 ) -> Merged:
     """Add an adapter to its base model and save the whole, with the tokenizer if one is found.
 
@@ -79,11 +80,14 @@ def merge_adapter(
         base: folder or hub id instead of the one the adapter names.
         dtype: of the model saved: auto (the base's on disk), float32, bfloat16, float16 or float64.
         trust_remote_code: run model code that comes with the base.
+        quantization: nf4, int8 or torchao-int8 quantises the base first, adds dW to the weights dequantised, and
+            quantises the sum. A base that is stored quantised needs no word for that.
 
     Returns: Merged.
 
     Raises: OutputExistsError, if `output` holds something. CheckpointError, if the adapter or the base is missing,
-        damaged, or they do not fit. ShapeError, if a layer is too small for n_frequency.
+        damaged, or they do not fit. ShapeError, if a layer is too small for n_frequency. MissingExtraError, if a
+        library of quantisation is not installed.
     """
     output = Path(output)
     check_output(output)
@@ -91,27 +95,31 @@ def merge_adapter(
         raise ConfigError(f"dtype={dtype} is unknown; use one of {', '.join(DTYPES)}")
     checkpoint = read_checkpoint(source)
     place = BaseSource(checkpoint, base, trust_remote_code)
-    model = place.load(dtype)
+    model = place.load(dtype, quantization, sorted({name.rpartition(".")[0] for name in checkpoint.saved_modules}))
     check_saved_modules(model, checkpoint, place.name)
-    rounding = measure_rounding(model, checkpoint, place.name)
-    merged = merge_model(model, checkpoint)
+    check_layers(model, checkpoint, place.name)
+    merged, rounding = merge_model(model, checkpoint)
+    kind = quantization or getattr(merged, "quantization_method", None)
     with written_beside(output) as folder:
-        with quiet():
-            merged.save_pretrained(folder)
+        with quiet():  # transformers 5.23 can't undo what it does to weights that it reads quantised
+            merged.save_pretrained(folder, save_original_format=kind is None)
         processor = save_processor(folder, checkpoint.path, place)
     return Merged(
         output=output,
         base=place.name,
         model_class=type(merged).__name__,
         dtype=str(merged.dtype).removeprefix("torch."),
+        quantization=kind,
         layers=len(checkpoint.coefficients),
         rounding=rounding,
         processor=processor,
     )
 
 
-def merge_model(model: PreTrainedModel, checkpoint: AdapterCheckpoint) -> PreTrainedModel:
-    """The base model with the adapter's dW added and its saved modules in place; dtypes stay the base's.
+def merge_model(model: PreTrainedModel, checkpoint: AdapterCheckpoint) -> tuple[PreTrainedModel, dict[str, float]]:
+    """The base model with the adapter's dW added and its saved modules in place, and `Merged.rounding`.
+
+    Dtypes and quantisation stay the base's.
 
     Args:
         model: the base; it is changed.
@@ -119,13 +127,16 @@ def merge_model(model: PreTrainedModel, checkpoint: AdapterCheckpoint) -> PreTra
     """
     dtypes = {name: parameter.dtype for name, parameter in model.named_parameters()}
     with own_tuner(), explained(str(checkpoint.path)), quiet(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="merging into")  # `measure_rounding` says it layer by layer
+        warnings.filterwarnings("ignore", message="merging into")  # `rounding` says it layer by layer
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)  # PEFT's call
-        merged = PeftModel.from_pretrained(model, str(checkpoint.path)).merge_and_unload()
+        adapted = PeftModel.from_pretrained(model, str(checkpoint.path))
+        layers: dict[str, Any] = {name: model.get_submodule(name) for name in checkpoint.coefficients}
+        merged = adapted.merge_and_unload()
     for name, parameter in merged.named_parameters():
-        parameter.data = parameter.data.to(dtypes[name])
-    merged.requires_grad_(True)
-    return merged
+        if type(parameter) is nn.Parameter:
+            parameter.data = parameter.data.to(dtypes[name])
+            parameter.requires_grad_(True)
+    return merged, {name: loss for name, layer in layers.items() for loss in layer.merge_loss.values()}
 
 
 def check_saved_modules(model: PreTrainedModel, checkpoint: AdapterCheckpoint, base: str) -> None:
@@ -143,21 +154,10 @@ def check_saved_modules(model: PreTrainedModel, checkpoint: AdapterCheckpoint, b
             )
 
 
-@torch.no_grad()
-def measure_rounding(model: PreTrainedModel, checkpoint: AdapterCheckpoint, base: str) -> dict[str, float]:
-    """Layer -> part of dW that adding it in the dtype of the base loses; half-precision layers only."""
-    lost = {}
+def check_layers(model: PreTrainedModel, checkpoint: AdapterCheckpoint, base: str) -> None:
+    """Raise CheckpointError or ShapeError if the base lacks a layer of the adapter, or one is too small for it."""
     for name, coefficients in checkpoint.coefficients.items():
-        layer = find_layer(model, name, base)
-        basis = checkpoint.basis(*layer_shape(layer), coefficients.numel())
-        if layer.weight.dtype not in (torch.bfloat16, torch.float16):
-            continue
-        delta = delta_weight(coefficients.float(), basis, checkpoint.scaling)  # [out, in]
-        exact = layer.weight.float() + (delta.T if isinstance(layer, Conv1D) else delta)
-        error = torch.linalg.vector_norm(exact.to(layer.weight.dtype).float() - exact)
-        size = torch.linalg.vector_norm(delta)
-        lost[name] = float(error / size) if size > 0 else 0.0
-    return lost
+        checkpoint.basis(*layer_shape(find_layer(model, name, base)), coefficients.numel())
 
 
 def save_processor(folder: Path, adapter: Path, place: BaseSource) -> bool:

@@ -2,11 +2,13 @@
 
 ADAPTER is a folder with adapter_config.json, or a hub id. The model saved takes the head and whatever else the adapter
 brings (modules_to_save), the tokenizer if there is one beside the adapter or the base, and the base's dtype unless
---dtype says otherwise. A bfloat16 or float16 base rounds small updates away: what is lost is measured and said.
+--dtype says otherwise. A bfloat16 or float16 base rounds small updates away, and a quantised one quantises the sum
+again: what is lost is measured and said.
 
   fourierft merge runs/reviews merged
   fourierft merge runs/reviews merged --base ./minilm        the base is elsewhere than the adapter says
   fourierft merge user/adapter merged --dtype float32        keep all of the update
+  fourierft merge runs/chat merged --quantization nf4        into the base in 4 bits, and leave it in 4 bits
 
 Then, in Python, without this package:
 
@@ -32,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="dtype of the result: float32, bfloat16, float16, float64, or auto, the base's (default: auto)",
     )
     parser.add_argument(
+        "--quantization", metavar="KIND", help="quantise the base and the result: nf4, int8 or torchao-int8"
+    )
+    parser.add_argument(
         "--trust_remote_code", action="store_true", help="run model code that comes with the base; off by default"
     )
 
@@ -41,10 +46,16 @@ def run(arguments: argparse.Namespace) -> int:
     from fourierft.adapters.merge import merge_adapter
 
     merged = merge_adapter(
-        arguments.adapter, arguments.output, arguments.base, arguments.dtype, arguments.trust_remote_code
+        arguments.adapter,
+        arguments.output,
+        arguments.base,
+        arguments.dtype,
+        arguments.trust_remote_code,
+        arguments.quantization,
     )
     print(f"merged {merged.layers} layers into {merged.base}")
-    print(f"saved {merged.output}: {merged.model_class}, {merged.dtype}{', with its tokenizer' * merged.processor}")
+    kind = merged.quantization or merged.dtype
+    print(f"saved {merged.output}: {merged.model_class}, {kind}{', with its tokenizer' * merged.processor}")
     if merged.rounding:
         print(f"note: {merged.describe_rounding()}")
     return 0

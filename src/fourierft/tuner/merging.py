@@ -5,7 +5,7 @@ The sum is taken in float32 or better and rounded to the dtype of the weight onc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -69,8 +69,9 @@ def base_update(layer: FourierFTLayer, name: str, weight: Tensor) -> Tensor:
 
 def _base_weight(layer: FourierFTLayer) -> Tensor:
     """The base weight as floats."""
-    base, backend = layer.get_base_layer(), layer.quantization_backend
-    weight = layer.get_base_weight() if backend is None or backend.supports_merge else base.weight
+    base: Any = layer.get_base_layer()
+    backend = layer.quantization_backend
+    weight: Tensor = layer.get_base_weight() if backend is None or backend.supports_merge else base.weight
     shape = (layer.out_features, layer.in_features)
     expected = shape[::-1] if isinstance(base, Conv1D) else shape
     if not weight.is_floating_point() or tuple(weight.shape) != expected:
