@@ -21,6 +21,8 @@ HEAVY = {
     "matplotlib",
     "yaml",
     "pandas",
+    "starlette",
+    "vllm",
 }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -43,6 +43,15 @@ NAMES: tuple[Name, ...] = (
     ("vllm.model_executor.models.utils", "WeightsMapper.get_rename_mapper", ("self",)),
     ("vllm.model_executor.models.utils", "WeightsMapper.map_name", ("self", "key")),
     ("vllm.model_executor.models.utils", "PPMissingLayer", ()),
+)
+SERVER = "vllm.entrypoints.launchers.api_server.entry"  # run as a module, `vllm serve` for one process
+_MODELS, _SERVING = "vllm.entrypoints.openai.models.serving", "vllm.entrypoints.serve.engine.serving"
+SERVER_NAMES: tuple[Name, ...] = (
+    (SERVER, "main", ()),
+    (_MODELS, "OpenAIServingModels", ("engine_client", "base_model_paths")),
+    (_SERVING, "BaseServing._check_model", ("request",)),
+    (_SERVING, "BaseServing._maybe_get_adapters", ("request",)),
+    ("vllm.v1.engine.async_llm", "AsyncLLM.collective_rpc", ("method", "args")),
 )
 
 
@@ -83,6 +92,29 @@ def find_moved_names(names: Iterable[Name]) -> list[str]:
     return moved
 
 
+def check_names(names: Iterable[Name]) -> None:
+    """Raise ConfigError, if this vLLM is another than the plug-in was written for."""
+    version, moved = vllm_version(), find_moved_names(names)
+    if moved:
+        raise ConfigError(f"vLLM {version} is not what the plug-in was written for: {'; '.join(moved)}")
+
+
+def serve_only(state: Any, requests: Mapping[str, Any]) -> list[str]:
+    """Let vLLM's server know of these requests' adapters alone.
+
+    Args:
+        state: of its application.
+        requests: by name of the adapter.
+
+    Returns: names of the base model.
+
+    Raises: ConfigError, if this vLLM is another than the plug-in was written for.
+    """
+    check_names(SERVER_NAMES)
+    state.openai_serving_models.lora_requests = requests
+    return [path.name for path in state.openai_serving_models.base_model_paths]
+
+
 def _parameters(found: Any) -> set[str]:
     names = set(inspect.signature(found).parameters)
     return names | set(getattr(found, "__struct_fields__", ()))
@@ -93,10 +125,7 @@ def install(manager: type) -> None:
 
     Raises: ConfigError, if this vLLM is another than the plug-in was written for.
     """
-    version = vllm_version()
-    moved = find_moved_names(NAMES)
-    if moved:
-        raise ConfigError(f"vLLM {version} is not what the plug-in was written for: {'; '.join(moved)}")
+    check_names(NAMES)
     runner: Any = importlib.import_module(_RUNNER)
     runner.LRUCacheWorkerLoRAManager = manager
 

@@ -1,0 +1,55 @@
+"""Serve a fleet of adapters through vLLM: an OpenAI-compatible server whose `model` field names one of them.
+
+MODEL is the base that the store's adapters were trained on, a hub id or a folder. Every request of a batch may have
+another adapter. A new version in the store answers the next request. It needs an environment with vLLM:
+`make install-vllm` makes one, .venv-vllm.
+
+  fourierft serve MODEL --store fleet.db
+  fourierft serve MODEL --store fleet.db --tenants tenants.toml --host 0.0.0.0
+  fourierft serve MODEL --store postgresql://user@host/fleet --slots 4096 --adapter_dtype bfloat16
+  fourierft serve MODEL --store fleet.db --vllm="--tensor-parallel-size 2 --max-model-len 4096"
+
+  curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \\
+      -d '{"model": "customer-1", "messages": [{"role": "user", "content": "Hello"}]}'
+
+Without --tenants everybody may ask, and the server listens to this machine alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `fourierft serve`."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="hub id or folder of the base model")
+    add("--store", required=True, metavar="STORE", help="path of the store, or postgresql://user@host/database")
+    add("--host", default="127.0.0.1", metavar="HOST", help="to listen at (default: %(default)s)")
+    add("--port", type=int, default=8000, metavar="N", help="to listen at (default: %(default)s)")
+    add("--slots", type=int, default=256, metavar="N", help="adapters at hand, and in a batch (default: %(default)s)")
+    add("--adapter_dtype", default="float32", metavar="DTYPE", help="in memory: float32, bfloat16, int8 (float32)")
+    add("--tenants", metavar="FILE", help="TOML file of keys, and what their holders may use")
+    add("--requests", type=int, default=1024, metavar="N", help="at once, without tenants (default: %(default)s)")
+    add(
+        "--vllm",
+        default="",
+        metavar="OPTIONS",
+        help="further options for `vllm serve`, in one word: --vllm='--x 1 --y'",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, say what will be served, and become the server."""
+    import shlex
+
+    from fourierft.serving.launch import ServeSettings, check, start
+
+    names = ("model", "store", "host", "port", "slots", "adapter_dtype", "tenants", "requests")
+    settings = ServeSettings(
+        **{name: getattr(arguments, name) for name in names}, options=tuple(shlex.split(arguments.vllm))
+    )
+    print(f"serving {check(settings)}", file=sys.stderr, flush=True)
+    start(settings)
+    return 0

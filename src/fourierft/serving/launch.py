@@ -1,0 +1,123 @@
+"""Starting vLLM's server with all that a fleet needs."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from fourierft.adapters.store import AdapterStore
+from fourierft.adapters.store.encoding import check_dtype
+from fourierft.adapters.store.identity import identify_base
+from fourierft.errors import ConfigError
+from fourierft.serving import seam
+
+_OURS = (  # options of vLLM that are given here, or that a fleet rules out
+    *("--host", "--port", "--enable-lora", "--lora-modules", "--max-loras", "--max-cpu-loras", "--max-lora-rank"),
+    *("--fully-sharded-loras", "--worker-extension-cls", "--api-server-count", "--data-parallel-size"),
+)
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What to serve, and how.
+
+    Attributes:
+        model: hub id or folder of the base.
+        store: of the adapters: path, or postgresql://...
+        host, port: to listen at.
+        slots: most adapters in the engine's tables, and in one of its batches.
+        adapter_dtype: of the tables: float32, bfloat16 or int8.
+        tenants: TOML file of keys; without one everybody may ask, from this machine alone.
+        requests: most at once, without tenants.
+        options: further ones, for vLLM.
+    """
+
+    model: str
+    store: str
+    host: str = "127.0.0.1"
+    port: int = 8000
+    slots: int = 256
+    adapter_dtype: str = "float32"
+    tenants: str | None = None
+    requests: int = 1024
+    options: tuple[str, ...] = ()
+
+
+def check(settings: ServeSettings) -> str:
+    """See whether it can be served; what will be, in a sentence.
+
+    Raises: ConfigError, if a setting makes no sense. StoreError, if the store is not there or of another base.
+        MissingExtraError, without vLLM.
+    """
+    version = seam.vllm_version()
+    check_dtype(settings.adapter_dtype)
+    if settings.slots < 1 or settings.requests < 1:
+        raise ConfigError(f"slots={settings.slots} and requests={settings.requests} must both be at least 1")
+    for option in settings.options:
+        if option.partition("=")[0].replace("_", "-") in _OURS:
+            raise ConfigError(
+                f"{option} is not for a fleet to be given to vLLM; `fourierft serve --help` has what is allowed, and "
+                "several servers on one store do what several API servers or replicas would"
+            )
+    if settings.tenants is None and not is_loopback(settings.host):
+        raise ConfigError(
+            f"--host {settings.host} would open the server to everyone who reaches this machine; give it --tenants, or "
+            "--host 127.0.0.1"
+        )
+    if settings.tenants is not None:
+        from fourierft.serving.tenants import read_tenants
+
+        count = len(read_tenants(settings.tenants).all())
+        whom = f"to the {count} tenant{'s' * (count != 1)} of {settings.tenants}"
+    else:
+        whom = "to everybody on this machine, without a key (--tenants asks for one)"
+    with AdapterStore(settings.store, create=False) as store:
+        store.tables.check_base(identify_base(settings.model), "it is to be served")
+        adapters = len(store)
+    return (
+        f"{adapters:,} adapters of {settings.model} on vLLM {version}, {settings.slots:,} of them at a time, at "
+        f"http://{settings.host}:{settings.port}, {whom}"
+    )
+
+
+def command(settings: ServeSettings) -> list[str]:
+    """vLLM's command line."""
+    name = Path(settings.model).name if Path(settings.model).is_dir() else settings.model
+    return [
+        *(sys.executable, "-m", seam.SERVER, "--model", settings.model),
+        *("--served-model-name", name, "--host", settings.host, "--port", str(settings.port)),
+        *("--enable-lora", "--max-loras", str(settings.slots), "--max-lora-rank", "1"),
+        *("--worker-extension-cls", "fourierft.serving.worker.FleetWorker"),
+        *("--middleware", "fourierft.serving.gate.Gate"),
+        *("--disable-uvicorn-access-log", "--shutdown-timeout", "30"),
+        *settings.options,
+    ]
+
+
+def environment(settings: ServeSettings) -> dict[str, str]:
+    """The environment of vLLM: that of this process, and what the plug-in and the gate read."""
+    own = {
+        "FOURIERFT_STORE": settings.store if "://" in settings.store else str(Path(settings.store).absolute()),
+        "FOURIERFT_ADAPTER_DTYPE": settings.adapter_dtype,
+        "FOURIERFT_REQUESTS": str(settings.requests),
+    }
+    if settings.tenants is not None:
+        own["FOURIERFT_TENANTS"] = str(Path(settings.tenants).absolute())
+    return {"VLLM_NO_USAGE_STATS": "1", **os.environ, **own}
+
+
+def start(settings: ServeSettings) -> None:
+    """Become vLLM's server."""
+    words = command(settings)
+    os.execve(words[0], words, environment(settings))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fourierft.cli.main import main
+from fourierft.serving import launch
+
+
+def test_flags_reach_the_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    started = []
+    monkeypatch.setattr(launch, "check", lambda settings: "all of it")
+    monkeypatch.setattr(launch, "start", started.append)
+    assert main(["serve", "base", "--store", "f.db", "--slots", "9", "--vllm=--dtype float32 --max-model-len 64"]) == 0
+    assert started == [
+        launch.ServeSettings("base", "f.db", slots=9, options=("--dtype", "float32", "--max-model-len", "64"))
+    ]
+    assert capsys.readouterr().err == "serving all of it\n"
+
+
+def test_without_vllm_it_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from importlib import metadata
+
+    def none(package: str) -> str:
+        raise metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(metadata, "version", none)
+    assert main(["serve", "base", "--store", str(tmp_path / "f.db")]) == 2
+    assert "`make install-vllm` makes an environment that has it" in capsys.readouterr().err
