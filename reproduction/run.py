@@ -18,8 +18,11 @@ from reproduction.results import Ledger, Row
 MODULES = {
     "table1": "counts",
     "table2": "glue",
+    "table3": "generation",
+    "table4": "quoted",
     "table5": "images",
     "table6": "ablation",
+    "table13": "quoted",
     "fig3": "bands",
     "fig4": "scaling",
     "fig5": "frequency",
