@@ -23,6 +23,11 @@ OTHERS = tuple(basis for basis in BASES if basis != "fourier")
 
 def plan(choice: Choice) -> list[Task]:
     """The Fourier basis, which is FourierFT itself, and the two others, with all else the same."""
+    with bases_enabled():
+        return _tasks(choice)
+
+
+def _tasks(choice: Choice) -> list[Task]:
     if choice.is_stand_in:
         specs = ["fourierft:1000", *(f"fourierft:1000,basis={basis}" for basis in OTHERS)]
         trials: dict[str, Trials] = {name: dict.fromkeys(specs, (STAND_IN_RATES[name],)) for name in choice.tasks}

@@ -107,7 +107,9 @@ def parse_method(
 def _fields_of(name: str) -> set[str] | None:
     """The settings of a method of PEFT that adapts layers; None if there is none of this name."""
     if name == "fourierft":
-        return {item.name for item in fields(FourierFTConfig) if item.init}
+        listed = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType.FOURIERFT]
+        own = listed if issubclass(listed, FourierFTConfig) else FourierFTConfig  # not stock PEFT's, which knows less
+        return {item.name for item in fields(own) if item.init}
     kind = PeftType.__members__.get(name.upper()) if name.islower() else None
     names = {item.name for item in fields(PEFT_TYPE_TO_CONFIG_MAPPING[kind]) if item.init} if kind else set()
     return names if "target_modules" in names else None
