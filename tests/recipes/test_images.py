@@ -11,6 +11,8 @@ import pytest
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as Pillow
 
+from fourierft.errors import ConfigError
+from fourierft.training.comparison import sources
 from fourierft.training.run import train
 from fourierft.training.settings import build_arguments, read_config
 from fourierft.tuner.paper import PAPER_RUNS, SEED, paper_run
@@ -101,6 +103,23 @@ def test_recipe_runs_on_a_tiny_model(
     if trained is not None:
         assert metrics["parameters"]["adapter"] == trained
     assert metrics["parameters"]["head"] == (2 * 64 if way == "DINOv2" else 64) * 2 + 2
+
+
+def test_stand_in_trains_what_its_words_name(
+    tiny_dinov2: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOURIERFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(sources.MODELS, "dinov2", lambda: tiny_dinov2)
+    rows = Dataset.from_parquet(str(pictures)).cast_column("image", Image(decode=False))
+    monkeypatch.setitem(sources.DATA, "digits", lambda: list(rows))
+    given = {**read_config(RECIPES.parent / "stand-ins" / "digits.yaml"), "train_rows": 12, "validation_rows": 8}
+    metrics = train(build_arguments({**given, "output_dir": str(tmp_path / "out"), "use_cpu": True}))
+    assert metrics["rows"] == {"train": 12, "validation": 8}
+    assert metrics["parameters"]["adapter"] == 4 * 1000
+    with pytest.raises(ConfigError, match="model_asset=vgg is unknown; use one of minilm, smollm2, dinov2"):
+        build_arguments({**given, "model_asset": "vgg", "output_dir": "unused"})
+    own = build_arguments({**given, "model_name_or_path": "mine", "train_file": "mine.csv", "output_dir": "unused"})
+    assert (own.model.model_name_or_path, own.data.train_file) == ("mine", "mine.csv")
 
 
 def test_head_of_a_recipe_names_all_rows_of_the_table() -> None:

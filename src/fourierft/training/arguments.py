@@ -20,6 +20,9 @@ class ModelArguments:
     model_name_or_path: str | None = field(
         default=None, metadata=_help("MODEL", "hub id or local directory of the base model; required")
     )
+    model_asset: str | None = field(
+        default=None, metadata=_help("WORD", "instead: minilm, smollm2 or dinov2, small models from the package index")
+    )
     model_revision: str = field(
         default="main", metadata=_help("REVISION", "branch, tag or commit of the model on the hub")
     )
@@ -57,6 +60,11 @@ class DataArguments:
     )
     validation_file: str | None = field(default=None, metadata=_help("FILE", "file to evaluate on while training"))
     test_file: str | None = field(default=None, metadata=_help("FILE", "file to test on once, after training"))
+    data_asset: str | None = field(
+        default=None, metadata=_help("WORD", "instead of files: movies, ratings, instructions, digits or glosses, likewise")
+    )
+    train_rows: int = field(default=1000, metadata=_help("N", "rows of data_asset to train on"))
+    validation_rows: int = field(default=500, metadata=_help("N", "rows of data_asset to evaluate on"))
     validation_fraction: float = field(
         default=0.1,
         metadata=_help("FRACTION", "part of the training data to evaluate on if there is no validation data; 0: none"),

@@ -185,6 +185,10 @@ def build_arguments(settings: Mapping[str, Any]) -> Arguments:
     Raises: ConfigError, if a name is unknown, a required setting is missing, or settings contradict each other.
     """
     check_names(settings, "the call")
+    if settings.get("model_asset") or settings.get("data_asset"):
+        from fourierft.training.comparison.sources import with_assets  # which stands on this module
+
+        settings = with_assets(settings)
     for name in ("model_name_or_path", "output_dir"):
         if not settings.get(name) and not (name == "output_dir" and settings.get("dry_run")):
             raise ConfigError(f"{name} is missing; give --{name}")

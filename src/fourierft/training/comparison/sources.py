@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ SEED = 7
 SPLITS = ("train", "validation")
 LONGEST_PROMPT = 80  # characters
 GLOSS_WORDS = range(4, 17)
+ASSET_SETTINGS = ("model_asset", "data_asset", "train_rows", "validation_rows")
 Rows = Sequence[dict[str, Any]]
 
 MODELS: dict[str, Callable[[], Path]] = {
@@ -81,6 +82,21 @@ def prepare_asset_data(name: str, sizes: tuple[int, int]) -> dict[str, Path]:
                     chosen.sort(key=lambda row: len(row["text"]))
                 write_parquet(chosen, work / MADE / f"{split}.parquet")
     return {f"{split}_file": folder / f"{split}.parquet" for split in SPLITS}
+
+
+def with_assets(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a training with `model_asset` and `data_asset` replaced by what they name; a model named wins.
+
+    Raises: ConfigError, if there is no such word. DataError, if something can't be downloaded.
+    """
+    named = {name: value for name, value in settings.items() if name not in ASSET_SETTINGS}
+    if settings.get("model_asset") and not named.get("model_name_or_path"):
+        named["model_name_or_path"] = str(find_asset_model(settings["model_asset"]))
+    if settings.get("data_asset"):
+        sizes = (settings.get("train_rows", 1000), settings.get("validation_rows", 500))
+        files = prepare_asset_data(settings["data_asset"], sizes)
+        named |= {name: str(path) for name, path in files.items() if not named.get(name)}
+    return named
 
 
 def write_parquet(rows: Rows, file: Path) -> None:

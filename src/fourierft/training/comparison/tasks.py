@@ -24,12 +24,11 @@ from typing import Any
 
 from fourierft.errors import ConfigError
 from fourierft.training.assets import hash_file
-from fourierft.training.comparison.sources import find_asset_model, prepare_asset_data
+from fourierft.training.comparison.sources import ASSET_SETTINGS, find_asset_model, prepare_asset_data
 from fourierft.training.generation.decoding import Decoding
 from fourierft.training.settings import convert_settings, read_yaml
 from fourierft.training.specs import Method, parse_method
 
-ASSETS = ("model_asset", "data_asset", "train_rows", "validation_rows")
 GRID = ("layers", "methods", "learning_rates", "method_learning_rates", "seeds", "generate")
 RESERVED = (
     "output_dir",
@@ -164,7 +163,7 @@ def read_task(path: str | Path) -> Task:
     if reserved:
         raise ConfigError(f"{source} sets {reserved[0]}, which the grid decides; remove it")
     grid = {name: content.pop(name) for name in GRID if name in content}
-    assets = {name: content.pop(name) for name in ASSETS if name in content}
+    assets = {name: content.pop(name) for name in ASSET_SETTINGS if name in content}
     settings = convert_settings(content, source)
     if "model_asset" not in assets and "model_name_or_path" not in settings:
         raise ConfigError(f"{source} names no model; give model_asset or model_name_or_path")
