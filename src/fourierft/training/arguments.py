@@ -61,7 +61,8 @@ class DataArguments:
     validation_file: str | None = field(default=None, metadata=_help("FILE", "file to evaluate on while training"))
     test_file: str | None = field(default=None, metadata=_help("FILE", "file to test on once, after training"))
     data_asset: str | None = field(
-        default=None, metadata=_help("WORD", "instead of files: movies, ratings, instructions, digits or glosses, likewise")
+        default=None,
+        metadata=_help("WORD", "instead of files, likewise: movies, ratings, instructions, digits or glosses"),
     )
     train_rows: int = field(default=1000, metadata=_help("N", "rows of data_asset to train on"))
     validation_rows: int = field(default=500, metadata=_help("N", "rows of data_asset to evaluate on"))
