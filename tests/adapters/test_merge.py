@@ -85,7 +85,11 @@ def test_quantised_base_gives_a_quantised_model_and_the_error(
     edit_weights(lambda tensors: [t.mul_(20) for key, t in tensors.items() if key.endswith("spectrum")])
     exact = merge_adapter(adapter, tmp_path / "exact")
     merged = merge_adapter(adapter, tmp_path / "merged", quantization=kind)
-    assert (merged.quantization, merged.layers, set(merged.rounding)) == (kind, 4, set(read_checkpoint(adapter).coefficients))
+    assert (merged.quantization, merged.layers, set(merged.rounding)) == (
+        kind,
+        4,
+        set(read_checkpoint(adapter).coefficients),
+    )
     assert merged.describe_rounding().startswith(f"quantising the sum ({kind}) erred by ")
     difference = merged_logits(tmp_path / "merged") - merged_logits(tmp_path / "exact")
     assert 0 < difference.norm() < (0.5 if kind == "nf4" else 0.1) * merged_logits(tmp_path / "exact").norm()

@@ -19,7 +19,7 @@ def quantization_settings(kind: str | None, dtype: str = "auto", left_out: Seque
     Args:
         kind: nf4 (with quantised scales, as in QLoRA), int8 or torchao-int8.
         dtype: of the parts that are not quantised, in which products are taken; bfloat16 if auto.
-        left_out: modules not to quantise; transformers' choice, the output layer of a language model, if there are none.
+        left_out: modules not to quantise; transformers' choice, the output layer of a language model, if none.
 
     Raises: ConfigError, if the kind is unknown. MissingExtraError, if its library is not installed.
     """
