@@ -205,15 +205,3 @@ def test_steps_are_counted_as_the_trainer_counts_them(build: Build, settings: di
     arguments = build(**{"max_steps": -1, "method": "head", "eval_strategy": "no", "save_strategy": "no", **settings})
     assert count_steps(48, arguments.training) == steps
     assert train(arguments)["train"]["steps"] == steps
-
-
-def test_two_processes_train_one_adapter(flags: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "fourierft.cli.main", "train", *flags, "--max_steps", "4", "--output_dir", str(tmp_path / "out")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("together") == result.stdout.count("written to") == 1  # one process speaks
-    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["train"]["steps"] == 4
-    assert metrics["train"]["epochs"] == pytest.approx(4 / 3)  # 48 rows at 2 x 8 a step
-    assert (tmp_path / "out" / "adapter_model.safetensors").stat().st_size == metrics["bytes"]["file"]

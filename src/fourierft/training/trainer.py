@@ -17,6 +17,7 @@ import torch
 from torch import distributed, nn
 from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from fourierft.training.methods import is_head_parameter
 
@@ -53,6 +54,9 @@ class HeadTrainer(Trainer):
             self.model_accepts_loss_kwargs = False
         self._heads = heads
         self._head_learning_rate = head_learning_rate
+        plugin = getattr(self.accelerator.state, "fsdp_plugin", None)
+        if plugin is not None and plugin.transformer_cls_names_to_wrap is None:
+            plugin.transformer_cls_names_to_wrap = block_names(self.model)
 
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
         """Trainer's optimizer, the head's parameters moved to groups with the head's learning rate."""
@@ -86,6 +90,16 @@ class HeadTrainer(Trainer):
                 if params:
                     rate = {"lr": self._head_learning_rate} if in_head else {}
                     optimizer.add_param_group({**others, "params": params, **rate})
+
+
+def block_names(model: Any) -> list[str]:
+    """The classes of a model's blocks, which FSDP is to shard one by one.
+
+    transformers' own list, which accelerate takes otherwise, has the embeddings of BERT and its like in it; accelerate
+    shards their tables a second time then, and fails.
+    """
+    blocks = (module for module in model.modules() if isinstance(module, GradientCheckpointingLayer))
+    return sorted({type(block).__name__ for block in blocks})
 
 
 def count_steps(rows: int, settings: TrainingArguments) -> int:
