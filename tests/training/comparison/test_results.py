@@ -45,6 +45,10 @@ def test_summary_is_that_of_the_best_rate_without_divergence(rows: list[Row]) ->
     assert (head.gain, head.rate_ratio) == (0.0, None)
 
 
+def test_a_rate_of_fewer_seeds_is_not_the_best(rows: list[Row], make_row: MakeRow) -> None:
+    assert summarize([*rows, make_row("fourierft:50", 2e-3, 0.99)])[2].learning_rate == 3e-3
+
+
 def test_lower_is_better_where_the_score_is_a_loss(make_row: MakeRow) -> None:
     loss = {"lower_is_better": True, "metric": "answer_loss"}
     rows = [make_row("head", 0.0, 5.0, **loss), make_row("lora:8", 1e-3, 3.0, **loss)]

@@ -25,7 +25,8 @@ COLUMNS = (
     "s a step",
 )
 LEGEND = """\
-- score: mean over seeds at the method's best learning rate; spread: standard deviation over seeds; runs: how many seeds
+- score: mean over seeds at the method's best learning rate, out of those with the most seeds; spread: standard
+  deviation over seeds; runs: how many seeds
 - / LoRA's: best rate over that of LoRA r=8; at LoRA's: score at LoRA r=8's best rate; gain kept: share of the method's
   own best gain over the head alone that is left there
 - of LoRA's gain: gain over the head alone as a share of LoRA r=8's

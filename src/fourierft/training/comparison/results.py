@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Summary:
-    """What a method reached, at its best learning rate unless said otherwise.
+    """What a method reached, at the best of the learning rates that most seeds were run at, unless said otherwise.
 
     Attributes:
         score: mean over seeds; None if every run diverged.
@@ -114,7 +114,9 @@ def summarize(rows: Sequence[Row]) -> list[Summary]:
 
 def _summarize_method(rows: list[Row]) -> Summary:
     sign = -1 if rows[0]["lower_is_better"] else 1
-    means = {rate: mean_score(group) for rate, group in by_rate(rows).items()}
+    groups = by_rate(rows)
+    most = max(len(group) for group in groups.values())  # a rate that one lucky seed tried is not the best
+    means = {rate: mean_score(group) for rate, group in groups.items() if len(group) == most}
     best = max(means, key=lambda rate: -math.inf if means[rate] is None else sign * float(means[rate] or 0))
     at_best = [row for row in rows if row["learning_rate"] == best]
     scores = [row["score"] for row in at_best]
