@@ -36,6 +36,9 @@ class ModelArguments:
         default="float32",
         metadata=_help("DTYPE", "dtype the base model is loaded in: float32, bfloat16, float16, auto"),
     )
+    quantization: str | None = field(
+        default=None, metadata=_help("KIND", "quantise the weights of a language model: nf4, int8, torchao-int8")
+    )
 
 
 @dataclass
@@ -86,10 +89,11 @@ class DataArguments:
         default="auto",
         metadata=_help(
             "TASK",
-            "classification, regression, answers (a causal model learns what follows a prompt), or auto: "
-            "regression if the labels are fractions",
+            "classification, regression, answers (a causal model learns what follows a prompt), chat (the "
+            "assistant's answers in conversations or to instructions), or auto: regression if the labels are fractions",
         ),
     )
+    packing: bool = field(default=False, metadata=_help("BOOL", "chat: put several rows into one of max_length tokens"))
     max_length: int | None = field(
         default=None, metadata=_help("N", "tokens a text is cut to; the model's limit, at most 512, if absent")
     )

@@ -176,12 +176,18 @@ def find_column(rows: Dataset, wanted: str | None, usual: Iterable[str], what: s
     return column
 
 
-def check_filled(rows: Dataset, columns: Columns, name: str) -> None:
-    """Raise DataError if `rows`, called `name`, lack a column or a value in one, or are none at all."""
+def check_columns(rows: Dataset, columns: Columns, name: str) -> None:
+    """Raise DataError if `rows`, called `name`, lack a column, or are none at all."""
     _check_not_empty(rows, f"the {name} data")
     for column in (*columns.inputs, columns.label):
         if column not in rows.column_names:
             raise DataError(f"the {name} data has no column {column}, only {', '.join(rows.column_names)}")
+
+
+def check_filled(rows: Dataset, columns: Columns, name: str) -> None:
+    """Raise DataError if `rows`, called `name`, lack a column or a value in one, or are none at all."""
+    check_columns(rows, columns, name)
+    for column in (*columns.inputs, columns.label):
         if is_image(rows, column):
             continue  # opened, one by one, by who reads images
         missing = [index for index, value in enumerate(rows[column]) if _is_missing(value)]

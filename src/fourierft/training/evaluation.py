@@ -69,6 +69,7 @@ def load_trained(directory: str | Path, base_model: str | None = None) -> Traine
         model_revision=record["revision"],
         dtype=record["dtype"],
         trust_remote_code=record["trust_remote_code"],
+        quantization=record.get("quantization"),
     )
     if record["method"] == "full":
         base = replace(base, model_name_or_path=str(directory), model_revision="main")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from fourierft.training import report
 from fourierft.training.arguments import DataArguments, ModelArguments
+from fourierft.training.chat.template import template_name
 from fourierft.training.data import Columns, declared_labels, hides_labels, label_values
 from fourierft.training.inputs import Inputs, detect_inputs
 from fourierft.training.models import BaseModel, load_model, required_name
-from fourierft.training.tasks import Answers, Task, detect_task
+from fourierft.training.tasks import Answers, Chat, Task, detect_task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -72,6 +73,7 @@ class Groundwork:
             "base_model": required_name(self.model),
             "revision": self.model.model_revision,
             "dtype": self.model.dtype,
+            "quantization": self.model.quantization,
             "trust_remote_code": self.model.trust_remote_code,
             "heads": list(self.base.heads),
             "inputs": self.inputs.name,
@@ -80,6 +82,7 @@ class Groundwork:
             "text_columns": list(self.columns.inputs),
             "label_column": self.columns.label,
             "max_length": self.max_length,
+            **({"chat_template": template_name(self.processor)} if self.inputs.name == "chat" else {}),
             "data": self.data.dataset_name or Path(self.data.train_file or "").name,
             "method": method,
             "is_adapter": is_adapter,
@@ -108,8 +111,8 @@ def lay_groundwork(rows: Mapping[str, Dataset], model: ModelArguments, data: Dat
         inputs.check_rows(split, columns, name)
     values = {name: label_values(split, columns.label) for name, split in rows.items()}
     declared = declared_labels(rows["train"], columns.label)
-    is_prompt = inputs.name == "prompt"
-    task = Answers() if is_prompt else detect_task(values["train"], data.task, columns.label, declared)
+    written: dict[str, Task] = {"prompt": Answers(), "chat": Chat()}
+    task = written.get(inputs.name) or detect_task(values["train"], data.task, columns.label, declared)
     labels = {name: task.encode(values[name], name) for name in rows}
     processor = inputs.load_processor(model, data)
     base = load_model(model, task, seed, inputs.model_class, inputs.task_type)

@@ -8,6 +8,8 @@ from peft import TaskType
 from transformers import PreTrainedModel
 
 from fourierft.training.arguments import DataArguments, ModelArguments
+from fourierft.training.chat.conversation import CONVERSATION_COLUMNS
+from fourierft.training.chat.inputs import Chats
 from fourierft.training.data import Columns
 from fourierft.training.images import Images
 from fourierft.training.pictures import is_image
@@ -55,7 +57,7 @@ class Inputs(Protocol):
         """What was given, a row, for a file of predictions."""
 
 
-KINDS: tuple[Inputs, ...] = (Texts(), Prompts(), Images())
+KINDS: tuple[Inputs, ...] = (Texts(), Prompts(), Chats(), Images())
 
 
 def inputs_named(name: str) -> Inputs:
@@ -68,6 +70,9 @@ def detect_inputs(rows: Dataset, data: DataArguments) -> Inputs:
     columns = set(rows.column_names)
     if data.image_column or (not data.text_column and any(is_image(rows, column) for column in columns)):
         return inputs_named("image")
+    is_automatic = data.task == "auto" and not (data.text_column or data.label_column)
+    if data.task == "chat" or (is_automatic and columns & set(CONVERSATION_COLUMNS[:2])):
+        return inputs_named("chat")
     is_usual = any(set(names) <= columns for names in PROMPT_COLUMNS) and columns & set(ANSWER_COLUMNS)
     is_labelled = data.label_column or columns & set(LABEL_COLUMNS)
     if data.task == "answers" or (data.task == "auto" and is_usual and not is_labelled):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from transformers import (
 )
 
 from fourierft.adapters.base import quiet
+from fourierft.adapters.quantization import check_libraries, quantization_settings
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.training.arguments import ModelArguments
 from fourierft.training.tasks import Task
+from fourierft.tuner.quantization import keep_layout
 
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 LONGEST = 512
@@ -56,10 +59,17 @@ def load_model(
         task_type: PEFT's word for what it does.
 
     Raises: ConfigError, if the model can't be had. CheckpointError, if its files are not those of such a model.
+        MissingExtraError, if a library of quantisation is not installed.
     """
     if arguments.dtype not in DTYPES:
         raise ConfigError(f"dtype={arguments.dtype} is unknown; use one of {', '.join(DTYPES)}")
     name = required_name(arguments)
+    if arguments.quantization and task.needs_head:
+        raise ConfigError(
+            f"quantization={arguments.quantization} is for language models, but this is a {task.name}, whose head must "
+            "be trained; leave it out, or use --task answers or chat"
+        )
+    quantization = quantization_settings(arguments.quantization, arguments.dtype)
     set_seed(seed)
     with explained(name), quiet():
         model, report = model_class.from_pretrained(
@@ -70,7 +80,9 @@ def load_model(
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             **task.model_settings(),
+            **quantization,
         )
+    keep_layout(model)
     absent = {*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])}
     if not task.needs_head:
         if absent:
@@ -139,6 +151,7 @@ def explained(name: str) -> Iterator[None]:
     except SafetensorError as error:
         raise CheckpointError(f"the weights of {name} are damaged ({error}); fetch them again") from error
     except (OSError, ValueError, ImportError) as error:
+        check_libraries(error)
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ConfigError(
             f"{name} can't be loaded ({reason}); give a local directory, or a hub id while there is a connection"
@@ -146,5 +159,6 @@ def explained(name: str) -> Iterator[None]:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """The number of parameters, trained or not, of a model."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """The number of parameters, trained or not, of a model; of a quantised one, those it stands for."""
+    states = (getattr(parameter, "quant_state", None) or parameter for parameter in model.parameters())
+    return sum(math.prod(state.shape) for state in states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from peft import TaskType
@@ -9,6 +10,7 @@ from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTraine
 
 from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import DataArguments, ModelArguments
+from fourierft.training.chat.template import encode_conversation
 from fourierft.training.data import Columns, check_filled, check_texts, find_column, require_columns
 from fourierft.training.models import load_tokenizer, longest_text
 from fourierft.training.tasks import IGNORED
@@ -76,20 +78,24 @@ class Prompts:
         """
 
         def encode(row: dict[str, Any], index: int) -> dict[str, Any]:
-            prompt, answer = encode_pair(join([row[name] for name in columns.inputs]), labels[index], processor)
-            if limit is not None and len(prompt) >= limit:
+            tokens, learned = self.encode_row(row, columns, labels[index], processor)
+            prompt = next((place for place, label in enumerate(learned) if label != IGNORED), len(learned))
+            if limit is not None and prompt >= limit:
                 raise DataError(
-                    f"the prompt in row {index + 1} has {len(prompt)} tokens, which leaves no room for its answer in "
+                    f"the prompt in row {index + 1} has {prompt} tokens, which leaves no room for its answer in "
                     f"max_length={limit}; raise it, or remove the row"
                 )
-            tokens = (prompt + answer)[:limit]
-            return {
-                "input_ids": tokens,
-                "attention_mask": [1] * len(tokens),
-                "labels": ([IGNORED] * len(prompt) + answer)[:limit],
-            }
+            tokens = tokens[:limit]
+            return {"input_ids": tokens, "attention_mask": [1] * len(tokens), "labels": learned[:limit]}
 
         return rows.map(encode, with_indices=True, remove_columns=rows.column_names, desc="Tokenizing")
+
+    def encode_row(
+        self, row: Mapping[str, Any], columns: Columns, label: Any, tokenizer: PreTrainedTokenizerBase
+    ) -> tuple[list[int], list[int]]:
+        """Tokens of a row, and its labels."""
+        prompt, answer = encode_pair(join([row[name] for name in columns.inputs]), label, tokenizer)
+        return prompt + answer, [IGNORED] * len(prompt) + answer
 
     def collator(self, processor: PreTrainedTokenizerBase) -> Any:
         """Makes a batch of rows."""
@@ -115,9 +121,6 @@ def encode_pair(prompt: str, answer: str, tokenizer: PreTrainedTokenizerBase) ->
         answered = [*tokenizer.encode(answer, add_special_tokens=False), int(tokenizer.eos_token_id)]
         return start + tokenizer.encode(f"{prompt}\n", add_special_tokens=False), answered
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-    asked = str(tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True))
-    whole = str(tokenizer.apply_chat_template(messages, tokenize=False)).rstrip()
-    if not whole.startswith(asked):
-        raise ConfigError("the tokenizer's chat template does not put the answer behind the prompt; use another model")
-    first, second = (tokenizer.encode(text, add_special_tokens=False) for text in (asked, whole[len(asked) :]))
-    return first, second
+    tokens, labels = encode_conversation(messages, tokenizer)
+    length = labels.count(IGNORED)
+    return tokens[:length], tokens[length:]

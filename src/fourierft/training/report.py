@@ -67,6 +67,8 @@ def summarize(trainable: Trainable, record: dict[str, Any], rows: dict[str, int]
         ("data", ", ".join(data)),
         ("method", trainable.method + (f" in {trainable.layers} layers: {settings}" if trainable.layers else "")),
     ]
+    if record.get("chat_template"):
+        lines.insert(2, ("template", record["chat_template"]))
     if record["labels"]:
         lines.insert(2, ("labels", shorten(record["labels"])))
     part = "adapter" if trainable.is_adapter else "body"

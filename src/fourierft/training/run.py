@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformers import Trainer
 from transformers.trainer_utils import IntervalStrategy
 
-from fourierft.errors import ConfigError
+from fourierft.errors import ConfigError, FourierFTError, MissingExtraError
 from fourierft.training import output, report, scores
 from fourierft.training.arguments import Arguments
 from fourierft.training.data import load_splits
@@ -146,13 +147,13 @@ def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoin
     return _write_results(trainer, prepared, directory, {**metrics, "saved": "best" if is_best else "last", **summary})
 
 
-def _evaluate(trainer: HeadTrainer, rows: Dataset, prefix: str, step: int) -> dict[str, float]:
+def _evaluate(trainer: Trainer, rows: Dataset, prefix: str, step: int) -> dict[str, float]:
     """Metrics of the model as it is saved, which is that of `step`; from the log if they are there."""
     known = scores.scores_at(trainer.state.log_history, step, prefix)
     return known or scores.without_prefix(trainer.evaluate(rows, metric_key_prefix=prefix), prefix)
 
 
-def build_trainer(arguments: Arguments, prepared: Preparation) -> HeadTrainer:
+def build_trainer(arguments: Arguments, prepared: Preparation) -> Trainer:
     """The Trainer of a training.
 
     Raises: ConfigError, if its settings contradict each other.
@@ -166,21 +167,43 @@ def build_trainer(arguments: Arguments, prepared: Preparation) -> HeadTrainer:
         settings.eval_strategy = IntervalStrategy.NO
     if settings.label_names is None:
         settings.label_names = ["labels"]
+    is_chat = prepared.ground.inputs.name == "chat"
+    if arguments.data.packing and not is_chat:
+        raise ConfigError(
+            f"packing=True, but the task is {prepared.ground.task.name}; leave it out, or give --task chat"
+        )
+    options: dict[str, Any] = {
+        "model": prepared.trainable.model,
+        "args": settings,
+        "train_dataset": prepared.splits["train"],
+        "eval_dataset": prepared.splits.get("validation"),
+        "processing_class": prepared.ground.processor,
+        "compute_metrics": prepared.ground.task.score,
+    }
     try:
+        if is_chat:
+            return _import_chat_trainer()(
+                packing=arguments.data.packing, max_length=prepared.ground.max_length, **options
+            )
         return HeadTrainer(
-            model=prepared.trainable.model,
-            args=settings,
-            train_dataset=prepared.splits["train"],
-            eval_dataset=prepared.splits.get("validation"),
-            processing_class=prepared.ground.processor,
             data_collator=prepared.ground.inputs.collator(prepared.ground.processor),
-            compute_metrics=prepared.ground.task.score,
             preprocess_logits_for_metrics=prepared.ground.task.reduce,
             heads=tuple(prepared.record["heads"]),
             head_learning_rate=arguments.method.head_learning_rate,
+            **options,
         )
+    except FourierFTError:
+        raise
     except (ValueError, ImportError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
+
+
+def _import_chat_trainer() -> Any:
+    try:
+        from fourierft.training.chat.trainer import ChatTrainer
+    except ImportError as error:
+        raise MissingExtraError("task=chat needs trl; pip install 'fourierft[chat]'") from error
+    return ChatTrainer
 
 
 def _sizes(trainable: Trainable) -> dict[str, Any]:
@@ -194,9 +217,7 @@ def _sizes(trainable: Trainable) -> dict[str, Any]:
     }
 
 
-def _write_results(
-    trainer: HeadTrainer, prepared: Preparation, directory: Path, metrics: dict[str, Any]
-) -> dict[str, Any]:
+def _write_results(trainer: Trainer, prepared: Preparation, directory: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     trainable, record = prepared.trainable, prepared.record
     trainer.save_model(str(directory / output.STAGING))
     metrics = {

@@ -180,6 +180,17 @@ class Answers:
         return [{"answer_loss": float(loss / count)} for loss, _, count in outputs]
 
 
+@dataclass(frozen=True)
+class Chat(Answers):
+    """The assistant's answers in a conversation, token by token."""
+
+    name = "chat"
+
+    def encode(self, values: Sequence[Any], source: str) -> list[Any]:
+        """The answers, or the conversations that hold them, as they are."""
+        return list(values)
+
+
 Task = Classification | Regression | Answers
 
 
@@ -195,7 +206,7 @@ def detect_task(values: Sequence[Any], wanted: str, column: str, declared: Seque
     Raises: ConfigError, if the task is unknown. DataError, if the labels can't be those of a task.
     """
     if wanted not in ("auto", "classification", "regression"):
-        raise ConfigError(f"task={wanted} is unknown; use classification, regression, answers or auto")
+        raise ConfigError(f"task={wanted} is unknown; use classification, regression, answers, chat or auto")
     fractions = any(isinstance(value, float) and not value.is_integer() for value in values)
     if wanted == "regression" or (wanted == "auto" and fractions):
         return Regression()
@@ -243,7 +254,7 @@ def task_from(name: str, labels: Sequence[str]) -> Task:
     """The task of a finished training, from what was saved of it."""
     if name == "classification":
         return Classification(tuple(labels))
-    return Answers() if name == "answers" else Regression()
+    return {"answers": Answers, "chat": Chat, "regression": Regression}[name]()
 
 
 def _class_name(value: Any) -> str:

@@ -38,7 +38,25 @@ class TrainingInterrupted(KeyboardInterrupt):
         self.checkpoint = checkpoint
 
 
-class HeadTrainer(Trainer):
+class SteadyTrainer:
+    """What trainers of this package have in common; stands before transformers' Trainer, or TRL's, among the bases."""
+
+    callback_handler: Any
+
+    def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
+        """Trainer's evaluation, leaving the random state alone: a training resumed at its end does not repeat it."""
+        with torch.random.fork_rng():
+            return super().evaluation_loop(*arguments, **options)  # type: ignore[misc]
+
+    def _save(self, *arguments: Any, **options: Any) -> None:
+        """Trainer's saving. PEFT warns of layers without numbers, which AdaLoRA has where it left no rank."""
+        with warnings.catch_warnings():
+            if any(isinstance(callback, RankAllocation) for callback in self.callback_handler.callbacks):
+                warnings.filterwarnings("ignore", message=r".*LoRA tensor\(s\) have invalid shape")
+            super()._save(*arguments, **options)  # type: ignore[misc]
+
+
+class HeadTrainer(SteadyTrainer, Trainer):
     """A Trainer that gives the head, `heads` by module name, a learning rate of its own.
 
     The loss of a classification head is a mean over its batch, though its forward takes `num_items_in_batch`, which it
@@ -66,18 +84,6 @@ class HeadTrainer(Trainer):
         if self._head_learning_rate is not None:
             self._split_groups(optimizer, model or self.model)
         return optimizer
-
-    def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
-        """Trainer's evaluation, leaving the random state alone: a training resumed at its end does not repeat it."""
-        with torch.random.fork_rng():
-            return super().evaluation_loop(*arguments, **options)
-
-    def _save(self, *arguments: Any, **options: Any) -> None:
-        """Trainer's saving. PEFT warns of layers without numbers, which AdaLoRA has where it left no rank."""
-        with warnings.catch_warnings():
-            if any(isinstance(callback, RankAllocation) for callback in self.callback_handler.callbacks):
-                warnings.filterwarnings("ignore", message=r".*LoRA tensor\(s\) have invalid shape")
-            super()._save(*arguments, **options)
 
     def _split_groups(self, optimizer: Optimizer, model: Any) -> None:
         head = {id(p) for name, p in model.named_parameters() if is_head_parameter(name, self._heads)}
