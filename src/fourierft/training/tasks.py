@@ -254,7 +254,8 @@ def task_from(name: str, labels: Sequence[str]) -> Task:
     """The task of a finished training, from what was saved of it."""
     if name == "classification":
         return Classification(tuple(labels))
-    return {"answers": Answers, "chat": Chat, "regression": Regression}[name]()
+    kinds: dict[str, type[Regression] | type[Answers]] = {"answers": Answers, "chat": Chat, "regression": Regression}
+    return kinds[name]()
 
 
 def _class_name(value: Any) -> str:

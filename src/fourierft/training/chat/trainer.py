@@ -26,7 +26,7 @@ class ChatTrainer(SteadyTrainer, SFTTrainer):
     """
 
     def __init__(
-        self, model: nn.Module, args: TrainingArguments, packing: bool, max_length: int | None, **options: Any
+        self, model: Any, args: TrainingArguments, packing: bool, max_length: int | None, **options: Any
     ) -> None:
         given = {**args.to_dict(), "hub_token": args.hub_token}
         config = SFTConfig(**given, packing=packing, eval_packing=False, max_length=max_length)
@@ -60,7 +60,7 @@ class ChatTrainer(SteadyTrainer, SFTTrainer):
 
     @contextmanager
     def _padding(self) -> Iterator[None]:
-        collator = self.data_collator
+        collator: Any = self.data_collator
         self.data_collator = replace(collator, padding_free=False)
         try:
             yield
