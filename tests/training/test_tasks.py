@@ -46,7 +46,7 @@ def test_task_survives_being_saved() -> None:
             DataError,
             "100 different labels in 100 rows, too many for classes",
         ),
-        ([1, 2], "ranking", ConfigError, "use classification, regression, answers or auto"),
+        ([1, 2], "ranking", ConfigError, "use classification, regression, answers, chat or auto"),
     ],
 )
 def test_labels_of_no_task_are_refused(values: list[Any], wanted: str, kind: type[Exception], message: str) -> None:
