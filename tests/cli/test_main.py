@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_imports_no_heavy_library() -> None:
     code = (
-        "import sys\nfrom fourierft.cli.main import build_parser\nbuild_parser(None).format_help()\n"
+        "import sys\nfrom fourierft.cli.main import CHATTY, build_parser\nbuild_parser(None).format_help()\n"
         "print([m for m in ('transformers', 'peft', 'datasets', 'matplotlib', 'sklearn') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -89,3 +90,8 @@ def test_unknown_command_has_status_two(capsys: pytest.CaptureFixture[str]) -> N
         cli.main(["trian"])
     assert exit_.value.code == 2
     assert "trian" in capsys.readouterr().err
+
+
+def test_what_peft_imports_does_not_warn_of_what_a_cpu_lacks() -> None:
+    cli.main(["inspect", "nowhere"])
+    assert not any(logging.getLogger(name).isEnabledFor(logging.WARNING) for name in cli.CHATTY)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -36,6 +37,8 @@ COMMANDS = {
     "dreambooth": "teach Stable Diffusion a subject from a few photos, make images of it, score them",
     "benchmark": "time the kernels and training steps on this machine",
 }
+
+CHATTY = ("torchao", "bitsandbytes", "torch.utils._pytree")  # warn of what a CPU lacks whenever PEFT imports them
 
 EPILOG = """\
 Start here:
@@ -75,6 +78,8 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0 done, 2 wrong input, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         arguments = build_parser(argv[0] if argv else None).parse_args(argv)
         return int(arguments.run(arguments))
