@@ -63,7 +63,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "Examples:" in text
     assert "--method METHOD" in text
-    assert "(default: fourierft)" in text
+    assert "(default: fourierft)" in " ".join(text.split())
     assert "--config FILE" in text
     assert "--train-file" not in text
 

@@ -63,14 +63,16 @@ def test_model_card_shows_python_that_compiles(tmp_path: Path, method: str, is_a
         "label_column": "label", "data": "train.csv", "settings": {"n_frequency": 5},
     }  # fmt: skip
     metrics = {
-        "eval": {"accuracy": 0.875}, "test": {"accuracy": 0.5}, "parameters": {"adapter": 5, "head": 2},
+        "eval": {"accuracy": 0.875}, "test": {"accuracy": 0.5}, "saved": "last", "main_metric": "accuracy",
+        "parameters": {"adapter": 5, "head": 2},
         "bytes": {"file": 100}, "rows": {"train": 9}, "train": {"steps": 3, "seconds_per_step": 0.1},
         "versions": {"torch": "2"},
     }  # fmt: skip
     write_model_card(metrics, record, Classification(("n", "y")), tmp_path / "README.md")
     card = (tmp_path / "README.md").read_text()
     assert "base_model: someone/base" in card
-    assert "| accuracy | 0.8750 |\n| test accuracy | 0.5000 |" in card
+    assert "| accuracy | 0.8750 | validation data, the model saved (last) |" in card
+    assert "| accuracy | 0.5000 | test data, the model saved (last) |" in card
     code = re.search(r"```python\n(.*?)```", card, re.DOTALL)
     assert code is not None
     assert len(code[1].splitlines()) <= 5

@@ -82,7 +82,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_two_processes_see_the_samples_of_one(build: Build, tmp_path: Path) -> None:
+def test_two_processes_see_the_samples_of_one(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # accelerate warns where it has to choose
     train_dreambooth(build(per_device_train_batch_size=2, output_dir=str(tmp_path / "one")))
     AcceleratorState._reset_state(reset_partial_state=True)
     debug_launcher(train_dreambooth, (build(per_device_train_batch_size=1),), num_processes=2)
