@@ -26,6 +26,8 @@ COMMANDS = {
     "quickstart": "fine-tune a real model in three ways, compare them, leave a page to look at",
     "train": "fine-tune a model on a data set: FourierFT, LoRA, head only, full, or any PEFT config",
     "evaluate": "score what `train` wrote on any data set",
+    "generate": "let a model answer a prompt, a file of prompts, or you",
+    "answers": "answer the questions of MT-Bench or Vicuna for FastChat's judge",
     "compare": "compare methods on one task, each over a grid of learning rates and seeds",
     "reproduce": "run a table or figure of the paper, and set its numbers and ours side by side",
     "merge": "add an adapter to its base model and save the result",

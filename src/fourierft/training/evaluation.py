@@ -79,13 +79,17 @@ def load_trained(directory: str | Path, base_model: str | None = None) -> Traine
     model: Any = load_model(base, task, record["seed"], inputs.model_class, inputs.task_type).model
     inputs.fit(model, processor, record["max_length"])
     if record["is_adapter"]:
-        model = _load_adapter(model, directory, is_trainable=record["method"] == "adalora")  # PEFT's has no loss else
+        model = load_adapter(model, directory, is_trainable=record["method"] == "adalora")  # PEFT's has no loss else
     elif record["method"] != "full":
         _load_trained_parameters(model, directory / output.TRAINED_WEIGHTS)
     return Trained(model.eval(), inputs, processor, task, record)
 
 
-def _load_adapter(model: nn.Module, directory: Path, is_trainable: bool) -> nn.Module:
+def load_adapter(model: nn.Module, directory: Path, is_trainable: bool = False) -> nn.Module:
+    """A base model with an adapter of PEFT on it.
+
+    Raises: CheckpointError, if files are missing or damaged, or belong to another model.
+    """
     _read_weights(directory / "adapter_model.safetensors")
     enable()
     try:

@@ -1,0 +1,44 @@
+"""Answer the questions of MT-Bench or Vicuna, in a file for FastChat's judge.
+
+RUN or MODEL is as in `fourierft generate`. The questions are FastChat's, in fastchat/llm_judge/data/mt_bench and
+vicuna_bench, or a data set of the hub with the same columns; temperatures go by category, as FastChat has them.
+
+  fourierft answers runs/chat --bench mt-bench --questions question.jsonl --output my-model.jsonl
+  fourierft answers runs/chat --bench vicuna --questions vicuna.jsonl --output my-model.jsonl --model_id my-model
+
+The same command again goes on after the last answer. The judge itself needs a paid API: see docs/instructions.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fourierft.cli.speaking import add_model_arguments, add_output_arguments, load, sampling_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_model_arguments(parser, max_new_tokens=1024)
+    parser.add_argument("--bench", metavar="BENCH", required=True, help="mt-bench (two turns) or vicuna (one)")
+    parser.add_argument("--questions", metavar="FILE", required=True, help="FastChat's question.jsonl, or a hub id")
+    parser.add_argument("--model_id", metavar="NAME", help="name for the judge (default: that of the output file)")
+    add_output_arguments(parser, required=True)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Answer the questions."""
+    from fourierft.training.chat.bench import answer_questions, read_questions
+
+    questions = read_questions(arguments.questions, arguments.bench)
+    count = answer_questions(
+        load(arguments),
+        questions,
+        arguments.output,
+        arguments.model_id or Path(arguments.output).stem,
+        sampling_of(arguments, 0.0),
+        arguments.batch_size,
+        arguments.overwrite,
+    )
+    print(f"wrote the answers to {count} questions to {arguments.output}")
+    return 0

@@ -1,0 +1,73 @@
+"""Let a model answer: one prompt, a file of prompts, or you, in a conversation.
+
+RUN is what `fourierft train` wrote from a language model; MODEL is any causal language model, by folder or hub id, with
+an adapter of PEFT on it if --adapter names one. Prompts go through the model's chat template, as in training.
+
+  fourierft generate runs/chat --prompt "Name three colours."         prints the words as they come
+  fourierft generate runs/chat --chat                                 a conversation; /new begins another, /end ends it
+  fourierft generate runs/chat --prompts prompts.txt --output answers.jsonl
+  fourierft generate MODEL --adapter user-adapter --prompts chats.jsonl --output answers.jsonl --temperature 0.7
+
+A file of prompts is .txt, a prompt a line, or json, jsonl, csv or parquet with messages, conversations, prompt, or
+instruction and input. Answers are JSON lines; the same command again goes on after the last one.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from fourierft.cli.speaking import add_model_arguments, add_output_arguments, load, sampling_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_model_arguments(parser)
+    asked = parser.add_argument_group("what to answer").add_mutually_exclusive_group(required=True)
+    asked.add_argument("--prompt", metavar="TEXT", help="one prompt")
+    asked.add_argument("--prompts", metavar="FILE", help="a file of prompts; needs --output")
+    asked.add_argument("--chat", action="store_true", help="lines typed, or read from a pipe, in one conversation")
+    parser.add_argument("--system", metavar="TEXT", help="message of the system that --prompt and --chat begin with")
+    add_output_arguments(parser, required=False)
+    parser.add_argument(
+        "--temperature", metavar="T", type=float, default=0.0, help="0 takes the likeliest word (default: 0)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Answer what was asked."""
+    from fourierft.errors import ConfigError
+    from fourierft.training.chat.answering import answer_file
+
+    if (arguments.prompts is None) != (arguments.output is None):
+        raise ConfigError("--prompts FILE and --output FILE belong together; give both, or --prompt TEXT")
+    sampling = sampling_of(arguments, arguments.temperature)
+    speaker = load(arguments)
+    start = [{"role": "system", "content": arguments.system}] if arguments.system else []
+    if arguments.prompt is not None:
+        speaker.speak([*start, {"role": "user", "content": arguments.prompt}], sampling)
+    elif arguments.chat:
+        converse(speaker, start, sampling)
+    else:
+        count = answer_file(
+            speaker, arguments.prompts, arguments.output, sampling, arguments.batch_size, arguments.overwrite
+        )
+        print(f"wrote {count} answers to {arguments.output}")
+    return 0
+
+
+def converse(speaker: object, start: list[dict[str, str]], sampling: object) -> None:
+    """Answer the lines of standard input, each in view of those before."""
+    messages = list(start)
+    while True:
+        try:
+            line = input("> ").strip()
+        except EOFError:
+            return
+        if line == "/end":
+            return
+        if line == "/new":
+            messages = list(start)
+        elif line:
+            messages.append({"role": "user", "content": line})
+            answer = speaker.speak(messages, sampling)  # type: ignore[attr-defined]
+            messages.append({"role": "assistant", "content": answer})

@@ -1,0 +1,66 @@
+"""The arguments that `generate` and `answers` share: which model speaks, how, and where its answers go."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fourierft.training.chat.speaker import Sampling, Speaker
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, max_new_tokens: int = 512) -> None:
+    """Declare the model and how it chooses its words."""
+    parser.add_argument(
+        "source", metavar="RUN|MODEL", help="output directory of `fourierft train`, or a language model"
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument("--adapter", metavar="DIR", help="folder of a PEFT adapter for MODEL")
+    model.add_argument("--base_model", metavar="MODEL", help="where the base of RUN is, if it moved since")
+    model.add_argument("--dtype", metavar="DTYPE", help="of MODEL: float32 (default), bfloat16, float16 or auto")
+    model.add_argument("--quantization", metavar="KIND", help="of MODEL: nf4, int8 or torchao-int8")
+    model.add_argument("--trust_remote_code", action="store_true", help="run model code that comes with MODEL")
+    model.add_argument("--use_cpu", action="store_true", help="leave accelerators alone")
+    words = parser.add_argument_group("words")
+    words.add_argument(
+        "--max_new_tokens",
+        metavar="N",
+        type=int,
+        default=max_new_tokens,
+        help=f"longest answer (default: {max_new_tokens})",
+    )
+    words.add_argument("--top_p", metavar="P", type=float, default=1.0, help="draw among the likeliest (default: 1)")
+    words.add_argument("--seed", metavar="SEED", type=int, default=42, help="of what is drawn (default: 42)")
+
+
+def add_output_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
+    """Declare where answers go."""
+    results = parser.add_argument_group("results")
+    results.add_argument("--output", metavar="FILE", required=required, help="JSON lines to write, or to go on with")
+    results.add_argument("--batch_size", metavar="SIZE", type=int, default=8, help="prompts at a time (default: 8)")
+    results.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+
+
+def load(arguments: argparse.Namespace) -> Speaker:
+    """The model, ready to answer."""
+    import datasets
+
+    from fourierft.training.chat.speaker import load_speaker
+
+    datasets.disable_progress_bars()
+    return load_speaker(
+        arguments.source,
+        arguments.adapter,
+        base_model=arguments.base_model,
+        dtype=arguments.dtype,
+        quantization=arguments.quantization,
+        trust_remote_code=arguments.trust_remote_code,
+        use_cpu=arguments.use_cpu,
+    )
+
+
+def sampling_of(arguments: argparse.Namespace, temperature: float) -> Sampling:
+    """How words are chosen."""
+    from fourierft.training.chat.speaker import Sampling
+
+    return Sampling(temperature, arguments.top_p, arguments.max_new_tokens, arguments.seed)

@@ -1,0 +1,155 @@
+"""A file of prompts in, a file of answers out, a line each; what was interrupted goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from fourierft.errors import ConfigError, DataError, OutputExistsError
+from fourierft.training import output
+from fourierft.training.chat.conversation import CONVERSATION_COLUMNS, read_messages
+from fourierft.training.chat.speaker import Sampling, Speaker
+from fourierft.training.chat.template import INPUT_HEADING, is_alpaca
+from fourierft.training.data import read_file
+from fourierft.training.prompts import PROMPT_COLUMNS
+
+Conversation = list[dict[str, str]]
+
+
+def read_prompts(path: str | Path, separator: str) -> list[Conversation]:
+    """The conversations of a file that wait for an answer; one that was answered already loses its last answer.
+
+    Args:
+        path: .txt, a prompt a line; or what `read_file` reads, with the columns of chat data.
+        separator: between an instruction and its input.
+
+    Raises: DataError, if the file is missing or holds no prompts.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".txt":
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path} can't be read ({error}); name a text file in UTF-8") from error
+        prompts = [[{"role": "user", "content": line}] for line in lines if line.strip()]
+        if not prompts:
+            raise DataError(f"{path} holds no prompts; write one a line")
+        return prompts
+    rows = read_file(path)
+    held = rows.column_names
+    whole = next((name for name in CONVERSATION_COLUMNS if name in held), None)
+    names = next((names for names in PROMPT_COLUMNS if set(names) <= set(held)), None)
+    if whole is None and names is None:
+        raise DataError(
+            f"{path} has the columns {', '.join(held)}, but no messages, conversations, prompt or instruction"
+        )
+    found = []
+    for number, row in enumerate(rows, start=1):
+        where = f"row {number} of {path}"
+        values = [row[whole]] if whole else [row[name] for name in names or ()]
+        if len(values) == 1 and isinstance(values[0], list):
+            messages = read_messages(values[0], where)
+        else:
+            text = separator.join(value for value in values if value)
+            messages = read_messages([{"role": "user", "content": text}], where)
+        if messages[-1]["role"] == "assistant":
+            messages = messages[:-1]
+        if not messages or messages[-1]["role"] != "user":
+            raise DataError(f"{where} does not end with a message of the user; there is nothing to answer")
+        found.append(messages)
+    return found
+
+
+def answer_file(
+    speaker: Speaker,
+    prompts: str | Path,
+    target: str | Path,
+    sampling: Sampling,
+    batch_size: int = 8,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Answer every prompt of a file, with a progress bar.
+
+    Args:
+        prompts: see `read_prompts`.
+        target: JSON lines: `messages`, `answer`. The same call again goes on after the last line that is whole.
+
+    Returns: the number of answers that were missing.
+
+    Raises: FourierFTError, if a file or a prompt is not what it should be. OutputExistsError, if `target` holds the
+        answers to other prompts.
+    """
+    separator = INPUT_HEADING if is_alpaca(speaker.tokenizer) else "\n"
+    waiting = read_prompts(prompts, separator)
+    target = Path(target)
+    known = read_lines(target, overwrite, lambda rows: _fit(rows, waiting))
+    tokens = [speaker.encode(messages, f"prompt {n} of {prompts}") for n, messages in enumerate(waiting, start=1)]
+
+    def answer(places: Sequence[int]) -> list[dict[str, Any]]:
+        texts = speaker.answer([tokens[place] for place in places], sampling)
+        return [{"messages": waiting[place], "answer": text} for place, text in zip(places, texts, strict=True)]
+
+    missing = list(range(len(known), len(waiting)))
+    write_lines(target, known, missing, answer, batch_size, quiet)
+    return len(missing)
+
+
+def read_lines(target: Path, overwrite: bool, fit: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+    """The whole lines that an earlier call left; none, if there is no file, or it may be overwritten.
+
+    Args:
+        fit: whether they are what this call would have written.
+
+    Raises: OutputExistsError, if they are not.
+    """
+    if overwrite or not target.exists():
+        return []
+    rows = []
+    try:
+        for line in target.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:  # left half by a killed process
+                continue
+        fits = all(isinstance(row, dict) for row in rows) and fit(rows)
+    except (OSError, UnicodeDecodeError):
+        fits = False
+    if not fits:
+        raise OutputExistsError(f"{target} holds something else; choose another file, or give --overwrite")
+    return rows
+
+
+def write_lines(
+    target: Path,
+    known: list[dict[str, Any]],
+    missing: Sequence[Any],
+    answer: Callable[[Sequence[Any]], list[dict[str, Any]]],
+    batch_size: int,
+    quiet: bool,
+) -> None:
+    """Answer what is missing, a batch at a time; each batch is on the disk before the next begins.
+
+    Args:
+        known: lines that are there; the file holds them alone before the first answer is asked for.
+        answer: lines of some of `missing`.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size} leaves nothing to do; use at least 1")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    output.write_json_lines(target, known)
+    with tqdm(total=len(missing), desc="Answering", unit="answer", disable=quiet) as progress:
+        for start in range(0, len(missing), batch_size):
+            for row in answer(missing[start : start + batch_size]):
+                output.append_json_line(target, row)
+                progress.update()
+
+
+def _fit(rows: Sequence[Mapping[str, Any]], waiting: Sequence[Conversation]) -> bool:
+    return len(rows) <= len(waiting) and all(
+        row.get("messages") == messages and "answer" in row for row, messages in zip(rows, waiting, strict=False)
+    )

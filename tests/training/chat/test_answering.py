@@ -1,0 +1,120 @@
+"""Files of prompts: every form is read, every answer is kept, nothing that was there is lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fourierft.errors import DataError, OutputExistsError
+from fourierft.training.chat.answering import answer_file, read_prompts
+from fourierft.training.chat.speaker import Sampling, Speaker, load_speaker
+
+GREEDY = Sampling(max_new_tokens=4)
+
+
+@pytest.fixture
+def speaker(chat_llama: Path) -> Speaker:
+    return load_speaker(str(chat_llama), use_cpu=True)
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    (tmp_path / "prompts.txt").write_text("the film\na book is\n\nvery good\nso\nthe book\n")
+    return tmp_path / "prompts.txt"
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_every_prompt_gets_the_answer_it_gets_alone(speaker: Speaker, prompts: Path, tmp_path: Path) -> None:
+    assert answer_file(speaker, prompts, tmp_path / "new" / "answers.jsonl", GREEDY, batch_size=2, quiet=True) == 5
+    rows = read(tmp_path / "new" / "answers.jsonl")
+    assert [row["messages"][0]["content"] for row in rows] == ["the film", "a book is", "very good", "so", "the book"]
+    for row in rows:
+        assert row["answer"] == speaker.answer([speaker.encode(row["messages"], "a prompt")], GREEDY)[0]
+
+
+def test_interrupted_file_goes_on_after_its_last_whole_line(
+    speaker: Speaker, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, part = tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
+    answer_file(speaker, prompts, whole, GREEDY, 2, quiet=True)
+    calls = []
+    answer = Speaker.answer
+
+    def answer_twice(self: Speaker, *arguments: Any) -> list[str]:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return answer(self, *arguments)
+
+    monkeypatch.setattr(Speaker, "answer", answer_twice)
+    with pytest.raises(KeyboardInterrupt):
+        answer_file(speaker, prompts, part, GREEDY, 2, quiet=True)
+    assert len(read(part)) == 2
+    with part.open("a") as file:
+        file.write('{"messages": [{"ro')
+    assert answer_file(speaker, prompts, part, GREEDY, 2, quiet=True) == 3
+    assert part.read_text() == whole.read_text()
+    assert answer_file(speaker, prompts, part, GREEDY, 2, quiet=True) == 0
+
+
+def test_file_of_other_answers_is_left_alone(speaker: Speaker, prompts: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text('{"messages": [], "answer": "years of work"}\n')
+    with pytest.raises(OutputExistsError, match="holds something else"):
+        answer_file(speaker, prompts, tmp_path / "mine.jsonl", GREEDY, quiet=True)
+    assert "years of work" in (tmp_path / "mine.jsonl").read_text()
+    answer_file(speaker, prompts, tmp_path / "mine.jsonl", GREEDY, overwrite=True, quiet=True)
+    assert len(read(tmp_path / "mine.jsonl")) == 5
+
+
+def test_prompt_that_does_not_fit_costs_nothing(speaker: Speaker, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("so\n" + "very " * 50)
+    with pytest.raises(DataError, match=r"prompt 2 of .*long.txt has 5\d tokens"):
+        answer_file(speaker, tmp_path / "long.txt", tmp_path / "answers.jsonl", GREEDY, quiet=True)
+    assert not (tmp_path / "answers.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": "a"}, [("user", "a")]),
+        ({"instruction": "a", "input": "b", "output": "c"}, [("user", "a|b")]),
+        ({"instruction": "a", "input": ""}, [("user", "a")]),
+        (
+            {"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}]},
+            [("system", "s"), ("user", "a")],
+        ),
+        ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, [("user", "a")]),
+    ],
+)
+def test_every_form_of_prompt_is_read(row: dict[str, Any], expected: list[tuple[str, str]], tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(row) + "\n")
+    (messages,) = read_prompts(tmp_path / "prompts.jsonl", "|")
+    assert [(message["role"], message["content"]) for message in messages] == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"mood": "good"}, "has the columns mood, but no messages, conversations, prompt or instruction"),
+        ({"messages": [{"role": "assistant", "content": "b"}]}, "does not end with a message of the user"),
+        ({"prompt": ""}, "message of role user without text"),
+    ],
+)
+def test_what_is_no_prompt_is_named(row: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=message):
+        read_prompts(tmp_path / "prompts.jsonl", "\n")
+
+
+def test_missing_or_empty_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.txt can't be read"):
+        read_prompts(tmp_path / "none.txt", "\n")
+    (tmp_path / "empty.txt").write_text("\n")
+    with pytest.raises(DataError, match="holds no prompts"):
+        read_prompts(tmp_path / "empty.txt", "\n")
