@@ -40,7 +40,7 @@ RESERVED = (
     "dry_run",
 )
 FILES = ("train_file", "validation_file", "test_file")
-HEADLESS = "answers"
+HEADLESS = ("answers", "chat")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Task:
     @property
     def is_headless(self) -> bool:
         """Whether the model is used as it was pretrained, so that `head` trains nothing."""
-        return self.settings.get("task") == HEADLESS
+        return self.settings.get("task") in HEADLESS
 
     def change(
         self,
