@@ -20,6 +20,9 @@ Examples:
   # a language model learns to answer: the columns instruction, input and output, or the ones named
   fourierft train --model_name_or_path MODEL --train_file alpaca.json --task answers --output_dir answers
 
+  # conversations, or instructions, in the model's chat template, over a base in 4 bits
+  fourierft train --model_name_or_path MODEL --train_file chats.jsonl --task chat --quantization nf4 --output_dir chat
+
   # images in folders named like their class
   fourierft train --model_name_or_path facebook/dinov2-small --dataset_name ./photos --target_modules q_proj v_proj \\
       --output_dir photos-adapter
