@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,8 @@ def quantization_settings(kind: str | None, dtype: str = "auto", left_out: Seque
         from torchao.quantization import Int8WeightOnlyConfig
 
         return {"quantization_config": TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=modules)}
-    if kind == "int8":
+    if kind == "int8":  # each product of each layer would say that it casts its input to float16
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=modules)}
     compute = torch.bfloat16 if dtype == "auto" else getattr(torch, dtype)
     settings = BitsAndBytesConfig(

@@ -122,7 +122,7 @@ def test_resumed_training_reaches_the_same_adapter(build: Build, tmp_path: Path)
 
 @pytest.mark.parametrize("kind", ["nf4", "int8", "torchao-int8"])
 def test_quantised_base_trains_a_float32_adapter_that_evaluates_and_merges(
-    build: Build, chats: Path, tmp_path: Path, kind: str
+    build: Build, chats: Path, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = prepare(build()).trainable.base_parameters
     metrics = train(build(quantization=kind, learning_rate=1e-2, max_steps=8, eval_steps=4, eval_on_start=True))
@@ -134,6 +134,7 @@ def test_quantised_base_trains_a_float32_adapter_that_evaluates_and_merges(
     scores = evaluate(tmp_path / "out", DataArguments(test_file=str(chats)), use_cpu=True).metrics
     assert scores["answer_loss"] == pytest.approx(metrics["eval"]["answer_loss"], rel=1e-4 if kind != "int8" else 1e-2)
     assert merge_adapter(tmp_path / "out", tmp_path / "merged", quantization=kind).quantization == kind
+    assert not [record for record in caplog.records if "MatMul8bitLt" in record.message]
 
 
 @pytest.mark.parametrize("method", ["fourierft", "lora"])
