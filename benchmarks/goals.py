@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from benchmarks.figures import case_name, killed_name
 from benchmarks.results import Row
 
 CONDITIONS = {"dtype": "float32", "device": "cpu", "threads": 2}
@@ -16,7 +17,7 @@ class Goal:
 
     Attributes:
         text: what is measured.
-        suite: it stands in.
+        suite: it stands in, or command of `benchmarks.figures`.
         case: its name.
         limit: highest value allowed.
         below: a contender whose value has to be above ours, too.
@@ -41,6 +42,8 @@ class Goal:
 
 
 _BACKWARD = "tokens, n=1000, forward+backward"
+FLEET = case_name(10_000, "smollm2-135m", "float32")
+MILLION = case_name(1_000_000, "minilm", "int8", 10_000)
 GOALS = (
     Goal("training step, RoBERTa-base shape, 8 x 128", "training_step", "roberta-base", 1.05, below="lora-8"),
     Goal("training step, LLaMA-shaped, width 2048, 4 layers, 4 x 128", "training_step", "llama-2048", 1.02),
@@ -80,6 +83,24 @@ GOALS = (
         "minilm, 64 adapters trained, 2 rows each a step",
         1 / 3,
         contender="ours-together",
+    ),
+    *(
+        Goal(text, "store", case, limit, field="median", contender=figure)
+        for text, case, figure, limit in (
+            ("10,000 adapters on disk, times the raw numbers", FLEET, "on disk, times raw", 1.1),
+            ("10,000 adapters: opened and one fetched (ms)", FLEET, "opened and one fetched, median", 10.0),
+            ("1,000 writers killed: acknowledged adapters lost", killed_name(1000), "lost", 0),
+            ("1,000 writers killed: stores that cannot be read", killed_name(1000), "unreadable", 0),
+        )
+    ),
+    *(
+        Goal(f"a million adapters: {text}", "zipf", MILLION, limit, field="median", contender=name)
+        for text, name, limit in (
+            ("built (s)", "built", 900.0),
+            ("one fetched, median (ms)", "one fetched, median", 2.0),
+            ("one fetched, p99 (ms)", "one fetched, p99", 10.0),
+            ("rows wrong, by Zipf through a bank of 10,000", "rows wrong", 0),
+        )
     ),
     *(
         Goal(

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "peft", "transformers", "fourierft")
-MEASURED = ("src/fourierft/spectral", "src/fourierft/tuner", "benchmarks/suites")  # what a result depends on
+MEASURED = (  # what a result depends on
+    "src/fourierft/spectral",
+    "src/fourierft/tuner",
+    "src/fourierft/adapters/fleet",
+    "src/fourierft/training/fleet",
+    "benchmarks/suites",
+)
 
 
 def describe_run(settings: Settings) -> dict[str, Any]:

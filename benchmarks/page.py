@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.figures import COMMANDS, figure_table
 from benchmarks.goals import goal_table
 from benchmarks.methods import BASELINES, LABELS
 from benchmarks.results import Row, newest_rows, read_rows
@@ -58,6 +59,7 @@ def fill_page(text: str, rows: Sequence[Row], images: Mapping[str, Sequence[Path
         "machines": lambda: machines(rows),
     }
     places.update({name: functools.partial(section, name, rows, images.get(name, ())) for name in SUITES})
+    places.update({name: functools.partial(figures, name, rows, images.get(name, ())) for name in COMMANDS})
     unknown = sorted({name for _, name, _ in MARKED.findall(text)} - set(places))
     if unknown:
         raise DataError(f"the page marks {', '.join(unknown)}; use {', '.join(places)}")
@@ -75,6 +77,18 @@ def section(suite: str, rows: Sequence[Row], images: Sequence[Path]) -> str:
         for unit in dict.fromkeys(row["unit"] for row in group):
             table, notes = suite_table([row for row in group if row["unit"] == unit])
             blocks += [f"{conditions}. {EXPLAINED[unit]}", as_markdown(table), *notes]
+    return "\n\n".join([*blocks, *(f"![{path.stem}](img/{path.name})" for path in images)])
+
+
+def figures(command: str, rows: Sequence[Row], images: Sequence[Path]) -> str:
+    """Figures of a command, a table for each device and number of threads; then its plots."""
+    shown = [row for row in rows if row["suite"] == command]
+    if not shown:
+        return f"Not measured yet: `{COMMANDS[command]}`."
+    blocks = []
+    for conditions in dict.fromkeys(conditions_of(row) for row in shown):
+        group = [row for row in shown if conditions_of(row) == conditions]
+        blocks += [f"{conditions}.", as_markdown(figure_table(group))]
     return "\n\n".join([*blocks, *(f"![{path.stem}](img/{path.name})" for path in images)])
 
 

@@ -1,4 +1,4 @@
-"""Plots of the page: ratios to the frozen base, and the heat maps of one layer."""
+"""Plots of the page: ratios to a baseline, the heat maps of one layer, and speeds."""
 
 from __future__ import annotations
 
@@ -20,8 +20,15 @@ from matplotlib.ticker import NullLocator
 from benchmarks.methods import LABELS
 from benchmarks.results import Row
 
-RATIOS = ("training_step", "decoding", "merging")
-TICKS = (0.5, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500)
+RATIOS = {  # suite -> what has the time 1
+    "training_step": "frozen base",
+    "decoding": "frozen base",
+    "merging": "frozen base",
+    "fleet": "frozen base",
+    "fleet_training": "one after another",
+}
+SPEEDS = ("zipf",)
+TICKS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500)
 COLOURS = {
     "stock": "#c44e52",
     "lora-8": "#8c8c8c",
@@ -29,6 +36,8 @@ COLOURS = {
     "road": "#dd8452",
     "ours": "#4c72b0",
     "ours-bare": "#a1b8dd",
+    "ours-fleet": "#55a868",
+    "ours-together": "#55a868",
 }
 
 
@@ -38,12 +47,16 @@ def draw_plots(rows: Sequence[Row], folder: Path) -> dict[str, list[Path]]:
     written: dict[str, list[Path]] = {}
     for device, dtype in dict.fromkeys((row["device"], row["dtype"]) for row in rows):
         here = [row for row in rows if (row["device"], row["dtype"]) == (device, dtype) and "cannot" not in row]
-        for suite in RATIOS:
-            timed = [row for row in here if row["suite"] == suite]
+        for suite, baseline in RATIOS.items():
+            timed = [row for row in here if row["suite"] == suite and row["contender"] in COLOURS]
             if timed:
-                written.setdefault(suite, []).append(
-                    _save(draw_ratios(timed), folder / f"{suite}_{device}_{dtype}.png")
-                )
+                figure, name = draw_ratios(timed, baseline), f"{suite}_{device}_{dtype}.png"
+                written.setdefault(suite, []).append(_save(figure, folder / name))
+        for command in SPEEDS:
+            speeds = [row for row in here if row["suite"] == command and row["unit"] == "rows/s"]
+            if speeds:
+                name = f"{command}_{device}_{dtype}.png"
+                written.setdefault(command, []).append(_save(draw_speeds(speeds), folder / name))
         layers = [row for row in here if row["suite"] == "layer"]
         for direction in dict.fromkeys(row["shapes"]["direction"] for row in layers):
             group = [row for row in layers if row["shapes"]["direction"] == direction]
@@ -52,8 +65,8 @@ def draw_plots(rows: Sequence[Row], folder: Path) -> dict[str, list[Path]]:
     return written
 
 
-def draw_ratios(rows: Sequence[Row]) -> Figure:
-    """Ratios to the frozen base, a group a case, whiskers at the 20th and 80th percentile; axis logarithmic."""
+def draw_ratios(rows: Sequence[Row], baseline: str) -> Figure:
+    """Ratios to the baseline, a group a case, whiskers at the 20th and 80th percentile; axis logarithmic."""
     cases = list(dict.fromkeys(row["case"] for row in rows))
     methods = [name for name in COLOURS if any(row["contender"] == name for row in rows)]
     figure, axes = plt.subplots(figsize=(max(8, 1.1 * len(cases)), 5), layout="constrained")
@@ -73,8 +86,19 @@ def draw_ratios(rows: Sequence[Row]) -> Figure:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(axis="y", linewidth=0.4)
     axes.set_xticks(range(len(cases)), cases, rotation=30, ha="right")
-    axes.set_ylabel("time, frozen base = 1")
+    axes.set_ylabel(f"time, {baseline} = 1")
     figure.legend(loc="outside upper center", ncols=3, fontsize="small")
+    return figure
+
+
+def draw_speeds(rows: Sequence[Row]) -> Figure:
+    """Bars of what is done in a second, a bar a figure."""
+    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.5 * len(rows)), layout="constrained")
+    bars = axes.barh([row["contender"] for row in rows], [row["median"] for row in rows], color=COLOURS["ours-fleet"])
+    axes.bar_label(bars, fmt="%.0f", padding=3)
+    axes.invert_yaxis()
+    axes.set_xlabel(rows[0]["unit"])
+    axes.set_title("; ".join(dict.fromkeys(row["case"] for row in rows)), fontsize=9)
     return figure
 
 

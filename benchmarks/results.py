@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+RESULTS = Path(__file__).parent / "results"
 KEY = ("suite", "case", "contender", "dtype", "device", "threads")
 
 

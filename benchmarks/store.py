@@ -4,7 +4,8 @@
     python -m benchmarks.store --model minilm --dtype int8 --adapters 1000000
     python -m benchmarks.store --adapters 0 --kills 1000            a process that writes, SIGKILLed at random moments
 
-Every adapter is made from its number, so that what comes back can be compared. Prints a JSON object.
+Every adapter is made from its number, so that what comes back can be compared. Prints a JSON object, and appends its
+figures to benchmarks/results/store.jsonl.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.machine import cpu_model, versions
+from benchmarks.figures import case_name, figure_rows, killed_name
+from benchmarks.harness import Settings, UnequalError
+from benchmarks.results import RESULTS, Row, append_rows
 from fourierft.adapters.store import AdapterStore, Layout
 from fourierft.adapters.store.encoding import DTYPES, encoded_bytes
 
@@ -62,8 +65,11 @@ def name_of(k: int) -> str:
     return f"tenant-{k:07d}"
 
 
-def measure(folder: Path, model: str, dtype: str, count: int) -> dict[str, Any]:
-    """Write a fleet, then read it in every way; seconds, and bytes against the raw numbers."""
+def measure(folder: Path, model: str, dtype: str, count: int) -> dict[str, tuple[float, str]]:
+    """Write a fleet, then read it in every way; bytes on disk against the raw numbers.
+
+    Raises: UnequalError, if what comes back is not what was written.
+    """
     layout, path = fleet_layout(model), folder / "fleet.db"
     fleet = ((name_of(k), numbers(layout, k)) for k in range(count))
     made = seconds(lambda: [numbers(layout, k) for k in range(min(count, GETS))]) * count / min(count, GETS)
@@ -73,23 +79,31 @@ def measure(folder: Path, model: str, dtype: str, count: int) -> dict[str, Any]:
     draw = random.Random(0)
     opened = [seconds(lambda: open_and_get(path, name_of(draw.randrange(count)))) for _ in range(50)]
     with AdapterStore(path, create=False) as store:
-        store.get(name_of(0))
-        fetched = [seconds(lambda: store.get(name_of(draw.randrange(count)))) for _ in range(GETS)]
-        k = draw.randrange(count)
-        close = torch.allclose(store.get(name_of(k)).values, numbers(layout, k), atol=0.03)
+        for k in draw.choices(range(count), k=20):
+            if not torch.allclose(store.get(name_of(k)).values, numbers(layout, k), atol=0.03):
+                raise UnequalError(f"adapter {k} of {path} is not what was written")
         return {
-            "write s": written,
-            "of which making the numbers s": made,
-            "bytes on disk": disk,
-            "times raw": disk / (count * encoded_bytes(dtype, layout.sizes)),
-            "open and get ms, median": 1e3 * statistics.median(opened),
-            "open and get ms, largest": 1e3 * max(opened),
-            "get ms, median": 1e3 * statistics.median(fetched),
-            "get ms, p99": 1e3 * sorted(fetched)[GETS * 99 // 100],
-            "list s": seconds(lambda: sum(1 for _ in store.list())),
-            "load all s": seconds(store.coefficients),
-            "right": close,
+            "written": (written, "s"),
+            "of which the numbers were made": (made, "s"),
+            "on disk": (disk, "B"),
+            "on disk, times raw": (disk / (count * encoded_bytes(dtype, layout.sizes)), ""),
+            "opened and one fetched, median": (1e3 * statistics.median(opened), "ms"),
+            "opened and one fetched, slowest": (1e3 * max(opened), "ms"),
+            **fetch_times(store, count),
+            "listed": (seconds(lambda: sum(1 for _ in store.list())), "s"),
+            "all loaded": (seconds(store.coefficients), "s"),
         }
+
+
+def fetch_times(store: AdapterStore, count: int) -> dict[str, tuple[float, str]]:
+    """Times of getting one by its name, of a store with `count` adapters."""
+    draw = random.Random(1)
+    store.get(name_of(0))
+    fetched = sorted(seconds(lambda: store.get(name_of(draw.randrange(count)))) for _ in range(GETS))
+    return {
+        "one fetched, median": (1e3 * statistics.median(fetched), "ms"),
+        "one fetched, p99": (1e3 * fetched[GETS * 99 // 100], "ms"),
+    }
 
 
 def open_and_get(path: Path, name: str) -> None:
@@ -183,18 +197,25 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="smollm2-135m", help="default: %(default)s")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
     parser.add_argument("--kills", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results (default: %(default)s)")
     parser.add_argument("--folder", help="where the store is made and removed again (default: that of temporary files)")
     arguments = parser.parse_args()
-    results: dict[str, Any] = {"cpu": cpu_model(), "versions": versions()}
-    torch.set_num_threads(1)
-    if arguments.adapters:
-        asked = (arguments.model, arguments.dtype, arguments.adapters)
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            results |= {"model": asked[0], "dtype": asked[1], "adapters": asked[2], **measure(Path(folder), *asked)}
-    if arguments.kills:
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            results["killed"] = kill_writers(Path(folder), arguments.kills)
-    print(json.dumps(results, indent=2))
+    settings = Settings(threads=arguments.threads)
+    torch.set_num_threads(arguments.threads)
+    found: list[Row] = []
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        if arguments.adapters:
+            asked = (arguments.model, arguments.dtype, arguments.adapters)
+            figures = measure(Path(folder), *asked)
+            case = case_name(arguments.adapters, arguments.model, arguments.dtype)
+            found += figure_rows("store", case, figures, settings, MODELS[arguments.model][2])
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        if arguments.kills:
+            counts = {name: (count, "") for name, count in kill_writers(Path(folder), arguments.kills).items()}
+            found += figure_rows("store", killed_name(arguments.kills), counts, settings, MODELS["tiny"][2])
+    append_rows(arguments.output, found)
+    print(json.dumps({f"{row['contender']} {row['unit']}".strip(): row["median"] for row in found}, indent=2))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 Every adapter is made from its number. In every batch one row is compared with the base whose weights hold that
 adapter, rounded to int8 by hand and summed up in float64. Prints a JSON object: rows a second from all adapters, from
-those that are in the bank, and of the base alone.
+those that are in the bank, and of the base alone; and appends it to benchmarks/results/zipf.jsonl.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.figures import case_name, figure_rows
 from benchmarks.harness import Settings, relative_rms
-from benchmarks.machine import cpu_model, versions
 from benchmarks.methods import merge_truth
 from benchmarks.models import share
+from benchmarks.results import RESULTS, append_rows
 from benchmarks.stage import Stage
-from benchmarks.store import name_of, numbers
+from benchmarks.store import fetch_times, name_of, numbers
 from benchmarks.suites.fleet import make_layout
 from fourierft.adapters.fleet import AdapterBank, FleetModel
 from fourierft.adapters.store import AdapterStore, Layout
@@ -71,17 +71,27 @@ class Load:
         vocabulary = self.stage.base.config.vocab_size
         self.ids = torch.randint(3, vocabulary, size, generator=torch.Generator().manual_seed(6))
 
-    def run(self, batches: np.ndarray, check: bool = True) -> tuple[float, int]:
-        """Rows a second of these batches, and how many checked rows were wrong; checking is not timed."""
-        spent, wrong = 0.0, 0
+    def fill(self, batches: np.ndarray) -> None:
+        """Load the adapters of these batches, which evict others."""
+        for chosen in tqdm(batches.tolist(), unit=" batches", desc="filling the bank", disable=None):
+            self.bank.gather([name_of(k) for k in chosen])
+
+    def run(self, batches: np.ndarray) -> tuple[float, float, int]:
+        """Run batches.
+
+        Returns: rows a second, the share of rows whose adapter was in the bank, and how many of the rows that were
+            checked, one a batch, were wrong; checking is not timed.
+        """
+        spent, found, wrong = 0.0, 0, 0
         for turn, chosen in enumerate(tqdm(batches.tolist(), unit=" batches", disable=None)):
+            names = [name_of(k) for k in chosen]
+            found += sum(name in self.bank for name in names)
             begin = time.perf_counter()
-            logits = self.model(input_ids=self.ids, names=[name_of(k) for k in chosen]).logits
+            logits = self.model(input_ids=self.ids, names=names).logits
             spent += time.perf_counter() - begin
-            if check:
-                row = turn % ROWS
-                wrong += relative_rms(logits[row], self.true_logits(row, chosen[row])) > TOLERANCE
-        return batches.size / spent, wrong
+            row = turn % ROWS
+            wrong += relative_rms(logits[row], self.true_logits(row, chosen[row])) > TOLERANCE
+        return batches.size / spent, found / batches.size, wrong
 
     @torch.no_grad()
     def true_logits(self, row: int, k: int) -> torch.Tensor:
@@ -101,30 +111,25 @@ class Load:
         return batches * ROWS / (time.perf_counter() - begin)
 
 
-def measure(path: Path, model: str, grid: str, count: int, capacity: int, batches: int) -> dict[str, Any]:
-    """All numbers; the bank is first filled by as many batches as it takes."""
+def measure(path: Path, model: str, grid: str, count: int, capacity: int, batches: int) -> dict[str, tuple[float, str]]:
+    """All figures; the bank is first filled by as many batches as it takes."""
     load = Load(path, model, grid, count, capacity)
-    warm_up = draw_by_zipf(count, max(1, 4 * capacity // ROWS), seed=1)
-    load.run(warm_up, check=False)
-    drawn = draw_by_zipf(count, batches, seed=2)
-    resident = set(load.bank.names())
-    hits = np.isin(drawn, [int(name.rpartition("-")[2]) for name in resident]).mean()
-    speed, wrong = load.run(drawn)
+    fetched = fetch_times(load.bank.store, count)
+    load.fill(draw_by_zipf(count, max(1, 4 * capacity // ROWS), seed=1))
+    speed, found, wrong = load.run(draw_by_zipf(count, batches, seed=2))
     kept = np.array([int(name.rpartition("-")[2]) for name in load.bank.names()])
-    popular = draw_by_zipf(len(kept), batches, seed=3)
-    resident_speed, resident_wrong = load.run(kept[popular])
+    resident_speed, resident_found, resident_wrong = load.run(kept[draw_by_zipf(len(kept), batches, seed=3)])
     return {
-        "adapters": count,
-        "capacity": capacity,
-        "batches": batches,
-        "build s": load.build_seconds,
-        "rows a second, all by Zipf": speed,
-        "rows a second, those in the bank": resident_speed,
-        "rows a second, base alone": load.base_rows(min(batches, 50)),
-        "share of rows in the bank at the start": float(hits),
-        "rows checked": 2 * batches,
-        "rows wrong": wrong + resident_wrong,
-        "MiB of the bank": load.bank.nbytes / 2**20,
+        "built": (load.build_seconds, "s"),
+        **fetched,
+        "memory of the bank": (load.bank.nbytes, "B"),
+        "rows by Zipf from all": (speed, "rows/s"),
+        "of them in the bank": (100 * found, "%"),
+        "rows by Zipf from those in the bank": (resident_speed, "rows/s"),
+        "of those in the bank": (100 * resident_found, "%"),
+        "rows of the base alone": (load.base_rows(min(batches, 50)), "rows/s"),
+        "rows checked": (2 * batches, ""),
+        "rows wrong": (wrong + resident_wrong, ""),
     }
 
 
@@ -135,14 +140,17 @@ def main() -> None:
     parser.add_argument("--capacity", type=int, default=10_000, help="of the bank (default: %(default)s)")
     parser.add_argument("--batches", type=int, default=300, help="timed, of 64 rows (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results (default: %(default)s)")
     parser.add_argument("--folder", help="where the store is made and removed again (default: that of temporary files)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path = Path(folder) / "fleet.db"
         found = measure(path, "minilm", "small", arguments.adapters, arguments.capacity, arguments.batches)
-    told = {"cpu": cpu_model(), "versions": versions(), "threads": arguments.threads, **found}
-    print(json.dumps(told, indent=2))
+    case = case_name(arguments.adapters, "minilm", "int8", arguments.capacity)
+    rows = figure_rows("zipf", case, found, Settings(threads=arguments.threads), N)
+    append_rows(arguments.output, rows)
+    print(json.dumps({f"{row['contender']} {row['unit']}".strip(): row["median"] for row in rows}, indent=2))
 
 
 if __name__ == "__main__":

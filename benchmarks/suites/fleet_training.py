@@ -1,7 +1,8 @@
 """Suite: many adapters of one encoder trained together, against the same adapters one after another.
 
-The latter go through our tuner and torch's AdamW, over one base that is loaded once; an eighth of them stands for all.
-Their coefficients are the truth of those trained together.
+The latter go through our tuner and torch's AdamW, over one base that is loaded and adapted once, before the clock
+starts, so that steps are compared with steps; an eighth of them stands for all. Their coefficients are the truth of
+those trained together.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 import fourierft
 from benchmarks.harness import Case, Contender, Settings, relative_rms
 from benchmarks.methods import SEED, tuner_of
-from benchmarks.models import build, share
+from benchmarks.models import build
 from benchmarks.stage import Stage
 from fourierft.training.arguments import MethodArguments
 from fourierft.training.fleet.plan import make_plan
@@ -29,21 +30,24 @@ from fourierft.training.tasks import Classification
 TITLE = "Training a fleet"
 ENCODER = "minilm"
 TENANTS, STEPS, SAMPLE = 64, 3, 8
+SENTENCES, SHORT = (12, 48), (4, 16)  # tokens of a row, from and to
 RATE = 2e-3
 TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-1}  # AdamW divides by the gradient's size: rounding of small ones shows
 
 
 def cases(settings: Settings) -> Iterator[Case]:
-    """Few and more rows an adapter in a step."""
+    """Few and more rows an adapter in a step; shorter ones, of which calls take a larger part."""
+    stage = Stage(ENCODER, settings)
     for rows in (2, 8):
-        yield Training(Stage(ENCODER, settings), rows).case()
+        yield Training(stage, rows, SENTENCES).case("rows")
+    yield Training(stage, 2, SHORT).case("short rows")
 
 
 class Training:
     """Adapters of one encoder, each with rows of its own: together, and one after another."""
 
-    def __init__(self, stage: Stage, rows: int) -> None:
-        self.stage, self.rows = stage, rows
+    def __init__(self, stage: Stage, rows: int, tokens: tuple[int, int]) -> None:
+        self.stage, self.rows, self.tokens = stage, rows, tokens
         self.tenants = TENANTS if stage.settings.grid != "smoke" else 4
         self.sample = min(SAMPLE, self.tenants)
         each = rows * STEPS
@@ -54,11 +58,12 @@ class Training:
             adapters=self.tenants, rows=rows, epochs=1, validation_fraction=0.0, learning_rate=RATE, schedule="constant"
         )
 
-    def case(self) -> Case:
+    def case(self, what: str) -> Case:
         """Seconds for a step of all adapters."""
+        shapes = {"rows": self.rows, "tokens": self.tokens, "targets": ",".join(self.stage.targets), "n": self.stage.n}
         return Case(
-            name=f"{ENCODER}, {TENANTS} adapters trained, {self.rows} rows each a step",
-            shapes={"rows": self.rows, "targets": ",".join(self.stage.targets), "n": self.stage.n},
+            name=f"{ENCODER}, {TENANTS} adapters trained, {self.rows} {what} each a step",
+            shapes=shapes,
             contenders={"alone": self.alone, "ours-together": self.together},
             baseline="alone",
             operations=STEPS,
@@ -67,11 +72,11 @@ class Training:
 
     @functools.cached_property
     def sentences(self) -> tuple[torch.Tensor, list[int], torch.Tensor]:
-        """Tokens [rows, 48], how many of them count, 12 to 48, as sentences have, and labels."""
+        """Tokens [rows, longest], how many of them count, and labels."""
         generator = torch.Generator().manual_seed(4)
-        count = self.tenants * self.rows * STEPS
-        ids = torch.randint(3, self.stage.base.config.vocab_size, (count, 48), generator=generator)
-        lengths = torch.randint(12, 49, (count,), generator=generator).tolist()
+        (shortest, longest), count = self.tokens, self.tenants * self.rows * STEPS
+        ids = torch.randint(3, self.stage.base.config.vocab_size, (count, longest), generator=generator)
+        lengths = torch.randint(shortest, longest + 1, (count,), generator=generator).tolist()
         return ids, lengths, torch.randint(2, (count,), generator=generator)
 
     def collate(self, numbers: Sequence[int]) -> Mapping[str, torch.Tensor]:
@@ -111,29 +116,37 @@ class Training:
         return Contender(run, distance)
 
     def alone(self) -> Contender:
-        """A sample of the adapters, one after another; injection is part of it, loading the base is not."""
+        """A sample of the adapters, one after another."""
         return Contender(self.trained_alone, None, scale=self.tenants / self.sample)
+
+    @functools.cached_property
+    def adapted(self) -> tuple[Any, dict[str, torch.Tensor]]:
+        """The encoder with an adapter, and what it trains, as every adapter starts."""
+        with tuner_of("ours"):
+            config = fourierft.FourierFTConfig(
+                n_frequency=self.stage.n,
+                random_loc_seed=SEED,
+                target_modules=list(self.stage.targets),
+                modules_to_save=["classifier"],
+            )
+            model: Any = peft.get_peft_model(self.model(), config).train()
+        return model, {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
     def trained_alone(self) -> torch.Tensor:
         """Coefficients of the sample after their steps, [sample, total n], layers by name."""
-        base = self.model()
+        model, start = self.adapted
+        own = {name: parameter for name, parameter in model.named_parameters() if name in start}
         trained = []
         for tenant in self.members[: self.sample]:
-            with tuner_of("ours"):
-                config = fourierft.FourierFTConfig(
-                    n_frequency=self.stage.n,
-                    random_loc_seed=SEED,
-                    target_modules=list(self.stage.targets),
-                    modules_to_save=["classifier"],
-                )
-                model: Any = peft.get_peft_model(share(base), config).train()
-            own = [parameter for parameter in model.parameters() if parameter.requires_grad]
-            optimizer = torch.optim.AdamW(own, lr=RATE, weight_decay=0.0)
+            with torch.no_grad():
+                for name, parameter in own.items():
+                    parameter.copy_(start[name])
+            optimizer = torch.optim.AdamW(own.values(), lr=RATE, weight_decay=0.0)
             for step in range(STEPS):
                 model(**self.collate(tenant.batch(step, self.settings))).loss.backward()
-                torch.nn.utils.clip_grad_norm_(own, 1.0)
+                torch.nn.utils.clip_grad_norm_(own.values(), 1.0)
                 optimizer.step()
                 optimizer.zero_grad()
-            found = {name: p for name, p in model.named_parameters() if ".fourierft_spectrum." in name}
-            trained.append(torch.cat([found[name].detach() for name in sorted(found)]))
+            spectra = [name for name in sorted(own) if ".fourierft_spectrum." in name]
+            trained.append(torch.cat([own[name].detach() for name in spectra]))
         return torch.stack(trained)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.figures import figure_rows, killed_name
 from benchmarks.goals import GOALS, is_reached
+from benchmarks.harness import Settings
 from benchmarks.page import fill_page, write_page
 from benchmarks.results import append_rows
 from fourierft.errors import DataError
@@ -89,6 +91,38 @@ def test_plots_are_drawn_and_shown_beside_their_tables(tmp_path: Path):
     images = sorted((tmp_path / "docs" / "img").iterdir())
     assert [p.name for p in images] == ["layer_forward_cpu_float32.png", "training_step_cpu_float32.png"]
     assert all(p.read_bytes().startswith(b"\x89PNG") for p in images)
+
+
+def test_ratios_and_speeds_of_the_fleet_are_drawn_without_what_has_another_baseline(tmp_path: Path):
+    mixed = [row("fleet", "16 rows", name, 1.1) for name in ("base", "ours-fleet", "lora-8")]
+    bank = [row("fleet", "bank", name, 1.0) for name in ("ours-few", "ours-many")]
+    zipf = [row("zipf", "all", "rows by Zipf", 1.0, unit="rows/s", ratio_median=None)]
+    text = "<!-- begin fleet -->\n<!-- end fleet -->\n<!-- begin zipf -->\n<!-- end zipf -->\n"
+    page = page_of(tmp_path, [*mixed, *bank, *zipf], text)
+    assert "![fleet_cpu_float32](img/fleet_cpu_float32.png)" in page
+    assert "![zipf_cpu_float32](img/zipf_cpu_float32.png)" in page
+    assert len(list((tmp_path / "docs" / "img").iterdir())) == 2
+
+
+def test_figures_stand_in_a_column_a_case_with_their_units():
+    settings = Settings(threads=2)
+    rows = figure_rows("store", "ten", {"written": (12.345, "s"), "on disk": (5 * 2**20, "B")}, settings, 1000)
+    rows += figure_rows("store", "killed", {"lost": (0, "")}, settings, 40)
+    page = fill_page("<!-- begin store -->\n<!-- end store -->\n<!-- begin zipf -->\n<!-- end zipf -->", rows, {})
+    lines = page.splitlines()
+    assert "|  | ten | killed |" in lines
+    assert "| written | 12.3 s |  |" in lines
+    assert "| on disk | 5 MiB |  |" in lines
+    assert "| lost |  | 0 |" in lines
+    assert "Not measured yet: `python -m benchmarks.zipf`." in lines
+
+
+@pytest.mark.parametrize(("lost", "reached"), [(0, "yes"), (1, "**no**")])
+def test_goals_of_figures_are_judged_by_their_numbers(lost: int, reached: str):
+    rows = figure_rows("store", killed_name(1000), {"lost": (lost, "")}, Settings(threads=2), 40)
+    page = fill_page("<!-- begin goals -->\n<!-- end goals -->", rows, {})
+    line = next(line for line in page.splitlines() if "adapters lost" in line)
+    assert f"| <= 0 | {lost}.00 | {reached} |" in line
 
 
 def test_tiny_shapes_of_a_smoke_run_are_never_shown(tmp_path: Path):

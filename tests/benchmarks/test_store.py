@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from benchmarks import store
+from benchmarks.figures import killed_name
+from benchmarks.goals import FLEET, GOALS
+from benchmarks.harness import UnequalError
+from benchmarks.results import read_rows
 from benchmarks.store import check_store, fleet_layout, kill_writers, measure, name_of, numbers
 from fourierft.adapters.store import AdapterStore
 
@@ -27,5 +34,23 @@ def test_loss_and_damage_would_be_counted(tmp_path: Path) -> None:
 
 def test_small_fleet_is_measured_and_right(tmp_path: Path) -> None:
     results = measure(tmp_path, "tiny", "int8", 1000)
-    assert results["right"]
-    assert results["times raw"] > 1
+    assert results["on disk, times raw"][0] > 1
+    assert 0 < results["one fetched, median"][0] <= results["one fetched, p99"][0]
+    assert {goal.contender for goal in GOALS if (goal.suite, goal.case) == ("store", FLEET)} <= set(results)
+
+
+def test_an_adapter_that_comes_back_as_another_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = store.numbers
+    calls = iter(range(10**6))  # 20 to time them, 20 to write them; the rest to compare
+    monkeypatch.setattr(store, "numbers", lambda layout, k: made(layout, k + (next(calls) >= 40)))
+    with pytest.raises(UnequalError, match="is not what was written"):
+        measure(tmp_path, "tiny", "int8", 20)
+
+
+def test_figures_are_kept_as_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["store", "--adapters", "0", "--kills", "2", "--output", str(tmp_path)])
+    store.main()
+    rows = {row["contender"]: row for row in read_rows(tmp_path)}
+    assert rows["kills"]["median"] == 2
+    assert {goal.contender for goal in GOALS if goal.case == killed_name(1000)} <= set(rows)
+    assert all((row["suite"], row["case"]) == ("store", killed_name(2)) for row in rows.values())

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks import zipf
+from benchmarks.goals import GOALS, MILLION
 from benchmarks.store import numbers
 
 
@@ -22,12 +22,14 @@ def test_zipf_prefers_few_adapters_in_the_ratio_of_their_ranks():
 
 def test_rows_that_load_and_evict_are_all_right(tmp_path: Path):
     found = zipf.measure(tmp_path / "fleet.db", "minilm", "smoke", 300, 80, 6)
-    assert found["rows checked"] == 12
-    assert found["rows wrong"] == 0
-    assert found["share of rows in the bank at the start"] < 1
+    assert found["rows checked"] == (12, "")
+    assert found["rows wrong"] == (0, "")
+    assert 0 < found["of them in the bank"][0] < 100, "some were loaded, in place of others"
+    assert found["of those in the bank"] == (100, "%")
+    assert {goal.contender for goal in GOALS if goal.case == MILLION} <= set(found)
 
 
 def test_a_row_with_another_adapter_is_counted_as_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     load = zipf.Load(tmp_path / "fleet.db", "minilm", "smoke", 70, 70)
     monkeypatch.setattr(zipf, "numbers", lambda layout, k: numbers(layout, k + 1))
-    assert load.run(zipf.draw_by_zipf(70, 3, seed=0)) == (pytest.approx(0, abs=torch.inf), 3)
+    assert load.run(zipf.draw_by_zipf(70, 3, seed=0))[2] == 3
