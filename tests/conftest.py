@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,31 +35,50 @@ WORDS = (
 )
 
 
+SaveTokenizer = Callable[..., int]
+
+
 @pytest.fixture(scope="session")
-def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save_tokenizer() -> SaveTokenizer:
+    """Saves a tokenizer of whole words: (directory, words, splitter=, processor=, **more); returns their number."""
+
+    def save(directory: Path, words: Sequence[str], splitter: Any = None, processor: Any = None, **more: Any) -> int:
+        from tokenizers import Tokenizer, models, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
+
+        vocabulary = {word: index for index, word in enumerate(words)}
+        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=more["unk_token"]))
+        tokenizer.pre_tokenizer = splitter or pre_tokenizers.Whitespace()
+        if processor is not None:
+            tokenizer.post_processor = processor
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, **more).save_pretrained(directory)
+        return len(vocabulary)
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory, save_tokenizer: SaveTokenizer) -> Path:
     """Directory of a random BERT body, 2 layers x 32, dropout 0.1, with a tokenizer of twenty words."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from tokenizers.processors import TemplateProcessing
+    from transformers import BertConfig, BertModel
 
     directory = tmp_path_factory.mktemp("tiny_bert")
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    vocabulary = {word: index for index, word in enumerate([*special, *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    size = save_tokenizer(
+        directory,
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS],
+        processor=TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        ),
         pad_token="[PAD]",
         unk_token="[UNK]",
         cls_token="[CLS]",
         sep_token="[SEP]",
         model_max_length=32,
-    ).save_pretrained(directory)
+    )
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=size,
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -71,21 +91,16 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory, save_tokenizer: SaveTokenizer) -> Path:
     """Directory of a random causal LLaMA, 2 layers x 32, with a tokenizer of tiny_bert's words and no padding token."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     directory = tmp_path_factory.mktemp("tiny_llama")
-    vocabulary = {word: index for index, word in enumerate(["[UNK]", "[BOS]", "[EOS]", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", bos_token="[BOS]", eos_token="[EOS]", model_max_length=32
-    ).save_pretrained(directory)
+    special = {"unk_token": "[UNK]", "bos_token": "[BOS]", "eos_token": "[EOS]"}
+    size = save_tokenizer(directory, [*special.values(), *WORDS], **special, model_max_length=32)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=size,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,

@@ -98,6 +98,14 @@ def test_wrong_input_is_one_sentence(
     assert error.count("\n") == 1
 
 
+def test_what_is_not_there_may_have_been_meant_as_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(tmp_path / "gone.db")]) == 2
+    assert (
+        "gone.db is not there; give the folder or hub id of an adapter, or the file of a store"
+        in capsys.readouterr().err
+    )
+
+
 def test_columns_line_up() -> None:
     assert format_table([("a", "n"), ("long", "1,000")]) == ["a         n", "-----------", "long  1,000"]
 

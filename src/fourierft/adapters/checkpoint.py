@@ -20,6 +20,7 @@ from fourierft.errors import CheckpointError
 from fourierft.spectral import SpectralBasis, bandpass_entries, uniform_basis
 
 CONFIG_FILE = "adapter_config.json"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS_FILE = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SUFFIX = ".fourierft_spectrum"
@@ -71,7 +72,7 @@ def find_checkpoint(source: str | Path) -> Path:
         return path
     if path.exists():
         raise CheckpointError(f"{source} is a file; give the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+    if HUB_ID.fullmatch(str(source)):
         from huggingface_hub import hf_hub_download
 
         try:

@@ -64,8 +64,13 @@ def run(arguments: argparse.Namespace) -> int:
         return inspect_store(arguments)
     if arguments.near is not None:
         raise ConfigError(f"--near compares the adapters of a store, but {arguments.adapter} is none; leave it out")
+    from fourierft.adapters.checkpoint import HUB_ID
     from fourierft.adapters.report import inspect_adapter, select_layers
 
+    if not Path(arguments.adapter).exists() and not HUB_ID.fullmatch(arguments.adapter):
+        raise ConfigError(
+            f"{arguments.adapter} is not there; give the folder or hub id of an adapter, or the file of a store"
+        )
     measured = None if arguments.picture else arguments.layer  # the picture has a bar for every layer
     report = inspect_adapter(arguments.adapter, arguments.base, measured, arguments.trust_remote_code)
     wanted = select_layers(report.checkpoint, arguments.layer)

@@ -120,26 +120,30 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
     Raises: ConfigError, if the file is missing, is not a YAML mapping, or holds an unknown key or a wrong value.
     """
-    return convert_settings(read_yaml(path), f"config file {path}")
+    source = f"config file {path}"
+    return convert_settings(read_yaml(path, source), source)
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
+def read_yaml(path: str | Path, source: str) -> dict[str, Any]:
     """The keys and values of a YAML file, dashes in keys read as underscores, keys without a value left out.
+
+    Args:
+        source: what errors call it.
 
     Raises: ConfigError, if the file is missing or is not a YAML mapping.
     """
     try:
         import yaml
     except ImportError as error:
-        raise MissingExtraError("reading a config file needs PyYAML; pip install 'fourierft[train]'") from error
+        raise MissingExtraError(f"reading the {source} needs PyYAML; pip install 'fourierft[train]'") from error
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"config file {path} can't be read ({error.strerror}); name a YAML file") from error
+        raise ConfigError(f"{source} can't be read ({error.strerror}); name a YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"config file {path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"config file {path} holds {type(content).__name__}; write one `key: value` a line")
+        raise ConfigError(f"{source} holds {type(content).__name__}; write one `key: value` a line")
     return {str(key).replace("-", "_"): value for key, value in content.items() if value is not None}
 
 

@@ -41,25 +41,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def small_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_llama(tmp_path_factory: pytest.TempPathFactory, save_tokenizer: Callable[..., int]) -> Path:
     """Directory of a random LLaMA, 2 layers x 64, in shapes that vLLM has kernels for, with a chat template."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     directory = tmp_path_factory.mktemp("small_llama")
-    vocabulary = {word: k for k, word in enumerate(["[UNK]", "[BOS]", "[EOS]", *(f"w{k}" for k in range(WORDS))])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token="[UNK]",
-        bos_token="[BOS]",
-        eos_token="[EOS]",
-        chat_template="[BOS] {% for message in messages %}{{ message['content'] }} {% endfor %}",
-    ).save_pretrained(directory)
+    template = "[BOS] {% for message in messages %}{{ message['content'] }} {% endfor %}"
+    special = {"unk_token": "[UNK]", "bos_token": "[BOS]", "eos_token": "[EOS]"}
+    words = [*special.values(), *(f"w{k}" for k in range(WORDS))]
+    size = save_tokenizer(directory, words, WhitespaceSplit(), **special, chat_template=template)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=size,
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,

@@ -108,5 +108,5 @@ def test_unknown_word_is_refused(task_file: Path, line: str, message: str) -> No
 
 
 def test_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.yaml can't be read"):
+    with pytest.raises(ConfigError, match=r"^task file .*none\.yaml can't be read"):
         read_task(tmp_path / "none.yaml")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,22 +39,17 @@ def e2e(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory, save_tokenizer: Callable[..., int]) -> Path:
     """Directory of a random GPT-2, 2 layers x 32, with a tokenizer of those words and GPT-2's one special token."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+    from transformers import GPT2Config, GPT2LMHeadModel
 
     folder = tmp_path_factory.mktemp("tiny_gpt2")
     end = "<|endoftext|>"
-    vocabulary = {word: index for index, word in enumerate([end, *WORDS, *MARKS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=end))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token=end, bos_token=end, eos_token=end, model_max_length=64
-    ).save_pretrained(folder)
+    special = {"unk_token": end, "bos_token": end, "eos_token": end}
+    size = save_tokenizer(folder, [end, *WORDS, *MARKS], **special, model_max_length=64)
     torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=len(vocabulary),
+        vocab_size=size,
         n_positions=64,
         n_embd=32,
         n_layer=2,

@@ -158,7 +158,8 @@ def read_task(path: str | Path) -> Task:
 
     Raises: ConfigError, if the file can't be read, or has an unknown key or a wrong value.
     """
-    content, source = read_yaml(path), f"task file {path}"
+    source = f"task file {path}"
+    content = read_yaml(path, source)
     reserved = [name for name in RESERVED if name in content]
     if reserved:
         raise ConfigError(f"{source} sets {reserved[0]}, which the grid decides; remove it")

@@ -131,12 +131,13 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
     Raises: ConfigError, if the file can't be read, or holds an unknown key or a wrong value.
     """
-    content = read_yaml(path)
-    _check_names(content, f"config file {path}")
+    source = f"config file {path}"
+    content = read_yaml(path, source)
+    _check_names(content, source)
     try:
         return vars(dreambooth_parser().parse_args(as_flags(content)))
     except ConfigError as error:
-        raise ConfigError(f"config file {path}: {error}") from error
+        raise ConfigError(f"{source}: {error}") from error
 
 
 def build_arguments(settings: Mapping[str, Any]) -> DreamBoothArguments:
