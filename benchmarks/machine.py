@@ -60,10 +60,10 @@ def commit() -> str:
 
 
 @functools.cache
-def code() -> str:
+def code(measured: tuple[str, ...] = MEASURED) -> str:
     """The last commit that touched measured code: a result is good while it stays. Marked "+dirty" like `commit`."""
-    dirty = "+dirty" if commit().endswith("+dirty") else ""
-    return _git("log", "-1", "--format=%h", "--abbrev=12", "--", *MEASURED) + dirty
+    dirty = "+dirty" if _git("status", "--porcelain", "--", *measured) else ""
+    return _git("log", "-1", "--format=%h", "--abbrev=12", "--", *measured) + dirty
 
 
 @functools.cache

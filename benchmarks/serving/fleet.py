@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +14,11 @@ from tqdm import tqdm
 
 from fourierft.adapters.store import AdapterStore, Layout
 
-LAYERS, N_FREQUENCY, SCALING, SIZE = 30, 1000, 150.0, 0.25  # SIZE: of a coefficient, as training leaves them
+LAYERS, N_FREQUENCY, SCALING, SIZE = 30, 1000, 150.0, 0.5  # SIZE: of a coefficient
 SHAPES = {"q_proj": (576, 576), "v_proj": (192, 576)}
 NAMES = [f"model.layers.{i}.self_attn.{name}" for i in range(LAYERS) for name in SHAPES]
 TOKENS = 16
+SETTINGS = f"n{N_FREQUENCY}-{SCALING:g}-{SIZE:g}-{TOKENS}"  # what stores and answers in the cache are good for
 POPULARITIES = ("distinct", "uniform", "zipf", "identical")
 
 
@@ -24,6 +26,13 @@ class Request(NamedTuple):
     """A prompt for an adapter; None is the base."""
 
     adapter: str | None
+    prompt: list[int]
+
+
+class Question(NamedTuple):
+    """A prompt for an adapter by number."""
+
+    adapter: int
     prompt: list[int]
 
 
@@ -87,56 +96,58 @@ def draw(popularity: str, count: int, requests: int) -> list[int]:
     return random.Random(0).choices(range(count), weights, k=requests)
 
 
-def peft_answers(model: Path, folder: Path, prompts: Sequence[list[int]], count: int) -> list[list[int]]:
-    """Greedy answers of stock PEFT with each adapter alone, merged; the base's last. Kept in a file, and gone on with.
+def peft_answers(model: Path, file: Path, questions: Mapping[str, Question]) -> dict[str, list[int]]:
+    """Greedy answers of stock PEFT with each adapter alone, merged.
 
     Args:
         model: folder of the base.
-        folder: for answers.json.
-        prompts: one for each adapter.
-        count: adapters.
+        file: where answers are kept, and gone on with.
+        questions: by name.
     """
     import peft
     from transformers import AutoModelForCausalLM
 
-    file = folder / "answers.json"
     answers: dict[str, list[int]] = json.loads(file.read_text()) if file.exists() else {}
+    missing = sorted(set(questions) - set(answers))
+    if not missing:
+        return answers
     layout = fleet_layout(model)
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
     config = {key: layout.config[key] for key in ("n_frequency", "random_loc_seed", "scaling", "target_modules")}
     tuned = peft.get_peft_model(base, peft.FourierFTConfig(**config)).eval()
     layers = {name: tuned.base_model.model.get_submodule(name) for name in NAMES}
     weights = {name: layer.base_layer.weight.detach().clone() for name, layer in layers.items()}
-    for k in tqdm(range(count + 1), desc="answers of stock PEFT", disable=None):
-        if str(k) in answers:
-            continue
+    for done, name in enumerate(tqdm(missing, desc="answers of stock PEFT", mininterval=1)):
+        adapter, prompt = questions[name]
         with torch.no_grad():
-            if k < count:
-                for name, coefficients in layout.split(numbers(layout, k)).items():
-                    layers[name].fourierft_spectrum["default"].copy_(coefficients)
-                tuned.merge_adapter()
-            answers[str(k)] = greedy(base if k == count else tuned, prompts[k % len(prompts)], k == count and tuned)
-            if k < count:
-                tuned.unmerge_adapter()
-                for name, layer in layers.items():
-                    layer.base_layer.weight.copy_(weights[name])  # unmerging leaves a rounding
-        if k % 50 == 49 or k == count:
-            file.write_text(json.dumps(answers))
-    return [answers[str(k)] for k in range(count + 1)]
+            for layer, coefficients in layout.split(numbers(layout, adapter)).items():
+                layers[layer].fourierft_spectrum["default"].copy_(coefficients)
+            tuned.merge_adapter()
+            answers[name] = greedy(base, prompt)
+            for own, layer in layers.items():  # unmerging would leave a rounding
+                layer.base_layer.weight.copy_(weights[own])
+                layer.merged_adapters.clear()
+        if done % 50 == 49 or name == missing[-1]:
+            keep(file, json.dumps(answers))
+    return answers
 
 
-def greedy(model: Any, prompt: list[int], tuned: Any = None) -> list[int]:
-    """The next tokens; with `tuned`, those of its base."""
-    from contextlib import nullcontext
+def keep(file: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    beside = file.with_suffix(".tmp")
+    beside.write_text(text)
+    os.replace(beside, file)
 
+
+def greedy(model: Any, prompt: list[int]) -> list[int]:
+    """The next tokens."""
     tokens = torch.tensor([prompt])
-    with tuned.disable_adapter() if tuned else nullcontext():
-        answer = model.generate(
-            input_ids=tokens,
-            attention_mask=torch.ones_like(tokens),
-            max_new_tokens=TOKENS,
-            do_sample=False,
-            eos_token_id=None,
-            pad_token_id=0,
-        )
+    answer = model.generate(
+        input_ids=tokens,
+        attention_mask=torch.ones_like(tokens),
+        max_new_tokens=TOKENS,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
     return answer[0, len(prompt) :].tolist()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -19,16 +21,44 @@ from benchmarks.serving.fleet import Request
 
 
 class Answer(NamedTuple):
-    """What came back: HTTP status, tokens, seconds."""
+    """What came back.
+
+    Fields:
+        status: of HTTP; 0 if there was no answer.
+        tokens: of the answer.
+        error: what an error says, in the words of OpenAI's API; None if it is worded otherwise.
+    """
 
     status: int
     tokens: list[int]
-    seconds: float
+    error: str | None
+
+
+class Server(NamedTuple):
+    """A process that answers at an address."""
+
+    address: str
+    process: subprocess.Popen[Any]
+
+    def memory(self) -> int:
+        """Bytes that it and its children have for themselves."""
+        import psutil
+
+        own = psutil.Process(self.process.pid)
+        return sum(each.memory_full_info().uss for each in (own, *own.children(recursive=True)))
+
+    def get(self, path: str) -> str:
+        """What it says at a path."""
+        with urllib.request.urlopen(f"{self.address}{path}", timeout=60) as response:
+            return response.read().decode()
 
 
 @contextmanager
-def running(command: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[str]:
-    """Inside, a server answers at the address that this gives; {port} in the command is a free port."""
+def running(command: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[Server]:
+    """Inside, a server answers; {port} in the command is a free port.
+
+    Raises: SystemExit with the end of the log, if it does not come up.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -37,10 +67,16 @@ def running(command: Sequence[str], log: Path, environment: dict[str, str] | Non
         process = subprocess.Popen(words, stdout=file, stderr=file, env={**os.environ, **(environment or {})})
     try:
         wait_for(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}"
+        yield Server(f"http://127.0.0.1:{port}", process)
+    except BaseException:
+        print(f"the end of {log}:\n{end_of(log)}", file=sys.stderr)
+        raise
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(120)
+        try:
+            process.wait(120)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 def wait_for(address: str, process: subprocess.Popen[Any], log: Path, seconds: float = 900) -> None:
@@ -52,7 +88,12 @@ def wait_for(address: str, process: subprocess.Popen[Any], log: Path, seconds: f
                 return
         except OSError:
             time.sleep(0.5)
-    raise SystemExit(f"the server did not come up; the end of {log}:\n" + "\n".join(log.read_text().splitlines()[-20:]))
+    raise SystemExit(f"the server did not come up; {log} says why")
+
+
+def end_of(log: Path, lines: int = 20) -> str:
+    """The last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
 def fleet_server(model: Path, store: Path, slots: int, *options: str) -> list[str]:
@@ -63,10 +104,13 @@ def fleet_server(model: Path, store: Path, slots: int, *options: str) -> list[st
 
 
 def ask_all(
-    address: str, base: str, requests: Sequence[Request], tokens: int, clients: int
+    server: Server, base: str, requests: Sequence[Request], tokens: int, clients: int
 ) -> tuple[list[Answer], float]:
     """Send requests, so many at once; answers in their order, and the seconds that all of them took."""
-    return asyncio.run(_ask_all(address, base, requests, tokens, clients))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if clients > soft - 200:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return asyncio.run(_ask_all(server.address, base, requests, tokens, clients))
 
 
 async def _ask_all(
@@ -74,9 +118,9 @@ async def _ask_all(
 ) -> tuple[list[Answer], float]:
     import aiohttp
 
-    turns = asyncio.Semaphore(clients)
-    connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=None)
-    async with aiohttp.ClientSession(address, connector=connector, timeout=timeout) as session:
+    turns, silence = asyncio.Semaphore(clients), aiohttp.ClientTimeout(total=None, sock_read=600)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(address, connector=connector, timeout=silence) as session:
 
         async def ask(request: Request) -> Answer:
             body = {
@@ -88,12 +132,23 @@ async def _ask_all(
                 "return_token_ids": True,
             }
             async with turns:
-                start = time.perf_counter()
-                async with session.post("/v1/completions", json=body) as response:
-                    content = await response.json()
-            own = content["choices"][0]["token_ids"] if response.status == 200 else []
-            return Answer(response.status, own, time.perf_counter() - start)
+                try:
+                    async with session.post("/v1/completions", json=body) as response:
+                        return read_answer(response.status, await response.text())
+                except aiohttp.ClientError as error:
+                    return Answer(0, [], str(error))
 
         start = time.perf_counter()
         answers = await asyncio.gather(*map(ask, requests))
         return answers, time.perf_counter() - start
+
+
+def read_answer(status: int, text: str) -> Answer:
+    """An answer from the body of a response."""
+    try:
+        content = json.loads(text)
+        if status == 200:
+            return Answer(status, content["choices"][0]["token_ids"], None)
+        return Answer(status, [], content["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return Answer(status, [], None)
