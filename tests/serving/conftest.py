@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -22,6 +24,8 @@ from fourierft.serving import seam
 from fourierft.serving.gate import Gate, Settings
 from fourierft.serving.tenants import Tenant, Tenants
 
+CHROMIUM = shutil.which("chromium")  # as Debian's package calls it
+collect_ignore = [] if CHROMIUM else ["test_page.py"]
 SHAPES = {"q_proj": (24, 16), "down_proj": (16, 40)}
 TENANTS = {
     "acme": Tenant("acme", ("acme/*", "shared"), requests_per_minute=30),
@@ -43,6 +47,9 @@ class Engine:
             return [{"resident": 3, "slots": 4, "loads": 7, "evictions": 2, "bytes": 100}]
         return ["adapter 'broken' version 1 is damaged" if "broken" in args else None]
 
+    def shutdown(self, timeout: float | None = None) -> None:
+        self.calls.append(("shutdown", timeout))
+
 
 async def complete(request: Request) -> Response:
     """What vLLM would be asked."""
@@ -51,11 +58,14 @@ async def complete(request: Request) -> Response:
     model = body.get("model")
     found = known.get(model)
     usage = {"prompt_tokens": 5, "completion_tokens": 7}
+    if body.get("hold"):
+        await run_in_threadpool(request.app.state.held.wait)
     if body.get("fail") or not isinstance(body.get("stream_options"), dict | None):
         return JSONResponse({"error": {"message": "no"}}, 400)
     if not body.get("stream"):
         seen = {"body": body, "adapter": found and [found.lora_int_id, found.lora_name], "known": list(known)}
-        return JSONResponse({**seen, "choices": [{"text": "hello"}], "usage": usage})
+        said = {"content": f"hello from {model}"}
+        return JSONResponse({**seen, "choices": [{"text": "hello", "message": said}], "usage": usage})
 
     async def parts() -> Any:
         for word in ("hel", "lo"):

@@ -100,6 +100,16 @@ def test_a_request_that_is_given_up_while_the_engine_reads_lets_go(fleet: Fleet)
     assert [call[0] for call in fleet._engine.calls] == ["fleet_hold", "fleet_release"]
 
 
+def test_an_engine_that_stops_is_not_asked_to_let_go(fleet: Fleet) -> None:
+    async def run() -> None:
+        async with fleet.held(Version("adapter-1", 1, 1)):
+            fleet.stop()
+        await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert [call[0] for call in fleet._engine.calls] == ["fleet_hold"]
+
+
 def test_the_rate_counts_the_last_seconds(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])

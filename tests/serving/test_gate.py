@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from starlette.testclient import TestClient
 from fourierft.adapters.store import AdapterStore
 from fourierft.serving import gate
 from fourierft.serving.gate import Settings
-from fourierft.serving.tenants import Tenants
+from fourierft.serving.tenants import Tenant, Tenants
 
 Serve = Callable[[Tenants], TestClient]
 
@@ -106,6 +109,34 @@ def test_too_many_requests_are_told_when_to_come_again(client: TestClient) -> No
     assert statuses == [200] * 30 + [429]
     assert int(ask(client, "shared", "acme").headers["retry-after"]) >= 1
     assert ask(client, "shared", "umbrella").status_code == 200
+
+
+def test_while_the_server_stops_everybody_is_told_to_come_again(client: TestClient) -> None:
+    engine = client.app.state.engine_client
+    engine.shutdown(timeout=30)
+    assert engine.calls[-1] == ("shutdown", 30)
+    for answer in (ask(client, "shared", "acme"), client.get("/v1/models", headers=key("acme")), client.get("/health")):
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) == 5
+        assert answer.json()["error"]["type"] == "server_error"
+        assert "is stopping" in answer.json()["error"]["message"]
+
+
+def test_who_waits_for_a_turn_when_the_server_stops_is_told_so(serve: Serve) -> None:
+    one_at_a_time = Tenants(everybody=Tenant("everybody", ("*",), running=1))
+    client = serve(one_at_a_time)
+    client.app.state.held = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        begun = pool.submit(ask, client, "shared", hold=True)
+        while one_at_a_time.all()[0].running == 0:
+            time.sleep(0.001)
+        waiting = pool.submit(ask, client, "acme/one")
+        while one_at_a_time.all()[0].waiting == 0:
+            time.sleep(0.001)
+        client.app.state.engine_client.shutdown()
+        client.app.state.held.set()
+        assert begun.result().status_code == 200
+        assert waiting.result().status_code == 503
 
 
 def test_prefixes_of_tenants_are_kept_apart_in_the_cache(client: TestClient, serve: Serve) -> None:

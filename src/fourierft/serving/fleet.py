@@ -43,16 +43,22 @@ class Fleet:
 
     Attributes:
         recent: adapters asked for, the latest last, with their version.
+        stopping: whether the engine ends what it has begun, and takes nothing new.
     """
 
     def __init__(self, store: AdapterStore, engine: Any, base: list[str]) -> None:
         self.store, self.base = store, base
         self.recent: OrderedDict[str, int] = OrderedDict()
+        self.stopping = False
         self._engine = engine
         self._holds: dict[int, _Hold] = {}
         self._asking = asyncio.Semaphore(_AT_ONCE)
         self._tokens: deque[tuple[float, int]] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
+
+    def stop(self) -> None:
+        """Note that the engine stops."""
+        self.stopping = True
 
     async def find(self, name: str) -> Version | None:
         """The latest version of an adapter; None if the store has none of this name."""
@@ -107,7 +113,8 @@ class Fleet:
     def _let_go(self, key: int, hold: _Hold) -> None:
         if not hold.requests and self._holds.get(key) is hold:
             del self._holds[key]
-            self._start(self._engine.collective_rpc("fleet_release", args=(key,)))
+            if not self.stopping:
+                self._start(self._engine.collective_rpc("fleet_release", args=(key,)))
 
     def _start(self, work: Any) -> asyncio.Task[Any]:
         task = asyncio.ensure_future(work)

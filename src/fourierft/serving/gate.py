@@ -28,6 +28,8 @@ from fourierft.serving.tenants import BusyError, Tenant, Tenants, Turns, read_te
 COMPLETIONS = ("/v1/chat/completions", "/v1/completions")
 FREE = ("/", "/health", "/ping")
 LARGEST_BODY = 8 << 20
+STOPPING = "The server is stopping; ask again, or ask another."
+AGAIN = 5.0  # seconds after which another server may be there
 STORE, TENANTS, REQUESTS = "FOURIERFT_STORE", "FOURIERFT_TENANTS", "FOURIERFT_REQUESTS"
 
 
@@ -84,11 +86,15 @@ class Gate:
         store = AdapterStore(self._settings.store, create=False)
         self._fleet = Fleet(store, state.engine_client, names)
         self._routes = Routes(self._fleet, self._settings.tenants)
+        seam.before_shutdown(state.engine_client, self._fleet.stop)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path, tenants = scope["path"], self._settings.tenants
         turns = tenants.find(Request(scope).headers.get("authorization"))
         assert self._fleet is not None
+        if self._fleet.stopping:
+            await problem(503, STOPPING, retry_after=AGAIN)(scope, receive, send)
+            return
         if turns is None and path not in FREE:
             await problem(401, "This server needs a key: send the header `Authorization: Bearer KEY`.")(
                 scope, receive, send
@@ -121,6 +127,8 @@ class Gate:
                     body = await _read(receive)
                     version = await _find(fleet, tenant, body.get("model"))
                     await stack.enter_async_context(turns.turn())
+                    if fleet.stopping:
+                        raise RefusedError(503, STOPPING, retry_after=AGAIN)
                     if version is not None:
                         await stack.enter_async_context(fleet.held(version))
                 except RefusedError as refused:

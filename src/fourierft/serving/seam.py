@@ -52,6 +52,7 @@ SERVER_NAMES: tuple[Name, ...] = (
     (_SERVING, "BaseServing._check_model", ("request",)),
     (_SERVING, "BaseServing._maybe_get_adapters", ("request",)),
     ("vllm.v1.engine.async_llm", "AsyncLLM.collective_rpc", ("method", "args")),
+    ("vllm.v1.engine.async_llm", "AsyncLLM.shutdown", ("timeout",)),
 )
 
 
@@ -113,6 +114,17 @@ def serve_only(state: Any, requests: Mapping[str, Any]) -> list[str]:
     check_names(SERVER_NAMES)
     state.openai_serving_models.lora_requests = requests
     return [path.name for path in state.openai_serving_models.base_model_paths]
+
+
+def before_shutdown(engine: Any, notice: Callable[[], None]) -> None:
+    """Call `notice` when vLLM's server is told to stop: its engine ends what it has begun, and refuses what comes."""
+    inner = engine.shutdown
+
+    def shutdown(*arguments: Any, **named: Any) -> None:
+        notice()
+        inner(*arguments, **named)
+
+    engine.shutdown = shutdown
 
 
 def _parameters(found: Any) -> set[str]:

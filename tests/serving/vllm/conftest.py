@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # benchmarks stand at the root
 collect_ignore_glob = [] if find_spec("vllm") else ["test_*.py"]
 
 CORES = sorted(os.sched_getaffinity(0))
