@@ -271,9 +271,9 @@ def test_too_many_coefficients_name_the_layer_and_the_limit(make_llama):
         get_peft_model(make_llama(), config(n_frequency=600))
 
 
-def test_targeting_an_embedding_is_refused(make_llama):
-    with pytest.raises(ConfigError, match="type Embedding cannot be adapted"):
-        get_peft_model(make_llama(), config(target_modules=["embed_tokens"]))
+def test_targeting_a_norm_is_refused(make_llama):
+    with pytest.raises(ConfigError, match="type LlamaRMSNorm cannot be adapted"):
+        get_peft_model(make_llama(), config(target_modules=["input_layernorm"]))
 
 
 @pytest.mark.parametrize(("targets", "limit"), [(["q_proj", "v_proj"], 2.0), ("all-linear", 3.0)])

@@ -61,7 +61,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
     ) -> None:
         super().__init__()
         self.base_layer = base_layer
-        self.in_features, self.out_features = _linear_size(self.get_base_layer())
+        self.in_features, self.out_features = self._matrix_size(self.get_base_layer())
         self.quantization_backend = find_backend(self.get_base_layer(), quantization or {})
         self.kept_weight: KeptWeight | None = None
         self.fourierft_spectrum = nn.ParameterDict()
@@ -204,6 +204,22 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
     def __repr__(self) -> str:
         return "fourierft." + super().__repr__()
 
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """The shape of the base weight as floats."""
+        shape = (self.out_features, self.in_features)
+        return shape[::-1] if isinstance(self.get_base_layer(), Conv1D) else shape
+
+    def _matrix_size(self, base_layer: Any) -> tuple[int, int]:
+        if isinstance(base_layer, nn.Linear):
+            return base_layer.in_features, base_layer.out_features
+        if isinstance(base_layer, Conv1D):
+            return base_layer.nx, base_layer.nf
+        raise ConfigError(
+            f"a layer of type {type(base_layer).__name__} cannot be adapted, only linear layers, convolutions and "
+            "embeddings can; name other target_modules"
+        )
+
     @torch.no_grad()
     def _rescale(self, name: str, scaling: float) -> None:
         if scaling != self.fourierft_scaling[name]:
@@ -270,14 +286,3 @@ def _check_loaded(key: str, loaded: Tensor, coefficients: Tensor) -> None:
             f"{key} has {int((~torch.isfinite(loaded)).sum())} values in the checkpoint that are not finite numbers; "
             "load an earlier checkpoint, from before the training diverged"
         )
-
-
-def _linear_size(base_layer: nn.Module) -> tuple[int, int]:
-    if isinstance(base_layer, nn.Linear):
-        return base_layer.in_features, base_layer.out_features
-    if isinstance(base_layer, Conv1D):
-        return base_layer.nx, base_layer.nf
-    raise ConfigError(
-        f"a layer of type {type(base_layer).__name__} cannot be adapted, only torch.nn.Linear and transformers' Conv1D "
-        "can; name other target_modules"
-    )

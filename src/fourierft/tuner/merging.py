@@ -64,7 +64,7 @@ def base_update(layer: FourierFTLayer, name: str, weight: Tensor) -> Tensor:
     """The update in the layout of the base weight, in float32 or better."""
     ((coefficients, basis, scaling),) = summed_terms(layer, [name])
     update = delta_weight(coefficients.to(torch.promote_types(weight.dtype, torch.float32)), basis, scaling)
-    return update.T if isinstance(layer.get_base_layer(), Conv1D) else update
+    return update.T if isinstance(layer.get_base_layer(), Conv1D) else update.view(layer.weight_shape)
 
 
 def _base_weight(layer: FourierFTLayer) -> Tensor:
@@ -72,9 +72,7 @@ def _base_weight(layer: FourierFTLayer) -> Tensor:
     base: Any = layer.get_base_layer()
     backend = layer.quantization_backend
     weight: Tensor = layer.get_base_weight() if backend is None or backend.supports_merge else base.weight
-    shape = (layer.out_features, layer.in_features)
-    expected = shape[::-1] if isinstance(base, Conv1D) else shape
-    if not weight.is_floating_point() or tuple(weight.shape) != expected:
+    if not weight.is_floating_point() or tuple(weight.shape) != layer.weight_shape:
         raise ConfigError(
             f"a {type(base).__name__} holds its weight as {weight.dtype} {list(weight.shape)}, "
             "but an update is merged into a matrix of floats; load the base model without quantisation to merge"

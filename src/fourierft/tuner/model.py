@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from peft import FourierFTConfig as StockConfig
-from peft.tuners.tuners_utils import BaseTuner
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import (
     TRANSFORMERS_MODELS_TO_FOURIERFT_TARGET_MODULES_MAPPING,
     AuxiliaryTrainingWrapper,
@@ -28,6 +28,7 @@ from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.mixing import RowNames
 from fourierft.tuner.quantization import keep_layout
+from fourierft.tuner.reshaped import RESHAPED, ReshapedLayer
 
 
 class FourierFTModel(BaseTuner):
@@ -91,7 +92,9 @@ class FourierFTModel(BaseTuner):
                 layer.update_layer(adapter_name, n_frequency, config)
             else:
                 quantization = get_quantization_kwargs(self.model)
-                layer = self.tuner_layer_cls(target, adapter_name, n_frequency, config, quantization)
+                base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
+                kind = ReshapedLayer if isinstance(base, RESHAPED) else self.tuner_layer_cls
+                layer = kind(target, adapter_name, n_frequency, config, quantization)
         except ShapeError as error:
             raise ShapeError(f"layer {current_key}: {error}") from None
         if isinstance(config, FourierFTConfig) and config.disk_scaling is None:

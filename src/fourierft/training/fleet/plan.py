@@ -17,6 +17,7 @@ from fourierft.training.arguments import MethodArguments
 from fourierft.training.methods import attach
 from fourierft.training.models import BaseModel
 from fourierft.tuner.layer import FourierFTLayer
+from fourierft.tuner.reshaped import ReshapedLayer
 from fourierft.tuner.scaling import disk_scaling
 
 
@@ -93,6 +94,8 @@ def make_plan(base: BaseModel, method: MethodArguments, name: str, revision: str
     body = adapted.get_base_model()
     found = {name: layer for name, layer in body.named_modules() if isinstance(layer, FourierFTLayer)}
     fields = {**config.to_dict(), "base_model_name_or_path": name, "revision": revision, "inference_mode": True}
+    if any(isinstance(layer, ReshapedLayer) for layer in found.values()):
+        raise ConfigError("a fleet adapts linear layers alone, no convolution or embedding; name other target_modules")
     layout = Layout.make(fields, {name: (layer.out_features, layer.in_features) for name, layer in found.items()})
     layers, start, at = {}, [], 0
     for layer_name in sorted(found):

@@ -1,0 +1,122 @@
+"""DreamBooth in small, from the first step to the scores: `fourierft dreambooth stand-in`.
+
+A small Stable Diffusion learns all handwritten digits but the nine. Then eight nines teach it what `sks` is, by
+FourierFT and by LoRA; images of `a photo of sks` made before and after are compared with a hundred other nines, in the
+eyes of DINOv2. What is there already is not made again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from fourierft.training import output
+from fourierft.training.comparison.sources import find_asset_model, read_digits
+from fourierft.training.diffusion.arguments import build_arguments
+from fourierft.training.diffusion.data import find_images
+from fourierft.training.diffusion.pipeline import load_pipeline
+from fourierft.training.diffusion.sampling import fill_folder, load_trained
+from fourierft.training.diffusion.scores import score_images
+from fourierft.training.diffusion.small import SIDE, make_small_pipeline, read_images
+from fourierft.training.diffusion.trainer import train_dreambooth
+
+SUBJECT, PROMPT = "9", "a photo of sks"
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+METHODS: dict[str, dict[str, Any]] = {
+    "FourierFT n=500": {"method": "fourierft", "n_frequency": 500},
+    "LoRA r=4": {"method": "lora", "lora_r": 4, "lora_alpha": 8},
+}
+RESULTS = "results.jsonl"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything."""
+
+    autoencoder_steps: int = 300
+    unet_steps: int = 1200
+    photos: int = 8
+    others: int = 100
+    steps: int = 200
+    learning_rate: float = 2e-3
+    images: int = 48
+    inference_steps: int = 20
+
+
+def run_stand_in(folder: Path, seed: int = 0, sizes: Sizes | None = None) -> list[dict[str, Any]]:
+    """Make what is missing of model, photos, adapters, images and scores.
+
+    Returns: a line for the model as it was and for each method: loss on fixed samples, scores, parameters and bytes.
+    """
+    sizes = sizes or Sizes()
+    _prepare(folder, sizes, seed)
+    eye = str(find_asset_model("dinov2"))
+    lines = []
+    for name, settings in {"before": None, **METHODS}.items():
+        place = folder / name.replace(" ", "-")
+        metrics = _train(folder, place, settings, sizes, seed) if settings else None
+        pipeline = load_trained(place) if settings else load_pipeline(str(folder / "model"))
+        made = fill_folder(
+            pipeline,
+            PROMPT,
+            sizes.images,
+            folder / f"images-{place.name}",
+            seed=seed,
+            steps=sizes.inference_steps,
+            guidance_scale=2.0,
+            height=SIDE,
+            width=SIDE,
+        )
+        scores = score_images(made, find_images(folder / "others", "others"), features=eye, dino=eye)
+        line: dict[str, Any] = {"method": name, "seed": seed, "images": len(made), **scores}
+        if metrics:
+            line |= {"probe": metrics["probe"], "parameters": metrics["parameters"]["adapter"]}
+            line |= {"bytes": metrics["bytes"]["file"], "steps": sizes.steps, "learning_rate": sizes.learning_rate}
+        lines.append(line)
+    output.write_json_lines(folder / RESULTS, lines)
+    return lines
+
+
+def _prepare(folder: Path, sizes: Sizes, seed: int) -> None:
+    """The model that knows all digits but the subject, photos of the subject, and others to compare with."""
+    if all((folder / name).is_dir() for name in ("model", "photos", "others")):
+        return
+    rows = read_digits()
+    subject = read_images([row for row in rows if row["label"] == SUBJECT])
+    known = [row for row in rows if row["label"] != SUBJECT]
+    for name, part in (("photos", subject[: sizes.photos]), ("others", subject[sizes.photos :][: sizes.others])):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(part):
+            pixels = ((image.permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8)
+            Image.fromarray(pixels.numpy()).save(folder / name / f"{number}.png")
+    if not (folder / "model").is_dir():
+        prompts = [f"a photo of {WORDS[int(row['label'])]}" for row in known]
+        steps = {"autoencoder_steps": sizes.autoencoder_steps, "unet_steps": sizes.unet_steps}
+        make_small_pipeline(read_images(known), prompts, folder / "model", **steps, seed=seed)
+
+
+def _train(folder: Path, place: Path, method: dict[str, Any], sizes: Sizes, seed: int) -> dict[str, Any]:
+    """Train an adapter, or read what the last call wrote of it."""
+    if (place / "metrics.json").exists():
+        metrics: dict[str, Any] = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
+        return metrics
+    settings = {
+        "model_name_or_path": str(folder / "model"),
+        "instance_data_dir": str(folder / "photos"),
+        "instance_prompt": PROMPT,
+        "output_dir": str(place),
+        "overwrite_output_dir": True,
+        "max_steps": sizes.steps,
+        "per_device_train_batch_size": sizes.photos,
+        "learning_rate": sizes.learning_rate,
+        "lr_scheduler_type": "linear",
+        "seed": seed,
+        "save_steps": 0,
+        "use_cpu": True,
+    }
+    return train_dreambooth(build_arguments({**settings, **method}))
