@@ -1,7 +1,7 @@
 """DreamBooth in small, from the first step to the scores: `fourierft dreambooth stand-in`.
 
 A small Stable Diffusion learns all handwritten digits but the nine. Then eight nines teach it what `sks` is, by
-FourierFT and by LoRA; images of `a photo of sks` made before and after are compared with a hundred other nines, in the
+FourierFT and by LoRA; images of `a photo of sks` made before and after are compared with sixty other nines, in the
 eyes of DINOv2. What is there already is not made again.
 """
 
@@ -39,12 +39,12 @@ class Sizes:
     """How much of everything."""
 
     autoencoder_steps: int = 300
-    unet_steps: int = 1200
+    unet_steps: int = 800
     photos: int = 8
-    others: int = 100
+    others: int = 60
     steps: int = 200
     learning_rate: float = 2e-3
-    images: int = 48
+    images: int = 32
     inference_steps: int = 20
 
 
