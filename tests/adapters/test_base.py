@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from fourierft.adapters.base import BaseSource, BaseWeights, find_layer
+from fourierft.adapters.base import BaseSource, BaseWeights, find_layer, layer_shape
 from fourierft.adapters.checkpoint import read_checkpoint
 from fourierft.errors import CheckpointError, ConfigError
 
@@ -67,6 +67,11 @@ def test_class_that_transformers_has_not_is_refused(edit_config: Callable[..., P
         BaseSource(read_checkpoint(adapter))
 
 
-def test_layer_that_is_not_linear_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="is a Embedding instead of a Linear"):
-        find_layer(nn.ModuleDict({"words": nn.Embedding(3, 2)}), "words", "tiny")
+def test_layer_that_no_adapter_changes_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="is a LayerNorm; adapters change linear layers, convolutions and"):
+        find_layer(nn.ModuleDict({"norm": nn.LayerNorm(3)}), "norm", "tiny")
+
+
+@pytest.mark.parametrize(("layer", "shape"), [(nn.Embedding(3, 2), (3, 2)), (nn.Conv2d(4, 6, (2, 3)), (6, 24))])
+def test_shape_of_a_reshaped_layer_is_that_of_its_matrix(layer: nn.Module, shape: tuple[int, int]) -> None:
+    assert layer_shape(find_layer(nn.ModuleDict({"layer": layer}), "layer", "tiny")) == shape

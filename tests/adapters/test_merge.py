@@ -16,8 +16,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from fourierft.adapters.checkpoint import read_checkpoint
-from fourierft.adapters.merge import merge_adapter
+from fourierft.adapters.merge import merge_adapter, own_tuner
+from fourierft.adapters.report import inspect_adapter
 from fourierft.errors import CheckpointError, ConfigError, MissingExtraError, OutputExistsError, ShapeError
+from fourierft.tuner import FourierFTConfig
 from fourierft.tuner.quantization import keep_layout
 
 TOKENS = torch.tensor([[2, 5, 8, 13, 3], [2, 4, 9, 17, 3]])
@@ -127,6 +129,24 @@ def test_conv1d_is_merged_the_right_way_round(wrap: Any, tmp_path: Path) -> None
     merged = merge_adapter(tmp_path / "adapter", tmp_path / "merged", base=str(tmp_path / "base"), dtype="float32")
     assert merged.model_class == "GPT2LMHeadModel"
     assert not merged.processor
+    with torch.inference_mode():
+        plain = GPT2LMHeadModel.from_pretrained(tmp_path / "merged").eval()
+        torch.testing.assert_close(plain(tokens).logits, model(tokens).logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Input and output embeddings are no longer tied")
+def test_embedding_is_merged_without_the_head_that_was_tied_to_it(wrap: Any, tmp_path: Path) -> None:
+    settings = GPT2Config(vocab_size=20, n_positions=8, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    GPT2LMHeadModel(settings).save_pretrained(tmp_path / "base")
+    config = FourierFTConfig(
+        n_frequency=30, target_modules=["c_attn", "wte"], task_type="CAUSAL_LM", scaling=40.0, init_weights=False
+    )
+    with own_tuner():
+        model = wrap(GPT2LMHeadModel.from_pretrained(tmp_path / "base"), config)
+    model.save_pretrained(tmp_path / "adapter")
+    tokens = torch.tensor([[1, 5, 9]])
+    assert merge_adapter(tmp_path / "adapter", tmp_path / "merged").layers == 2
+    assert inspect_adapter(tmp_path / "adapter").layers[1].shape == (20, 16)
     with torch.inference_mode():
         plain = GPT2LMHeadModel.from_pretrained(tmp_path / "merged").eval()
         torch.testing.assert_close(plain(tokens).logits, model(tokens).logits, rtol=1e-4, atol=1e-5)

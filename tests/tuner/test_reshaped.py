@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from fourierft.errors import ConfigError
+from fourierft.spectral.reference import reference_delta_weight
 from fourierft.tuner import FourierFTConfig
 from fourierft.tuner.reshaped import ReshapedLayer
 
@@ -28,39 +30,79 @@ SETTINGS: dict[str, Any] = {"scaling": 60.0, "init_weights": False}
 
 
 class Scaled(nn.Embedding):
-    """An embedding that multiplies what it looks up, as Gemma's do."""
+    """An embedding that multiplies what it looks up, as Gemma's do: by a number rounded to the weight's dtype."""
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return 3.0 * super().forward(ids)
+        return super().forward(ids) * torch.tensor(3.001).to(self.weight.dtype)
 
 
-def convolution(kind: str, dtype: torch.dtype = torch.float32) -> tuple[ReshapedLayer, torch.Tensor]:
-    layer_class, options, size = CONVOLUTIONS[kind]
+EMBEDDINGS: dict[str, tuple[type[nn.Embedding], dict[str, Any]]] = {
+    "words": (nn.Embedding, {}),
+    "padded": (nn.Embedding, {"padding_idx": 3}),
+    "scaled": (Scaled, {"padding_idx": 10}),
+}
+KINDS = (*CONVOLUTIONS, *EMBEDDINGS)
+
+
+def make(kind: str, dtype: torch.dtype = torch.float32) -> tuple[ReshapedLayer, torch.Tensor]:
     torch.manual_seed(1)
-    layer = ReshapedLayer(layer_class(4, 6, **options).to(dtype), "default", 12, FourierFTConfig(**SETTINGS))
+    config = FourierFTConfig(**SETTINGS)
+    if kind in EMBEDDINGS:
+        layer_class, options = EMBEDDINGS[kind]
+        ids = torch.tensor([[0, 10, 3], [3, 3, 7]])
+        return ReshapedLayer(layer_class(11, 5, **options).to(dtype), "default", 12, config), ids
+    layer_class, options, size = CONVOLUTIONS[kind]
+    layer = ReshapedLayer(layer_class(4, 6, **options).to(dtype), "default", 12, config)
     return layer, torch.randn(2, 4, *size, dtype=dtype)
 
 
-def summed(layer: ReshapedLayer, update: Any, x: torch.Tensor) -> torch.Tensor:
-    """The base layer in float64, its weight W + dW."""
+def summed(layer: ReshapedLayer, x: torch.Tensor, names: tuple[str, ...] = ("default",)) -> tuple[torch.Tensor, ...]:
+    """In float64, the base layer with the weight W + dW by the cosine sum, and the coefficients it is a function of."""
     base: Any = copy.deepcopy(layer.get_base_layer()).double()
-    base.weight.data += update(layer).view(base.weight.shape)
-    return base(x.double() if x.is_floating_point() else x)
+    coefficients = [layer.fourierft_spectrum[name].detach().double().requires_grad_(True) for name in names]
+    weight = base.weight.detach()
+    for name, values in zip(names, coefficients, strict=True):
+        entries, scaling = layer.fourierft_basis[name].entries, layer.fourierft_scaling[name]
+        update = reference_delta_weight(values, entries, layer.out_features, layer.in_features, scaling)
+        if getattr(base, "padding_idx", None) is not None:
+            update = torch.cat([update[: base.padding_idx], torch.zeros(1, 5), update[base.padding_idx + 1 :]])
+        weight = weight + update.view(weight.shape)
+    y = functional_call(base, {"weight": weight}, (x.double() if x.is_floating_point() else x,))
+    return y, *coefficients
 
 
 @pytest.mark.parametrize("resting", [True, False])
-@pytest.mark.parametrize("kind", CONVOLUTIONS)
-def test_convolution_has_the_weight_plus_the_cosine_sum(kind: str, resting: bool, update: Any) -> None:
-    layer, x = convolution(kind)
+@pytest.mark.parametrize("kind", KINDS)
+def test_layer_has_the_weight_plus_the_cosine_sum(kind: str, resting: bool) -> None:
+    layer, x = make(kind)
     with torch.set_grad_enabled(not resting):
-        torch.testing.assert_close(layer(x).double(), summed(layer, update, x), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(layer(x).double(), summed(layer, x)[0], rtol=1e-5, atol=1e-5)
         with torch.no_grad():
             layer.fourierft_spectrum["default"].mul_(2.0)  # what was kept is not used again
-        torch.testing.assert_close(layer(x).double(), summed(layer, update, x), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(layer(x).double(), summed(layer, x)[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_is_that_of_the_cosine_sum(kind: str) -> None:
+    layer, x = make(kind)
+    expected, coefficients = summed(layer, x)
+    target = torch.randn_like(expected)
+    (layer(x).double() * target).sum().backward()
+    (expected * target).sum().backward()
+    torch.testing.assert_close(
+        layer.fourierft_spectrum["default"].grad.double(), coefficients.grad, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_two_adapters_add_up() -> None:
+    layer, x = make("plain")
+    layer.update_layer("other", 7, FourierFTConfig(**SETTINGS, random_loc_seed=1))
+    layer.set_adapter(["default", "other"])
+    torch.testing.assert_close(layer(x).double(), summed(layer, x, ("default", "other"))[0], rtol=1e-5, atol=1e-5)
 
 
 def test_a_single_coefficient_of_a_convolution_is_a_wave_over_its_flat_kernels() -> None:
-    layer, _ = convolution("plain", torch.float64)
+    layer, _ = make("plain", torch.float64)
     weight = layer.get_delta_weight("default")
     basis, coefficients = layer.fourierft_basis["default"], layer.fourierft_spectrum["default"]
     rows, columns = torch.meshgrid(torch.arange(6.0), torch.arange(36.0), indexing="ij")
@@ -72,31 +114,9 @@ def test_a_single_coefficient_of_a_convolution_is_a_wave_over_its_flat_kernels()
     torch.testing.assert_close(weight.float(), expected.detach().view(6, 4, 3, 3).float(), rtol=1e-4, atol=1e-5)
 
 
-def test_gradient_of_a_convolution_is_that_of_its_dense_weight() -> None:
-    layer, x = convolution("plain", torch.float64)
-    target = torch.randn_like(layer(x))
-    (layer(x) * target).sum().backward()
-    base: Any = copy.deepcopy(layer.get_base_layer()).requires_grad_(True)
-    (F.conv2d(x, base.weight, base.bias, padding=1) * target).sum().backward()
-    spectrum = 60.0 * torch.fft.fft2(base.weight.grad.view(6, 36)).conj().real / 216
-    rows, columns = layer.fourierft_basis["default"].entries
-    expected = spectrum[rows, columns]
-    torch.testing.assert_close(layer.fourierft_spectrum["default"].grad, expected, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("kind", [nn.Embedding, Scaled])
-def test_embedding_has_the_weight_plus_the_cosine_sum(kind: type[nn.Embedding], update: Any) -> None:
-    torch.manual_seed(1)
-    layer = ReshapedLayer(kind(11, 5), "default", 12, FourierFTConfig(**SETTINGS))
-    ids = torch.tensor([[0, 10, 3], [3, 3, 7]])
-    torch.testing.assert_close(layer(ids).double(), summed(layer, update, ids), rtol=1e-5, atol=1e-5)
-    layer(ids).sum().backward()
-    assert layer.fourierft_spectrum["default"].grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize("kind", CONVOLUTIONS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_merged_weight_equals_forward_and_comes_back(kind: str) -> None:
-    layer, x = convolution(kind)
+    layer, x = make(kind)
     base: Any = layer.get_base_layer()
     weight, before = base.weight.clone(), layer(x)
     layer.merge()
@@ -108,34 +128,96 @@ def test_merged_weight_equals_forward_and_comes_back(kind: str) -> None:
     torch.testing.assert_close(layer(x), base(x))
 
 
-def test_half_precision_keeps_updates_below_its_last_place(update: Any) -> None:
-    layer, x = convolution("plain", torch.bfloat16)
+@pytest.mark.parametrize("resting", [True, False])
+@pytest.mark.parametrize("kind", ["plain", "scaled"])
+def test_half_precision_keeps_updates_below_its_last_place(kind: str, resting: bool) -> None:
+    layer, x = make(kind, torch.bfloat16)
     layer.fourierft_spectrum["default"] = nn.Parameter(layer.fourierft_spectrum["default"].float() * 1e-3)
-    wide = copy.deepcopy(layer.get_base_layer()).double()
-    exact = summed(layer, update, x) - wide(x.double())
-    kept = layer.get_delta_weight("default").view(6, 36)
-    torch.testing.assert_close(kept.double(), update(layer), rtol=1e-4, atol=1e-9)
-    assert layer(x).dtype == torch.bfloat16
     base: Any = layer.get_base_layer()
-    with torch.no_grad():
-        base.weight.zero_()
-        base.bias.zero_()  # so that what is left is the update alone
+    exact = summed(layer, x)[0] - copy.deepcopy(base).double()(x.double() if x.is_floating_point() else x)
+    with torch.set_grad_enabled(not resting):
+        assert layer(x).dtype == torch.bfloat16
+        with torch.no_grad():
+            for parameter in base.parameters():
+                parameter.zero_()  # so that what is left is the update alone
         assert (layer(x).double() - exact).norm() < 1e-2 * exact.norm()
 
 
-def test_autocast_gives_the_base_layers_dtype(update: Any) -> None:
-    layer, x = convolution("plain")
+@pytest.mark.parametrize("kind", ["plain", "scaled"])
+def test_an_adapter_of_zeros_changes_nothing_in_half_precision(kind: str) -> None:
+    layer, x = make(kind, torch.bfloat16)
+    nn.init.zeros_(layer.fourierft_spectrum["default"])
+    torch.testing.assert_close(layer(x), layer.get_base_layer()(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["plain", "words"])
+def test_autocast_gives_the_base_layers_dtype(kind: str) -> None:
+    layer, x = make(kind)
     with torch.autocast("cpu", torch.bfloat16):
         y = layer(x)
-    assert y.dtype == torch.bfloat16
-    torch.testing.assert_close(y.double(), summed(layer, update, x), rtol=3e-2, atol=3e-2)
+        assert y.dtype == layer.get_base_layer()(x).dtype
+    torch.testing.assert_close(y.double(), summed(layer, x)[0], rtol=3e-2, atol=3e-2)
 
 
 def test_a_different_adapter_in_every_row_is_refused() -> None:
-    layer, x = convolution("plain")
-    with pytest.raises(ConfigError, match="a Conv2d cannot have a different adapter in every row"):
+    layer, x = make("plain")
+    with pytest.raises(ConfigError, match="of type Conv2d cannot have a different adapter in every row"):
         layer(x, adapter_names=["default", "default"])
     assert not layer.supports_lora_conversion()
+
+
+class Standardised(nn.Conv2d):
+    """A convolution that is not linear in its weight."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(x, self.weight / self.weight.std(), self.bias)
+
+
+class Normed(nn.Embedding):
+    """An embedding that is not linear in its weight."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 5)
+        self.norm = nn.LayerNorm(5)
+
+
+def lora(layer: nn.Module) -> nn.Module:
+    return get_peft_model(nn.Sequential(layer), LoraConfig(target_modules=["0"])).base_model.model[0]
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda: Standardised(4, 5, 3), "Standardised cannot be adapted if it may do more with its weight than a conv"),
+        (lambda: Normed(), "Normed cannot be adapted if it does more with its weight than look rows of it up"),
+        (lambda: nn.Embedding(4, 5, max_norm=1.0), "Embedding cannot be adapted if it does more with its weight"),
+        (lambda: nn.Embedding(4, 5, sparse=True), "Embedding cannot be adapted if it does more with its weight"),
+        (lambda: nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 5, 3)), "if it does not hold its weight as floats"),
+        (lambda: lora(nn.Conv2d(4, 5, 3)), "of type Conv2d cannot be adapted if it has an adapter of another kind"),
+    ],
+)
+def test_what_an_update_would_not_add_up_in_is_refused(layer: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ReshapedLayer(layer(), "default", 3, FourierFTConfig(**SETTINGS))
+
+
+@pytest.mark.parametrize("kind", ["plain", "words"])
+def test_a_layer_compiles_without_a_graph_break(kind: str) -> None:
+    layer, x = make(kind)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), layer(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Model with `tie_word_embeddings=True`", "ignore:Input and output embeddings are no")
+def test_merging_an_embedding_leaves_a_head_that_was_tied_to_it(make_gpt2: Any, randomise: Any) -> None:
+    ids = torch.arange(12).view(2, 6)
+    model = get_peft_model(make_gpt2(), FourierFTConfig(n_frequency=20, scaling=200.0, target_modules=["wte"]))
+    randomise(model)
+    expected = model.eval()(ids).logits
+    assert (expected - make_gpt2()(ids).logits).abs().max() > 0.1
+    merged = model.merge_and_unload()
+    torch.testing.assert_close(merged(ids).logits, expected, rtol=1e-4, atol=1e-4)
+    assert not merged.config.tie_word_embeddings
 
 
 class Picture(nn.Module):

@@ -29,6 +29,7 @@ AUTO_CLASSES = {
     "QUESTION_ANS": "AutoModelForQuestionAnswering",
     "FEATURE_EXTRACTION": "AutoModel",
 }
+ADAPTABLE = (nn.Linear, Conv1D, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 LABELLED = ("SEQ_CLS", "TOKEN_CLS")
 INDEX_FILE = "model.safetensors.index.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -173,10 +174,10 @@ def model_loader(checkpoint: AdapterCheckpoint, config: Any) -> Any:
     return loader
 
 
-def find_layer(model: nn.Module, name: str, source: str) -> nn.Linear | Conv1D:
+def find_layer(model: nn.Module, name: str, source: str) -> nn.Module:
     """The layer of a base model that an adapter changes.
 
-    Raises: CheckpointError, if the model has no such layer or it is neither Linear nor Conv1D.
+    Raises: CheckpointError, if the model has no such layer or it is of a kind that no adapter changes.
     """
     try:
         layer = model.get_submodule(name)
@@ -184,16 +185,21 @@ def find_layer(model: nn.Module, name: str, source: str) -> nn.Linear | Conv1D:
         raise CheckpointError(
             f"the base {source} has no layer {name}; the adapter was made for another model"
         ) from None
-    if not isinstance(layer, (nn.Linear, Conv1D)):
-        raise CheckpointError(f"{name} of the base {source} is a {type(layer).__name__} instead of a Linear or Conv1D")
+    if not isinstance(layer, ADAPTABLE):
+        raise CheckpointError(
+            f"{name} of the base {source} is a {type(layer).__name__}; adapters change linear layers, convolutions and "
+            "embeddings alone"
+        )
     return layer
 
 
-def layer_shape(layer: nn.Linear | Conv1D) -> tuple[int, int]:
-    """(out_features, in_features), whichever way round the layer keeps its weight."""
+def layer_shape(layer: Any) -> tuple[int, int]:
+    """(out_features, in_features) of what `find_layer` finds, whichever way round the layer keeps its weight."""
+    if isinstance(layer, nn.Linear):
+        return layer.out_features, layer.in_features
     if isinstance(layer, Conv1D):
         return layer.weight.shape[1], layer.weight.shape[0]
-    return layer.out_features, layer.in_features
+    return len(layer.weight), layer.weight.numel() // len(layer.weight)
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def merge_model(model: PreTrainedModel, checkpoint: AdapterCheckpoint) -> tuple[
         model: the base; it is changed.
         checkpoint: the adapter.
     """
-    dtypes = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    dtypes = {name: parameter.dtype for name, parameter in model.named_parameters(remove_duplicate=False)}
     with own_tuner(), explained(str(checkpoint.path)), quiet(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="merging into")  # `rounding` says it layer by layer
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)  # PEFT's call

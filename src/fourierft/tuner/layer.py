@@ -19,7 +19,7 @@ from fourierft.tuner.draw import Draw
 from fourierft.tuner.merging import merge_update, unmerge_update
 from fourierft.tuner.mixing import RowNames, row_terms, summed_terms
 from fourierft.tuner.quantization import KeptWeight, find_backend
-from fourierft.tuner.resting import RestingUpdates, adapted_weight, add_rows, prepared_sum, rests
+from fourierft.tuner.resting import SMALL_WEIGHT, RestingUpdates, add_rows, kept_weight, prepared_sum, rests
 from fourierft.tuner.scaling import layer_scaling, loaded_scaling
 
 
@@ -61,7 +61,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
     ) -> None:
         super().__init__()
         self.base_layer = base_layer
-        self.in_features, self.out_features = self._matrix_size(self.get_base_layer())
+        self.in_features, self.out_features = self._matrix_size()
         self.quantization_backend = find_backend(self.get_base_layer(), quantization or {})
         self.kept_weight: KeptWeight | None = None
         self.fourierft_spectrum = nn.ParameterDict()
@@ -152,9 +152,9 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         """The same numbers without gradients, with what was kept since the last call."""
         base: Any = self.base_layer
         if not args and not kwargs and self._takes_one_product(x, self.fourierft_spectrum[names[0]]):
-            weight = adapted_weight(self, base.weight.T if isinstance(base, Conv1D) else base.weight, names)
-            if weight is not None:
-                return F.linear(x, weight, base.bias)
+            weight = base.weight.T if isinstance(base, Conv1D) else base.weight
+            if weight.numel() <= SMALL_WEIGHT:
+                return F.linear(x, kept_weight(self, names, weight), base.bias)
         result = self.base_layer(x, *args, **kwargs)
         dtype = result.dtype
         for update in prepared_sum(self, names):
@@ -204,20 +204,19 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
     def __repr__(self) -> str:
         return "fourierft." + super().__repr__()
 
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        """The shape of the base weight as floats."""
-        shape = (self.out_features, self.in_features)
-        return shape[::-1] if isinstance(self.get_base_layer(), Conv1D) else shape
+    def in_layout(self, update: Tensor) -> Tensor:
+        """An update [out, in] as the base layer stores its weight."""
+        return update.T if isinstance(self.get_base_layer(), Conv1D) else update
 
-    def _matrix_size(self, base_layer: Any) -> tuple[int, int]:
-        if isinstance(base_layer, nn.Linear):
-            return base_layer.in_features, base_layer.out_features
-        if isinstance(base_layer, Conv1D):
-            return base_layer.nx, base_layer.nf
+    def _matrix_size(self) -> tuple[int, int]:
+        base: Any = self.get_base_layer()
+        if isinstance(base, nn.Linear):
+            return base.in_features, base.out_features
+        if isinstance(base, Conv1D):
+            return base.nx, base.nf
         raise ConfigError(
-            f"a layer of type {type(base_layer).__name__} cannot be adapted, only linear layers, convolutions and "
-            "embeddings can; name other target_modules"
+            f"a layer of type {type(base).__name__} cannot be adapted, only linear layers, convolutions and embeddings "
+            "can; name other target_modules"
         )
 
     @torch.no_grad()

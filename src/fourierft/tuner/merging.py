@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError
 from fourierft.spectral import delta_weight
@@ -26,8 +25,14 @@ def merge_update(layer: FourierFTLayer, name: str, safe_merge: bool) -> None:
 
     Raises: ValueError, if safe_merge finds the sum not finite. ConfigError, if the weight can't be added to.
     """
-    weight = _base_weight(layer)
+    backend, base = layer.quantization_backend, layer.get_base_layer()
+    weight: Any = layer.get_base_weight() if backend is None or backend.supports_merge else base.weight
     update = base_update(layer, name, weight)
+    if not weight.is_floating_point() or weight.shape != update.shape:
+        raise ConfigError(
+            f"a {type(base).__name__} holds its weight as {weight.dtype} {list(weight.shape)}, "
+            "but an update is merged into a matrix of floats; load the base model without quantisation to merge"
+        )
     merged = weight.to(update.dtype) + update
     if safe_merge and not torch.isfinite(merged).all():
         raise ValueError(
@@ -35,14 +40,14 @@ def merge_update(layer: FourierFTLayer, name: str, safe_merge: bool) -> None:
             "check the adapter's coefficients"
         )
     stored = merged.to(weight.dtype)
-    if layer.quantization_backend is not None:
+    if backend is not None:
         if layer.kept_weight is None:
-            layer.kept_weight = keep_weight(layer.get_base_layer())
+            layer.kept_weight = keep_weight(base)
         layer.set_base_weight(stored)
         stored = layer.get_base_weight()
     else:
         layer.set_base_weight(stored)
-    if layer.quantization_backend is not None or stored.dtype != merged.dtype:
+    if backend is not None or stored.dtype != merged.dtype:
         lost = torch.linalg.vector_norm(stored.to(merged.dtype) - merged) / torch.linalg.vector_norm(update)
         layer.merge_loss[name] = float(lost.nan_to_num(0.0))
 
@@ -64,17 +69,4 @@ def base_update(layer: FourierFTLayer, name: str, weight: Tensor) -> Tensor:
     """The update in the layout of the base weight, in float32 or better."""
     ((coefficients, basis, scaling),) = summed_terms(layer, [name])
     update = delta_weight(coefficients.to(torch.promote_types(weight.dtype, torch.float32)), basis, scaling)
-    return update.T if isinstance(layer.get_base_layer(), Conv1D) else update.view(layer.weight_shape)
-
-
-def _base_weight(layer: FourierFTLayer) -> Tensor:
-    """The base weight as floats."""
-    base: Any = layer.get_base_layer()
-    backend = layer.quantization_backend
-    weight: Tensor = layer.get_base_weight() if backend is None or backend.supports_merge else base.weight
-    if not weight.is_floating_point() or tuple(weight.shape) != layer.weight_shape:
-        raise ConfigError(
-            f"a {type(base).__name__} holds its weight as {weight.dtype} {list(weight.shape)}, "
-            "but an update is merged into a matrix of floats; load the base model without quantisation to merge"
-        )
-    return weight
+    return layer.in_layout(update)

@@ -181,6 +181,8 @@ def _n_frequency(config: StockConfig, key: str) -> int:
 
 def _set_layout(config: StockConfig, layer: FourierFTLayer) -> None:
     """Note in the config, for stock PEFT, that a weight is stored as [in, out]; the layer itself knows by its type."""
+    if isinstance(layer, ReshapedLayer):
+        return
     transposed = isinstance(layer.get_base_layer(), Conv1D)
     if config.fan_in_fan_out and not transposed:
         warnings.warn("fan_in_fan_out=True does not fit torch.nn.Linear; it is set to False", stacklevel=2)

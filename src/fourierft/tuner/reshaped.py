@@ -10,18 +10,26 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from fourierft.errors import ConfigError
 from fourierft.tuner.layer import FourierFTLayer
-from fourierft.tuner.resting import adapted_weight, rests
+from fourierft.tuner.resting import adapted_weight, kept_weight, rests
 
-RESHAPED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+RESHAPED = (*CONVOLUTIONS, nn.Embedding)
 
 
 class ReshapedLayer(FourierFTLayer):
-    """A convolution or embedding, or a subclass of one, with the updates of its adapters; see `FourierFTLayer`."""
+    """A convolution or embedding with the updates of its adapters; see `FourierFTLayer`.
+
+    Subclasses of embeddings are taken if their output is linear in their weight, as that of scaled ones is. The row of
+    an embedding's `padding_idx` stays as it is, as in any training by torch.
+
+    Raises: ConfigError, if the base layer is not linear in a weight of floats that it holds as such.
+    """
 
     def forward(self, x: Tensor, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any) -> Tensor:
         """What the base layer makes of x with the weight W + dW, dW the sum of the active adapters' updates.
@@ -33,7 +41,7 @@ class ReshapedLayer(FourierFTLayer):
         base: Any = self.base_layer
         if adapter_names is not None or self.row_names.of(len(x)) is not None:
             raise ConfigError(
-                f"a {type(self.get_base_layer()).__name__} cannot have a different adapter in every row; "
+                f"a layer of type {type(base).__name__} cannot have a different adapter in every row; "
                 "leave adapter_names out, or adapt linear layers alone"
             )
         if self.disable_adapters and self.merged:
@@ -41,41 +49,51 @@ class ReshapedLayer(FourierFTLayer):
         names = [name for name in self.active_adapters if name in self.fourierft_spectrum]
         if self.disable_adapters or self.merged or not names:
             return base(x, *args, **kwargs)
-        if isinstance(base, RESHAPED) and self._keeps_updates(base.weight, x):
-            weight = adapted_weight(self, base.weight, names) if rests(x) else None
-            if weight is None:
-                self.resting.drop()
-                weight = base.weight + sum(self.get_delta_weight(name).to(base.weight.dtype) for name in names)
-            return functional_call(base, {"weight": weight}, (x, *args), kwargs)
-        result = base(x, *args, **kwargs)
-        inner: Any = self.get_base_layer()
-        weight = inner.weight
-        update = sum(self.get_delta_weight(name) for name in names).to(weight.dtype)  # type: ignore[union-attr]
-        parts = {"weight": update}
-        if getattr(inner, "bias", None) is not None:
-            parts["bias"] = torch.zeros_like(inner.bias)
-        return (result + functional_call(inner, parts, (x, *args), kwargs)).to(result.dtype)
+        if rests(x):
+            find = kept_weight
+        else:
+            self.resting.drop()
+            find = adapted_weight
+        if base.weight.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(x.device.type):
+            return functional_call(base, {"weight": find(self, names, base.weight)}, (x, *args), kwargs)
+        parts = {"weight": find(self, names, base.weight, onto=False)}  # in this precision, W + dW would lose dW
+        if getattr(base, "bias", None) is not None:
+            parts["bias"] = torch.zeros_like(base.bias)
+        return base(x, *args, **kwargs) + functional_call(base, parts, (x, *args), kwargs)
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """The update of an adapter, in the shape of the weight and the dtype of its coefficients."""
+        return self.in_layout(super().get_delta_weight(adapter))
+
+    def in_layout(self, update: Tensor) -> Tensor:
+        """An update [out, in] in the shape of the base weight, 0 at an embedding's padding."""
+        base: Any = self.base_layer
+        padding = getattr(base, "padding_idx", None)
+        if padding is not None:
+            update = update.index_fill(0, torch.tensor(padding, device=update.device), 0.0)
+        return update.view(base.weight.shape)
+
+    def set_base_weight(self, weight_data: Tensor) -> None:
+        """Give the base layer a weight of its own, so that a head tied to an embedding keeps what it had."""
+        base: Any = self.base_layer
+        base.weight = nn.Parameter(weight_data, requires_grad=base.weight.requires_grad)
+
+    def _matrix_size(self) -> tuple[int, int]:
         base: Any = self.get_base_layer()
-        return super().get_delta_weight(adapter).view(base.weight.shape)
+        if isinstance(self.base_layer, BaseTunerLayer):
+            fault = "has an adapter of another kind"
+        elif not isinstance(base._parameters.get("weight"), Tensor) or not base.weight.is_floating_point():
+            fault = "does not hold its weight as floats"
+        elif isinstance(base, CONVOLUTIONS) and type(base).forward not in [kind.forward for kind in CONVOLUTIONS]:
+            fault = "may do more with its weight than a convolution does"
+        elif isinstance(base, nn.Embedding) and (len(list(base.parameters())) > 1 or base.max_norm or base.sparse):
+            fault = "does more with its weight than look rows of it up"
+        else:
+            return base.weight.numel() // len(base.weight), len(base.weight)
+        raise ConfigError(
+            f"a layer of type {type(base).__name__} cannot be adapted if it {fault}; name other target_modules"
+        )
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """No: `peft.convert_to_lora` expects the matrix of a linear layer."""
         return False
-
-    def _matrix_size(self, base_layer: Any) -> tuple[int, int]:
-        rows = base_layer.weight.shape[0]
-        return base_layer.weight.numel() // rows, rows
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        """The shape of the base weight."""
-        base: Any = self.get_base_layer()
-        return tuple(base.weight.shape)
-
-    @staticmethod
-    def _keeps_updates(weight: Tensor, x: Tensor) -> bool:
-        """Whether the sum W + dW is taken and used in a precision that keeps dW."""
-        return weight.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(x.device.type)

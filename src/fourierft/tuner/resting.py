@@ -8,6 +8,7 @@ Taking gradients, changing a coefficient, a scaling or the base weight, and copy
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
@@ -56,15 +57,20 @@ def rests(x: Tensor) -> bool:
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta)
 
 
-def adapted_weight(layer: FourierFTLayer, weight: Tensor, names: Sequence[str]) -> Tensor | None:
-    """W + dW of a small layer, [out, in], or None where the layer is large."""
-    if weight.numel() > SMALL_WEIGHT:
-        return None
+def kept_weight(layer: FourierFTLayer, names: Sequence[str], weight: Tensor, onto: bool = True) -> Tensor:
+    """`adapted_weight`, computed once."""
 
     def compute() -> Tensor:
-        return weight + sum(layer.get_delta_weight(name).to(weight.dtype) for name in names)
+        return adapted_weight(layer, names, weight, onto)
 
-    return layer.resting.keep(("weight", *_settings(layer, names)), [weight, *_coefficients(layer, names)], compute)
+    key = ("weight", onto, *_settings(layer, names))
+    return layer.resting.keep(key, [weight, *_coefficients(layer, names)], compute)
+
+
+def adapted_weight(layer: FourierFTLayer, names: Sequence[str], weight: Tensor, onto: bool = True) -> Tensor:
+    """W + dW of all the adapters named, or dW alone if it is not to be added onto W; in the dtype of W."""
+    update = reduce(torch.add, [layer.get_delta_weight(name) for name in names]).to(weight.dtype)
+    return weight + update if onto else update
 
 
 def prepared_sum(layer: FourierFTLayer, names: Sequence[str]) -> list[PreparedUpdate]:

@@ -85,7 +85,7 @@ class ServedRows:
 
 def _prepare(part: Part, name: str, layer: nn.Module, x: Tensor) -> tuple[Tensor | None, PreparedUpdate]:
     if not isinstance(layer, (nn.Linear, Conv1D)):
-        raise ShapeError(f"{name} of the base is a {type(layer).__name__}; adapters change Linear and Conv1D alone")
+        raise ShapeError(f"{name} of the base is a {type(layer).__name__}; a fleet changes Linear and Conv1D alone")
     shape = layer_shape(layer)
     if part.shapes.get(name, shape) != shape:
         made = part.shapes[name]
