@@ -68,6 +68,11 @@ def test_trains_samples_and_scores(
         (["--instance_data_dir", "nowhere"], "instance_data_dir=nowhere is no folder"),
         (["--class_prompt", "a dog"], "class_data_dir and class_prompt belong together"),
         (["--max_steps", "0"], "max_steps=0 is not positive"),
+        (["--image_size", "20"], "image_size=20 is no multiple of 8; use one, such as 16"),
+        (["--instance_data_dir", __file__], "test_dreambooth.py is no folder; name one that holds images"),
+        (["--class_data_dir", __file__, "--class_prompt", "dog"], "can't be a folder for images (File exists); name"),
+        (["--model_name_or_path", "nowhere/at/all"], "nowhere/at/all can't be loaded"),
+        (["--instance_prompt", ""], "instance_prompt is missing; give --instance_prompt"),
         (["--mixed_precision", "int4"], "mixed_precision=int4 is unknown; use one of no, fp16, bf16"),
         (["--unreadable_images", "hide"], "unreadable_images=hide is unknown; use stop or skip"),
         (["--lr_scheduler_type", "zigzag"], "lr_scheduler_type=zigzag is unknown"),
@@ -81,6 +86,78 @@ def test_wrong_input_is_one_line_on_stderr_and_status_two(
     assert main(arguments(tiny_sd, photos, *more)) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not (photos.parent / "out" / "adapter_model.safetensors").exists()
+
+
+@pytest.fixture
+def broken(photos: Path) -> Path:
+    """A folder of images of which one can't be read."""
+    (photos / "2.png").write_text("no image")
+    return photos
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("sample nowhere/at/all --prompt dog --images_dir {new}", "nowhere/at/all can't be loaded"),
+        ("sample {file} --prompt dog --images_dir {new}", "file.txt can't be loaded"),
+        ("sample {photos} --prompt dog --images_dir {new}", "photos can't be loaded"),
+        ("sample {sd} --prompt dog --images_dir {file}", "file.txt can't be a folder for images (File exists); name"),
+        ("sample {sd} --prompt dog --images_dir {file}/x", "can't be a folder for images (Not a directory); name"),
+        ("sample {sd} --prompt dog --images_dir {new} --image_size 20", "image_size=20 is no multiple of 8; use one"),
+        ("score nowhere --photos {photos}", "IMAGES=nowhere is no folder; name one that holds images"),
+        ("score {file} --photos {photos}", "file.txt is no folder; name one that holds images"),
+        ("score {photos} --photos {file}", "file.txt is no folder; name one that holds images"),
+        ("score {photos} --photos {photos} --dino {dino} --clip none", "2.png can't be read as an image; replace or"),
+        ("score {photos} --photos {photos} --dino nowhere/at/all", "nowhere/at/all can't be loaded"),
+        ("score {photos} --photos {photos} --json nowhere/scores.json", "--json nowhere/scores.json can't be written"),
+    ],
+)
+def test_wrong_input_of_an_action_is_one_sentence_and_status_two(
+    words: str,
+    message: str,
+    tiny_sd: Path,
+    tiny_dinov2: Path,
+    broken: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file.txt").write_text("")
+    places = {"sd": tiny_sd, "dino": tiny_dinov2, "photos": broken, "file": tmp_path / "file.txt"}
+    given = [word.format(**places, new=tmp_path / "new") for word in words.split()]
+    assert main(["dreambooth", *given, "--use_cpu"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert message in lines[-1]
+    assert lines[-1].startswith("fourierft: error: ")
+
+
+def test_photo_that_cannot_be_read_stops_the_training_and_names_the_way_out(
+    tiny_sd: Path, broken: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(tiny_sd, broken)) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "2.png can't be read as an image; replace or remove it, or leave it out with --unreadable_images" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("sample out --images_dir made", "the following arguments are required: --prompt"),
+        (
+            "sample out --prompt dog --images_dir made --num_images 0",
+            "argument --num_images: 0 is no whole number from 1",
+        ),
+        ("sample out --prompt dog --images_dir made --num_images two", "argument --num_images: two is no whole number"),
+        ("score images", "the following arguments are required: --photos"),
+    ],
+)
+def test_wrong_usage_names_the_action_in_one_line(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["dreambooth", *words.split()])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    action = f"fourierft dreambooth {words.split()[0]}"
+    assert error.startswith(f"usage: {action} [-h] ")
+    assert error.splitlines()[-1].startswith(f"{action}: error: {message}")
 
 
 def test_missing_setting_and_unknown_key_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fourierft.errors import ConfigError
+
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -53,14 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags win over it")
     for action in parser._actions:  # one spelling of each flag is enough to read; both are understood
         action.option_strings = [flag for flag in action.option_strings if "-" not in flag.lstrip("-")]
-    actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    sample = actions.add_parser("sample", help="make images with what was trained", usage=None)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", prog="fourierft dreambooth")
+    sample = actions.add_parser("sample", help="make images with what was trained")
     sample.add_argument("directory", metavar="DIR", help="what `fourierft dreambooth` wrote, or a pipeline as it is")
     sample.add_argument("--prompt", required=True, help="text to make images of")
     sample.add_argument("--images_dir", required=True, metavar="DIR", help="folder to fill; images there are kept")
-    sample.add_argument("--num_images", type=int, default=4, metavar="N", help="images it is to hold (default: 4)")
+    sample.add_argument("--num_images", type=_count, default=4, metavar="N", help="images it is to hold (default: 4)")
     sample.add_argument("--seed", type=int, default=42, metavar="N", help="of the first image (default: 42)")
-    sample.add_argument("--num_inference_steps", type=int, default=50, metavar="N", help="denoising (default: 50)")
+    sample.add_argument("--num_inference_steps", type=_count, default=50, metavar="N", help="denoising (default: 50)")
     sample.add_argument("--guidance_scale", type=float, default=7.5, metavar="X", help="of the text (default: 7.5)")
     sample.add_argument("--image_size", type=int, metavar="PIXELS", help="side (default: as the model has it)")
     sample.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights (default: float32)")
@@ -139,10 +141,13 @@ def resume_command(config: str | None, flags: dict[str, Any]) -> str:
 def _sample(given: argparse.Namespace) -> int:
     import torch
 
+    from fourierft.training.diffusion.arguments import check_image_size
     from fourierft.training.diffusion.pipeline import load_pipeline, native_size
-    from fourierft.training.diffusion.sampling import fill_folder, load_trained
+    from fourierft.training.diffusion.sampling import fill_folder, load_trained, make_folder
     from fourierft.training.output import RECORD
 
+    check_image_size(given.image_size)
+    make_folder(given.images_dir)
     dtype = getattr(torch, given.dtype)
     is_trained = (Path(given.directory) / RECORD).exists()
     pipeline = load_trained(given.directory, dtype) if is_trained else load_pipeline(given.directory, dtype=dtype)
@@ -169,6 +174,8 @@ def _score(given: argparse.Namespace) -> int:
     from fourierft.training.output import write_json
     from fourierft.training.report import table
 
+    if given.json and (not Path(given.json).absolute().parent.is_dir() or Path(given.json).is_dir()):
+        raise ConfigError(f"--json {given.json} can't be written there; name a file in a folder that exists")
     made, photos = find_images(given.images, "IMAGES"), find_images(given.photos, "--photos")
     models = {name: None if getattr(given, name) == "none" else getattr(given, name) for name in ("dino", "clip")}
     scores = score_images(
@@ -191,6 +198,12 @@ def _stand_in(given: argparse.Namespace) -> int:
         rows.append((line["method"], *scores, f"{parameters:,}"))
     print(table(rows))
     return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
+    return int(text)
 
 
 def _device(use_cpu: bool) -> Any:

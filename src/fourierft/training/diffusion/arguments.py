@@ -154,6 +154,12 @@ def build_arguments(settings: Mapping[str, Any]) -> DreamBoothArguments:
     return arguments
 
 
+def check_image_size(side: int | None) -> None:
+    """Raise ConfigError if images of this side don't fit pipelines of diffusers; None is the pipeline's own."""
+    if side is not None and (side < 1 or side % 8):
+        raise ConfigError(f"image_size={side} is no multiple of 8; use one, such as {max(8, side // 8 * 8)}")
+
+
 def _fill(kind: Any, settings: Mapping[str, Any]) -> Any:
     return kind(**{item.name: settings[item.name] for item in fields(kind) if item.name in settings})
 
@@ -170,7 +176,7 @@ def _check_names(settings: Mapping[str, Any], source: str) -> None:
 def _check_values(arguments: DreamBoothArguments) -> None:
     photos, loop = arguments.photos, arguments.loop
     for part, names in (
-        (photos, ("num_class_images", "image_size")),
+        (photos, ("num_class_images",)),
         (loop, ("max_steps", "per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps")),
         (loop, ("save_total_limit", "num_inference_steps")),
     ):
@@ -178,6 +184,7 @@ def _check_values(arguments: DreamBoothArguments) -> None:
             value = getattr(part, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name}={value} is not positive; use a whole number from 1 on")
+    check_image_size(photos.image_size)
     if (photos.class_data_dir is None) != (photos.class_prompt is None):
         raise ConfigError("class_data_dir and class_prompt belong together; give both, or neither")
     check_choice(photos.unreadable_images)

@@ -78,9 +78,7 @@ def open_photo(path: Path) -> Any:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(
-            f"{path} can't be read as an image; replace or remove it, or --unreadable_images skip"
-        ) from error
+        raise DataError(f"{path} can't be read as an image; replace or remove it") from error
 
 
 def open_readable(paths: Iterable[Path], unreadable: str) -> list[Any]:
@@ -92,9 +90,9 @@ def open_readable(paths: Iterable[Path], unreadable: str) -> list[Any]:
     for path in paths:
         try:
             photos.append(open_photo(path))
-        except DataError:
+        except DataError as error:
             if unreadable == "stop":
-                raise
+                raise DataError(f"{error}, or leave it out with --unreadable_images skip") from error
             print(f"skipped {path}: it can't be read as an image", flush=True)
     if not photos:
         raise DataError("none of the images can be read; give at least one that can")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from fourierft.errors import CheckpointError
+from fourierft.errors import CheckpointError, ConfigError
 from fourierft.training import output
 from fourierft.training.diffusion.checkpoint import load_adapter
 from fourierft.training.diffusion.data import SUFFIXES
@@ -48,8 +48,7 @@ def fill_folder(
 
     Returns: the paths of all of them.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(folder)
     paths = [folder / f"{number:04d}.png" for number in range(count)]
     missing = [number for number in range(count)[part[0] :: part[1]] if not paths[number].exists()]
     for number in tqdm(missing, desc=f"images in {folder.name}", disable=None if missing and not part[0] else True):
@@ -59,6 +58,18 @@ def fill_folder(
         image.save(beside, format="PNG")
         beside.replace(paths[number])
     return paths
+
+
+def make_folder(folder: str | Path) -> Path:
+    """A folder for images, made if it is not there.
+
+    Raises: ConfigError, if it can't be made, as when it is a file.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} can't be a folder for images ({error.strerror}); name another") from error
+    return Path(folder)
 
 
 def count_others(folder: Path) -> int:
