@@ -16,7 +16,9 @@ from fourierft.training.comparison import sources
 from fourierft.training.run import train
 from fourierft.training.settings import build_arguments, read_config
 from fourierft.tuner.paper import PAPER_RUNS, SEED, paper_run
+from reproduction.paper import read_paper
 
+TABLE_5 = ("pets", "cars", "cifar10", "dtd", "eurosat", "fgvc", "resisc45", "cifar100")
 RECIPES = Path(__file__).parents[2] / "recipes" / "images"
 RUNS = [key for key in PAPER_RUNS if key[1].startswith("vit")]
 HUB = {"vit-base": "google/vit-base-patch16-224-in21k", "vit-large": "google/vit-large-patch16-224-in21k"}
@@ -41,6 +43,15 @@ def test_recipe_has_the_papers_numbers(task: str, model: str) -> None:
     assert (training.lr_scheduler_type, training.warmup_steps) == ("linear", paper.warmup_ratio)
     assert training.load_best_model_at_end
     assert path.read_text().startswith(f"# fourierft train --config recipes/images/{path.name} --output_dir")
+
+
+@pytest.mark.parametrize(("task", "model"), RUNS)
+def test_head_of_a_recipe_has_the_accuracies_of_table_5(task: str, model: str) -> None:
+    words = " ".join((RECIPES / f"{task}-{model}.yaml").read_text().replace("#", " ").split())
+    table, place = read_paper()["table5"][model], TABLE_5.index(task)
+    heads = {"fourierft_3000": "in the paper", "fourierft_10000": "n=10,000", "lora_r16": "LoRA r=16"}
+    for row, head in {**heads, "linear_probe": "linear probe", "full": " full"}.items():
+        assert f"{head} {table[row][place]:.2f}" in words
 
 
 @pytest.fixture(scope="module")
