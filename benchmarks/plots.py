@@ -96,6 +96,7 @@ def draw_speeds(rows: Sequence[Row]) -> Figure:
     figure, axes = plt.subplots(figsize=(8, 0.8 + 0.5 * len(rows)), layout="constrained")
     bars = axes.barh([row["contender"] for row in rows], [row["median"] for row in rows], color=COLOURS["ours-fleet"])
     axes.bar_label(bars, fmt="%.0f", padding=3)
+    axes.margins(x=0.1)  # room for the labels
     axes.invert_yaxis()
     axes.set_xlabel(rows[0]["unit"])
     axes.set_title("; ".join(dict.fromkeys(row["case"] for row in rows)), fontsize=9)
