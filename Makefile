@@ -12,7 +12,7 @@ VLLM_PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 py
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart fleet-demo test check format bench docs clean install-vllm test-vllm
+.PHONY: help install quickstart fleet-demo serve-demo test check format bench docs clean install-vllm test-vllm
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,11 @@ quickstart: install ## fine-tune a real model on real data in three ways, and co
 
 fleet-demo: install ## train twelve adapters of one model together, and ask all of them in one batch (about 5 minutes)
 	$(BIN)/fourierft fleet demo
+
+serve-demo: install install-vllm ## train three dictionaries, serve them, and ask them what one word means (about 6 minutes)
+	$(BIN)/fourierft fleet dictionaries --output_dir serve-demo
+	$(VLLM)/bin/fourierft serve serve-demo/base --store serve-demo/fleet.db --vllm="--dtype float32 --max-model-len 512" \
+		--ask light --of noun verb adjective
 
 test: install ## run all tests (under 10 minutes on 2 cores)
 	$(BIN)/python -m pytest

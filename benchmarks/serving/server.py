@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.serving.fleet import Request
+from fourierft.serving import process
 
 
 class Answer(NamedTuple):
@@ -57,43 +57,18 @@ class Server(NamedTuple):
 def running(command: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[Server]:
     """Inside, a server answers; {port} in the command is a free port.
 
-    Raises: SystemExit with the end of the log, if it does not come up.
+    Raises: BackendError with the end of the log, if it does not come up.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [word.replace("{port}", str(port)) for word in command]
-    with log.open("w") as file:
-        process = subprocess.Popen(words, stdout=file, stderr=file, env={**os.environ, **(environment or {})})
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", process, log)
-        yield Server(f"http://127.0.0.1:{port}", process)
-    except BaseException:
-        print(f"the end of {log}:\n{end_of(log)}", file=sys.stderr)
-        raise
-    finally:
-        process.send_signal(signal.SIGTERM)
+    words, address = [word.replace("{port}", str(port)) for word in command], f"http://127.0.0.1:{port}"
+    with process.running(words, address, log, {**os.environ, **(environment or {})}) as running_process:
         try:
-            process.wait(120)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def wait_for(address: str, process: subprocess.Popen[Any], log: Path, seconds: float = 900) -> None:
-    """Wait until a server is there."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise SystemExit(f"the server did not come up; {log} says why")
-
-
-def end_of(log: Path, lines: int = 20) -> str:
-    """The last lines of a log."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+            yield Server(address, running_process)
+        except BaseException:
+            print(f"the end of {log}:\n{process.end_of(log)}", file=sys.stderr)
+            raise
 
 
 def fleet_server(model: Path, store: Path, slots: int, *options: str) -> list[str]:

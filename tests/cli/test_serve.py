@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fourierft.cli.main import main
-from fourierft.serving import launch
+from fourierft.serving import launch, trial
 
 
 def test_flags_reach_the_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -17,6 +17,23 @@ def test_flags_reach_the_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         launch.ServeSettings("base", "f.db", slots=9, options=("--dtype", "float32", "--max-model-len", "64"))
     ]
     assert capsys.readouterr().err == "serving all of it\n"
+
+
+def test_a_question_is_asked_and_the_answers_stand_side_by_side(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def try_out(settings: launch.ServeSettings, names: list[str], question: str) -> dict[str, str]:
+        asked.append((settings.host, names, question))
+        return dict.fromkeys(names, "an answer")
+
+    monkeypatch.setattr(launch, "check", lambda settings: "all of it")
+    monkeypatch.setattr(trial, "try_out", try_out)
+    assert main(["serve", "org/base", "--store", "f.db", "--ask", "light", "--of", "noun", "verb"]) == 0
+    assert main(["serve", "org/base", "--store", "f.db", "--ask", "light"]) == 0
+    assert asked == [("127.0.0.1", ["noun", "verb"], "light"), ("127.0.0.1", ["org/base"], "light")]
+    assert "an answer" in capsys.readouterr().out
 
 
 def test_without_vllm_it_says_how_to_get_it(

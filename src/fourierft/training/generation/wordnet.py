@@ -128,6 +128,12 @@ class WordNet:
                 yield self._read("noun", offset)
             offset = data.index(b"\n", offset) + 1
 
+    def commonest(self, name: str, count: int) -> dict[str, Synset]:
+        """The words of a class (noun, verb, adj, adv) that have most meanings in it, with the first, the commonest."""
+        index = self._index[name]
+        words = sorted((word for word in index if word.isalpha()), key=lambda word: (-len(index[word]), word))
+        return {word: self._read(name, index[word][0]) for word in words[:count]}
+
     def _read(self, name: str, offset: int) -> Synset:
         line = self._line(name, offset)
         fields, _, gloss = line.partition(" | ")
