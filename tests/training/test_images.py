@@ -23,7 +23,8 @@ from fourierft.training.data import Columns
 from fourierft.training.evaluation import evaluate
 from fourierft.training.images import Images, crop_randomly
 from fourierft.training.pictures import skip_unreadable
-from fourierft.training.run import prepare, train
+from fourierft.training.preparation import prepare
+from fourierft.training.run import train
 from fourierft.training.settings import build_arguments
 
 

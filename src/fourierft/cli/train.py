@@ -30,7 +30,7 @@ Examples:
   # settings in a file, one `key: value` a line; flags win over it
   fourierft train --config mrpc.yaml --seed 1 --output_dir mrpc-1
 
-  # only say what would be trained
+  # only say what would be trained, how many numbers, bytes and steps, in how much memory, and what would be downloaded
   fourierft train --model_name_or_path MODEL --train_file train.csv --n_frequency 200 --dry_run
 
 Ctrl-C finishes the running step, saves a checkpoint and prints the command to go on. After a crash, the same command

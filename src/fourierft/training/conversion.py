@@ -17,7 +17,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitImageProcessorP
 
 from fourierft.adapters.base import quiet
 from fourierft.errors import DataError, MissingExtraError
-from fourierft.training.assets import MADE, Asset, Fetch, cache_root, fetch_with_pip, is_intact, obtain, replacing
+from fourierft.training.assets import (
+    CONVERTED,
+    MADE,
+    Asset,
+    Fetch,
+    cache_root,
+    fetch_with_pip,
+    is_intact,
+    obtain,
+    replacing,
+)
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
@@ -38,7 +48,7 @@ def convert(asset: Asset, converter: Converter, root: Path | None = None, fetch:
     Raises: DataError, if it can't be downloaded or read. MissingExtraError, if a package that reads it is absent.
     """
     root = cache_root() if root is None else root
-    folder = root / f"{asset.folder}-converted"
+    folder = root / f"{asset.folder}{CONVERTED}"
     if is_intact(folder):
         return folder
     source = find_member(obtain(asset, root, fetch), asset)

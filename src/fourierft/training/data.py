@@ -145,6 +145,16 @@ def _divide(rows: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset
     return parts["train"], parts["test"]
 
 
+def divide_count(counts: dict[str, int], data: DataArguments) -> dict[str, int]:
+    """The number of rows by split that `load_splits` gives for a stored data set that has so many."""
+    counts = dict(counts)
+    if "validation" not in counts and data.validation_fraction > 0:
+        counts["validation"] = max(1, round(data.validation_fraction * counts["train"]))
+        counts["train"] -= counts["validation"]
+    limits = {"train": data.max_train_samples, "validation": data.max_eval_samples, "test": data.max_eval_samples}
+    return {name: min(count, limits[name] or count) for name, count in counts.items()}
+
+
 def _sample(rows: Dataset, limit: int | None, seed: int) -> Dataset:
     if limit is None or limit >= len(rows):
         return rows

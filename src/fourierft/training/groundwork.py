@@ -18,6 +18,8 @@ from fourierft.training.tasks import Answers, Chat, Task, detect_task
 if TYPE_CHECKING:
     from datasets import Dataset
 
+WRITTEN: dict[str, Task] = {"prompt": Answers(), "chat": Chat()}  # inputs that are themselves the task
+
 
 @dataclass(frozen=True)
 class Groundwork:
@@ -92,14 +94,26 @@ class Groundwork:
         }
 
 
-def lay_groundwork(rows: Mapping[str, Dataset], model: ModelArguments, data: DataArguments, seed: int) -> Groundwork:
-    """Check rows, find out what is to be learned from them, and load the model.
+@dataclass(frozen=True)
+class Reading:
+    """What rows are, checked.
+
+    Attributes:
+        labels: split -> a label a row, encoded for the model's loss. A test split that hides its labels has none.
+    """
+
+    inputs: Inputs
+    columns: Columns
+    task: Task
+    labels: dict[str, list[Any]]
+
+
+def read_rows(rows: Mapping[str, Dataset], data: DataArguments) -> Reading:
+    """Check rows, and find out what is to be learned from them.
 
     Args:
         rows: by split, `train` among them.
-        model: to load.
         data: names the columns, if they are not called as usual.
-        seed: of the head.
 
     Raises: FourierFTError, if anything given is wrong.
     """
@@ -111,10 +125,26 @@ def lay_groundwork(rows: Mapping[str, Dataset], model: ModelArguments, data: Dat
         inputs.check_rows(split, columns, name)
     values = {name: label_values(split, columns.label) for name, split in rows.items()}
     declared = declared_labels(rows["train"], columns.label)
-    written: dict[str, Task] = {"prompt": Answers(), "chat": Chat()}
-    task = written.get(inputs.name) or detect_task(values["train"], data.task, columns.label, declared)
-    labels = {name: task.encode(values[name], name) for name in rows}
+    task = WRITTEN.get(inputs.name) or detect_task(values["train"], data.task, columns.label, declared)
+    return Reading(inputs, columns, task, {name: task.encode(values[name], name) for name in rows})
+
+
+def lay_groundwork(
+    rows: Mapping[str, Dataset], model: ModelArguments, data: DataArguments, seed: int, only_shapes: bool = False
+) -> Groundwork:
+    """Check rows, find out what is to be learned from them, and load the model.
+
+    Args:
+        rows, data: as for `read_rows`.
+        model: to load.
+        seed: of the head.
+        only_shapes: as for `models.load_model`.
+
+    Raises: FourierFTError, if anything given is wrong.
+    """
+    reading = read_rows(rows, data)
+    inputs, task = reading.inputs, reading.task
     processor = inputs.load_processor(model, data)
-    base = load_model(model, task, seed, inputs.model_class, inputs.task_type)
+    base = load_model(model, task, seed, inputs.model_class, inputs.task_type, only_shapes)
     max_length = inputs.fit(base.model, processor, data.max_length)
-    return Groundwork(model, data, seed, inputs, columns, task, labels, processor, base, max_length)
+    return Groundwork(model, data, seed, inputs, reading.columns, task, reading.labels, processor, base, max_length)

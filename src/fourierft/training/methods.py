@@ -49,6 +49,17 @@ class Trainable:
     head_bytes: int
     base_parameters: int
 
+    def sizes(self) -> dict[str, dict[str, int]]:
+        """Trained numbers and their bytes, as metrics.json has them."""
+        return {
+            "parameters": {
+                "adapter": self.adapter_parameters,
+                "head": self.head_parameters,
+                "base": self.base_parameters,
+            },
+            "bytes": {"adapter": self.adapter_bytes, "head": self.head_bytes},
+        }
+
 
 def attach(base: BaseModel, arguments: MethodArguments, steps: int | None = None) -> Trainable:
     """Make the parameters of `arguments.method` the ones that are trained. The model of `base` is changed.

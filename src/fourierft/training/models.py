@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from peft import TaskType
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
@@ -51,12 +53,14 @@ def load_model(
     seed: int,
     model_class: Any = AutoModelForSequenceClassification,
     task_type: TaskType | None = TaskType.SEQ_CLS,
+    only_shapes: bool = False,
 ) -> BaseModel:
     """Load a model with a head for `task`, unless it needs none; what is not in its files is drawn from `seed`.
 
     Args:
         model_class: class of transformers.
         task_type: PEFT's word for what it does.
+        only_shapes: put it on torch's meta device, without numbers, and quantise nothing.
 
     Raises: ConfigError, if the model can't be had. CheckpointError, if its files are not those of such a model.
         MissingExtraError, if a library of quantisation is not installed.
@@ -70,6 +74,8 @@ def load_model(
             "be trained; leave it out, or use --task answers or chat"
         )
     quantization = quantization_settings(arguments.quantization, arguments.dtype)
+    if only_shapes:
+        quantization = {"device_map": "meta"}
     set_seed(seed)
     with explained(name), quiet():
         model, report = model_class.from_pretrained(
@@ -89,6 +95,30 @@ def load_model(
             raise CheckpointError(f"the weights of {name} are not those of a {type(model).__name__}; use another model")
         return BaseModel(model, (), task_type)
     return BaseModel(model, _find_heads(model, absent, name), task_type, tuple(sorted(absent)))
+
+
+def outline_model(
+    arguments: ModelArguments, task: Task, model_class: Any, task_type: TaskType | None
+) -> BaseModel | None:
+    """A model of which nothing but its config is there, without numbers; None if that can't be had either.
+
+    Its files are taken to hold all of the body.
+
+    Args:
+        model_class, task_type: as for `load_model`.
+    """
+    name, trusted = required_name(arguments), arguments.trust_remote_code
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(
+                name, revision=arguments.model_revision, trust_remote_code=trusted, **task.model_settings()
+            )
+    except (OSError, ValueError):
+        return None
+    dtype = getattr(config, "dtype", None) if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
+    with torch.device("meta"), quiet():
+        model = model_class.from_config(config, trust_remote_code=trusted).to(dtype or torch.float32)
+    return BaseModel(model, _find_heads(model, set(), name) if task.needs_head else (), task_type)
 
 
 def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:

@@ -50,32 +50,46 @@ def format_bytes(size: float) -> str:
 
 
 def summarize(trainable: Trainable, record: dict[str, Any], rows: dict[str, int], left_out: Sequence[str] = ()) -> str:
-    """A table of what will be trained, on what.
+    """Tables of what will be trained, on what, and of its size.
 
     Args:
         record: what the training writes of itself.
         rows: number of rows of each split.
         left_out: splits that are not used, as their labels are hidden.
     """
+    settings = ", ".join(f"{name}={_plain(value)}" for name, value in trainable.settings.items())
+    method = trainable.method + (f" in {trainable.layers} layers: {settings}" if trainable.layers else "")
+    return f"{describe(record, method, rows, left_out)}\n\n{describe_sizes(trainable, record['heads'])}"
+
+
+def describe(record: dict[str, Any], method: str, rows: dict[str, int], left_out: Sequence[str] = ()) -> str:
+    """A table of what will be trained, on what."""
     data = [f"{count:,} {name} rows" for name, count in rows.items()]
     data += [f"no {name} rows, as their labels are hidden (-1)" for name in left_out]
-    share = (trainable.adapter_parameters + trainable.head_parameters) / trainable.base_parameters
-    settings = ", ".join(f"{name}={_plain(value)}" for name, value in trainable.settings.items())
+    columns = (
+        f" of {' and '.join(record['text_columns'])} by {record['label_column']}" if record["text_columns"] else ""
+    )
     lines: list[tuple[str, ...]] = [
         ("model", record["base_model"]),
-        ("task", f"{record['task']} of {' and '.join(record['text_columns'])} by {record['label_column']}"),
-        ("data", ", ".join(data)),
-        ("method", trainable.method + (f" in {trainable.layers} layers: {settings}" if trainable.layers else "")),
+        ("task", f"{record['task']}{columns}"),
+        ("data", ", ".join(data) or record["data"]),
+        ("method", method),
     ]
     if record.get("chat_template"):
         lines.insert(2, ("template", record["chat_template"]))
     if record["labels"]:
         lines.insert(2, ("labels", shorten(record["labels"])))
+    return table(lines)
+
+
+def describe_sizes(trainable: Trainable, heads: Sequence[str]) -> str:
+    """A table of the numbers trained, and of their bytes on disk."""
+    share = (trainable.adapter_parameters + trainable.head_parameters) / trainable.base_parameters
     part = "adapter" if trainable.is_adapter else "body"
     counts: list[tuple[str, ...]] = [
         ("trained", "parameters", "on disk"),
         (part, f"{trainable.adapter_parameters:,}", format_bytes(trainable.adapter_bytes)),
-        ("head", f"{trainable.head_parameters:,}", format_bytes(trainable.head_bytes), ", ".join(record["heads"])),
+        ("head", f"{trainable.head_parameters:,}", format_bytes(trainable.head_bytes), ", ".join(heads)),
         (
             "together",
             f"{trainable.adapter_parameters + trainable.head_parameters:,}",
@@ -83,7 +97,7 @@ def summarize(trainable: Trainable, record: dict[str, Any], rows: dict[str, int]
             f"{share:.3%} of the model's {trainable.base_parameters:,}",
         ),
     ]
-    return f"{table(lines)}\n\n{table(counts)}"
+    return table(counts)
 
 
 def _plain(value: Any) -> str:

@@ -6,49 +6,29 @@ method. The results are written beside and moved into place when they are whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
 from transformers.trainer_utils import IntervalStrategy
 
-from fourierft.errors import ConfigError, FourierFTError, MissingExtraError
+from fourierft.errors import ConfigError, FourierFTError
 from fourierft.training import output, report, scores
 from fourierft.training.arguments import Arguments
-from fourierft.training.data import load_splits
-from fourierft.training.groundwork import Groundwork, lay_groundwork
-from fourierft.training.images import CropsByEpoch, EncodedImages
-from fourierft.training.methods import Trainable, attach
-from fourierft.training.tasks import choose_metric, lower_is_better
+from fourierft.training.images import CropsByEpoch
+from fourierft.training.outlook import look_ahead
+from fourierft.training.preparation import Preparation, import_chat, prepare
+from fourierft.training.tasks import lower_is_better
 from fourierft.training.trainer import (
     HeadTrainer,
     Interruption,
     RankAllocation,
     StepTimer,
     TrainingInterrupted,
-    count_steps,
 )
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """All a training needs, checked.
-
-    Attributes:
-        splits: encoded rows, by the names train, validation, test.
-        left_out: names of splits that were there, but without labels.
-        record: what the training will write of itself, so that it can be resumed and evaluated.
-    """
-
-    ground: Groundwork
-    trainable: Trainable
-    splits: dict[str, Dataset]
-    left_out: tuple[str, ...]
-    record: dict[str, Any]
 
 
 def train(arguments: Arguments) -> dict[str, Any]:
@@ -60,45 +40,24 @@ def train(arguments: Arguments) -> dict[str, Any]:
     Returns: the content of metrics.json: `train` (loss, steps, seconds, seconds_per_step), `eval` and `test` (metrics
         of the model as it is saved), `saved` (best or last), `before`, `best` and `last` (metrics at those evaluations;
         see `scores.sum_up`), `parameters` (adapter, head, base), `bytes` (adapter, head, file), `rows`, `seed`,
-        `versions`. Of a dry run: parameters, bytes and rows only. Beside metrics.json stands history.json, what was
-        logged step by step.
+        `versions`. Of a dry run: see `outlook.look_ahead`. Beside metrics.json stands history.json, what was logged
+        step by step.
 
     Raises: FourierFTError, if anything given is wrong. TrainingInterrupted, after SIGINT or SIGTERM.
     """
     directory = Path(arguments.training.output_dir or "")
     resume = arguments.training.resume_from_checkpoint
-    if not arguments.run.dry_run:
-        output.check_output(directory, arguments.run.overwrite_output_dir, resume is not None)
-        report.require_plotting()
-    checkpoint = output.find_checkpoint(resume, directory) if resume and not arguments.run.dry_run else None
+    if arguments.run.dry_run:
+        return look_ahead(arguments)
+    output.check_output(directory, arguments.run.overwrite_output_dir, resume is not None)
+    report.require_plotting()
+    checkpoint = output.find_checkpoint(resume, directory) if resume else None
     with arguments.training.main_process_first(desc="preparing data and model"):
         prepared = prepare(arguments)
     rows = {name: len(split) for name, split in prepared.splits.items()}
     if arguments.training.process_index == 0:
         print(report.summarize(prepared.trainable, prepared.record, rows, prepared.left_out), flush=True)
-    if arguments.run.dry_run:
-        return {**_sizes(prepared.trainable), "rows": rows}
     return _run(arguments, prepared, directory, checkpoint)
-
-
-def prepare(arguments: Arguments) -> Preparation:
-    """Load and check data, processor and model, and make the method's parameters the trained ones. Writes nothing.
-
-    Raises: FourierFTError, if anything given is wrong.
-    """
-    seed = arguments.training.seed
-    rows = load_splits(arguments.data, seed)
-    ground = lay_groundwork(rows, arguments.model, arguments.data, seed)
-    ground = replace(ground, task=choose_metric(ground.task, arguments.training.metric_for_best_model))
-    steps = count_steps(len(rows["train"]), arguments.training)
-    trainable = attach(ground.base, arguments.method, steps)
-    splits = {name: ground.encode(rows[name], labels) for name, labels in ground.labels.items()}
-    if arguments.data.augment_images:
-        if not isinstance(splits["train"], EncodedImages):
-            raise ConfigError(f"augment_images=True, but the data are of kind {ground.inputs.name}; leave it out")
-        splits["train"].crop_seed = seed
-    record = ground.record(trainable.method, trainable.settings, trainable.is_adapter)
-    return Preparation(ground, trainable, splits, tuple(name for name in rows if name not in splits), record)
 
 
 def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoint: Path | None) -> dict[str, Any]:
@@ -182,7 +141,7 @@ def build_trainer(arguments: Arguments, prepared: Preparation) -> Trainer:
     }
     try:
         if is_chat:
-            return _import_chat_trainer()(
+            return import_chat().ChatTrainer(
                 packing=arguments.data.packing, max_length=prepared.ground.max_length, **options
             )
         return HeadTrainer(
@@ -198,31 +157,12 @@ def build_trainer(arguments: Arguments, prepared: Preparation) -> Trainer:
         raise ConfigError(" ".join(str(error).split())) from error
 
 
-def _import_chat_trainer() -> Any:
-    try:
-        from fourierft.training.chat.trainer import ChatTrainer
-    except ImportError as error:
-        raise MissingExtraError("task=chat needs trl; pip install 'fourierft[chat]'") from error
-    return ChatTrainer
-
-
-def _sizes(trainable: Trainable) -> dict[str, Any]:
-    return {
-        "parameters": {
-            "adapter": trainable.adapter_parameters,
-            "head": trainable.head_parameters,
-            "base": trainable.base_parameters,
-        },
-        "bytes": {"adapter": trainable.adapter_bytes, "head": trainable.head_bytes},
-    }
-
-
 def _write_results(trainer: Trainer, prepared: Preparation, directory: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     trainable, record = prepared.trainable, prepared.record
     trainer.save_model(str(directory / output.STAGING))
     metrics = {
         **metrics,
-        **_sizes(trainable),
+        **trainable.sizes(),
         "rows": {name: len(split) for name, split in prepared.splits.items()},
         "method": {"name": trainable.method, "layers": trainable.layers, **trainable.settings},
         "main_metric": prepared.ground.task.main_metric,

@@ -193,8 +193,9 @@ def build_arguments(settings: Mapping[str, Any]) -> Arguments:
         from fourierft.training.comparison.sources import with_assets  # which stands on this module
 
         settings = with_assets(settings)
+    unneeded = ["output_dir", *(["model_name_or_path"] if settings.get("model_asset") else [])]
     for name in ("model_name_or_path", "output_dir"):
-        if not settings.get(name) and not (name == "output_dir" and settings.get("dry_run")):
+        if not settings.get(name) and not (name in unneeded and settings.get("dry_run")):
             raise ConfigError(f"{name} is missing; give --{name}")
     method = settings.get("method", "fourierft")
     filled = {
@@ -204,6 +205,10 @@ def build_arguments(settings: Mapping[str, Any]) -> Arguments:
         **{f"{kind}_strategy": "steps" for kind in ("eval", "save") if f"{kind}_steps" in settings},
         **settings,
     }
+    if settings.get("dry_run") and not torch.accelerator.is_available():
+        filled["use_cpu"] = (
+            True  # bf16, which transformers would refuse without a device that has it, may be asked about
+        )
     try:
         training = _fill(TrainingArguments, filled)
         if "metric_for_best_model" not in settings:

@@ -237,7 +237,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             type(weight) in (nn.Parameter, Tensor)
             and weight.dtype in (torch.float32, torch.float64)
             and weight.dtype == x.dtype == coefficients.dtype
-            and not torch.is_autocast_enabled(x.device.type)
+            and (x.is_meta or not torch.is_autocast_enabled(x.device.type))
         )
 
     def _check_rows(self, x: Tensor, adapter_names: Sequence[str]) -> None:

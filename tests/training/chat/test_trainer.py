@@ -21,7 +21,9 @@ from fourierft.errors import ConfigError, DataError, MissingExtraError
 from fourierft.training.arguments import Arguments, DataArguments
 from fourierft.training.chat.template import encode_conversation
 from fourierft.training.evaluation import evaluate, load_trained
-from fourierft.training.run import build_trainer, prepare, train
+from fourierft.training.outlook import look_ahead
+from fourierft.training.preparation import prepare
+from fourierft.training.run import build_trainer, train
 from fourierft.training.tasks import IGNORED
 
 Build = Callable[..., Arguments]
@@ -91,6 +93,8 @@ def test_packed_rows_do_not_see_each_other(build: Build, tmp_path: Path) -> None
     arguments = build(**files, packing=True, max_length=32)
     packed: Any = build_trainer(arguments, prepare(arguments))
     assert len(packed.train_dataset) <= len(packed.eval_dataset) / 2
+    epoch = {"max_steps": -1, "num_train_epochs": 1, "per_device_train_batch_size": 1, "packing": True}
+    assert look_ahead(build(**files, **epoch, max_length=32))["steps"] == len(packed.train_dataset)
     assert_close(adapter(tmp_path / "False"), adapter(tmp_path / "True"))
     scores = [json.loads((tmp_path / n / "metrics.json").read_text())["eval"] for n in ("True", "False")]
     assert scores[0]["answer_loss"] == pytest.approx(scores[1]["answer_loss"], rel=1e-3)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import TrainingArguments
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig, SFTTrainer, pack_dataset
 
 from fourierft.training.trainer import SteadyTrainer
 
@@ -66,6 +66,11 @@ class ChatTrainer(SteadyTrainer, SFTTrainer):
             yield
         finally:
             self.data_collator = collator
+
+
+def count_packed(rows: Any, max_length: int) -> int:
+    """The number of rows of `max_length` tokens into which `rows` are packed."""
+    return len(pack_dataset(rows.select_columns("input_ids"), max_length, SFTConfig.packing_strategy))
 
 
 @contextmanager

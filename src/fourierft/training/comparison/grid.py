@@ -22,7 +22,8 @@ from fourierft.training.comparison.results import FILE, Row, read_lines
 from fourierft.training.comparison.tasks import Run, Task, digest
 from fourierft.training.comparison.written import score_pretrained, score_written
 from fourierft.training.generation.decoding import Decoding
-from fourierft.training.run import build_trainer, prepare, train
+from fourierft.training.preparation import prepare
+from fourierft.training.run import build_trainer, train
 from fourierft.training.settings import build_arguments
 from fourierft.training.tasks import lower_is_better, shorten
 

@@ -25,6 +25,7 @@ from fourierft.training.assets import (
     is_intact,
     obtain,
     replacing,
+    to_fetch,
 )
 from fourierft.training.conversion import convert, convert_gguf, convert_onnx_dinov2, find_member
 from fourierft.training.generation.wordnet import WordNet
@@ -87,12 +88,15 @@ def prepare_asset_data(name: str, sizes: tuple[int, int]) -> dict[str, Path]:
 def with_assets(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a training with `model_asset` and `data_asset` replaced by what they name; a model named wins.
 
+    A dry run downloads nothing: it leaves words in place whose archive is not in the cache.
+
     Raises: ConfigError, if there is no such word. DataError, if something can't be downloaded.
     """
-    named = {name: value for name, value in settings.items() if name not in ASSET_SETTINGS}
-    if settings.get("model_asset") and not named.get("model_name_or_path"):
+    left = [name for name in ("model_asset", "data_asset") if settings.get("dry_run") and to_fetch(settings.get(name))]
+    named = {name: value for name, value in settings.items() if name not in ASSET_SETTINGS or name in left}
+    if settings.get("model_asset") and "model_asset" not in left and not named.get("model_name_or_path"):
         named["model_name_or_path"] = str(find_asset_model(settings["model_asset"]))
-    if settings.get("data_asset"):
+    if settings.get("data_asset") and "data_asset" not in left:
         sizes = (settings.get("train_rows", 1000), settings.get("validation_rows", 500))
         files = prepare_asset_data(settings["data_asset"], sizes)
         named |= {name: str(path) for name, path in files.items() if not named.get(name)}

@@ -14,7 +14,7 @@ from fourierft.training.generation.items import encode_prompts, load_items
 from fourierft.training.generation.metrics import require_metrics
 from fourierft.training.generation.run import generate, generate_all, score_items
 from fourierft.training.generation.wordnet import WordNet, find_wordnet
-from fourierft.training.run import Preparation
+from fourierft.training.preparation import Preparation
 
 EXAMPLES = 3
 

@@ -1,0 +1,249 @@
+"""What a training would do and take, without doing it: `fourierft train --dry_run`.
+
+Data and models that are on this machine are read and checked as for the training, the model without its numbers. Of
+those on the hub, the description of the data and the config of the model are looked up. What is not known is said.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fourierft.training import hub, report
+from fourierft.training.arguments import Arguments, DataArguments, ModelArguments
+from fourierft.training.assets import to_fetch
+from fourierft.training.data import load_splits
+from fourierft.training.descriptions import UNKNOWN_CLASSES, describe_data, guess_data
+from fourierft.training.groundwork import Reading, read_rows
+from fourierft.training.memory import estimate_memory
+from fourierft.training.methods import Trainable, attach, check_method
+from fourierft.training.models import LONGEST, load_model, outline_model, required_name
+from fourierft.training.preparation import import_chat, prepare
+from fourierft.training.tasks import Task, choose_metric
+from fourierft.training.trainer import count_steps
+
+if TYPE_CHECKING:
+    from datasets import DatasetBuilder
+
+PIXELS = 224
+
+
+@dataclass
+class Outlook:
+    """What was found out of a training.
+
+    Attributes:
+        summary: of model, data and what is trained, as it is printed.
+        trainable: on the meta device; None if nothing is known of the model.
+        rows: by split; none if they are not known.
+        steps: of the optimizer; None if they are not known.
+        batch: as the model reads it, on the meta device; None with the model.
+        downloads: name -> bytes, None if they are not known.
+        rows_unknown: why the rows are not known.
+        unknown: what is not known, and why.
+    """
+
+    summary: str = ""
+    trainable: Trainable | None = None
+    rows: dict[str, int] = field(default_factory=dict)
+    steps: int | None = None
+    batch: dict[str, Tensor] | None = None
+    downloads: dict[str, int | None] = field(default_factory=dict)
+    rows_unknown: str = ""
+    unknown: list[str] = field(default_factory=list)
+
+
+def look_ahead(arguments: Arguments) -> dict[str, Any]:
+    """Print what a training would do, and return it. Downloads descriptions and configs, and nothing large.
+
+    Returns: `parameters` and `bytes` (see `run.train`), `rows`, `steps`, `memory` (see `estimate_memory`), `downloads`
+        (name -> bytes) and `unknown` (sentences). What is not known is None.
+
+    Raises: FourierFTError, if anything given is wrong.
+    """
+    outlook, model, data = Outlook(), arguments.model, arguments.data
+    check_method(arguments.method.method)
+    with hub.offline_if_unreachable() if _is_on_hub(model, data) else nullcontext():
+        has_model = _find_model(model, outlook)
+        has_data, description = _find_data(data, outlook)
+        if has_model and has_data:
+            _foresee(arguments, outlook)
+        else:
+            _foresee_in_part(arguments, _read(arguments, has_data, description, outlook), has_model, outlook)
+    memory = _estimate(arguments, outlook)
+    if arguments.training.process_index == 0:
+        print(f"{outlook.summary}\n\n{_describe_costs(arguments, outlook, memory)}", flush=True)
+    known = outlook.trainable.sizes() if outlook.trainable else {"parameters": None, "bytes": None}
+    found = {"rows": outlook.rows or None, "steps": outlook.steps, "memory": memory}
+    return {**known, **found, "downloads": outlook.downloads, "unknown": outlook.unknown}
+
+
+def _is_on_hub(model: ModelArguments, data: DataArguments) -> bool:
+    names = (model.model_name_or_path, data.dataset_name)
+    return any(name and not Path(name).exists() for name in names)
+
+
+def _find_model(model: ModelArguments, outlook: Outlook) -> bool:
+    """Whether the model is on this machine; if not, what would be downloaded."""
+    asset = to_fetch(model.model_asset)
+    if asset is not None:
+        outlook.downloads[f"{asset.project} {asset.version}"] = asset.size
+        return False
+    name = required_name(model)
+    if hub.has_weights(name, model.model_revision):
+        return True
+    outlook.downloads[name] = hub.find_model_size(name, model.model_revision)
+    return False
+
+
+def _find_data(data: DataArguments, outlook: Outlook) -> tuple[bool, DatasetBuilder | None]:
+    """Whether the data are on this machine; if not, what would be downloaded, and their description."""
+    asset = to_fetch(data.data_asset)
+    if asset is not None:
+        outlook.downloads[f"{asset.project} {asset.version}"] = asset.size
+        outlook.rows_unknown = f"{asset.project} is not in the cache"
+        return False, None
+    files = [file for file in (data.train_file, data.validation_file, data.test_file) if file]
+    missing = [file for file in files if not Path(file).exists()]
+    if missing:
+        outlook.rows_unknown = f"the data file {missing[0]} does not exist"
+        return False, None
+    if data.dataset_name is None or Path(data.dataset_name).exists():
+        return True, None
+    found = hub.find_data_set(data.dataset_name, data.dataset_config_name)
+    if found is not None and Path(found.cache_dir).exists():
+        return True, None
+    outlook.downloads[data.dataset_name] = found.info.download_size if found else None
+    if found is None:
+        outlook.rows_unknown = f"{data.dataset_name} is not on this machine and the hub does not answer"
+    return False, found
+
+
+def _foresee(arguments: Arguments, outlook: Outlook) -> None:
+    """All of it, as the training would do it, but on a model without numbers."""
+    prepared = prepare(arguments, only_shapes=True)
+    train, limit = prepared.splits["train"], prepared.ground.max_length
+    count = len(train)
+    if prepared.ground.inputs.name == "image":
+        shape = tuple(train[0]["pixel_values"].shape)
+    elif arguments.data.packing:
+        count = import_chat().count_packed(train, limit)
+        shape = (limit or LONGEST,)
+    else:
+        shape = (max(map(len, train["input_ids"])),)
+    outlook.trainable = prepared.trainable
+    outlook.rows = {name: len(split) for name, split in prepared.splits.items()}
+    outlook.steps = count_steps(count, arguments.training)
+    outlook.batch = _make_batch(min(arguments.training.per_device_train_batch_size, count), shape, prepared.ground.task)
+    outlook.summary = report.summarize(prepared.trainable, prepared.record, outlook.rows, prepared.left_out)
+
+
+def _read(arguments: Arguments, has_data: bool, description: DatasetBuilder | None, outlook: Outlook) -> Reading:
+    """The rows on this machine, or what is known of them."""
+    data = arguments.data
+    if has_data:
+        splits = load_splits(data, arguments.training.seed)
+        reading = read_rows(splits, data)
+        outlook.rows = {name: len(splits[name]) for name in reading.labels}
+        return reading
+    if description is None:
+        return guess_data(data)
+    reading, outlook.rows = describe_data(description.info, data)
+    outlook.rows_unknown = f"the description of {data.dataset_name} does not count them"
+    return reading
+
+
+def _foresee_in_part(arguments: Arguments, reading: Reading, has_model: bool, outlook: Outlook) -> None:
+    """What follows from rows that are known in part, and a model that is here or has a config that can be had."""
+    model, data, training = arguments.model, arguments.data, arguments.training
+    inputs, task = reading.inputs, choose_metric(reading.task, training.metric_for_best_model)
+    if inputs.name == "chat":
+        import_chat()
+    if training.max_steps > 0 or (outlook.rows and not data.packing):
+        outlook.steps = count_steps(outlook.rows.get("train", 0), training)
+    elif outlook.rows:
+        outlook.unknown.append("the steps, as rows are packed by their tokens, which are not counted yet")
+    if not outlook.rows:
+        outlook.unknown.append(f"the rows{'' if outlook.steps else ' and the steps'}, as {outlook.rows_unknown}")
+    if model.model_name_or_path is None:
+        base = None
+    elif has_model:
+        base = load_model(model, task, training.seed, inputs.model_class, inputs.task_type, only_shapes=True)
+    else:
+        base = outline_model(model, task, inputs.model_class, inputs.task_type)
+    name = model.model_name_or_path or str(model.model_asset)
+    record = {
+        "base_model": name,
+        "task": task.name,
+        "labels": [] if reading.task is UNKNOWN_CLASSES else list(task.labels),
+        "text_columns": list(reading.columns.inputs),
+        "label_column": reading.columns.label,
+        "data": data.dataset_name or data.train_file or data.data_asset,
+        "heads": list(base.heads) if base else [],
+    }
+    if base is None:
+        reason = "the hub does not answer" if model.model_name_or_path else "its archive is not in the cache"
+        outlook.unknown.append(
+            f"the parameters, their bytes and the memory, as {name} is not on this machine and {reason}"
+        )
+        outlook.summary = report.describe(record, arguments.method.method, outlook.rows)
+        return
+    if reading.task is UNKNOWN_CLASSES:
+        outlook.unknown.append("the number of classes, taken to be two, as the data are not here and do not name them")
+    config = base.model.config
+    if inputs.name == "image":
+        side = data.image_size or getattr(config, "image_size", PIXELS)
+        shape: tuple[int, ...] = (
+            getattr(config, "num_channels", 3),
+            *((side, side) if isinstance(side, int) else side),
+        )
+    else:
+        shape = (data.max_length or min(getattr(config, "max_position_embeddings", LONGEST), LONGEST),)
+    outlook.trainable = attach(base, arguments.method, outlook.steps or 1)
+    outlook.batch = _make_batch(training.per_device_train_batch_size, shape, task)
+    outlook.summary = report.summarize(outlook.trainable, record, outlook.rows)
+
+
+def _make_batch(rows: int, shape: tuple[int, ...], task: Task) -> dict[str, Tensor]:
+    """A batch as the model is trained on, without numbers.
+
+    Args:
+        shape: of a row: tokens of a text, or channels, height and width of an image.
+    """
+    with torch.device("meta"):
+        if len(shape) > 1:
+            return {"pixel_values": torch.empty(rows, *shape), "labels": torch.empty(rows, dtype=torch.long)}
+        tokens = torch.empty(rows, *shape, dtype=torch.long)
+        if not task.needs_head:
+            return {"input_ids": tokens, "labels": tokens}
+        return {"input_ids": tokens, "labels": torch.empty(rows, dtype=torch.long if task.labels else torch.float32)}
+
+
+def _estimate(arguments: Arguments, outlook: Outlook) -> dict[str, int] | None:
+    if outlook.trainable is None or outlook.batch is None:
+        return None
+    try:
+        return estimate_memory(outlook.trainable.model, outlook.batch, arguments.training, arguments.model.quantization)
+    except RuntimeError:  # a model, or a method, that looks at numbers
+        outlook.unknown.append("the memory, as this model, or this method, does not run without numbers")
+        return None
+
+
+def _describe_costs(arguments: Arguments, outlook: Outlook, memory: dict[str, int] | None) -> str:
+    settings = arguments.training
+    size = settings.train_batch_size * settings.gradient_accumulation_steps * settings.world_size
+    lines: list[tuple[str, ...]] = [
+        ("steps", f"{outlook.steps:,}" if outlook.steps else "not known", f"of {size} rows")
+    ]
+    if memory and outlook.batch:
+        rows = " x ".join(map(str, next(iter(outlook.batch.values())).shape))
+        lines += [(f"memory, {part}", report.format_bytes(count)) for part, count in memory.items()]
+        lines[-1] = ("memory, about", lines[-1][1], f"on a device, for a batch of {rows}, beside what comes and goes")
+    for name, known in outlook.downloads.items():
+        lines.append(("to download", name if known is None else f"{name}, {report.format_bytes(known)}"))
+    return "\n".join([report.table(lines), *(f"Not known: {reason}." for reason in outlook.unknown)])
