@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fourierft.training.methods import check_method
 from fourierft.training.run import train
-from fourierft.training.settings import build_arguments, read_config
+from fourierft.training.settings import build_arguments, read_config, settings_parser
 from fourierft.tuner.paper import PAPER_RUNS, SEED
+from reproduction.paper import read_paper
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "glue"
 SIZES = ("base", "large")
@@ -86,6 +89,24 @@ def test_recipe_is_the_row_of_table_9(task: str, size: str) -> None:
     }
     assert {name: recipe[name] for name in expected} == expected
     assert float(recipe["scaling"]) == run.scaling
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("task", IN_THE_PAPER)
+def test_recipe_names_the_papers_scores_and_flags_that_are_understood(task: str, size: str) -> None:
+    file, table = FOLDER / f"{task}-{size}.yaml", read_paper()["table2"]
+    column = list(table["metric"]).index(task)
+    scores = {name: row["scores"][column] for name, row in table[f"roberta-{size}"].items()}
+    text = file.read_text()
+    assert f"# In the paper {scores['fourierft']}. " in text
+    rows = re.findall(r"^#   (\S+).*?  ([\d.]+)  (--method .+)$", text, re.MULTILINE)
+    assert {name.lower() for name, _, _ in rows} == {"lora", "full"} | ({"adalora", "bitfit"} & scores.keys())
+    for name, score, flags in rows:
+        assert float(score) == scores[name.lower()]
+        given = vars(settings_parser().parse_args(flags.split()))
+        arguments = build_arguments({**read_config(file), **given, "output_dir": "o"})
+        assert check_method(arguments.method.method) is None
+        assert arguments.training.learning_rate == arguments.method.head_learning_rate
 
 
 @pytest.mark.parametrize("size", SIZES)
