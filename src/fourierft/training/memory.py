@@ -93,8 +93,8 @@ def _attend(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """Attention in one operation, as devices have it; on the meta device torch would keep scores and probabilities."""
-    groups = query.shape[1] // key.shape[1] if enable_gqa else 1
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    """Attention in one operation, as devices have it; on the meta device torch would keep scores and probabilities.
+
+    What it keeps does not depend on the mask, and with `enable_gqa` keys and values stay as few as they are.
+    """
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, is_causal, scale=scale)[0]

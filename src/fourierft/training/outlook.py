@@ -197,11 +197,9 @@ def _foresee_in_part(arguments: Arguments, reading: Reading, has_model: bool, ou
         outlook.unknown.append("the number of classes, taken to be two, as the data are not here and do not name them")
     config = base.model.config
     if inputs.name == "image":
-        side = data.image_size or getattr(config, "image_size", PIXELS)
-        shape: tuple[int, ...] = (
-            getattr(config, "num_channels", 3),
-            *((side, side) if isinstance(side, int) else side),
-        )
+        side: Any = data.image_size or getattr(config, "image_size", PIXELS)
+        height, width = (side, side) if isinstance(side, int) else side
+        shape: tuple[int, ...] = (getattr(config, "num_channels", 3), height, width)
     else:
         shape = (data.max_length or min(getattr(config, "max_position_embeddings", LONGEST), LONGEST),)
     outlook.trainable = attach(base, arguments.method, outlook.steps or 1)

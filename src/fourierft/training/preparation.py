@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,6 @@ def import_chat() -> Any:
     Raises: MissingExtraError, if TRL is not installed.
     """
     try:
-        from fourierft.training.chat import trainer
+        return importlib.import_module("fourierft.training.chat.trainer")
     except ImportError as error:
         raise MissingExtraError("task=chat needs trl; pip install 'fourierft[chat]'") from error
-    return trainer
