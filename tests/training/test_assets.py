@@ -16,6 +16,8 @@ import pytest
 
 from fourierft.errors import DataError
 from fourierft.training.assets import (
+    CONVERTED,
+    DINOV2,
     MANIFEST,
     Asset,
     cache_root,
@@ -23,7 +25,9 @@ from fourierft.training.assets import (
     hash_file,
     is_intact,
     obtain,
+    to_fetch,
     unpack,
+    write_manifest,
 )
 
 CONTENT = {"thing/model/config.json": b"{}", "thing/model/weights": b"\x00" * 5000}
@@ -236,3 +240,19 @@ def test_only_wanted_members_are_unpacked_whatever_else_there_is(tmp_path: Path)
     assert [path.name for path in (tmp_path / "some").rglob("*") if path.is_file()] == ["weights"]
     with pytest.raises(DataError, match="not a plain file"):
         unpack(archive, tmp_path / "all")
+
+
+def test_a_word_is_to_be_fetched_until_its_archive_or_what_was_made_of_it_is_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FOURIERFT_CACHE", str(tmp_path))
+    assert to_fetch("dinov2") is DINOV2
+    assert to_fetch("unheard of") is to_fetch(None) is None
+    for end in ("", CONVERTED):
+        folder = tmp_path / f"{DINOV2.folder}{end}"
+        folder.mkdir()
+        (folder / "weights").write_text("numbers")
+        write_manifest(folder)
+        assert to_fetch("dinov2") is None
+        (folder / "weights").write_text("damaged")
+        assert to_fetch("dinov2") is DINOV2

@@ -12,6 +12,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from fourierft.errors import DataError
 from fourierft.training.arguments import DataArguments
 from fourierft.training.data import (
+    divide_count,
     hides_labels,
     label_values,
     load_splits,
@@ -32,6 +33,19 @@ def write(path: Path, rows: list[dict[str, Any]] = ROWS) -> str:
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"validation_fraction": 0.0}, {"validation_fraction": 0.26}, {"max_train_samples": 5, "max_eval_samples": 1}],
+)
+@pytest.mark.parametrize("splits", [("train",), ("train", "validation"), ("train", "test")])
+def test_counts_are_divided_as_the_rows_are(tmp_path: Path, settings: dict[str, Any], splits: tuple[str, ...]) -> None:
+    for split in splits:
+        write(tmp_path / f"{split}.parquet")
+    data = DataArguments(dataset_name=str(tmp_path), **settings)
+    expected = {name: len(rows) for name, rows in load_splits(data, seed=0).items()}
+    assert divide_count(dict.fromkeys(splits, len(ROWS)), data) == expected
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "jsonl", "parquet"])

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 import torch
 from datasets import ClassLabel, DatasetInfo, Features, Value
-from transformers import AutoModelForSequenceClassification, LlamaConfig, RobertaConfig, ViTConfig
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    GPT2Config,
+    LlamaConfig,
+    RobertaConfig,
+    ViTConfig,
+)
 
 from fourierft.errors import ConfigError, DataError, FourierFTError
 from fourierft.training import hub, models
@@ -200,6 +207,43 @@ def test_what_the_training_would_refuse_is_refused(
         look_ahead(build(**settings))
 
 
+def test_a_method_that_begins_with_the_weights_reads_them(build: Build) -> None:
+    found = look_ahead(build(method="lora:4,init_lora_weights=pissa"))
+    assert found["parameters"]["adapter"] == 4 * 4 * (32 + 32)
+    assert found["unknown"] == ["the memory, as this model, or this method, does not run on shapes alone"]
+
+
+def test_a_method_that_begins_with_weights_elsewhere_is_not_counted(stocked: Hub, build: Build) -> None:
+    stocked.config(BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=40))
+    found = look_ahead(build(method="lora:4,init_lora_weights=pissa", model_name_or_path="some/bert"))
+    assert (found["parameters"], found["steps"]) == (None, 6)
+    assert "pissa begins with the numbers of the model, which is not on this machine" in found["unknown"][0]
+
+
+def test_full_training_of_a_quantised_model_is_refused(stocked: Hub) -> None:
+    stocked.config(LlamaConfig(num_hidden_layers=1))
+    stocked.data({name: Value("string") for name in ("instruction", "input", "output")}, train=100)
+    with pytest.raises(ConfigError, match="method=full trains weights of the model, which is quantised"):
+        look_ahead(recipe("instructions/llama-7b.yaml", method="full"))
+
+
+@pytest.mark.parametrize(("size", "layers", "width"), [("medium", 24, 1024), ("large", 36, 1280)])
+def test_recipe_of_e2e_counts_the_papers_numbers_without_data(stocked: Hub, size: str, layers: int, width: int) -> None:
+    stocked.config(GPT2Config(n_embd=width, n_layer=layers, n_head=width // 64))
+    found = look_ahead(recipe(f"e2e/gpt2-{size}.yaml"))
+    assert found["parameters"]["adapter"] == layers * 2000  # Table 3: 0.048M and 0.072M
+    assert found["memory"]["together"] > found["memory"]["weights"] > 4 * 300_000_000
+    assert found["unknown"] == ["the rows and the steps, as the data file e2e/trainset.csv does not exist"]
+
+
+def test_rows_are_not_counted_where_files_replace_splits(stocked: Hub, reviews: Path) -> None:
+    stocked.config(RobertaConfig(num_hidden_layers=1))
+    stocked.data({"sentence": Value("string"), "label": ClassLabel(names=["a", "b"])}, train=100)
+    found = look_ahead(recipe("glue/sst2-base.yaml", validation_file=str(reviews)))
+    assert (found["rows"], found["steps"]) == (None, None)
+    assert "files stand in place of some splits of nyu-mll/glue" in found["unknown"][0]
+
+
 def test_a_model_that_looks_at_numbers_has_no_estimate(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     def look(*_: Any) -> Any:
         return torch.empty(1, device="meta").item()
@@ -207,4 +251,4 @@ def test_a_model_that_looks_at_numbers_has_no_estimate(build: Build, monkeypatch
     monkeypatch.setattr("fourierft.training.outlook.estimate_memory", look)
     found = look_ahead(build())
     assert found["memory"] is None
-    assert "does not run without numbers" in found["unknown"][0]
+    assert "does not run on shapes alone" in found["unknown"][0]

@@ -73,7 +73,7 @@ def attach(base: BaseModel, arguments: MethodArguments, steps: int | None = None
     base_parameters = count_parameters(base.model)
     method = arguments.method
     check_method(method)
-    if method in ("full", "head", "bitfit") and getattr(base.model, "quantization_method", None):
+    if method in ("full", "head", "bitfit") and base.is_quantized:
         raise ConfigError(f"method={method} trains weights of the model, which is quantised; use an adapter")
     if method == "full":
         return _describe(base.model, method, base.heads, {}, base_parameters)

@@ -39,12 +39,14 @@ class BaseModel:
     Attributes:
         heads: names of the modules above the pretrained body, and of those in it that have no pretrained weights.
         fresh: names of the parameters that its files lack, which were drawn.
+        is_quantized: whether its frozen weights are quantised, or would be if it were more than shapes.
     """
 
     model: PreTrainedModel
     heads: tuple[str, ...]
     task_type: TaskType | None = TaskType.SEQ_CLS
     fresh: tuple[str, ...] = ()
+    is_quantized: bool = False
 
 
 def load_model(
@@ -93,7 +95,8 @@ def load_model(
     if not task.needs_head:
         if absent:
             raise CheckpointError(f"the weights of {name} are not those of a {type(model).__name__}; use another model")
-        return BaseModel(model, (), task_type)
+        is_quantized = bool(arguments.quantization or getattr(model, "quantization_method", None))
+        return BaseModel(model, (), task_type, is_quantized=is_quantized)
     return BaseModel(model, _find_heads(model, absent, name), task_type, tuple(sorted(absent)))
 
 
@@ -118,7 +121,8 @@ def outline_model(
     dtype = getattr(config, "dtype", None) if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
     with torch.device("meta"), quiet():
         model = model_class.from_config(config, trust_remote_code=trusted).to(dtype or torch.float32)
-    return BaseModel(model, _find_heads(model, set(), name) if task.needs_head else (), task_type)
+    heads = _find_heads(model, set(), name) if task.needs_head else ()
+    return BaseModel(model, heads, task_type, is_quantized=arguments.quantization is not None)
 
 
 def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fourierft.errors import FourierFTError
 from fourierft.training import hub, report
 from fourierft.training.arguments import Arguments, DataArguments, ModelArguments
 from fourierft.training.assets import to_fetch
@@ -126,7 +127,10 @@ def _find_data(data: DataArguments, outlook: Outlook) -> tuple[bool, DatasetBuil
 
 def _foresee(arguments: Arguments, outlook: Outlook) -> None:
     """All of it, as the training would do it, but on a model without numbers."""
-    prepared = prepare(arguments, only_shapes=True)
+    try:
+        prepared = prepare(arguments, only_shapes=True)
+    except RuntimeError:  # a method that begins with the numbers of the model
+        prepared = prepare(arguments)
     train, limit = prepared.splits["train"], prepared.ground.max_length
     count = len(train)
     if prepared.ground.inputs.name == "image":
@@ -155,6 +159,8 @@ def _read(arguments: Arguments, has_data: bool, description: DatasetBuilder | No
         return guess_data(data)
     reading, outlook.rows = describe_data(description.info, data)
     outlook.rows_unknown = f"the description of {data.dataset_name} does not count them"
+    if data.train_file or data.validation_file or data.test_file:
+        outlook.rows, outlook.rows_unknown = {}, f"files stand in place of some splits of {data.dataset_name}"
     return reading
 
 
@@ -202,7 +208,15 @@ def _foresee_in_part(arguments: Arguments, reading: Reading, has_model: bool, ou
         shape: tuple[int, ...] = (getattr(config, "num_channels", 3), height, width)
     else:
         shape = (data.max_length or min(getattr(config, "max_position_embeddings", LONGEST), LONGEST),)
-    outlook.trainable = attach(base, arguments.method, outlook.steps or 1)
+    try:
+        outlook.trainable = attach(base, arguments.method, outlook.steps or 1)
+    except FourierFTError:
+        raise
+    except RuntimeError:
+        reason = f"{arguments.method.method} begins with the numbers of the model, which is not on this machine"
+        outlook.unknown.append(f"the parameters, their bytes and the memory, as {reason}")
+        outlook.summary = report.describe(record, arguments.method.method, outlook.rows)
+        return
     outlook.batch = _make_batch(training.per_device_train_batch_size, shape, task)
     outlook.summary = report.summarize(outlook.trainable, record, outlook.rows)
 
@@ -227,8 +241,8 @@ def _estimate(arguments: Arguments, outlook: Outlook) -> dict[str, int] | None:
         return None
     try:
         return estimate_memory(outlook.trainable.model, outlook.batch, arguments.training, arguments.model.quantization)
-    except RuntimeError:  # a model, or a method, that looks at numbers
-        outlook.unknown.append("the memory, as this model, or this method, does not run without numbers")
+    except (RuntimeError, ValueError):  # a model, or a method, that looks at numbers
+        outlook.unknown.append("the memory, as this model, or this method, does not run on shapes alone")
         return None
 
 
