@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from starlette.testclient import TestClient
 
+from benchmarks.serving.picture import shoot
 from fourierft.adapters.store import AdapterStore
 from fourierft.serving.tenants import Tenants
 
@@ -106,3 +108,13 @@ def test_a_name_is_text_whatever_it_looks_like(open_page: Open, serve: Serve, st
     page.click("button")
     expect(page.locator("#adapted")).to_have_text("hello from <img src=x onerror=alert(1)>")
     assert page.locator("img").count() == 0
+
+
+def test_the_picture_of_the_docs_is_taken_when_both_have_answered(
+    open_page: Open, serve: Serve, tmp_path: Path
+) -> None:
+    page = open_page(serve(Tenants()))
+    shoot(page, "shared", "Hello?", tmp_path / "page.png")
+    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+    assert page.locator("#adapted").inner_text() == "hello from shared"
+    assert page.locator("#plain").inner_text() == "hello from base"
