@@ -1,18 +1,22 @@
-"""Pages say what is there: links lead somewhere, examples in Python are Python and name what the package has."""
+"""Pages say what is there: links lead somewhere, examples name what the package has, commands are understood."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+from fourierft.cli.main import build_parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^(?: {4}|# )fourierft (train (?:.*\\\n)*.*)", re.MULTILINE)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
@@ -48,6 +52,17 @@ def test_examples_import_what_is_there(page: Path) -> None:
                 assert all(hasattr(module, alias.name) for alias in node.names)
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "fourierft":
                 assert hasattr(importlib.import_module("fourierft"), node.attr)
+
+
+@pytest.mark.parametrize("pages", [PAGES, sorted(ROOT.glob("recipes/**/*.yaml"))], ids=["pages", "recipes"])
+def test_commands_that_train_are_understood_and_name_recipes_that_are_there(pages: list[Path]) -> None:
+    commands = [command for page in pages for command in COMMAND.findall(page.read_text(encoding="utf-8"))]
+    assert len(commands) > 5
+    parser = build_parser("train")
+    for command in commands:
+        given = parser.parse_args(shlex.split(command.replace("\\\n", " "), comments=True))
+        recipe = str(getattr(given, "config", None) or "")
+        assert not recipe.startswith("recipes/") or (ROOT / recipe).is_file()
 
 
 def test_a_link_to_nowhere_is_found(tmp_path: Path) -> None:
