@@ -33,8 +33,8 @@ fleet-demo: install ## train twelve adapters of one model together, and ask all 
 
 serve-demo: install install-vllm ## train three dictionaries, serve them, and ask them what one word means (about 6 minutes)
 	$(BIN)/fourierft fleet dictionaries --output_dir serve-demo
-	$(VLLM)/bin/fourierft serve serve-demo/base --store serve-demo/fleet.db --vllm="--dtype float32 --max-model-len 512" \
-		--ask light --of noun verb adjective
+	VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/fourierft serve serve-demo/base --store serve-demo/fleet.db --vllm="--dtype float32 --max-model-len 512" \
+		--ask cool --of noun verb adjective base
 
 test: install ## run all tests (under 10 minutes on 2 cores)
 	$(BIN)/python -m pytest

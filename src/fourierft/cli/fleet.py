@@ -51,7 +51,7 @@ dictionaries together, each on the commonest words of its class: noun, verb, adj
 `make serve-demo` serves them and asks them what one word means.
 
   fourierft fleet dictionaries
-  fourierft serve serve-demo/base --store serve-demo/fleet.db --ask light --of noun verb adjective
+  fourierft serve serve-demo/base --store serve-demo/fleet.db --ask cool --of noun verb adjective base
 
 Ctrl-C loses nothing: the same command goes on where it stopped, and what is finished is not trained again.
 """
@@ -177,7 +177,7 @@ def _dictionaries(arguments: argparse.Namespace) -> int:
     for name, metrics in results["adapters"].items():
         print(f"{name}: loss a token of meanings held out {metrics['answer_loss']:.3f}")
     folder = shlex.quote(str(arguments.output_dir))
-    asking = f"--ask light --of {' '.join(results['adapters'])}"
+    asking = f"--ask cool --of {' '.join(results['adapters'])} {BASE}"
     print(f"serve them with\n  fourierft serve {folder}/{BASE} --store {folder}/{STORE} {asking}")
     return 0
 
