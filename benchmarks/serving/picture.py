@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 IMAGE = Path(__file__).resolve().parents[2] / "docs" / "img" / "serving.png"
-SIZE = {"width": 900, "height": 620}
+SIZE = {"width": 960, "height": 600}
 PATIENCE = 120_000  # milliseconds for an answer
 
 
@@ -31,7 +31,7 @@ def shoot(page: Any, adapter: str, question: str, image: Path) -> None:
     for answer in ("#adapted", "#plain"):
         page.wait_for_function(f"!['', '…'].includes(document.querySelector('{answer}').textContent)", timeout=PATIENCE)
     page.wait_for_function(f"document.querySelector('#recent').textContent.includes({adapter!r})", timeout=PATIENCE)
-    page.screenshot(path=image)
+    page.screenshot(path=image, full_page=True)
 
 
 def main() -> None:
