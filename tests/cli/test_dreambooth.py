@@ -11,6 +11,7 @@ from PIL import Image
 
 from fourierft.cli.dreambooth import resume_command
 from fourierft.cli.main import main
+from fourierft.training.diffusion import stand_in
 from fourierft.training.diffusion.arguments import REQUIRED, build_arguments, read_config
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "dreambooth"
@@ -104,6 +105,7 @@ def broken(photos: Path) -> Path:
         ("sample {sd} --prompt dog --images_dir {file}", "file.txt can't be a folder for images (File exists); name"),
         ("sample {sd} --prompt dog --images_dir {file}/x", "can't be a folder for images (Not a directory); name"),
         ("sample {sd} --prompt dog --images_dir {new} --image_size 20", "image_size=20 is no multiple of 8; use one"),
+        ("stand-in {file}", "file.txt can't be a folder for images (File exists); name another"),
         ("score nowhere --photos {photos}", "IMAGES=nowhere is no folder; name one that holds images"),
         ("score {file} --photos {photos}", "file.txt is no folder; name one that holds images"),
         ("score {photos} --photos {file}", "file.txt is no folder; name one that holds images"),
@@ -124,7 +126,7 @@ def test_wrong_input_of_an_action_is_one_sentence_and_status_two(
     (tmp_path / "file.txt").write_text("")
     places = {"sd": tiny_sd, "dino": tiny_dinov2, "photos": broken, "file": tmp_path / "file.txt"}
     given = [word.format(**places, new=tmp_path / "new") for word in words.split()]
-    assert main(["dreambooth", *given, "--use_cpu"]) == 2
+    assert main(["dreambooth", *given]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert message in lines[-1]
     assert lines[-1].startswith("fourierft: error: ")
@@ -168,8 +170,20 @@ def test_missing_setting_and_unknown_key_are_named(tmp_path: Path, capsys: pytes
     assert "unknown key n_frequenzy; did you mean n_frequency?" in capsys.readouterr().err
 
 
+def test_stand_in_prints_what_it_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {"method": "before", "fid": 148.407, "dino": 0.91515}
+    after = {"method": "LoRA r=4", "fid": 117.811, "dino": 0.9286, "probe": {"after": 0.23817}, "parameters": 23296}
+    monkeypatch.setattr(stand_in, "run_stand_in", lambda folder: [before, after])
+    assert main(["dreambooth", "stand-in", str(tmp_path)]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    expected = [["before", "148.41", "0.9152", "-", "0"], ["LoRA", "r=4", "117.81", "0.9286", "0.2382", "23,296"]]
+    assert lines[1:] == expected
+
+
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["dreambooth"], ["dreambooth", "sample"], ["dreambooth", "score"]):
+    for words in (["dreambooth"], ["dreambooth", "sample"], ["dreambooth", "stand-in"], ["dreambooth", "score"]):
         with pytest.raises(SystemExit):
             main([*words, "--help"])
     text = capsys.readouterr().out

@@ -19,6 +19,9 @@ Examples:
   fourierft dreambooth sample dog --prompt "a photo of sks dog on the moon" --images_dir moon
   fourierft dreambooth score moon --photos photos --prompt "a photo of sks dog on the moon" --features inception
 
+  # all of it in small, on a CPU: a model of handwritten digits learns what a nine is
+  fourierft dreambooth stand-in nines
+
 Ctrl-C finishes the running step, saves a checkpoint and prints the command to go on. On several devices, run
 `accelerate launch -m fourierft.cli.main dreambooth ...`.
 """
@@ -49,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "fourierft dreambooth [--config FILE] --model_name_or_path MODEL --instance_data_dir DIR "
         "--instance_prompt PROMPT --output_dir DIR [SETTINGS]\n"
         "       fourierft dreambooth sample DIR --prompt PROMPT --images_dir DIR\n"
-        "       fourierft dreambooth score IMAGES --photos PHOTOS"
+        "       fourierft dreambooth score IMAGES --photos PHOTOS\n"
+        "       fourierft dreambooth stand-in DIR"
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags win over it")
     for action in parser._actions:  # one spelling of each flag is enough to read; both are understood
@@ -86,10 +90,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     score.add_argument("--use_cpu", action="store_true", help="even if there is an accelerator")
     score.add_argument("--json", metavar="FILE", help="write the scores there, too")
+    small = actions.add_parser(
+        "stand-in", help="all of it on a small model of handwritten digits: scores before, and by LoRA and FourierFT"
+    )
+    small.add_argument("directory", metavar="DIR", help="folder to fill; what is there is not made again")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, sample or score; after an interruption, say how to go on."""
+    if arguments.action == "stand-in":
+        return _stand_in(arguments)
     if arguments.action == "sample":
         return _sample(arguments)
     if arguments.action == "score":
@@ -176,6 +186,19 @@ def _score(given: argparse.Namespace) -> int:
     if given.json:
         write_json(Path(given.json), scores)
     print(table([("images", str(len(made))), *((name, f"{value:.4f}") for name, value in scores.items())]))
+    return 0
+
+
+def _stand_in(given: argparse.Namespace) -> int:
+    from fourierft.training.diffusion.stand_in import run_stand_in
+    from fourierft.training.report import table
+
+    rows: list[tuple[str, ...]] = [("method", "fid", "dino", "loss", "parameters")]
+    for line in run_stand_in(Path(given.directory)):
+        loss, parameters = line.get("probe", {}).get("after"), line.get("parameters", 0)
+        scores = (f"{line['fid']:.2f}", f"{line['dino']:.4f}", "-" if loss is None else f"{loss:.4f}")
+        rows.append((line["method"], *scores, f"{parameters:,}"))
+    print(table(rows))
     return 0
 
 
