@@ -138,12 +138,12 @@ def test_conv1d_is_merged_the_right_way_round(wrap: Any, tmp_path: Path) -> None
 def test_embedding_is_merged_without_the_head_that_was_tied_to_it(wrap: Any, tmp_path: Path) -> None:
     settings = GPT2Config(vocab_size=20, n_positions=8, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
     GPT2LMHeadModel(settings).save_pretrained(tmp_path / "base")
-    config = FourierFTConfig(
-        n_frequency=30, target_modules=["c_attn", "wte"], task_type="CAUSAL_LM", scaling=40.0, init_weights=False
-    )
     with own_tuner():
+        config = FourierFTConfig(
+            n_frequency=30, target_modules=["c_attn", "wte"], task_type="CAUSAL_LM", scaling=40.0, init_weights=False
+        )
         model = wrap(GPT2LMHeadModel.from_pretrained(tmp_path / "base"), config)
-    model.save_pretrained(tmp_path / "adapter")
+        model.save_pretrained(tmp_path / "adapter")
     tokens = torch.tensor([[1, 5, 9]])
     assert merge_adapter(tmp_path / "adapter", tmp_path / "merged").layers == 2
     assert inspect_adapter(tmp_path / "adapter").layers[1].shape == (20, 16)
