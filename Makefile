@@ -36,7 +36,7 @@ serve-demo: install install-vllm ## train three dictionaries, serve them, and as
 	VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/fourierft serve serve-demo/base --store serve-demo/fleet.db --vllm="--dtype float32 --max-model-len 512" \
 		--ask cool --of noun verb adjective base
 
-test: install ## run all tests (under 10 minutes on 2 cores)
+test: install ## run all tests (about 10 minutes on 2 cores)
 	$(BIN)/python -m pytest
 
 check: install ## what has to pass before a change goes in: format, lint, types, tests
