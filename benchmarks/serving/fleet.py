@@ -139,13 +139,13 @@ def keep(file: Path, text: str) -> None:
     os.replace(beside, file)
 
 
-def greedy(model: Any, prompt: list[int]) -> list[int]:
+def greedy(model: Any, prompt: list[int], count: int = TOKENS) -> list[int]:
     """The next tokens."""
     tokens = torch.tensor([prompt])
     answer = model.generate(
         input_ids=tokens,
         attention_mask=torch.ones_like(tokens),
-        max_new_tokens=TOKENS,
+        max_new_tokens=count,
         do_sample=False,
         eos_token_id=None,
         pad_token_id=0,

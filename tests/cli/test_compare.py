@@ -57,6 +57,7 @@ def test_list_and_dry_run_leave_nothing(task: str, tmp_path: Path, capsys: pytes
         (["--learning_rates", "0"], "learning_rates=[0.0] is no list of positive numbers"),
         (["--seeds", "-1"], "seeds=[-1] is no list of whole numbers"),
         (["--max_runs", "-1"], "--max_runs -1 is negative"),
+        (["--output_dir", __file__], "test_compare.py is a file, not a directory; name another"),
     ],
 )
 def test_wrong_grid_is_one_line(task: str, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

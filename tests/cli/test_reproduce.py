@@ -38,6 +38,7 @@ def test_list_prints_the_runs_and_does_none(capsys: pytest.CaptureFixture[str], 
         (["table2", "--override", "bf16"], "--override bf16 has no value; write bf16=VALUE"),
         (["table2", "--override", "bf17=true"], "--override has the unknown key bf17; did you mean bf16?"),
         (["fig7", "--stand-in"], "fig7 has no stand-in"),
+        (["table1", "--output_dir", __file__], "test_reproduce.py is a file, not a directory; name another"),
     ],
 )
 def test_wrong_arguments_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,9 @@ def test_weights_are_here_in_a_directory_or_in_the_cache(tmp_path: Path, monkeyp
     assert hub.has_weights("some/model", "abc")
 
 
-def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_does_not_answer_is_asked_once_and_not_for_what_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import datasets
 
     asked: list[str] = []
@@ -73,7 +75,10 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatc
     constants: Any = huggingface_hub.constants
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub, "get_session", lambda: SimpleNamespace(head=fail))
-    with hub.offline_if_unreachable():
+    with hub.offline_if_unreachable(str(tmp_path), None):
+        assert not constants.HF_HUB_OFFLINE
+    assert asked == []
+    with hub.offline_if_unreachable(str(tmp_path), "some/model"):
         assert constants.HF_HUB_OFFLINE
         assert datasets.config.HF_HUB_OFFLINE
         assert hub.find_model_size("some/model", "main") is None

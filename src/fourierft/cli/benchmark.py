@@ -65,7 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads < 1:
         raise ConfigError(f"--threads {arguments.threads} is not positive; use at least 1")
     root = enter_checkout("benchmarks")
+    from fourierft.training.output import refuse_file
+
     results = arguments.output or root / "benchmarks" / "results"
+    refuse_file(results)
     if arguments.page:
         from benchmarks.page import write_page
 

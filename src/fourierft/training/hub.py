@@ -1,4 +1,4 @@
-"""What would be downloaded from the hub, asked without downloading it."""
+"""The hub: whether it answers, and what would be downloaded from it, asked without downloading it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,14 @@ SECONDS = 10
 
 
 @contextmanager
-def offline_if_unreachable() -> Iterator[None]:
+def offline_if_unreachable(*names: str | None) -> Iterator[None]:
     """The libraries of the hub in their offline mode while this lasts, if it does not answer: they would try it again
     and again, half a minute for every file.
+
+    Args:
+        names: of what will be loaded; the hub is not asked if all of it is on this machine's disk.
     """
-    if _is_reachable():
+    if all(name is None or Path(name).exists() for name in names) or _is_reachable():
         yield
         return
     import datasets

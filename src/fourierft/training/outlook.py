@@ -6,7 +6,6 @@ those on the hub, the description of the data and the config of the model are lo
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +68,7 @@ def look_ahead(arguments: Arguments) -> dict[str, Any]:
     """
     outlook, model, data = Outlook(), arguments.model, arguments.data
     check_method(arguments.method.method)
-    with hub.offline_if_unreachable() if _is_on_hub(model, data) else nullcontext():
+    with hub.offline_if_unreachable(model.model_name_or_path, data.dataset_name):
         has_model = _find_model(model, outlook)
         has_data, description = _find_data(data, outlook)
         if has_model and has_data:
@@ -82,11 +81,6 @@ def look_ahead(arguments: Arguments) -> dict[str, Any]:
     known = outlook.trainable.sizes() if outlook.trainable else {"parameters": None, "bytes": None}
     found = {"rows": outlook.rows or None, "steps": outlook.steps, "memory": memory}
     return {**known, **found, "downloads": outlook.downloads, "unknown": outlook.unknown}
-
-
-def _is_on_hub(model: ModelArguments, data: DataArguments) -> bool:
-    names = (model.model_name_or_path, data.dataset_name)
-    return any(name and not Path(name).exists() for name in names)
 
 
 def _find_model(model: ModelArguments, outlook: Outlook) -> bool:

@@ -29,10 +29,15 @@ RESULTS = (
 )
 
 
+def refuse_file(directory: Path) -> None:
+    """Raise OutputExistsError if what is to be a directory is a file."""
+    if directory.exists() and not directory.is_dir():
+        raise OutputExistsError(f"{directory} is a file, not a directory; name another")
+
+
 def check_output(directory: Path, overwrite: bool, resume: bool) -> None:
     """Raise OutputExistsError if `directory` holds anything and neither overwriting nor resuming was asked for."""
-    if directory.exists() and not directory.is_dir():
-        raise OutputExistsError(f"{directory} is a file, not a directory; choose another --output_dir")
+    refuse_file(directory)
     if not (overwrite or resume) and directory.is_dir() and any(directory.iterdir()):
         raise OutputExistsError(
             f"{directory} exists and is not empty; choose another --output_dir, or give --overwrite_output_dir, "
@@ -50,8 +55,7 @@ def open_results(directory: Path, name: str) -> dict[str, Any]:
     Raises: OutputExistsError, if it holds something else.
     """
     file = directory / name
-    if directory.exists() and not directory.is_dir():
-        raise OutputExistsError(f"{directory} is a file; name a directory with --output_dir")
+    refuse_file(directory)
     if directory.is_dir() and any(directory.iterdir()):
         try:
             results = json.loads(file.read_text(encoding="utf-8"))
@@ -59,8 +63,7 @@ def open_results(directory: Path, name: str) -> dict[str, Any]:
             results = None
         if not isinstance(results, dict):
             raise OutputExistsError(
-                f"{directory} is not empty and holds no whole {name} of an earlier run; name another directory with "
-                "--output_dir"
+                f"{directory} is not empty and holds no whole {name} of an earlier run; name another directory"
             )
         return results
     directory.mkdir(parents=True, exist_ok=True)

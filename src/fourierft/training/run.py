@@ -15,6 +15,7 @@ from transformers.trainer_utils import IntervalStrategy
 from fourierft.errors import ConfigError, FourierFTError
 from fourierft.training import output, report, scores
 from fourierft.training.arguments import Arguments
+from fourierft.training.hub import offline_if_unreachable
 from fourierft.training.images import CropsByEpoch
 from fourierft.training.outlook import look_ahead
 from fourierft.training.preparation import Preparation, import_chat, prepare
@@ -52,7 +53,8 @@ def train(arguments: Arguments) -> dict[str, Any]:
     output.check_output(directory, arguments.run.overwrite_output_dir, resume is not None)
     report.require_plotting()
     checkpoint = output.find_checkpoint(resume, directory) if resume else None
-    with arguments.training.main_process_first(desc="preparing data and model"):
+    names = (arguments.model.model_name_or_path, arguments.data.dataset_name)
+    with arguments.training.main_process_first(desc="preparing data and model"), offline_if_unreachable(*names):
         prepared = prepare(arguments)
     rows = {name: len(split) for name, split in prepared.splits.items()}
     if arguments.training.process_index == 0:

@@ -87,6 +87,7 @@ def peft_answers(small_llama: Path, tmp_path_factory: pytest.TempPathFactory) ->
     import peft
     from transformers import AutoModelForCausalLM
 
+    from benchmarks.serving.fleet import greedy
     from fourierft.adapters.store import AdapterStore
 
     folder = tmp_path_factory.mktemp("fleet")
@@ -102,26 +103,13 @@ def peft_answers(small_llama: Path, tmp_path_factory: pytest.TempPathFactory) ->
                 model.save_pretrained(folder / str(k))
                 store.add(name, folder / str(k))
             answers.prompts[name] = [draw_prompt(100 * k + i, 4 + 13 * i) for i in range(3)] + [draw_prompt(0, 70)]
-            answers.expected[name] = [greedy(model, prompt) for prompt in answers.prompts[name]]
+            answers.expected[name] = [greedy(model, prompt, TOKENS) for prompt in answers.prompts[name]]
     return answers
 
 
 def draw_prompt(seed: int, length: int) -> list[int]:
     generator = torch.Generator().manual_seed(seed)
     return [1, *torch.randint(3, 3 + WORDS, (length - 1,), generator=generator).tolist()]
-
-
-def greedy(model: torch.nn.Module, prompt: list[int]) -> list[int]:
-    tokens = torch.tensor([prompt])
-    answer = model.generate(
-        input_ids=tokens,
-        attention_mask=torch.ones_like(tokens),
-        max_new_tokens=TOKENS,
-        do_sample=False,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    return answer[0, len(prompt) :].tolist()
 
 
 Generate = Callable[[list[str], list[list[int]]], list[Any]]

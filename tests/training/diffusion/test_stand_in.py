@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fourierft.errors import OutputExistsError
 from fourierft.training.diffusion import stand_in
 from fourierft.training.diffusion.pipeline import load_pipeline
 from fourierft.training.diffusion.small import make_small_pipeline, read_images
@@ -59,11 +60,19 @@ def test_every_way_leaves_a_line_and_is_done_once(
     monkeypatch.setattr(stand_in, "read_digits", lambda: [digit(k % 10, k) for k in range(90)])
     monkeypatch.setattr(stand_in, "find_asset_model", lambda name: tiny_dinov2)
     sizes = Sizes(autoencoder_steps=1, unet_steps=1, photos=2, others=4, steps=1, images=2, inference_steps=1)
-    lines = run_stand_in(tmp_path, sizes)
+    folder = tmp_path / "nines"
+    lines = run_stand_in(folder, sizes)
     assert [line["method"] for line in lines] == ["before", "LoRA r=4", "FourierFT n=500", "real photos"]
     assert len({line["fid"] for line in lines}) == 4
     assert lines[2]["parameters"] % 500 == 0
-    assert [len(list((tmp_path / name).iterdir())) for name in ("photos", "others", "real-photos")] == [2, 4, 2]
+    assert [len(list((folder / name).iterdir())) for name in ("photos", "others", "real-photos")] == [2, 4, 2]
     monkeypatch.setattr(stand_in, "train_dreambooth", lambda arguments: pytest.fail("all was there"))
     monkeypatch.setattr(stand_in, "make_small_pipeline", lambda *args, **options: pytest.fail("all was there"))
-    assert run_stand_in(tmp_path, sizes) == lines
+    assert run_stand_in(folder, sizes) == lines
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"is not empty and holds no whole stand-in\.json"):
+        run_stand_in(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

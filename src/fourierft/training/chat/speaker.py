@@ -17,6 +17,7 @@ from fourierft.training.chat.inputs import Chats
 from fourierft.training.chat.template import Messages, encode_question
 from fourierft.training.evaluation import load_adapter, load_trained
 from fourierft.training.generation.decoding import end_tokens
+from fourierft.training.hub import offline_if_unreachable
 from fourierft.training.models import context_length, load_model
 from fourierft.training.prompts import encode_pair
 from fourierft.training.tasks import Chat
@@ -143,8 +144,9 @@ def load_speaker(
             quantization=quantization,
             trust_remote_code=trust_remote_code,
         )
-        tokenizer = Chats().load_processor(arguments, DataArguments())
-        model = load_model(arguments, Chat(), 0, AutoModelForCausalLM, Chats.task_type).model
+        with offline_if_unreachable(source):
+            tokenizer = Chats().load_processor(arguments, DataArguments())
+            model = load_model(arguments, Chat(), 0, AutoModelForCausalLM, Chats.task_type).model
         if adapter is not None:
             model = load_adapter(model, Path(adapter))
     is_placed = getattr(model, "quantization_method", None) is not None  # where it was quantised

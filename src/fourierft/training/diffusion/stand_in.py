@@ -20,7 +20,7 @@ from fourierft.training.comparison.sources import find_asset_model, read_digits
 from fourierft.training.diffusion.arguments import build_arguments
 from fourierft.training.diffusion.data import find_images
 from fourierft.training.diffusion.pipeline import load_pipeline
-from fourierft.training.diffusion.sampling import fill_folder, load_trained, make_folder
+from fourierft.training.diffusion.sampling import fill_folder, load_trained
 from fourierft.training.diffusion.scores import Eye, frechet_distance, likeness
 from fourierft.training.diffusion.small import SIDE, make_small_pipeline, read_images
 from fourierft.training.diffusion.trainer import train_dreambooth
@@ -31,7 +31,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "LoRA r=4": {"method": "lora", "lora_r": 4, "lora_alpha": 8},
     "FourierFT n=500": {"method": "fourierft", "n_frequency": 500},
 }
-RESULTS = "results.jsonl"
+RESULTS, MARK = "results.jsonl", "stand-in.json"
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ def run_stand_in(folder: Path, sizes: Sizes | None = None) -> list[dict[str, Any
     Returns: a line for the model as it was, for each method and for real photos: scores, and of a method loss on fixed
         samples, parameters and bytes.
 
-    Raises: ConfigError, if the folder can't be made. DataError, if model or data can't be downloaded.
+    Raises: OutputExistsError, if the folder holds something else. DataError, if model or data can't be downloaded.
     """
     sizes = sizes or Sizes()
-    _prepare(make_folder(folder), sizes)
+    output.open_results(folder, MARK)
+    _prepare(folder, sizes)
     eye = Eye(str(find_asset_model("dinov2")))
     others = eye.look(find_images(folder / "others", "others"))
     lines: list[dict[str, Any]] = []
