@@ -105,7 +105,7 @@ def broken(photos: Path) -> Path:
         ("sample {sd} --prompt dog --images_dir {file}", "file.txt can't be a folder for images (File exists); name"),
         ("sample {sd} --prompt dog --images_dir {file}/x", "can't be a folder for images (Not a directory); name"),
         ("sample {sd} --prompt dog --images_dir {new} --image_size 20", "image_size=20 is no multiple of 8; use one"),
-        ("stand-in {file}", "file.txt can't be a folder for images (File exists); name another"),
+        ("stand-in {file}", "file.txt is a file, not a directory; name another"),
         ("score nowhere --photos {photos}", "IMAGES=nowhere is no folder; name one that holds images"),
         ("score {file} --photos {photos}", "file.txt is no folder; name one that holds images"),
         ("score {photos} --photos {file}", "file.txt is no folder; name one that holds images"),
