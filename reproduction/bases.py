@@ -13,21 +13,19 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftType
-from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from torch import Tensor
 
-from fourierft import enable, uniform_entries
+from fourierft import uniform_entries
 from fourierft.errors import ConfigError
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.model import FourierFTModel
+from fourierft.tuner.registration import substituted
 
 BASES = ("fourier", "random", "orthogonal")
 
@@ -94,19 +92,9 @@ class BasisModel(FourierFTModel):
     tuner_layer_cls = BasisLayer
 
 
-@contextmanager
-def bases_enabled() -> Iterator[None]:
+def bases_enabled() -> AbstractContextManager[None]:
     """PEFT's FourierFT takes configs with a basis while this lasts."""
-    enable()
-    tables: tuple[Any, Any] = (PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING)
-    before = [table[PeftType.FOURIERFT] for table in tables]
-    for table, own in zip(tables, (BasisConfig, BasisModel), strict=True):
-        table[PeftType.FOURIERFT] = own
-    try:
-        yield
-    finally:
-        for table, own in zip(tables, before, strict=True):
-            table[PeftType.FOURIERFT] = own
+    return substituted(BasisConfig, BasisModel)
 
 
 def compose(coefficients: Tensor, left: Tensor, right: Tensor, scaling: float) -> Tensor:

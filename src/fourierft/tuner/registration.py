@@ -7,6 +7,8 @@ of either class runs on the tuner that stands in the table.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from peft import PeftType
@@ -43,3 +45,17 @@ def disable() -> None:
     _replaced.clear()
     while _hooks:
         _hooks.pop().remove()
+
+
+@contextmanager
+def substituted(config_class: type[FourierFTConfig], model_class: type[FourierFTModel]) -> Iterator[None]:
+    """While this lasts PEFT makes FourierFT adapters with these classes: for comparing another form of the adapter."""
+    enable()
+    before = [table[PeftType.FOURIERFT] for table, _ in _OURS]
+    for (table, _), other_class in zip(_OURS, (config_class, model_class), strict=True):
+        table[PeftType.FOURIERFT] = other_class
+    try:
+        yield
+    finally:
+        for (table, _), own_class in zip(_OURS, before, strict=True):
+            table[PeftType.FOURIERFT] = own_class

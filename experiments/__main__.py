@@ -1,0 +1,73 @@
+"""Try changes of FourierFT in its best form on the tasks of `fourierft compare`, and set them beside it.
+
+    python -m experiments                              everything that has no row yet
+    python -m experiments --tasks digits --variants factored gain
+    python -m experiments --page                       only make the page anew
+
+Each run adds a line to experiments/results/tried.jsonl; what has one is not run again. Writes docs/quality/tried.md.
+The rows to compare with are those of `fourierft compare`, in docs/quality/TASK/runs.jsonl. About 15 runs a task, of one
+to two minutes each on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import datasets
+
+from experiments.page import write_page
+from experiments.variants import BEST_FORM, VARIANTS
+from fourierft.errors import FourierFTError
+from fourierft.training.comparison.grid import run_tasks
+from fourierft.training.comparison.results import read_lines, read_rows
+from fourierft.training.comparison.tasks import check_seeds
+from fourierft.training.trainer import TrainingInterrupted
+
+ROOT = Path(__file__).parents[1]
+RESULTS, QUALITY = ROOT / "experiments" / "results" / "tried.jsonl", ROOT / "docs" / "quality"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    parser = argparse.ArgumentParser(
+        "python -m experiments", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tasks", nargs="+", choices=BEST_FORM, default=list(BEST_FORM), help="(default: all)")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="(default: 0)")
+    parser.add_argument("--page", action="store_true", help="run nothing, only make the page anew")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is missing, write the page; 0 done, 2 wrong input, 130 interrupted."""
+    arguments = build_parser().parse_args(argv)
+    datasets.disable_progress_bars()
+    try:
+        if not arguments.page:
+            run_variants(arguments.variants, arguments.tasks, check_seeds(arguments.seeds), RESULTS)
+        print(write_page(read_lines(RESULTS), {name: read_rows(QUALITY / name) for name in BEST_FORM}, QUALITY))
+    except FourierFTError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except TrainingInterrupted as interruption:
+        print(f"{interruption}; the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run_variants(variants: Sequence[str], tasks: Sequence[str], seeds: tuple[int, ...], file: Path) -> None:
+    """Do the runs that are missing, a row each; see `run_tasks`."""
+    for number, name in enumerate(variants, start=1):
+        variant = VARIANTS[name]
+        print(f"{variant.title} ({number} of {len(variants)})", flush=True)
+        with variant.context():
+            chosen = [variant.task(task, seeds) for task in tasks]
+            run_tasks(chosen, file, stamp={"variant": name}, tell=lambda line: print(line, flush=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

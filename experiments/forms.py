@@ -1,0 +1,145 @@
+"""Other forms of the adapter, for comparison alone: factored, tied, with a gain a layer or a gain an input feature.
+
+A config {"peft_type": "FOURIERFT", "form": "factored", ...} makes such an adapter while `forms_enabled` lasts. Its
+checkpoints open nowhere else: this package and stock PEFT both stop and say why.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.factors import Factors
+from fourierft.errors import ConfigError
+from fourierft.tuner.config import FourierFTConfig
+from fourierft.tuner.layer import FourierFTLayer
+from fourierft.tuner.model import FourierFTModel
+from fourierft.tuner.registration import substituted
+
+FORMS = ("plain", "factored")
+
+
+@dataclass
+class FormConfig(FourierFTConfig):
+    """A FourierFT config with another form.
+
+    Args:
+        form: "plain", or "factored": the n numbers are coefficients of the factors of a low-rank update (factors.py).
+        rank: of a factored update.
+        ratio: learning rate of the factor B over that of A.
+        gain: whether each layer also trains one number that its update is multiplied with.
+        tie: names of layers that share their coefficients within a block.
+        whiten: an update sees its input features divided by this power of their root mean square, taken from the first
+            batch.
+
+    Raises: ConfigError, if the form is unknown, or factors have no coefficients.
+    """
+
+    form: str = "plain"
+    rank: int = 1
+    ratio: float = 1.0
+    gain: bool = False
+    tie: list[str] = field(default_factory=list)
+    whiten: float = 0.0
+
+    def __post_init__(self, fourierft: dict[str, Any] | None) -> None:
+        super().__post_init__(fourierft)
+        if self.form not in FORMS:
+            raise ConfigError(f"form={self.form!r} is unknown; use one of {', '.join(FORMS)}")
+        if self.form == "factored" and not 0 < 2 * self.rank <= self.n_frequency:
+            raise ConfigError(f"rank={self.rank} with n_frequency={self.n_frequency}; use a rank from 1 to n / 2")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields of adapter_config.json, which no loader takes for those of FourierFT."""
+        content = super().to_dict()
+        own = {name: content.pop(name) for name in OWN_FIELDS}
+        content["fourierft"] = {**content.get("fourierft", {}), **own}
+        content["task_type"] = "trained by an experiment with another form of FourierFT, which is for comparison alone"
+        return content
+
+
+OWN_FIELDS = tuple(item.name for item in fields(FormConfig) if item.name not in FourierFTConfig.__dataclass_fields__)
+
+
+class FormLayer(FourierFTLayer):
+    """A layer whose adapter has the form of its config; it trains and evaluates, and does nothing else."""
+
+    adapter_layer_names = ("fourierft_spectrum", "fourierft_gain")
+
+    def update_layer(self, adapter_name: str, n_frequency: int, config: Any) -> None:
+        """Add an adapter, or replace the one of that name."""
+        if not hasattr(self, "fourierft_gain"):
+            self.fourierft_gain = nn.ParameterDict()
+            self.factors: dict[str, Factors] = {}
+            self.powers: dict[str, float] = {}
+            self.input_scales: dict[str, Tensor] = {}
+        if config.gain:
+            self.fourierft_gain[adapter_name] = nn.Parameter(torch.ones(1))
+        super().update_layer(adapter_name, n_frequency, config)
+        self.powers[adapter_name] = config.whiten
+        if config.form == "factored":
+            shape = (self.out_features, self.in_features)
+            made = Factors(*shape, n_frequency, config.rank, config.ratio, config.random_loc_seed)
+            self.factors[adapter_name] = made
+            with torch.no_grad():
+                made.start(self.fourierft_spectrum[adapter_name])
+
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """dW of an adapter, [out, in], as it meets inputs that are whitened."""
+        if adapter in self.factors:
+            delta = self.factors[adapter].delta_weight(self.fourierft_spectrum[adapter])
+        else:
+            delta = super().get_delta_weight(adapter)
+        return delta * self.fourierft_gain[adapter] if adapter in self.fourierft_gain else delta
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The base layer's output plus x dW^T."""
+        result = self.base_layer(x, *args, **kwargs)
+        for name in self.active_adapters:
+            if name in self.fourierft_spectrum and not self.disable_adapters:
+                whitened = self._whiten(x.to(torch.float32), name)
+                result = result + (whitened @ self.get_delta_weight(name).T).to(result.dtype)
+        return result
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Refuse.
+
+        Raises: ConfigError.
+        """
+        raise ConfigError("another form of FourierFT is for comparison alone and does not merge; train form plain")
+
+    def _whiten(self, x: Tensor, name: str) -> Tensor:
+        power = self.powers[name]
+        if not power:
+            return x
+        if name not in self.input_scales:
+            rms = x.detach().flatten(0, -2).square().mean(0).sqrt().clamp_min(1e-6)  # [in]
+            scales = rms**-power
+            self.input_scales[name] = scales * (rms.norm() / (scales * rms).norm())  # the input keeps its norm
+        return x * self.input_scales[name]
+
+
+class FormModel(FourierFTModel):
+    """The tuner that puts FormLayers into a model."""
+
+    tuner_layer_cls = FormLayer
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Add an adapter to the model; tied layers of a block take the coefficients of the first of them."""
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        tied: dict[str, nn.Parameter] = {}
+        config: Any = self.peft_config[adapter_name]
+        for path, module in model.named_modules():
+            block, _, leaf = path.rpartition(".")
+            if isinstance(module, FormLayer) and leaf in config.tie:
+                first = tied.setdefault(block, module.fourierft_spectrum[adapter_name])
+                module.fourierft_spectrum[adapter_name] = first
+
+
+def forms_enabled() -> AbstractContextManager[None]:
+    """PEFT's FourierFT takes configs of other forms while this lasts."""
+    return substituted(FormConfig, FormModel)

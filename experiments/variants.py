@@ -1,0 +1,81 @@
+"""What is tried: changes of FourierFT in its best form, n of a few hundred on all linear layers, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from experiments.counts import with_counts
+from experiments.forms import forms_enabled
+from experiments.moments import layer_adam
+from fourierft.training.comparison.tasks import Task, read_task
+
+RECIPES = Path(__file__).parents[1] / "recipes" / "compare"
+BEST_FORM = {"movies": "fourierft:340,layers=all", "digits": "fourierft:340,layers=all"}
+BEST_FORM |= {"instructions": "fourierft:365,layers=all"}
+TIED = {"movies": ("408", "query+value"), "digits": ("408", "q_proj+v_proj"), "instructions": ("426", "q_proj+v_proj")}
+RATE = 3e-3
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One change.
+
+    Attributes:
+        title: for people.
+        spec: the method on a task, as `fourierft compare` writes it.
+        settings: of the training that differ.
+        rates: learning rates it is tried at.
+        context: lasts while it trains.
+        counts: whether n differs from layer to layer by the gradient.
+    """
+
+    title: str
+    spec: Callable[[str], str] = BEST_FORM.__getitem__
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    rates: tuple[float, ...] = (RATE,)
+    context: Callable[[], AbstractContextManager[None]] = nullcontext
+    counts: bool = False
+
+    def task(self, name: str, seeds: tuple[int, ...]) -> Task:
+        """The runs of this variant on a task; call it inside `context`."""
+        task = read_task(RECIPES / f"{name}.yaml").change([self.spec(name)], list(self.rates), seeds)
+        if self.counts:
+            task = replace(task, methods=tuple(with_counts(task, method) for method in task.methods))
+        marked = {"optim_args": "second_moment=layer"} if self.context is layer_adam else {}
+        return replace(task, settings={**task.settings, **self.settings, **marked})
+
+
+def _plus(extras: str) -> Callable[[str], str]:
+    return lambda name: f"{BEST_FORM[name]},{extras}"
+
+
+def _tied(name: str) -> str:
+    count, layers = TIED[name]
+    return f"fourierft:{count},layers=all,tie={layers}"
+
+
+def _form(title: str, extras: str, *rates: float) -> Variant:
+    return Variant(title, _plus(extras), rates=rates or (RATE,), context=forms_enabled)
+
+
+VARIANTS = {
+    "factored": _form("factored, r=1", "form=factored", RATE, 1e-2),
+    "factored2": _form("factored, r=2", "form=factored,rank=2", RATE, 1e-2),
+    "factored-ratio": _form("factored, r=1, B four times faster", "form=factored,ratio=4"),
+    "factored-whiten": _form("factored, r=1, inputs over the root of their RMS", "form=factored,whiten=0.5"),
+    "whiten": _form("inputs over the root of their RMS", "whiten=0.5"),
+    "gain": _form("a learned gain a layer", "gain=true"),
+    "tied": Variant("one set for query and value, n larger", _tied, context=forms_enabled),
+    "counts": Variant("n by the gradient's norm, sum fixed", counts=True),
+    "low": Variant("entries near frequency 0", _plus("entries=bandpass,center=0,width=100")),
+    "middle": Variant("entries at distance 150", _plus("entries=bandpass,center=150,width=100")),
+    "moments": Variant("one second moment a layer in Adam", context=layer_adam),
+    "normal": Variant("normal start", _plus("init_weights=false")),
+    "decay": Variant("weight decay 0.1", settings={"weight_decay": 0.1}),
+    "warmup": Variant("warm-up of a tenth of the steps", settings={"warmup_steps": 0.1}),
+    "unclipped": Variant("gradients not clipped (clipped at norm 1 otherwise)", settings={"max_grad_norm": 0.0}),
+}

@@ -1,0 +1,107 @@
+"""Variants on a task of seconds: each trains, leaves its row, and is not run again; the page by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import __main__ as command
+from experiments import variants
+from experiments.counts import share_out
+from experiments.page import write_page
+from experiments.variants import VARIANTS
+
+
+@pytest.fixture
+def tiny_tasks(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The task `movies` as two steps on sixteen sentences."""
+    lines = [f"the film is {'good' if k % 2 else 'bad'},{'yes' if k % 2 else 'no'}" for k in range(16)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    (tmp_path / "movies.yaml").write_text(
+        f"""
+model_name_or_path: {tiny_bert}
+train_file: {tmp_path / "rows.csv"}
+validation_file: {tmp_path / "rows.csv"}
+layers: {{all: [query, key, value]}}
+max_steps: 2
+per_device_train_batch_size: 8
+logging_steps: 1
+eval_steps: 1
+use_cpu: true
+head_learning_rate: 1e-2
+methods: [head]
+learning_rates: [1e-3]
+"""
+    )
+    monkeypatch.setattr(variants, "RECIPES", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variant_trains_and_leaves_its_row(name: str, tiny_tasks: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tiny_tasks / "tried.jsonl"
+    command.run_variants([name], ["movies"], (0,), file)
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [row["learning_rate"] for row in rows] == sorted(VARIANTS[name].rates)
+    assert {row["variant"] for row in rows} == {name}
+    assert all(row["score"] is not None for row in rows)
+    layers = 2 * 3
+    expected = {"tied": 2 * 2 * 408, "gain": layers * 341}.get(name, layers * 340)
+    assert rows[0]["parameters"]["adapter"] == expected
+    capsys.readouterr()
+    command.run_variants([name], ["movies"], (0,), file)
+    assert ", 0 to do now" in capsys.readouterr().out
+
+
+def test_variants_differ_from_each_other(tiny_tasks: Path) -> None:
+    keys = set()
+    for variant in VARIANTS.values():
+        with variant.context():
+            task = variant.task("movies", (0,))
+            for run in task.runs():
+                keys.add((task.protocol(task.prepare()), json.dumps(run.method.config), run.learning_rate))
+    assert len(keys) == sum(len(variant.rates) for variant in VARIANTS.values())
+
+
+def test_coefficients_are_shared_out_by_norm() -> None:
+    counts = share_out({"a": 3.0, "b": 1.0, "c": 0.0}, 3 * 16 + 10)
+    assert counts == {"a": 16 + 8, "b": 16 + 2, "c": 16}  # 7.5 and 2.5: the first of two equal remainders
+    assert sum(counts.values()) == 58
+
+
+def make_row(task: str, score: float | None, rate: float = 3e-3, seed: int = 0, **changes: Any) -> dict[str, Any]:
+    lower = task == "instructions"
+    return {
+        "task": task,
+        "score": score,
+        "learning_rate": rate,
+        "seed": seed,
+        "method": variants.BEST_FORM[task],
+        "lower_is_better": lower,
+        **changes,
+    }
+
+
+def test_page_gives_shares_of_the_gain(tmp_path: Path) -> None:
+    known = {
+        task: [
+            make_row(task, head, 0.0, method="head"),
+            make_row(task, score),
+            make_row(task, score + 0.02, seed=1),
+        ]
+        for task, head, score in (("movies", 0.6, 0.8), ("digits", 0.7, 0.9), ("instructions", 2.0, 1.5))
+    }
+    tried = [
+        make_row("movies", 0.7, variant="gain"),
+        make_row("digits", None, variant="gain"),
+        make_row("instructions", 1.75, variant="factored"),
+        make_row("instructions", 1.4, 1e-2, variant="factored"),
+    ]
+    text = write_page(tried, known, tmp_path).read_text()
+    assert "| unchanged | 0.8000 | 0.9000 | 1.5000 |" in text
+    assert "| a learned gain a layer | 0.7000 (50%) | diverged | - |" in text
+    assert "| factored, r=1 | - | - | 1.4000 (120%, 0.01) |" in text
+    assert "standard deviation over three seeds is\n0.0141, 0.0141, 0.0141" in text
