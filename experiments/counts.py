@@ -7,8 +7,9 @@ import io
 import math
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+import torch
 
 from fourierft.training.comparison.grid import QUIET
 from fourierft.training.comparison.tasks import Task
@@ -40,7 +41,7 @@ def with_counts(task: Task, method: Method) -> Method:
 
 
 def share_out(norms: Mapping[str, float], total: int) -> dict[str, int]:
-    """`total` coefficients over layers: LEAST each, what is left in proportion to the norms, largest remainders first."""
+    """`total` coefficients over layers: LEAST each, the rest in proportion to the norms, largest remainders first."""
     left, whole = total - LEAST * len(norms), sum(norms.values())
     shares = {name: left * norm / whole for name, norm in norms.items()}
     counts = {name: math.floor(share) for name, share in shares.items()}
@@ -63,4 +64,5 @@ def gradient_norms(task: Task, target_modules: Any) -> dict[str, float]:
         for _, batch in zip(range(BATCHES), trainer.get_train_dataloader(), strict=False):
             model(**trainer._prepare_inputs(batch)).loss.backward()
     start = len("base_model.model.")
-    return {name[start:]: float(layer.get_base_layer().weight.grad.norm()) for name, layer in layers.items()}
+    gradients = {name[start:]: layer.get_base_layer().weight.grad for name, layer in layers.items()}
+    return {name: float(torch.linalg.norm(gradient)) for name, gradient in gradients.items()}

@@ -2,8 +2,8 @@
 
 A [r, in] = s_a a T_a, B [out, r] = s_b (b T_b)^T, with coefficients a [r, n_a] and b [r, n_b] that are trained, and
 frequencies T_a [n_a, in] and T_b [n_b, out] that are frozen, drawn from the seed and the same for all layers of a
-shape. b starts at zero, a so that the rows of A have the norm of LoRA's; s_a and s_b make a step of Adam move A and B by
-as much as it moves LoRA's factors at the same learning rate.
+shape. b starts at zero, a so that the rows of A have the norm of LoRA's; s_a and s_b make a step of Adam move A and B
+by as much as it moves LoRA's factors at the same learning rate.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class LayerAdam(Optimizer):
         super().__init__(groups, {})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One step of every parameter that has a gradient."""
         loss = None if closure is None else closure()
         for group in self.param_groups:

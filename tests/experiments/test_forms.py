@@ -1,4 +1,4 @@
-"""Other forms of the adapter: their updates by hand, that they learn, and that nothing else takes them for FourierFT."""
+"""Other forms of the adapter: their updates by hand, that they learn, and that no other loader takes them."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
     Raises: ConfigError, if the base layer is not linear; ShapeError, if n_frequency exceeds the entries of its weight.
     """
 
-    adapter_layer_names = ("fourierft_spectrum",)
+    adapter_layer_names: tuple[str, ...] = ("fourierft_spectrum",)
     other_param_names = ("fourierft_basis", "fourierft_draw", "fourierft_scaling", "training_scaling", "merge_loss")
 
     def __init__(
