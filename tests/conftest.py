@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import of a Hugging Face library: no test uses the network
 
@@ -88,6 +89,33 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory, save_tokenizer: SaveToke
     )
     BertModel(config).save_pretrained(directory)
     return directory
+
+
+@pytest.fixture
+def write_task(tiny_bert: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Writes a task file of `fourierft compare`, (name, **settings): two steps of tiny_bert on sixteen sentences."""
+
+    def write_task(name: str, **settings: Any) -> Path:
+        lines = [f"the film is {'good' if k % 2 else 'bad'},{'yes' if k % 2 else 'no'}" for k in range(16)]
+        (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+        usual = {
+            "model_name_or_path": str(tiny_bert),
+            "train_file": str(tmp_path / "rows.csv"),
+            "validation_file": str(tmp_path / "rows.csv"),
+            "target_modules": ["query", "value"],
+            "max_steps": 2,
+            "logging_steps": 1,
+            "eval_steps": 1,
+            "use_cpu": True,
+            "head_learning_rate": 1e-2,
+            "methods": ["head"],
+            "learning_rates": [1e-3],
+        }
+        text = yaml.safe_dump(usual | settings, sort_keys=False, default_flow_style=None)
+        (tmp_path / f"{name}.yaml").write_text(text)
+        return tmp_path / f"{name}.yaml"
+
+    return write_task
 
 
 @pytest.fixture(scope="session")

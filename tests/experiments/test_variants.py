@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +17,9 @@ from experiments.variants import VARIANTS
 
 
 @pytest.fixture
-def tiny_tasks(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tiny_tasks(write_task: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The task `movies` as two steps on sixteen sentences."""
-    lines = [f"the film is {'good' if k % 2 else 'bad'},{'yes' if k % 2 else 'no'}" for k in range(16)]
-    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
-    (tmp_path / "movies.yaml").write_text(
-        f"""
-model_name_or_path: {tiny_bert}
-train_file: {tmp_path / "rows.csv"}
-validation_file: {tmp_path / "rows.csv"}
-layers: {{all: [query, key, value]}}
-max_steps: 2
-per_device_train_batch_size: 8
-logging_steps: 1
-eval_steps: 1
-use_cpu: true
-head_learning_rate: 1e-2
-methods: [head]
-learning_rates: [1e-3]
-"""
-    )
+    write_task("movies", layers={"all": ["query", "key", "value"]}, per_device_train_batch_size=8)
     monkeypatch.setattr(variants, "RECIPES", tmp_path)
     return tmp_path
 

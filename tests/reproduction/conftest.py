@@ -17,26 +17,9 @@ Row = dict[str, Any]
 
 
 @pytest.fixture
-def tiny_stand_ins(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tiny_stand_ins(write_task: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The stand-in `movies` as two steps on sixteen sentences, and no runs of `fourierft compare` to take over."""
-    lines = [f"the film is {'good' if k % 2 else 'bad'},{'yes' if k % 2 else 'no'}" for k in range(16)]
-    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
-    (tmp_path / "movies.yaml").write_text(
-        f"""
-model_name_or_path: {tiny_bert}
-train_file: {tmp_path / "rows.csv"}
-validation_file: {tmp_path / "rows.csv"}
-target_modules: [query, value]
-num_train_epochs: 1
-per_device_train_batch_size: 8
-logging_steps: 1
-eval_steps: 1
-use_cpu: true
-head_learning_rate: 1e-2
-methods: [head]
-learning_rates: [1e-3]
-"""
-    )
+    write_task("movies", per_device_train_batch_size=8)
     monkeypatch.setattr(plan, "STAND_INS", tmp_path)
     monkeypatch.setattr(plan, "QUALITY", tmp_path / "quality")
     return tmp_path

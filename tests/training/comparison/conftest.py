@@ -12,26 +12,9 @@ from fourierft.training.comparison.results import Row
 
 
 @pytest.fixture
-def task_file(tiny_bert: Path, tmp_path: Path) -> Path:
-    """A task file: two steps on 16 sentences, two methods, two learning rates."""
-    lines = [f"the film is {'good' if k % 2 else 'bad'},{'yes' if k % 2 else 'no'}" for k in range(16)]
-    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]) + "\n")
-    (tmp_path / "films.yaml").write_text(
-        f"""
-model_name_or_path: {tiny_bert}
-train_file: {tmp_path / "rows.csv"}
-validation_file: {tmp_path / "rows.csv"}
-target_modules: [query, value]
-max_steps: 2
-logging_steps: 1
-eval_steps: 1
-use_cpu: true
-head_learning_rate: 1e-2
-methods: [head, "lora:8", "fourierft:50"]
-learning_rates: [1e-3, 1e-2]
-"""
-    )
-    return tmp_path / "films.yaml"
+def task_file(write_task: Callable[..., Path]) -> Path:
+    """A task file: three methods, two learning rates."""
+    return write_task("films", methods=["head", "lora:8", "fourierft:50"], learning_rates=[1e-3, 1e-2])
 
 
 @pytest.fixture
