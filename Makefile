@@ -71,4 +71,4 @@ docs: install ## make docs/performance.md from the results, then check the links
 
 clean: ## remove what the tools leave behind; .venv, results and trained adapters stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
-	find src tests benchmarks reproduction -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks reproduction experiments -name __pycache__ -type d -prune -exec rm -rf {} +
