@@ -10,7 +10,7 @@ are trained when they are first needed, the widest for about 8 minutes; all take
 
 Examples:
   python -m experiments.widths
-  python -m experiments.widths --widths 128 256 --methods head lora:8 fourierft:200 --learning_rates 2e-3 4e-3
+  python -m experiments.widths --widths 128 256 --methods head lora:8 fourierft:200 --learning_rates 7e-3 1.5e-2
   python -m experiments.widths --page
 """
 
@@ -40,7 +40,7 @@ OUTPUT = Path(__file__).parents[1] / "docs" / "quality" / "widths"
 WIDTHS = (128, 256, 512, 1024)
 METHODS = ("head", REFERENCE, "fourierft:1000", "fourierft:340,layers=all")
 MORE = {512: ("fourierft:50", "fourierft:500", "fourierft:5000", "fourierft:12288")}
-RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+RATES = (2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
 TARGETS = ["q_proj", "v_proj"]
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ROWS = {"train_rows": 480, "validation_rows": 96}
