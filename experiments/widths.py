@@ -41,6 +41,7 @@ WIDTHS = (128, 256, 512, 1024)
 METHODS = ("head", REFERENCE, "fourierft:1000", "fourierft:340,layers=all")
 MORE = {512: ("fourierft:50", "fourierft:500", "fourierft:5000", "fourierft:12288")}
 RATES = (2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
+MORE_RATES = {"fourierft": (*RATES, 1e-1, 2e-1), "fourierft:340": RATES}  # by how a method begins
 TARGETS = ["q_proj", "v_proj"]
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ROWS = {"train_rows": 480, "validation_rows": 96}
@@ -70,7 +71,7 @@ def width_task(width: int) -> Task:
         layers={"all": ALL},
         methods=(),
         learning_rates=RATES,
-        method_learning_rates={},
+        method_learning_rates=MORE_RATES,
         seeds=(0,),
     )
     return task.change(methods=[*METHODS, *MORE.get(width, ())])
@@ -122,7 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=float,
         metavar="LR",
-        help=f"(default: {' '.join(f'{rate:g}' for rate in RATES)})",
+        help=f"(default: {' '.join(f'{rate:g}' for rate in RATES)}; higher ones too for FourierFT on query and value)",
     )
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="(default: 0)")
     parser.add_argument("--max_runs", type=int, metavar="N", help="stop after N runs")

@@ -119,8 +119,10 @@ def test_the_rate_of_pretraining_falls_with_the_root_of_the_width() -> None:
     assert pretraining_rate(512) == pytest.approx(1.5e-3)
 
 
-def test_the_default_grid_has_more_n_at_width_512() -> None:
-    assert [len(widths.width_task(width).runs()) for width in (256, 512)] == [16, 36]
+def test_the_default_grid_has_more_n_at_width_512_and_higher_rates_on_query_and_value() -> None:
+    assert [len(widths.width_task(width).runs()) for width in (256, 512)] == [1 + 5 + 7 + 5, 1 + 5 + 7 + 5 + 4 * 7]
+    highest = [run.method.spec for run in widths.width_task(256).runs() if run.learning_rate == 0.2]
+    assert highest == ["fourierft:1000"]
 
 
 @pytest.mark.parametrize("shape", [(-1, 0, 1), (-1, 0, 2), (-3, 1, 2)])
