@@ -6,7 +6,7 @@ that of LoRA r=8, and moves by no more than 2 when n or the width changes by 10.
 
 Each run adds one line to runs.jsonl in --output_dir; what has a line is not run again, so the same command goes on
 where it stopped, and another choice only does what is missing. Writes summary.md with its table and plot. The bases
-are trained when they are first needed, the widest for about 8 minutes; all takes about 40 minutes on one core.
+are trained when they are first needed, the widest for a quarter of an hour; all takes about an hour on one core.
 
 Examples:
   python -m experiments.widths
@@ -41,7 +41,7 @@ WIDTHS = (128, 256, 512, 1024)
 METHODS = ("head", REFERENCE, "fourierft:1000", "fourierft:340,layers=all")
 MORE = {512: ("fourierft:50", "fourierft:500", "fourierft:5000", "fourierft:12288")}
 RATES = (2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
-MORE_RATES = {"fourierft": (*RATES, 1e-1, 2e-1), "fourierft:340": RATES}  # by how a method begins
+MORE_RATES = {"fourierft": (*RATES, 1e-1, 2e-1), "fourierft:340": (*RATES, 1e-1)}  # by how a method begins
 TARGETS = ["q_proj", "v_proj"]
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ROWS = {"train_rows": 480, "validation_rows": 96}
@@ -123,7 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=float,
         metavar="LR",
-        help=f"(default: {' '.join(f'{rate:g}' for rate in RATES)}; higher ones too for FourierFT on query and value)",
+        help=f"(default: {' '.join(f'{rate:g}' for rate in RATES)}; for FourierFT higher ones too)",
     )
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="(default: 0)")
     parser.add_argument("--max_runs", type=int, metavar="N", help="stop after N runs")

@@ -119,8 +119,8 @@ def test_the_rate_of_pretraining_falls_with_the_root_of_the_width() -> None:
     assert pretraining_rate(512) == pytest.approx(1.5e-3)
 
 
-def test_the_default_grid_has_more_n_at_width_512_and_higher_rates_on_query_and_value() -> None:
-    assert [len(widths.width_task(width).runs()) for width in (256, 512)] == [1 + 5 + 7 + 5, 1 + 5 + 7 + 5 + 4 * 7]
+def test_the_default_grid_has_more_n_at_width_512_and_higher_rates_for_fourierft() -> None:
+    assert [len(widths.width_task(width).runs()) for width in (256, 512)] == [1 + 5 + 7 + 6, 1 + 5 + 7 + 6 + 4 * 7]
     highest = [run.method.spec for run in widths.width_task(256).runs() if run.learning_rate == 0.2]
     assert highest == ["fourierft:1000"]
 
@@ -160,7 +160,7 @@ def test_table_and_verdict_by_hand(make_row: Callable[..., Row], tmp_path: Path)
     assert many == ("128", "fourierft:400", "0.01", "0.0068", "0.46", "2.5000", "2.5000", "100.0%")
     ratio, move = width_page.verdict(groups)
     assert ratio.endswith("is 0.46 to 6.81 of LoRA r=8's; in 0 of 2 cases within a factor of 2.")
-    assert move.endswith("at width 128, it moves by up to 14.68.")
+    assert move.endswith("at width 128, the best rate of FourierFT on query and value moves by up to 14.68.")
     page = width_page.write_page(groups, tmp_path).read_text()
     assert "| 128 | 2 | 0.003 | 2.2500 | 3.0000 |" in page
     assert "11 runs, of which 0 diverged, 11 minutes in all, seed 0; torch 2; device: cpu, 1 threads." in page
