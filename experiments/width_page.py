@@ -179,8 +179,8 @@ def verdict(groups: Mapping[int, Sequence[Row]]) -> list[str]:
         move = widest_move(sizes)
         if move is not None:
             lines.append(
-                f"- Between n at most 10 apart, at width {width}, the best rate of FourierFT on query and value moves by "
-                f"up to {move:.2f}."
+                f"- Between n at most 10 apart, at width {width}, the best rate of FourierFT on query and value moves "
+                f"by up to {move:.2f}."
             )
     return lines
 
