@@ -247,7 +247,7 @@ def write_page(groups: Mapping[int, Sequence[Row]], directory: Path) -> Path:
         LEGEND,
         "\n".join(verdict(groups)),
         "![loss against learning rate, a panel a width](widths.png)",
-        f"{len(rows)} runs, of which {diverged} diverged, {minutes:.0f} minutes in all, seed {seeds}; "
+        f"{len(rows)} runs, of which {diverged} diverged, {minutes:.0f} minutes of fine-tuning, seed {seeds}; "
         f"{', '.join(sorted(versions))}; device: {', '.join(sorted({row['device'] for row in rows}))}.",
     ]
     file = directory / "summary.md"

@@ -163,7 +163,7 @@ def test_table_and_verdict_by_hand(make_row: Callable[..., Row], tmp_path: Path)
     assert move.endswith("at width 128, the best rate of FourierFT on query and value moves by up to 14.68.")
     page = width_page.write_page(groups, tmp_path).read_text()
     assert "| 128 | 2 | 0.003 | 2.2500 | 3.0000 |" in page
-    assert "11 runs, of which 0 diverged, 11 minutes in all, seed 0; torch 2; device: cpu, 1 threads." in page
+    assert "11 runs, of which 0 diverged, 11 minutes of fine-tuning, seed 0; torch 2; device: cpu, 1 threads." in page
 
 
 def test_rows_of_earlier_settings_are_left_out(make_row: Callable[..., Row]) -> None:
