@@ -1,0 +1,24 @@
+"""How far a step goes, against the rule on a task of seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from experiments.travel import travel
+from fourierft.training.comparison.tasks import read_task
+
+
+def test_a_first_step_moves_layers_by_the_norm_of_the_rule(write_task: Callable[..., Path]) -> None:
+    task = read_task(write_task("movies", methods=["fourierft:50"], max_steps=20))
+    after_one, after_twenty = travel(task, task.runs()[0])
+    assert after_one == pytest.approx(16, rel=0.35)  # signs of 50 gradients at width 32
+    assert after_one < after_twenty < 20 * after_one
+
+
+def test_a_first_step_of_lora_grows_with_its_scaling(write_task: Callable[..., Path]) -> None:
+    task = read_task(write_task("movies", methods=["lora:8", "lora:8,lora_alpha=32"], max_steps=20))
+    first, second = (travel(task, run)[0] for run in task.runs())
+    assert second == pytest.approx(2 * first, rel=1e-3)
