@@ -1,7 +1,7 @@
 """How large a layer's update is per unit of coefficient.
 
-The rule picks alpha so that a step of Adam, which moves every coefficient by about the learning rate, moves the layer's
-spectral norm about as far as it would with LoRA at the same learning rate. A step has two parts (docs/quality.md):
+The rule picks alpha so that a step of Adam, which moves every coefficient by about the learning rate, moves a layer by
+the same spectral norm whatever its shape and n. A step has two parts (docs/quality.md):
 
 - the signs of most coefficients are as good as random: n of them give an update whose entries have standard deviation
   alpha * rate * sqrt(n / 2) / (out * in), and a random out x in matrix of unit entries has norm sqrt(out) + sqrt(in);
@@ -20,7 +20,7 @@ from peft import FourierFTConfig as StockConfig
 from fourierft.errors import ConfigError
 from fourierft.tuner.config import FourierFTConfig
 
-KAPPA = 16.0  # spectral norm of a step per unit of learning rate; puts the best learning rate where LoRA's is
+KAPPA = 16.0  # spectral norm of a step per unit of learning rate; on real models the best one is LoRA's with it
 
 
 def auto_scaling(out_features: int, in_features: int, n_frequency: int) -> float:
