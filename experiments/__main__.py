@@ -1,7 +1,7 @@
 """Try changes of FourierFT in its best form on the tasks of `fourierft compare`, and set them beside it.
 
     python -m experiments                              everything that has no row yet
-    python -m experiments --tasks digits --variants factored gain
+    python -m experiments --tasks digits --variants factored gain --learning_rates 1e-3
     python -m experiments --page                       only make the page anew
 
 Each run adds a line to experiments/results/tried.jsonl; what has one is not run again. Writes docs/quality/tried.md.
@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tasks", nargs="+", choices=BEST_FORM, default=list(BEST_FORM), help="(default: all)")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="(default: 0)")
+    parser.add_argument("--learning_rates", nargs="+", type=float, metavar="LR", help="(default: each variant's own)")
     parser.add_argument("--page", action="store_true", help="run nothing, only make the page anew")
     return parser
 
@@ -48,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     datasets.disable_progress_bars()
     try:
         if not arguments.page:
-            run_variants(arguments.variants, arguments.tasks, check_seeds(arguments.seeds), RESULTS)
+            grid = check_seeds(arguments.seeds), arguments.learning_rates
+            run_variants(arguments.variants, arguments.tasks, *grid, RESULTS)
         print(write_page(read_lines(RESULTS), {name: read_rows(QUALITY / name) for name in BEST_FORM}, QUALITY))
     except FourierFTError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -59,13 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run_variants(variants: Sequence[str], tasks: Sequence[str], seeds: tuple[int, ...], file: Path) -> None:
-    """Do the runs that are missing, a row each; see `run_tasks`."""
+def run_variants(
+    variants: Sequence[str], tasks: Sequence[str], seeds: tuple[int, ...], rates: Sequence[float] | None, file: Path
+) -> None:
+    """Do the runs that are missing, a row each; see `run_tasks`.
+
+    Args:
+        rates: learning rates; each variant's own if None.
+    """
     for number, name in enumerate(variants, start=1):
         variant = VARIANTS[name]
         print(f"{variant.title} ({number} of {len(variants)})", flush=True)
         with variant.context():
-            chosen = [variant.task(task, seeds) for task in tasks]
+            chosen = [variant.task(task, seeds, rates) for task in tasks]
             run_tasks(chosen, file, stamp={"variant": name}, tell=lambda line: print(line, flush=True))
 
 

@@ -27,16 +27,16 @@ def tiny_tasks(write_task: Callable[..., Path], tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variant_trains_and_leaves_its_row(name: str, tiny_tasks: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tiny_tasks / "tried.jsonl"
-    command.run_variants([name], ["movies"], (0,), file)
+    command.run_variants([name], ["movies"], (0,), None, file)
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [row["learning_rate"] for row in rows] == sorted(VARIANTS[name].rates)
+    assert sorted(row["learning_rate"] for row in rows) == sorted(VARIANTS[name].rates)
     assert {row["variant"] for row in rows} == {name}
     assert all(row["score"] is not None for row in rows)
     layers = 2 * 3
     expected = {"tied": 2 * 2 * 408, "gain": layers * 341}.get(name, layers * 340)
     assert rows[0]["parameters"]["adapter"] == expected
     capsys.readouterr()
-    command.run_variants([name], ["movies"], (0,), file)
+    command.run_variants([name], ["movies"], (0,), None, file)
     assert ", 0 to do now" in capsys.readouterr().out
 
 
