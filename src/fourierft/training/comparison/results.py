@@ -153,4 +153,4 @@ def _compare(one: Summary, rows: list[Row], reference: Summary, baseline: Summar
 def _share(score: float | None, whole: float | None, baseline: Summary | None) -> float | None:
     if score is None or whole is None or baseline is None or baseline.score is None or whole == baseline.score:
         return None
-    return (score - baseline.score) / (whole - baseline.score)
+    return (score - baseline.score) / (whole - baseline.score) + 0.0  # never -0
