@@ -17,8 +17,7 @@ TEXT = """\
 FourierFT in its best form (n=340, on instructions n=365, on all linear layers), changed in one thing at a time, with as
 many trained numbers. Score on each task: accuracy on movies and digits (higher is better), loss on instructions (lower
 is better); in brackets the share of the unchanged form's gain over the head alone, and the learning rate where it is
-not 3e-3. One seed, {seed}, unless more are said; the unchanged form's own standard deviation over three seeds is
-{spread}.
+not 3e-3. Seed {seed}; the unchanged form's own standard deviation is {spread}, over {counts} seeds.
 """
 Rows = Sequence[Row]
 
@@ -36,7 +35,7 @@ class Baseline:
         self.sign = -1 if rows[0]["lower_is_better"] else 1
         self.head = mean_score([row for row in rows if row["method"] == BASELINE and row["seed"] in seeds])
         self.score = mean_score([row for row in same if row["seed"] in seeds])
-        self.spread = stdev(row["score"] for row in same)
+        self.spread, self.count = stdev(row["score"] for row in same), len(same)
 
     def describe(self, rows: Rows) -> str:
         """A cell: the best score of a variant's rows, its share of the gain, its learning rate."""
@@ -46,8 +45,9 @@ class Baseline:
             return "diverged" if rows else "-"
         best = max(known, key=lambda rate: self.sign * known[rate])
         share = (known[best] - self.head) / (self.score - self.head)
+        told = f"{share:.0%}" if share >= 0 else "below the head alone"
         where = "" if best == RATE else f", {best:g}"
-        return f"{known[best]:.4f} ({share:.0%}{where})"
+        return f"{known[best]:.4f} ({told}{where})"
 
 
 def write_page(tried: Rows, known: Mapping[str, Rows], directory: Path) -> Path:
@@ -67,7 +67,12 @@ def write_page(tried: Rows, known: Mapping[str, Rows], directory: Path) -> Path:
         if rows:
             table.append((variant.title, *cells))
     spread = ", ".join(f"{base.spread:.4f}" for base in bases.values())
-    text = TEXT.format(seed=", ".join(map(str, seeds)), spread=spread)
-    made = "Made by `python -m experiments`; the rows are in experiments/results/tried.jsonl."
+    counts = ", ".join(str(base.count) for base in bases.values())
+    text = TEXT.format(seed=", ".join(map(str, seeds)), spread=spread, counts=counts)
+    versions = sorted({f"{name} {number}" for row in tried for name, number in row["versions"].items()})
+    made = (
+        f"{len(tried)} rows of experiments/results/tried.jsonl, made by `python -m experiments`; "
+        f"{', '.join(versions)}; device: {', '.join(sorted({row['device'] for row in tried}))}."
+    )
     write_text(directory / "tried.md", f"{text}\n{as_markdown(table)}\n\n{made}\n")
     return directory / "tried.md"

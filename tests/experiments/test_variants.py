@@ -65,6 +65,8 @@ def make_row(task: str, score: float | None, rate: float = 3e-3, seed: int = 0, 
         "seed": seed,
         "method": variants.BEST_FORM[task],
         "lower_is_better": lower,
+        "versions": {"torch": "2"},
+        "device": "cpu, 1 threads",
         **changes,
     }
 
@@ -81,11 +83,13 @@ def test_page_gives_shares_of_the_gain(tmp_path: Path) -> None:
     tried = [
         make_row("movies", 0.7, variant="gain"),
         make_row("digits", None, variant="gain"),
+        make_row("instructions", 3.5, variant="gain"),
         make_row("instructions", 1.75, variant="factored"),
         make_row("instructions", 1.4, 1e-2, variant="factored"),
     ]
     text = write_page(tried, known, tmp_path).read_text()
     assert "| unchanged | 0.8000 | 0.9000 | 1.5000 |" in text
-    assert "| a learned gain a layer | 0.7000 (50%) | diverged | - |" in text
+    assert "| a learned gain a layer | 0.7000 (50%) | diverged | 3.5000 (below the head alone) |" in text
     assert "| factored, r=1 | - | - | 1.4000 (120%, 0.01) |" in text
-    assert "standard deviation over three seeds is\n0.0141, 0.0141, 0.0141" in text
+    assert "standard deviation is 0.0141, 0.0141, 0.0141, over 2, 2, 2 seeds" in text
+    assert "5 rows of experiments/results/tried.jsonl" in text
