@@ -18,13 +18,12 @@ from pathlib import Path
 
 import datasets
 
-from experiments.page import write_page
+from experiments.command import exit_status, make_parser
+from experiments.page import Baseline, write_page
 from experiments.variants import BEST_FORM, VARIANTS
-from fourierft.errors import FourierFTError
 from fourierft.training.comparison.grid import run_tasks
 from fourierft.training.comparison.results import read_lines, read_rows
 from fourierft.training.comparison.tasks import check_seeds
-from fourierft.training.trainer import TrainingInterrupted
 
 ROOT = Path(__file__).parents[1]
 RESULTS, QUALITY = ROOT / "experiments" / "results" / "tried.jsonl", ROOT / "docs" / "quality"
@@ -32,9 +31,7 @@ RESULTS, QUALITY = ROOT / "experiments" / "results" / "tried.jsonl", ROOT / "doc
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = argparse.ArgumentParser(
-        "python -m experiments", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("experiments", __doc__)
     parser.add_argument("--tasks", nargs="+", choices=BEST_FORM, default=list(BEST_FORM), help="(default: all)")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="(default: 0)")
@@ -47,18 +44,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing, write the page; 0 done, 2 wrong input, 130 interrupted."""
     arguments = build_parser().parse_args(argv)
     datasets.disable_progress_bars()
-    try:
-        if not arguments.page:
-            grid = check_seeds(arguments.seeds), arguments.learning_rates
-            run_variants(arguments.variants, arguments.tasks, *grid, RESULTS)
-        print(write_page(read_lines(RESULTS), {name: read_rows(QUALITY / name) for name in BEST_FORM}, QUALITY))
-    except FourierFTError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TrainingInterrupted as interruption:
-        print(f"{interruption}; the same command goes on from there", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(lambda: run(arguments))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do what `main` says.
+
+    Raises: ConfigError, if a choice is wrong. DataError, if there is nothing to compare with.
+    """
+    known = {name: read_rows(QUALITY / name) for name in BEST_FORM}
+    bases = {name: Baseline(name, rows) for name, rows in known.items()}
+    if not arguments.page:
+        grid = check_seeds(arguments.seeds), arguments.learning_rates
+        run_variants(arguments.variants, arguments.tasks, *grid, RESULTS)
+    print(f"written to {write_page(read_lines(RESULTS), bases, QUALITY)}")
 
 
 def run_variants(

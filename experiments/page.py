@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from statistics import stdev
+from statistics import mean, stdev
 
 from experiments.variants import BEST_FORM, RATE, VARIANTS
+from fourierft.errors import DataError
 from fourierft.training.comparison.page import as_markdown
 from fourierft.training.comparison.results import BASELINE, Row, by_rate, mean_score
 from fourierft.training.output import write_text
@@ -27,47 +28,65 @@ class Baseline:
 
     Args:
         rows: of `fourierft compare` on it.
-        seeds: to compare at.
+
+    Raises: DataError, if they have no head alone, or fewer than two seeds of the unchanged form.
     """
 
-    def __init__(self, task: str, rows: Rows, seeds: Sequence[int]) -> None:
+    def __init__(self, task: str, rows: Rows) -> None:
         same = [row for row in rows if row["method"] == BEST_FORM[task] and row["learning_rate"] == RATE]
+        head = mean_score([row for row in rows if row["method"] == BASELINE])
+        if head is None or len(same) < 2:
+            raise DataError(
+                f"{task} has {len(same)} runs of {BEST_FORM[task]} at {RATE:g}, and {'a' if head else 'no'} run of the "
+                f"head alone; first run fourierft compare recipes/compare/{task}.yaml --seeds 0 1 2 --methods head "
+                f"{BEST_FORM[task]} --learning_rates {RATE:g} --output_dir docs/quality/{task}"
+            )
+        self.head, self.scores = head, {row["seed"]: row["score"] for row in same}
         self.sign = -1 if rows[0]["lower_is_better"] else 1
-        self.head = mean_score([row for row in rows if row["method"] == BASELINE and row["seed"] in seeds])
-        self.score = mean_score([row for row in same if row["seed"] in seeds])
-        self.spread, self.count = stdev(row["score"] for row in same), len(same)
+        self.spread = stdev(self.scores.values())
+
+    def at(self, seeds: Collection[int]) -> float | None:
+        """The unchanged form's mean score over some seeds; None if it was not run at all of them."""
+        scores = [score for seed, score in self.scores.items() if seed in seeds]
+        return mean(scores) if len(scores) == len(seeds) else None
 
     def describe(self, rows: Rows) -> str:
-        """A cell: the best score of a variant's rows, its share of the gain, its learning rate."""
+        """A cell: the best score of a variant's rows, its share of the gain at the same seeds, its learning rate."""
         means = {rate: mean_score(some) for rate, some in by_rate(rows).items()}
         known = {rate: score for rate, score in means.items() if score is not None}
-        if not known or self.head is None or self.score is None:
+        if not known:
             return "diverged" if rows else "-"
         best = max(known, key=lambda rate: self.sign * known[rate])
-        share = (known[best] - self.head) / (self.score - self.head)
+        unchanged = self.at({row["seed"] for row in rows if row["learning_rate"] == best})
+        if unchanged is None:
+            return f"{known[best]:.4f}"
+        share = (known[best] - self.head) / (unchanged - self.head)
         told = f"{share:.0%}" if share >= 0 else "below the head alone"
         where = "" if best == RATE else f", {best:g}"
         return f"{known[best]:.4f} ({told}{where})"
 
 
-def write_page(tried: Rows, known: Mapping[str, Rows], directory: Path) -> Path:
+def _number(score: float | None) -> str:
+    return "-" if score is None else f"{score:.4f}"
+
+
+def write_page(tried: Rows, bases: Mapping[str, Baseline], directory: Path) -> Path:
     """Write tried.md.
 
     Args:
         tried: rows of this package.
-        known: rows of `fourierft compare`, by task.
+        bases: what to compare with, by task.
         directory: of the page.
     """
     seeds = sorted({row["seed"] for row in tried} or {0})
-    bases = {task: Baseline(task, known[task], seeds) for task in BEST_FORM}
-    table = [("", *BEST_FORM), ("unchanged", *(f"{base.score:.4f}" for base in bases.values()))]
+    table = [("", *BEST_FORM), ("unchanged", *(_number(base.at(seeds)) for base in bases.values()))]
     for name, variant in VARIANTS.items():
         rows = [row for row in tried if row["variant"] == name]
         cells = [base.describe([row for row in rows if row["task"] == task]) for task, base in bases.items()]
         if rows:
             table.append((variant.title, *cells))
     spread = ", ".join(f"{base.spread:.4f}" for base in bases.values())
-    counts = ", ".join(str(base.count) for base in bases.values())
+    counts = ", ".join(str(len(base.scores)) for base in bases.values())
     text = TEXT.format(seed=", ".join(map(str, seeds)), spread=spread, counts=counts)
     versions = sorted({f"{name} {number}" for row in tried for name, number in row["versions"].items()})
     made = (

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.command import make_parser
 from fourierft.training.comparison.page import as_markdown
 from fourierft.training.output import write_text
 from fourierft.tuner.paper import PAPER_RUNS
@@ -63,8 +65,9 @@ def table_rows() -> list[Cells]:
     return cells
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the table and write the page."""
+    make_parser("experiments.paper_rates", __doc__).parse_args(argv)
     text = f"{TEXT}\n{as_markdown(table_rows())}\n"
     write_text(PAGE, text)
     print(text)

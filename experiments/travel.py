@@ -3,8 +3,9 @@
     python -m experiments.travel
 
 Trains on the tasks of `fourierft compare`, at learning rate 3e-3 and without a schedule, and takes the spectral norm
-of each adapted layer's dW after one step and after twenty; the median over layers, over the learning rate. Prints a
-table, and writes it to docs/quality/travel.md. About ten minutes on one core.
+of each adapted layer's dW after one step and after twenty; the median over layers, over the learning rate. Each run
+adds a line to experiments/results/travel.jsonl; what has one is not run again. Writes docs/quality/travel.md. About
+six minutes on one core.
 """
 
 from __future__ import annotations
@@ -14,24 +15,29 @@ import io
 import itertools
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import datasets
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from experiments.command import exit_status, make_parser
 from experiments.variants import BEST_FORM, RATE, RECIPES
 from fourierft.training.comparison.grid import QUIET, run_settings
 from fourierft.training.comparison.page import as_markdown
 from fourierft.training.comparison.tasks import Run, Task, read_task
 from fourierft.training.output import write_text
 from fourierft.training.preparation import prepare
+from fourierft.training.report import table
 from fourierft.training.run import build_trainer
 from fourierft.training.settings import build_arguments
+from reproduction.results import Ledger, Row
 
-PAGE = Path(__file__).parents[1] / "docs" / "quality" / "travel.md"
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = ROOT / "experiments" / "results" / "travel.jsonl", ROOT / "docs" / "quality" / "travel.md"
 STEPS = (1, 20)
 METHODS = ("lora:8", "lora:8,layers=all", "fourierft:1000", "fourierft:6144")
 TEXT = f"""\
@@ -74,17 +80,33 @@ def _norms(model: torch.nn.Module) -> list[float]:
     return [float(torch.linalg.matrix_norm(delta.float(), 2)) for delta in deltas]
 
 
-def main() -> int:
-    """Train, print the table, write the page."""
-    cells = [("task", "method", *(f"{step} step{'s' * (step > 1)}" for step in STEPS))]
+def run() -> None:
+    """Train what has no row yet, print the table, write the page."""
+    runs = {}
     for name, best in BEST_FORM.items():
         task = read_task(RECIPES / f"{name}.yaml").change([*METHODS, best], [RATE], [0])
-        for run in task.runs():
-            cells.append((name, run.method.title, *(f"{norm:.1f}" for norm in travel(task, run))))
-            print(*cells[-1], sep="  ", flush=True)
-    write_text(PAGE, f"{TEXT}\n{as_markdown(cells)}\n")
-    print(f"written to {PAGE}")
-    return 0
+        runs.update({(name, run.method.title): (task, run) for run in task.runs()})
+    ledger = Ledger(RESULTS, {"learning_rate": RATE})
+    for cell in ledger.missing([{"task": name, "method": title} for name, title in runs], None):
+        norms = travel(*runs[cell["task"], cell["method"]])
+        ledger.add(cell, {"norms": dict(zip(map(str, STEPS), norms, strict=True))})
+    write_page(ledger.rows())
+
+
+def write_page(rows: Sequence[Row]) -> None:
+    """Print the table of the rows and write the page."""
+    cells = [("task", "method", *(f"{step} step{'s' * (step > 1)}" for step in STEPS))]
+    cells += [(row["task"], row["method"], *(f"{row['norms'][str(step)]:.1f}" for step in STEPS)) for row in rows]
+    versions = sorted({f"{name} {number}" for row in rows for name, number in row["versions"].items()})
+    write_text(PAGE, f"{TEXT}\n{as_markdown(cells)}\n\n{', '.join(versions)}.\n")
+    print(f"{table(cells)}\n\nwritten to {PAGE}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 done, 2 wrong input, 130 interrupted."""
+    make_parser("experiments.travel", __doc__).parse_args(argv)
+    datasets.disable_progress_bars()
+    return exit_status(run)
 
 
 if __name__ == "__main__":

@@ -25,16 +25,16 @@ from typing import Any
 
 import datasets
 
+from experiments.command import exit_status, make_parser
 from experiments.width_bases import architecture, base_word, find_base, pretrained_loss, pretraining_rate
 from experiments.width_page import by_width, table_rows, write_page
-from fourierft.errors import ConfigError, FourierFTError
+from fourierft.errors import ConfigError
 from fourierft.training.comparison.grid import run_tasks
 from fourierft.training.comparison.results import FILE, REFERENCE, read_rows
 from fourierft.training.comparison.sources import MODELS
 from fourierft.training.comparison.tasks import Task
 from fourierft.training.output import refuse_file
 from fourierft.training.report import require_plotting, table
-from fourierft.training.trainer import TrainingInterrupted
 
 OUTPUT = Path(__file__).parents[1] / "docs" / "quality" / "widths"
 WIDTHS = (128, 256, 512, 1024)
@@ -101,9 +101,7 @@ def run_widths(tasks: Mapping[int, Task], directory: Path, max_runs: int | None 
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of the command."""
-    parser = argparse.ArgumentParser(
-        "python -m experiments.widths", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser("experiments.widths", __doc__)
     parser.add_argument(
         "--widths",
         nargs="+",
@@ -138,17 +136,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing, print the table, write the page; 0 done, 2 wrong input, 130 interrupted."""
     arguments = build_parser().parse_args(argv)
     datasets.disable_progress_bars()
-    try:
-        return run(arguments)
-    except FourierFTError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TrainingInterrupted:
-        print("interrupted; the same command goes on from there", file=sys.stderr)
-        return 130
+    return exit_status(lambda: run(arguments))
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Do what `main` says.
 
     Raises: ConfigError, if a choice is wrong. TrainingInterrupted, on Ctrl-C.
@@ -166,9 +157,8 @@ def run(arguments: argparse.Namespace) -> int:
     groups = by_width(read_rows(directory))
     if not groups:
         print("no run is finished")
-        return 0
+        return
     print(f"\n{table(table_rows(groups))}\n\nwritten to {write_page(groups, directory)}")
-    return 0
 
 
 if __name__ == "__main__":

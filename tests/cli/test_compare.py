@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,23 +11,9 @@ from fourierft.cli.main import main
 
 
 @pytest.fixture
-def task(tiny_bert: Path, tmp_path: Path) -> str:
-    """A task file of one step on eight sentences."""
-    rows = [f"the film is {'good' if k % 2 else 'bad'},{'yes' if k % 2 else 'no'}" for k in range(8)]
-    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *rows]) + "\n")
-    settings = {
-        "model_name_or_path": str(tiny_bert),
-        "train_file": str(tmp_path / "rows.csv"),
-        "validation_file": str(tmp_path / "rows.csv"),
-        "max_steps": 1,
-        "use_cpu": True,
-        "target_modules": ["query", "value"],
-        "head_learning_rate": 0.01,
-        "methods": ["head", "lora:8", "fourierft:20"],
-        "learning_rates": [0.001],
-    }
-    (tmp_path / "films.yaml").write_text(json.dumps(settings))
-    return str(tmp_path / "films.yaml")
+def task(write_task: Callable[..., Path]) -> str:
+    """A task file of one step, three methods."""
+    return str(write_task("films", max_steps=1, methods=["head", "lora:8", "fourierft:20"]))
 
 
 def test_runs_are_told_then_summed_up(task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

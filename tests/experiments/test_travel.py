@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import travel as command
 from experiments.travel import travel
 from fourierft.training.comparison.tasks import read_task
 
@@ -22,3 +23,23 @@ def test_a_first_step_of_lora_grows_with_its_scaling(write_task: Callable[..., P
     task = read_task(write_task("movies", methods=["lora:8", "lora:8,lora_alpha=32"], max_steps=20))
     first, second = (travel(task, run)[0] for run in task.runs())
     assert second == pytest.approx(2 * first, rel=1e-3)
+
+
+def test_runs_leave_rows_and_are_not_done_again(
+    write_task: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_task("movies", max_steps=20)
+    for name, value in {
+        "RECIPES": tmp_path,
+        "RESULTS": tmp_path / "travel.jsonl",
+        "PAGE": tmp_path / "travel.md",
+        "METHODS": (),
+        "BEST_FORM": {"movies": "fourierft:50"},
+    }.items():
+        monkeypatch.setattr(command, name, value)
+    assert command.main([]) == 0
+    page = (tmp_path / "travel.md").read_text()
+    assert "| movies | FourierFT n=50 | " in page
+    monkeypatch.setattr(command, "travel", lambda *_: pytest.fail("it was done"))
+    assert command.main([]) == 0
+    assert (tmp_path / "travel.md").read_text() == page

@@ -12,7 +12,7 @@ import pytest
 from experiments import __main__ as command
 from experiments import variants
 from experiments.counts import share_out
-from experiments.page import write_page
+from experiments.page import Baseline, write_page
 from experiments.variants import VARIANTS
 
 
@@ -87,9 +87,44 @@ def test_page_gives_shares_of_the_gain(tmp_path: Path) -> None:
         make_row("instructions", 1.75, variant="factored"),
         make_row("instructions", 1.4, 1e-2, variant="factored"),
     ]
-    text = write_page(tried, known, tmp_path).read_text()
+    bases = {task: Baseline(task, rows) for task, rows in known.items()}
+    text = write_page(tried, bases, tmp_path).read_text()
     assert "| unchanged | 0.8000 | 0.9000 | 1.5000 |" in text
     assert "| a learned gain a layer | 0.7000 (50%) | diverged | 3.5000 (below the head alone) |" in text
     assert "| factored, r=1 | - | - | 1.4000 (120%, 0.01) |" in text
     assert "standard deviation is 0.0141, 0.0141, 0.0141, over 2, 2, 2 seeds" in text
     assert "5 rows of experiments/results/tried.jsonl" in text
+
+
+def test_a_variant_is_compared_at_its_own_seeds() -> None:
+    rows = [make_row("movies", 0.6, 0.0, method="head"), make_row("movies", 0.8), make_row("movies", 0.7, seed=1)]
+    base = Baseline("movies", rows)
+    assert base.describe([make_row("movies", 0.7, seed=1)]) == "0.7000 (100%)"
+    assert base.describe([make_row("movies", 0.7), make_row("movies", 0.75, seed=1)]) == "0.7250 (83%)"
+    assert base.describe([make_row("movies", 0.7, seed=2)]) == "0.7000"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--learning_rates", "-1"], "learning_rates=[-1.0] is no list of positive numbers"),
+        (["--seeds", "-1"], "seeds=[-1] is no list of whole numbers from 0 on"),
+    ],
+)
+def test_wrong_arguments_are_one_line(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "run_tasks", lambda *_: pytest.fail("nothing is to be run"))
+    assert command.main([*arguments, "--variants", "decay"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_nothing_to_compare_with_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "QUALITY", tmp_path)
+    assert command.main(["--page"]) == 2
+    assert "movies has 0 runs of fourierft:340,layers=all at 0.003, and no run of the head" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
