@@ -118,6 +118,63 @@ def write_task(tiny_bert: Path, tmp_path: Path) -> Callable[..., Path]:
     return write_task
 
 
+@pytest.fixture
+def load_base(tiny_bert: Path) -> Callable[..., Any]:
+    """Loads tiny_bert with a head of three classes."""
+    from transformers import AutoModelForSequenceClassification
+
+    def load(dtype: torch.dtype = torch.float32) -> Any:
+        return AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=3, dtype=dtype).eval()
+
+    return load
+
+
+@pytest.fixture
+def wrap() -> Callable[..., Any]:
+    """Puts a PEFT adapter on a model: (model, config)."""
+    import peft
+
+    return lambda model, config: peft.get_peft_model(model, config).eval()
+
+
+@pytest.fixture
+def adapter(load_base: Callable[..., Any], wrap: Callable[..., Any], tmp_path: Path) -> Path:
+    """A stock PEFT adapter of 40 normal coefficients on query and value, 2 layers of 32 x 32 each, with its head."""
+    import peft
+
+    config = peft.FourierFTConfig(
+        n_frequency=40, scaling=25.0, random_loc_seed=5, target_modules=["query", "value"], task_type="SEQ_CLS"
+    )
+    wrap(load_base(), config).save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+@pytest.fixture
+def edit_config(adapter: Path) -> Callable[..., Path]:
+    """Change fields of the adapter's config on disk."""
+
+    def edit(**fields: Any) -> Path:
+        file = adapter / "adapter_config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+        return adapter
+
+    return edit
+
+
+@pytest.fixture
+def edit_weights(adapter: Path) -> Callable[[Callable[[dict[str, torch.Tensor]], None]], Path]:
+    """Change the tensors of the adapter's weights file."""
+    from safetensors.torch import load_file, save_file
+
+    def edit(change: Callable[[dict[str, torch.Tensor]], None]) -> Path:
+        tensors = load_file(adapter / "adapter_model.safetensors")
+        change(tensors)
+        save_file(tensors, adapter / "adapter_model.safetensors")
+        return adapter
+
+    return edit
+
+
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory, save_tokenizer: SaveTokenizer) -> Path:
     """Directory of a random causal LLaMA, 2 layers x 32, with a tokenizer of tiny_bert's words and no padding token."""

@@ -12,7 +12,7 @@ import pytest
 import fourierft
 
 PACKAGE = Path(fourierft.__file__).parent
-FLOORS = {"spectral": 0, "tuner": 1, "adapters": 2, "training": 3, "serving": 3, "cli": 4}
+FLOORS = {"spectral": 0, "format": 1, "tuner": 2, "adapters": 3, "training": 4, "serving": 4, "cli": 5}
 CORE_IMPORTS = {"fourierft", "torch", "numpy", *sys.stdlib_module_names}
 Import = tuple[int, str, str]  # line, module, name ("" if the module itself)
 

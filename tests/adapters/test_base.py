@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from fourierft.adapters.base import BaseSource, BaseWeights, find_layer, layer_shape
-from fourierft.adapters.checkpoint import read_checkpoint
 from fourierft.errors import CheckpointError, ConfigError
+from fourierft.format.checkpoint import read_checkpoint
 
 QUERY = "bert.encoder.layer.0.attention.self.query"
 

@@ -15,10 +15,10 @@ from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from fourierft.adapters.checkpoint import read_checkpoint
 from fourierft.adapters.merge import merge_adapter, own_tuner
 from fourierft.adapters.report import inspect_adapter
 from fourierft.errors import CheckpointError, ConfigError, MissingExtraError, OutputExistsError, ShapeError
+from fourierft.format.checkpoint import read_checkpoint
 from fourierft.tuner import FourierFTConfig
 from fourierft.tuner.quantization import keep_layout
 

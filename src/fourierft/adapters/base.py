@@ -17,9 +17,9 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import cached_file
 
-from fourierft.adapters.checkpoint import AdapterCheckpoint
 from fourierft.adapters.quantization import check_libraries, quantization_settings
 from fourierft.errors import CheckpointError, ConfigError
+from fourierft.format.checkpoint import AdapterCheckpoint
 
 AUTO_CLASSES = {
     "SEQ_CLS": "AutoModelForSequenceClassification",

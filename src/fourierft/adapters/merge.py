@@ -17,9 +17,9 @@ from transformers import AutoProcessor, PreTrainedModel
 from transformers.utils import cached_file
 
 from fourierft.adapters.base import BaseSource, explained, find_layer, layer_shape, quiet
-from fourierft.adapters.checkpoint import AdapterCheckpoint, read_checkpoint
 from fourierft.adapters.folder import check_output, written_beside
 from fourierft.errors import CheckpointError, ConfigError
+from fourierft.format.checkpoint import AdapterCheckpoint, read_checkpoint
 from fourierft.tuner.model import FourierFTModel
 from fourierft.tuner.registration import disable, enable
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from fourierft.adapters.base import BaseSource, BaseWeights, find_layer, layer_shape
-from fourierft.adapters.checkpoint import WEIGHTS_FILE, AdapterCheckpoint, read_checkpoint
 from fourierft.errors import CheckpointError, ConfigError
+from fourierft.format.checkpoint import AdapterCheckpoint, read_checkpoint
+from fourierft.format.config import WEIGHTS_FILE
 from fourierft.spectral import delta_weight
 
 

@@ -64,8 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         return inspect_store(arguments)
     if arguments.near is not None:
         raise ConfigError(f"--near compares the adapters of a store, but {arguments.adapter} is none; leave it out")
-    from fourierft.adapters.checkpoint import HUB_ID
     from fourierft.adapters.report import inspect_adapter, select_layers
+    from fourierft.format.checkpoint import HUB_ID
 
     if not Path(arguments.adapter).exists() and not HUB_ID.fullmatch(arguments.adapter):
         raise ConfigError(

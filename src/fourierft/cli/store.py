@@ -88,8 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _add(store: AdapterStore, arguments: argparse.Namespace) -> int:
-    from fourierft.adapters.checkpoint import read_checkpoint
     from fourierft.adapters.store import measure_loss
+    from fourierft.format.checkpoint import read_checkpoint
 
     version = store.add(
         arguments.name, arguments.adapter, arguments.dtype, exist_ok=not arguments.new, base=arguments.base

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fourierft.adapters.store import AdapterStore
 from fourierft.adapters.store.encoding import check_dtype
-from fourierft.adapters.store.identity import identify_base
 from fourierft.errors import ConfigError
+from fourierft.format.identity import identify_base
 from fourierft.serving import seam
 
 _OURS = (  # options of vLLM that are given here, or that a fleet rules out

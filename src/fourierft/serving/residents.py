@@ -11,7 +11,7 @@ import torch
 from fourierft.adapters.fleet.table import DrawTables
 from fourierft.adapters.store import Adapter, Layout
 from fourierft.errors import ConfigError, ShapeError
-from fourierft.tuner.draw import Draw
+from fourierft.format.draw import Draw
 
 Load = Callable[[int], Adapter]
 

@@ -19,8 +19,8 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from fourierft import __version__
-from fourierft.adapters.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from fourierft.errors import FourierFTError
+from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
 from fourierft.serving.fleet import Fleet
 from fourierft.serving.responses import no_such_model, problem
 from fourierft.serving.tenants import Tenant, Tenants

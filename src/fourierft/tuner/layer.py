@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import CheckpointError, ConfigError
+from fourierft.format.draw import Draw
 from fourierft.spectral import SpectralBasis, adapted_linear, delta_weight, spectral_linear
-from fourierft.tuner.draw import Draw
 from fourierft.tuner.merging import merge_update, unmerge_update
 from fourierft.tuner.mixing import RowNames, row_terms, summed_terms
 from fourierft.tuner.quantization import KeptWeight, find_backend

@@ -17,7 +17,7 @@ from torch import Tensor
 from fourierft.spectral import SpectralBasis
 
 if TYPE_CHECKING:
-    from fourierft.tuner.draw import Draw
+    from fourierft.format.draw import Draw
     from fourierft.tuner.layer import FourierFTLayer
 
 Term = tuple[Tensor, SpectralBasis, float]  # coefficients, basis, scaling

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from fourierft import uniform_basis
-from fourierft.adapters.checkpoint import read_checkpoint
 from fourierft.adapters.store import AdapterStore, measure_loss
+from fourierft.format.checkpoint import read_checkpoint
 from fourierft.spectral.reference import reference_delta_weight
 
 TOKENS = torch.tensor([[2, 5, 8, 13, 3], [2, 4, 9, 17, 3]])

@@ -21,7 +21,7 @@ from fourierft.adapters.store import Adapter, AdapterStore, Layout
 from fourierft.adapters.store.encoding import check_dtype
 from fourierft.adapters.store.incoming import check_name, check_values, read_source
 from fourierft.errors import ConfigError, ShapeError, StoreError
-from fourierft.tuner.draw import Draw
+from fourierft.format.draw import Draw
 
 _BLOCK_BYTES = 1 << 24  # of adapters read from a store before they are written to the tables together
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fourierft.adapters.fleet.table import DrawTables
-from fourierft.tuner.draw import Draw
+from fourierft.format.draw import Draw
 
 BASE = "__base__"
 

@@ -16,8 +16,8 @@ from fourierft.adapters.fleet.gathered import BASE
 from fourierft.adapters.fleet.hooks import RowHooks
 from fourierft.adapters.fleet.served import ServedRows
 from fourierft.adapters.store import AdapterStore
-from fourierft.adapters.store.identity import identify_base
 from fourierft.errors import ConfigError
+from fourierft.format.identity import identify_base
 
 _KEPT = 4  # batches whose prepared updates a thread keeps
 _INPUTS = ("input_ids", "inputs_embeds", "pixel_values", "input_values", "input_features", "decoder_input_ids")

@@ -14,7 +14,7 @@ from torch import Tensor
 from fourierft.adapters.store.encoding import check_dtype
 from fourierft.adapters.store.layout import Layout
 from fourierft.errors import ShapeError
-from fourierft.tuner.draw import Draw
+from fourierft.format.draw import Draw
 
 _LARGEST = 127
 _GROWTH = 1.5

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fourierft.adapters.checkpoint import CONFIG_FILE, PREFIX, SUFFIX, WEIGHTS_FILE, AdapterCheckpoint
 from fourierft.adapters.folder import check_output, written_beside
 from fourierft.adapters.store.layout import Layout
 from fourierft.adapters.store.norms import update_norm
+from fourierft.format.checkpoint import PREFIX, SUFFIX, AdapterCheckpoint
+from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
 
 RECORD_FILE, METRICS_FILE = "fourierft.json", "metrics.json"
 

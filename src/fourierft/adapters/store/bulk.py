@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from fourierft.adapters.checkpoint import CONFIG_FILE
 from fourierft.adapters.folder import check_output, written_beside
 from fourierft.adapters.store.incoming import check_name
 from fourierft.adapters.store.store import AdapterStore
 from fourierft.errors import CheckpointError, ShapeError, StoreError
+from fourierft.format.config import CONFIG_FILE
 
 NAMES_FILE = "names.json"
 _LONGEST = 200  # characters of a folder's name; file systems take 255 bytes

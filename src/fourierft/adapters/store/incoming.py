@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fourierft.adapters.checkpoint import CONFIG_FILE, AdapterCheckpoint, read_checkpoint
 from fourierft.adapters.store.adapter import METRICS_FILE, RECORD_FILE, pack_heads
 from fourierft.adapters.store.encoding import encode
-from fourierft.adapters.store.identity import BaseIdentity, identify_base
 from fourierft.adapters.store.layout import Layout
 from fourierft.adapters.store.rows import digest
 from fourierft.errors import CheckpointError, ShapeError, StoreError
+from fourierft.format.checkpoint import AdapterCheckpoint, read_checkpoint
+from fourierft.format.config import CONFIG_FILE
+from fourierft.format.identity import BaseIdentity, identify_base
 
 MOST_CHARACTERS = 500
 

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fourierft.adapters.checkpoint import AdapterCheckpoint, check_config, expected_frequencies
 from fourierft.errors import CheckpointError, ShapeError
+from fourierft.format.checkpoint import AdapterCheckpoint
+from fourierft.format.config import check_config, expected_frequencies
+from fourierft.format.draw import Draw
 from fourierft.spectral import SpectralBasis
-from fourierft.tuner.draw import Draw
 
 _SETS = ("target_modules", "exclude_modules")  # PEFT holds them as sets: their order on disk is by chance
 

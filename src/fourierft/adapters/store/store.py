@@ -14,7 +14,6 @@ from tqdm import tqdm
 from fourierft.adapters.store import incoming, schema
 from fourierft.adapters.store.adapter import Adapter
 from fourierft.adapters.store.encoding import check_dtype, encoded_bytes
-from fourierft.adapters.store.identity import BaseIdentity
 from fourierft.adapters.store.layout import Layer, Layout, base_shapes
 from fourierft.adapters.store.rows import Block, Listed, Row, read_adapter, read_blocks
 from fourierft.adapters.store.space import common_layers, place
@@ -22,6 +21,7 @@ from fourierft.adapters.store.stats import StoreStats, measure_store
 from fourierft.adapters.store.tables import StoreTables
 from fourierft.adapters.store.verification import find_faults
 from fourierft.errors import StoreError
+from fourierft.format.identity import BaseIdentity
 
 _BATCH_BYTES, _BATCH_ROWS = 1 << 25, 4000  # of one transaction of `add_many`
 

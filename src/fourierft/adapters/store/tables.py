@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.adapters.store import schema
-from fourierft.adapters.store.identity import BaseIdentity, identify_base
 from fourierft.adapters.store.layout import Layout, read_layout
 from fourierft.adapters.store.postgres import SCHEMES, PostgresDatabase
 from fourierft.adapters.store.rows import Row
 from fourierft.adapters.store.sqlite import Execute, SQLiteFile
 from fourierft.errors import StoreError
+from fourierft.format.identity import BaseIdentity, identify_base
 
 _ROW_BYTES = 100  # of a row beside its blobs
 

@@ -15,8 +15,8 @@ import torch
 from tqdm import tqdm
 
 from fourierft.adapters.store import AdapterStore
-from fourierft.adapters.store.identity import identify_base
 from fourierft.errors import ConfigError
+from fourierft.format.identity import identify_base
 from fourierft.training import report
 from fourierft.training.fleet import checkpoint
 from fourierft.training.fleet.data import FleetData, is_folder, read_rows

@@ -6,8 +6,6 @@ A checkpoint is a folder with `adapter_config.json` and `adapter_model.safetenso
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +15,12 @@ from typing import Any
 import torch
 
 from fourierft.errors import CheckpointError
-from fourierft.spectral import SpectralBasis, bandpass_entries, uniform_basis
+from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE, expected_frequencies, read_config
+from fourierft.format.draw import Draw
+from fourierft.format.weights import read_weights
+from fourierft.spectral import SpectralBasis
 
-CONFIG_FILE = "adapter_config.json"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-WEIGHTS_FILE = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SUFFIX = ".fourierft_spectrum"
 
@@ -56,10 +55,7 @@ class AdapterCheckpoint:
 
     def basis(self, out_features: int, in_features: int, n_frequency: int) -> SpectralBasis:
         """The basis of a layer of this shape: dW is delta_weight(coefficients, basis, scaling)."""
-        if self.band is None:
-            return uniform_basis(out_features, in_features, n_frequency, self.seed)
-        entries = bandpass_entries(out_features, in_features, n_frequency, self.seed, *self.band)
-        return SpectralBasis(out_features, in_features, entries)
+        return Draw(self.seed, self.band).basis(out_features, in_features, n_frequency)
 
 
 def find_checkpoint(source: str | Path) -> Path:
@@ -124,101 +120,6 @@ def read_checkpoint(source: str | Path) -> AdapterCheckpoint:
     )
 
 
-def read_config(file: Path) -> dict[str, Any]:
-    """adapter_config.json, with the fields this package computes with checked and stock PEFT's defaults filled in.
-
-    Raises: CheckpointError, if it is missing, not JSON, or `check_config` refuses it.
-    """
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file} is missing; a checkpoint is {CONFIG_FILE} beside {WEIGHTS_FILE}") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON ({error}); save or download the adapter again") from error
-    return check_config(file, config)
-
-
-def check_config(file: str | Path, config: object) -> dict[str, Any]:
-    """The settings in a config, checked, with stock PEFT's defaults filled in.
-
-    Args:
-        file: where it comes from, for the messages.
-        config: content of an adapter_config.json.
-
-    Raises: CheckpointError, if it is of another method or has a field that makes no sense.
-    """
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{file} holds a JSON {type(config).__name__} instead of an object of settings")
-    if config.get("peft_type") != "FOURIERFT":
-        raise CheckpointError(
-            f"{file} has peft_type={config.get('peft_type')!r}; only FOURIERFT adapters can be read here"
-        )
-    stock = {"n_frequency": 1000, "scaling": 150.0, "random_loc_seed": 777}
-    config = {**stock, **config, "n_frequency_pattern": config.get("n_frequency_pattern") or {}}
-    if not isinstance(config["n_frequency_pattern"], dict):
-        raise CheckpointError(f"{file} has n_frequency_pattern={config['n_frequency_pattern']!r} instead of an object")
-    counts = {"n_frequency": config["n_frequency"]}
-    counts |= {f"n_frequency_pattern[{key!r}]": value for key, value in config["n_frequency_pattern"].items()}
-    for name, value in counts.items():
-        if type(value) is not int or value < 1:
-            raise CheckpointError(f"{file} has {name}={value!r}; it must be a positive integer")
-    for key in config["n_frequency_pattern"]:
-        try:
-            re.compile(key)
-        except re.error as error:
-            raise CheckpointError(
-                f"{file} has the n_frequency_pattern {key!r}, which is no pattern ({error})"
-            ) from error
-    if type(config["scaling"]) not in (int, float) or not math.isfinite(config["scaling"]):
-        raise CheckpointError(f"{file} has scaling={config['scaling']!r}; it must be a finite number")
-    if type(config["random_loc_seed"]) is not int:
-        raise CheckpointError(f"{file} has random_loc_seed={config['random_loc_seed']!r}; it must be an integer")
-    check_record(file, config.get("fourierft"))
-    return config
-
-
-def check_record(file: str | Path, record: object) -> None:
-    """Check this package's own record in the config: what stock PEFT cannot represent.
-
-    Raises: CheckpointError, if it says something this version does not know.
-    """
-    if record is None:
-        return
-    if not isinstance(record, dict) or record.get("entries", "uniform") not in ("uniform", "bandpass"):
-        raise CheckpointError(f"{file} has fourierft={record!r}, which this version does not know; upgrade fourierft")
-    if record.get("entries") == "bandpass":
-        for name in ("center", "width"):
-            if type(record.get(name)) not in (int, float) or not math.isfinite(record[name]):
-                raise CheckpointError(
-                    f"{file} has band-pass entries with {name}={record.get(name)!r}; it must be a number"
-                )
-
-
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of the checkpoint's safetensors file.
-
-    Raises: CheckpointError, if the file is missing, damaged, or there only as a pickle.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    file = path / WEIGHTS_FILE
-    if not file.is_file():
-        pickles = sorted(path.glob("*.bin")) + sorted(path.glob("*.pt"))
-        if pickles:
-            raise CheckpointError(
-                f"{pickles[0]} is a pickle, which can run code when it is opened, and is refused; "
-                "load it where you trust it and save it again as safetensors"
-            )
-        raise CheckpointError(f"{file} is missing; a checkpoint is {CONFIG_FILE} beside {WEIGHTS_FILE}")
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{file} is truncated or damaged ({error}); save or download the adapter again"
-        ) from error
-
-
 def check_coefficients(path: Path, coefficients: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
     """Check that every layer has the finite [n] its config promises.
 
@@ -232,14 +133,6 @@ def check_coefficients(path: Path, coefficients: Mapping[str, torch.Tensor], con
                 f"but {CONFIG_FILE} says n_frequency={n}; the two files belong to different adapters"
             )
         check_finite(path, name, tensor)
-
-
-def expected_frequencies(name: str, config: Mapping[str, Any]) -> int:
-    """n of a layer: the first key of n_frequency_pattern that matches the end of its name, or else n_frequency."""
-    for key, n in config["n_frequency_pattern"].items():
-        if re.match(rf".*\.{key}$", name):
-            return int(n)
-    return int(config["n_frequency_pattern"].get(name, config["n_frequency"]))
 
 
 def check_finite(path: Path, name: str, tensor: torch.Tensor) -> None:

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from fourierft import delta_weight
-from fourierft.adapters.checkpoint import find_checkpoint, read_checkpoint
 from fourierft.errors import CheckpointError
+from fourierft.format.checkpoint import find_checkpoint, read_checkpoint
 
 QUERY = "bert.encoder.layer.0.attention.self.query"
 KEY = f"base_model.model.{QUERY}.fourierft_spectrum"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fourierft.adapters.store.identity import BaseIdentity, identify_base
+from fourierft.format.identity import BaseIdentity, identify_base
 
 
 def test_folder_keeps_its_identity_when_it_moves(tiny_bert: Path, tmp_path: Path) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from peft import FourierFTConfig as StockConfig
 
 from fourierft.errors import ConfigError
 from fourierft.spectral import SpectralBasis, bandpass_entries, uniform_basis
-from fourierft.tuner.config import FourierFTConfig
 
 
 class Draw(NamedTuple):
@@ -25,15 +23,16 @@ class Draw(NamedTuple):
     band: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, config: StockConfig) -> Draw:
+    def of(cls, config: Any) -> Draw:
         """The draw of a config, ours or stock PEFT's.
 
         Raises: ConfigError, if it has no seed.
         """
         if config.random_loc_seed is None:
             raise ConfigError("random_loc_seed=None would draw other entries each time; use an integer, such as 777")
-        if isinstance(config, FourierFTConfig) and config.center is not None and config.width is not None:
-            return cls(config.random_loc_seed, (config.center, config.width))
+        center, width = getattr(config, "center", None), getattr(config, "width", None)
+        if center is not None and width is not None:
+            return cls(config.random_loc_seed, (center, width))
         return cls(config.random_loc_seed)
 
     def basis(self, out_features: int, in_features: int, n_frequency: int) -> SpectralBasis:

@@ -1,0 +1,1 @@
+"""What an adapter is on disk: one parser of its config and its tensors, for all who read them."""
