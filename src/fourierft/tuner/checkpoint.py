@@ -8,10 +8,12 @@ both sides, even if the rule behind scaling="auto" changes in between.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from peft import FourierFTConfig as StockConfig
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 from fourierft.errors import CheckpointError
 from fourierft.tuner.layer import FourierFTLayer
@@ -23,8 +25,20 @@ _COEFFICIENTS = "fourierft_spectrum"
 
 def fold(model: nn.Module, config: StockConfig, adapter_name: str, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """State dict of a checkpoint from that of a model; keys are the model's."""
+    leave_embeddings(config, model)
     ratios = scaling_ratios(model, config, adapter_name)
     return {key: _scaled(value, ratios.get(_plain(key), 1.0)) for key, value in state_dict.items()}
+
+
+def leave_embeddings(config: StockConfig, model: nn.Module | None = None) -> None:
+    """Keep PEFT from saving the matrix of an adapted embedding or head, unless its vocabulary was resized.
+
+    PEFT saves the matrices of all targets named embed_tokens or lm_head, but for adapters with trained tokens, which
+    hold what they change: it asks for a field that says which, and an empty one says none. The vocabulary it compares
+    with that of the base itself, except in a model whose config keeps it in a part.
+    """
+    resized = model is not None and _part_was_resized(model, config)
+    config.trainable_token_indices = None if resized else {}  # type: ignore[attr-defined]
 
 
 def unfold(
@@ -66,6 +80,19 @@ def scaling_ratios(model: nn.Module, config: StockConfig, adapter_name: str) -> 
             ratio = scaling / on_disk if scaling and on_disk else 1.0
             ratios[_plain(f"{name}.{_COEFFICIENTS}.{adapter_name}")] = ratio
     return ratios
+
+
+def _part_was_resized(model: nn.Module, config: StockConfig) -> bool:
+    """Whether the vocabulary is that of a part, such as the text model of a multimodal one, and not the base's."""
+    own: Any = getattr(model, "config", None)
+    if not isinstance(own, PretrainedConfig) or hasattr(own, "vocab_size") or not config.base_model_name_or_path:
+        return False
+    try:
+        base = type(own).from_pretrained(config.base_model_name_or_path, revision=config.revision)
+    except OSError:
+        return False
+    sizes = [getattr(part.get_text_config(), "vocab_size", None) for part in (own, base)]
+    return sizes[0] != sizes[1]
 
 
 def _scaled(value: Tensor, ratio: float) -> Tensor:

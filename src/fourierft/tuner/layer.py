@@ -41,7 +41,8 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         training_scaling: what an adapter just read from a checkpoint takes when it is trained; until then its
             coefficients and scaling are those of the file, whichever loader copies them.
         merge_loss: the error of merging into a half precision or quantised weight, as a share of the update's norm.
-        kept_weight: the quantised weight that a merged layer had; None for any other.
+        is_tied: whether other modules of the model have the same weight, as an embedding has that of a tied head.
+        kept_weight: the quantised or tied weight that a merged layer had; None for any other.
         resting: what inference keeps (resting.py); one for all adapters.
         row_names: the adapter of each row while a call with `adapter_names` runs; shared by the layers of a model.
 
@@ -63,6 +64,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         self.base_layer = base_layer
         self.in_features, self.out_features = self._matrix_size()
         self.quantization_backend = find_backend(self.get_base_layer(), quantization or {})
+        self.is_tied = False
         self.kept_weight: KeptWeight | None = None
         self.fourierft_spectrum = nn.ParameterDict()
         self.fourierft_basis: dict[str, SpectralBasis] = {}
@@ -185,9 +187,9 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
     def unmerge(self) -> None:
         """Take the merged updates out of the base weight, the last one first.
 
-        A quantised weight comes back bit for bit. One of floats comes back to within the rounding of two sums: each
-        element is off by at most one unit in the last place of the largest value it went through. Reload the base
-        model where every bit matters.
+        A quantised or tied weight comes back bit for bit, and tied. Another one of floats comes back to within the
+        rounding of two sums: each element is off by at most one unit in the last place of the largest value it went
+        through. Reload the base model where every bit matters.
         """
         if not self.merged:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)

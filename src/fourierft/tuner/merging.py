@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fourierft.errors import ConfigError
 from fourierft.spectral import delta_weight
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 @torch.no_grad()
 def merge_update(layer: FourierFTLayer, name: str, safe_merge: bool) -> None:
     """Add an adapter's update to the base weight; `merge_loss` says what the weight's precision lost of it.
+
+    A weight that other modules have too stays theirs: the layer gets one of its own.
 
     Raises: ValueError, if safe_merge finds the sum not finite. ConfigError, if the weight can't be added to.
     """
@@ -45,6 +47,9 @@ def merge_update(layer: FourierFTLayer, name: str, safe_merge: bool) -> None:
             layer.kept_weight = keep_weight(base)
         layer.set_base_weight(stored)
         stored = layer.get_base_weight()
+    elif layer.is_tied and layer.kept_weight is None:
+        layer.kept_weight = keep_weight(base)
+        base.weight = nn.Parameter(stored, requires_grad=base.weight.requires_grad)
     else:
         layer.set_base_weight(stored)
     if backend is not None or stored.dtype != merged.dtype:
@@ -54,8 +59,8 @@ def merge_update(layer: FourierFTLayer, name: str, safe_merge: bool) -> None:
 
 @torch.no_grad()
 def unmerge_update(layer: FourierFTLayer, name: str) -> None:
-    """Subtract an adapter's update from the base weight; a quantised layer gets the weight back that it had."""
-    if layer.quantization_backend is not None:
+    """Subtract an adapter's update from the base weight; a quantised or tied layer gets the weight back that it had."""
+    if layer.quantization_backend is not None or layer.is_tied:
         if layer.kept_weight is not None:
             restore_weight(layer.get_base_layer(), layer.kept_weight)
             layer.kept_weight = None

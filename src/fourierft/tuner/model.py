@@ -23,12 +23,13 @@ from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError, ShapeError
 from fourierft.tuner.caution import watch
-from fourierft.tuner.checkpoint import fold, unfold
+from fourierft.tuner.checkpoint import fold, leave_embeddings, unfold
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.mixing import RowNames
 from fourierft.tuner.quantization import keep_layout
 from fourierft.tuner.reshaped import RESHAPED, ReshapedLayer
+from fourierft.tuner.ties import record_parting, shared_weights, tie_flags
 
 
 class FourierFTModel(BaseTuner):
@@ -51,6 +52,8 @@ class FourierFTModel(BaseTuner):
         Raises: ConfigError, naming the nearest modules, if no module of the model is targeted.
         """
         keep_layout(model)
+        leave_embeddings(cast(StockConfig, self.peft_config[adapter_name]))
+        self._shared_weights = shared_weights(model)
         try:
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         except NoMatchingPeftModuleError as error:
@@ -68,11 +71,25 @@ class FourierFTModel(BaseTuner):
         _warn_of_loss(self._layers())
 
     def merge_and_unload(self, *args: Any, **kwargs: Any) -> nn.Module:
-        """The base model with the updates added; warns of what low precision or quantisation loses."""
-        layers = self._layers()
-        model = super().merge_and_unload(*args, **kwargs)
+        """The base model with the updates added; warns of what low precision or quantisation loses.
+
+        Weights that were tied to one that is merged into keep what they had, and config and file of the model say so.
+        """
+        layers, flags = self._layers(), tie_flags(self.model)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied")
+            model = super().merge_and_unload(*args, **kwargs)
+        for config, tied in flags:  # PEFT clears the flag of any model whose two embeddings differ
+            config.tie_word_embeddings = tied
+        record_parting(model)
         _warn_of_loss(layers)
         return model
+
+    def _check_tied_modules(self, model: nn.Module, peft_config: Any) -> None:
+        """Nothing to warn of: merging parts what is tied, and says so."""
+
+    def _get_tied_target_modules(self, model: nn.Module) -> list[str]:
+        return []
 
     def _create_and_replace(
         self,
@@ -102,6 +119,7 @@ class FourierFTModel(BaseTuner):
         if config.scaling != "auto":
             watch(layer, adapter_name)
         _set_layout(config, layer)
+        layer.is_tied = layer.is_tied or id(getattr(layer.get_base_layer(), "weight", None)) in self._shared_weights
         layer.row_names = self.row_names
         if layer is not target:
             if adapter_name not in self.active_adapters:
@@ -162,7 +180,9 @@ class FourierFTModel(BaseTuner):
         unwanted_adapter_names: list[str],
     ) -> dict[str, Tensor]:
         selected = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
-        return fold(model, config, adapter_name, selected)
+        folded = fold(model, config, adapter_name, selected)
+        state_dict.update(folded)  # PEFT takes an embedding that it saves whole, coefficients too, from here
+        return folded
 
     @classmethod
     def _remap_adapter_state_dict_for_load(

@@ -73,11 +73,6 @@ class ReshapedLayer(FourierFTLayer):
             update = update.index_fill(0, torch.tensor(padding, device=update.device), 0.0)
         return update.view(base.weight.shape)
 
-    def set_base_weight(self, weight_data: Tensor) -> None:
-        """Give the base layer a weight of its own, so that a head tied to an embedding keeps what it had."""
-        base: Any = self.base_layer
-        base.weight = nn.Parameter(weight_data, requires_grad=base.weight.requires_grad)
-
     def _matrix_size(self) -> tuple[int, int]:
         base: Any = self.get_base_layer()
         if isinstance(self.base_layer, BaseTunerLayer):
