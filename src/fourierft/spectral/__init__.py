@@ -3,7 +3,7 @@
 from fourierft.spectral.basis import SpectralBasis, uniform_basis
 from fourierft.spectral.entries import bandpass_entries, uniform_entries
 from fourierft.spectral.prepared import PreparedUpdate
-from fourierft.spectral.views import adapted_linear, delta_weight, spectral_linear
+from fourierft.spectral.views import adapted_linear, delta_weight, spectral_embedding, spectral_linear
 
 __all__ = [
     "PreparedUpdate",
@@ -11,6 +11,7 @@ __all__ = [
     "adapted_linear",
     "bandpass_entries",
     "delta_weight",
+    "spectral_embedding",
     "spectral_linear",
     "uniform_basis",
     "uniform_entries",

@@ -3,7 +3,7 @@
 An operator names its basis by key, because a schema holds tensors and plain values only. Each gradient is an operator
 again, so gradients of any order exist; `token_backward` only shares a transform where no further gradient is wanted.
 
-Shapes: x [rows, tokens, in], coefficients [rows, n] (one set a row of the batch), delta [out, in].
+Shapes: x [rows, tokens, in], ids [rows, tokens], coefficients [rows, n] (one set a row of the batch), delta [out, in].
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from fourierft.spectral import tokens
 from fourierft.spectral.basis import basis_of
 from fourierft.spectral.dispatch import prefers_dense_gradient
+from fourierft.spectral.lookup import lookup, lookup_gradient
 from fourierft.spectral.probe import check_weight_transforms
 from fourierft.spectral.transforms import compute_dtype, dense_delta, dense_gradient
 
@@ -47,6 +48,16 @@ def adapted(
     if dense:
         return F.linear(x, adapted_weight(weight, coefficients, basis, scaling), bias)
     return tokens.token_product(x, coefficients, basis_of(basis), scaling, onto=F.linear(x, weight, bias))
+
+
+def lookup_view(ids: Tensor, coefficients: Tensor, basis: str, scaling: float) -> Tensor:
+    """Rows of dW, float32 or float64: ids [rows, tokens] of its `out` rows -> [rows, tokens, in]."""
+    return lookup(ids, coefficients, basis_of(basis), scaling)
+
+
+def lookup_view_gradient(grad: Tensor, ids: Tensor, basis: str, scaling: float) -> Tensor:
+    """Gradient of the coefficients of `lookup_view`, float32 or float64: grad [rows, tokens, in] -> [rows, n]."""
+    return lookup_gradient(grad, ids, basis_of(basis), scaling)
 
 
 def delta(coefficients: Tensor, basis: str, scaling: float) -> Tensor:
@@ -90,6 +101,14 @@ def _fake_adapted(
     x: Tensor, weight: Tensor, bias: Tensor | None, coefficients: Tensor, basis: str, scaling: float, dense: bool
 ) -> Tensor:
     return x.new_empty(*x.shape[:2], weight.shape[0])
+
+
+def _fake_lookup_view(ids: Tensor, coefficients: Tensor, basis: str, scaling: float) -> Tensor:
+    return coefficients.new_empty(*ids.shape, basis_of(basis).in_features, dtype=compute_dtype(coefficients.dtype))
+
+
+def _fake_lookup_view_gradient(grad: Tensor, ids: Tensor, basis: str, scaling: float) -> Tensor:
+    return grad.new_empty(len(ids), basis_of(basis).n_frequency, dtype=compute_dtype(grad.dtype))
 
 
 def _fake_delta(coefficients: Tensor, basis: str, scaling: float) -> Tensor:
@@ -136,6 +155,28 @@ def _token_gradient_backward(ctx: Any, direction: Tensor) -> tuple:
     grad_grad = OPS.token_view(x, direction, ctx.basis.key, ctx.scaling, False) if ctx.needs_input_grad[0] else None
     grad_x = OPS.token_view(grad, direction, ctx.basis.key, ctx.scaling, True) if ctx.needs_input_grad[1] else None
     return grad_grad, grad_x, None, None
+
+
+def _save_lookup_view(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ids, coefficients, key, ctx.scaling = inputs
+    ctx.basis, ctx.dtype = basis_of(key), coefficients.dtype
+    ctx.save_for_backward(ids)
+
+
+def _lookup_view_backward(ctx: Any, grad: Tensor) -> tuple:
+    (ids,) = ctx.saved_tensors
+    return None, OPS.lookup_view_gradient(grad, ids, ctx.basis.key, ctx.scaling).to(ctx.dtype), None, None
+
+
+def _save_lookup_view_gradient(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    grad, ids, key, ctx.scaling = inputs
+    ctx.basis, ctx.dtype = basis_of(key), grad.dtype
+    ctx.save_for_backward(ids)
+
+
+def _lookup_view_gradient_backward(ctx: Any, direction: Tensor) -> tuple:
+    (ids,) = ctx.saved_tensors
+    return OPS.lookup_view(ids, direction, ctx.basis.key, ctx.scaling).to(ctx.dtype), None, None, None
 
 
 def _save_adapted(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -205,6 +246,13 @@ def _register() -> None:
             _fake_token_backward,
             f"({g}, Tensor x, Tensor? weight, {c}, {names}) -> (Tensor, Tensor)",
         ),
+        ("lookup_view", lookup_view, _fake_lookup_view, f"(Tensor ids, {c}, {names}) -> Tensor"),
+        (
+            "lookup_view_gradient",
+            lookup_view_gradient,
+            _fake_lookup_view_gradient,
+            f"({g}, Tensor ids, {names}) -> Tensor",
+        ),
         ("adapted", adapted, _fake_adapted, f"(Tensor x, {w}, {c}, {names}, bool dense) -> Tensor"),
         ("delta", delta, _fake_delta, f"({c}, {names}) -> Tensor"),
         ("adapted_weight", adapted_weight, _fake_adapted_weight, f"(Tensor weight, {c}, {names}) -> Tensor"),
@@ -218,6 +266,10 @@ def _register() -> None:
     autograd = torch.library.register_autograd
     autograd("fourierft::token_view", _token_view_backward, setup_context=_save_token_view)
     autograd("fourierft::token_gradient", _token_gradient_backward, setup_context=_save_token_gradient)
+    autograd("fourierft::lookup_view", _lookup_view_backward, setup_context=_save_lookup_view)
+    autograd(
+        "fourierft::lookup_view_gradient", _lookup_view_gradient_backward, setup_context=_save_lookup_view_gradient
+    )
     autograd("fourierft::adapted", _adapted_backward, setup_context=_save_adapted)
     autograd("fourierft::delta", _delta_backward, setup_context=_save_names)
     autograd("fourierft::adapted_weight", _adapted_weight_backward, setup_context=_save_names)

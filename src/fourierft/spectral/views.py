@@ -68,6 +68,30 @@ def spectral_linear(x: Tensor, coefficients: Tensor, basis: SpectralBasis, scali
     return _operators(x).token_view(rows, sets, basis.key, scaling, False).view(*lead, basis.out_features)
 
 
+def spectral_embedding(ids: Tensor, coefficients: Tensor, basis: SpectralBasis, scaling: float) -> Tensor:
+    """Rows of dW, without the others: what an embedding [tokens, width] gets beside the rows it looks up.
+
+    Semantics: y[i] = delta_weight(coefficients[i], basis, scaling)[ids[i]], coefficients broadcast to the ids.
+
+    Args:
+        ids: [...], integers in 0 .. out - 1.
+        coefficients: [n], one set for all ids, or [..., n] as in `spectral_linear`.
+        basis: entries of an [out, in] weight: out tokens, in the width.
+        scaling: dimensionless.
+
+    Returns: [..., in], float64 if the coefficients are, else float32.
+
+    Raises:
+        ShapeError, if ids are no integers, or coefficients do not fit the basis or the ids.
+        BackendError, if the transforms of this backend are wrong for this width.
+    """
+    _check_coefficients(coefficients, basis)
+    if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+        raise ShapeError(f"ids of dtype {ids.dtype} name no rows; use integers")
+    rows, sets, lead = _batch(ids[..., None], coefficients)
+    return _operators(ids).lookup_view(rows[..., 0], sets, basis.key, scaling).view(*lead, basis.in_features)
+
+
 def adapted_linear(
     x: Tensor,
     weight: Tensor,

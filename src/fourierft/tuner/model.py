@@ -25,10 +25,11 @@ from fourierft.errors import ConfigError, ShapeError
 from fourierft.tuner.caution import watch
 from fourierft.tuner.checkpoint import fold, leave_embeddings, unfold
 from fourierft.tuner.config import FourierFTConfig
+from fourierft.tuner.embedding import EmbeddingLayer
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.mixing import RowNames
 from fourierft.tuner.quantization import keep_layout
-from fourierft.tuner.reshaped import RESHAPED, ReshapedLayer
+from fourierft.tuner.reshaped import CONVOLUTIONS, ReshapedLayer
 from fourierft.tuner.ties import record_parting, shared_weights, tie_flags
 
 
@@ -110,8 +111,7 @@ class FourierFTModel(BaseTuner):
             else:
                 quantization = get_quantization_kwargs(self.model)
                 base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
-                kind = ReshapedLayer if isinstance(base, RESHAPED) else self.tuner_layer_cls
-                layer = kind(target, adapter_name, n_frequency, config, quantization)
+                layer = self._layer_class(base)(target, adapter_name, n_frequency, config, quantization)
         except ShapeError as error:
             raise ShapeError(f"layer {current_key}: {error}") from None
         if isinstance(config, FourierFTConfig) and config.disk_scaling is None:
@@ -125,6 +125,11 @@ class FourierFTModel(BaseTuner):
             if adapter_name not in self.active_adapters:
                 layer.requires_grad_(False)  # a further adapter is not trained until it is activated
             self._replace_module(parent, target_name, layer, target)
+
+    def _layer_class(self, base: nn.Module) -> type[FourierFTLayer]:
+        if isinstance(base, nn.Embedding):
+            return EmbeddingLayer
+        return ReshapedLayer if isinstance(base, CONVOLUTIONS) else self.tuner_layer_cls
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:

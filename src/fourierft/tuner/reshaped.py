@@ -19,7 +19,6 @@ from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.resting import adapted_weight, kept_weight, rests
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-RESHAPED = (*CONVOLUTIONS, nn.Embedding)
 
 
 class ReshapedLayer(FourierFTLayer):

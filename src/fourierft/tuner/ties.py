@@ -7,10 +7,10 @@ model is another one when it is loaded again.
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import Any
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -29,7 +29,8 @@ def shared_weights(model: nn.Module) -> set[int]:
 
 def tie_flags(model: nn.Module) -> list[tuple[PretrainedConfig, bool]]:
     """The configs in a model that say whether weights are tied, and what they say."""
-    configs = {id(config): config for part in model.modules() for config in _configs(part)}
+    models = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    configs = {id(config): config for part in models for config in _configs(part.config)}
     return [(config, getattr(config, _FLAG)) for config in configs.values()]
 
 
@@ -44,7 +45,7 @@ def record_parting(model: nn.Module) -> None:
     for part, pairs in ties:
         if all(_is_tied(model, pair) for pair in pairs) or not _ties_alone(part):
             continue
-        for config in _configs(part):
+        for config in _configs(part.config):
             setattr(config, _FLAG, False)
     for part, pairs in ties:
         for pair in pairs:
@@ -70,12 +71,9 @@ def _ties(model: nn.Module) -> Iterator[tuple[PreTrainedModel, list[tuple[str, s
             yield part, [(start + target, start + source) for target, source in pairs]
 
 
-def _configs(part: Any) -> list[PretrainedConfig]:
-    """The config of a model and that of the text model inside, which other programs read, if they have the flag."""
-    if not isinstance(part, PreTrainedModel):
-        return []
-    configs = (part.config, part.config.get_text_config())
-    return [config for config in configs if isinstance(getattr(config, _FLAG, None), bool)]
+def _configs(config: PretrainedConfig) -> list[PretrainedConfig]:
+    """A config and that of the text model inside, which other programs read, if they have the flag."""
+    return [own for own in (config, config.get_text_config()) if isinstance(getattr(own, _FLAG, None), bool)]
 
 
 def _is_tied(model: nn.Module, pair: tuple[str, str]) -> bool:
@@ -86,6 +84,7 @@ def _ties_alone(part: PreTrainedModel) -> bool:
     """Whether the flag does nothing in this model but tie weights."""
     if _FLAG in inspect.unwrap(type(part).forward).__code__.co_names:
         return False
-    fields = part.config.to_dict()
-    other = type(part.config).from_dict(fields | {_FLAG: False})
-    return other.to_dict() == fields | {_FLAG: False}
+    config = copy.deepcopy(part.config)
+    for own in _configs(config):
+        setattr(own, _FLAG, False)
+    return type(config).from_dict(config.to_dict()).to_dict() == config.to_dict()

@@ -1,0 +1,78 @@
+"""Adapted embeddings: of the update, only the rows that a batch looks up are ever computed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fourierft.spectral import spectral_embedding
+from fourierft.tuner.mixing import row_terms, summed_terms
+from fourierft.tuner.reshaped import ReshapedLayer
+
+
+class EmbeddingLayer(ReshapedLayer):
+    """An embedding y = W[ids] with the updates of its adapters, y += dW[ids]; see `ReshapedLayer`.
+
+    One that multiplies what it looks up by its `embed_scale` does so with the update too.
+    """
+
+    def forward(self, x: Tensor, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any) -> Tensor:
+        """The base layer's rows plus those of the active adapters' updates, or of `adapter_names`, one a row of x.
+
+        Args:
+            x: [...], integers, or [1, ...] for ids that all rows share, as positions are.
+            adapter_names: of each row of x [batch, ...], "__base__" for none; if absent, those of the model's call.
+
+        Returns: [..., width], dtype of the base layer's output.
+
+        Raises: ConfigError, if adapter_names do not fit x, or adapters are merged.
+        """
+        scale = self._scale()
+        if scale is None:
+            return super().forward(x, *args, adapter_names=adapter_names, **kwargs)
+        adapter_names = self.row_names.of(len(x)) if adapter_names is None else adapter_names
+        if adapter_names is not None:
+            if len(x) == 1:
+                x = x.expand(len(adapter_names), *x.shape[1:])
+            self._check_rows(x, adapter_names)
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        result = self.base_layer(x, *args, **kwargs)
+        if self.disable_adapters or self.merged:
+            return result
+        if adapter_names is not None:
+            return self._mixed_rows(x, result, adapter_names, scale)
+        names = [name for name in self.active_adapters if name in self.fourierft_spectrum]
+        delta = None
+        for coefficients, basis, scaling in summed_terms(self, names) if names else []:
+            rows = spectral_embedding(x, coefficients, basis, scaling)
+            delta = rows if delta is None else delta + rows
+        return result if delta is None else (result + self._masked(x, delta) * scale).to(result.dtype)
+
+    def _mixed_rows(self, x: Tensor, result: Tensor, names: Sequence[str], scale: Tensor | float) -> Tensor:
+        """Row i of x with the update of names[i]."""
+        wide = result
+        for rows, coefficients, basis in row_terms(self, names):
+            places = torch.tensor(rows, device=x.device)
+            sets = coefficients.view(len(rows), *[1] * (x.dim() - 1), basis.n_frequency)
+            delta = self._masked(x[places], spectral_embedding(x[places], sets, basis, 1.0)) * scale
+            dtype = torch.promote_types(wide.dtype, delta.dtype)
+            wide = wide.to(dtype).index_add(0, places, delta.to(dtype))
+        return wide.to(result.dtype)
+
+    def _masked(self, x: Tensor, delta: Tensor) -> Tensor:
+        """The update's rows, zero at the base layer's padding."""
+        base: Any = self.base_layer
+        return delta if base.padding_idx is None else delta * (x != base.padding_idx)[..., None]
+
+    def _scale(self) -> Tensor | float | None:
+        """What the base layer multiplies the rows by that it looks up; None if it does something else with ids."""
+        base: Any = self.base_layer
+        if type(base).forward is nn.Embedding.forward:
+            return 1.0
+        takes_ids_alone = len(inspect.signature(type(base).forward).parameters) == 2
+        return self._get_embed_scale() if takes_ids_alone else None
