@@ -88,7 +88,7 @@ def _part_was_resized(model: nn.Module, config: StockConfig) -> bool:
     if not isinstance(own, PretrainedConfig) or hasattr(own, "vocab_size") or not config.base_model_name_or_path:
         return False
     try:
-        base = type(own).from_pretrained(config.base_model_name_or_path, revision=config.revision)
+        base = type(own).from_pretrained(config.base_model_name_or_path, revision=config.revision or "main")
     except OSError:
         return False
     sizes = [getattr(part.get_text_config(), "vocab_size", None) for part in (own, base)]

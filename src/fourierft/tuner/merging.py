@@ -27,7 +27,8 @@ def merge_update(layer: FourierFTLayer, name: str, safe_merge: bool) -> None:
 
     Raises: ValueError, if safe_merge finds the sum not finite. ConfigError, if the weight can't be added to.
     """
-    backend, base = layer.quantization_backend, layer.get_base_layer()
+    backend = layer.quantization_backend
+    base: Any = layer.get_base_layer()
     weight: Any = layer.get_base_weight() if backend is None or backend.supports_merge else base.weight
     update = base_update(layer, name, weight)
     if not weight.is_floating_point() or weight.shape != update.shape:
