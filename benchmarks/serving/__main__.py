@@ -50,7 +50,8 @@ def measure(arguments: argparse.Namespace) -> None:
     from benchmarks.serving.exact import exact
     from benchmarks.serving.limits import burst, memory
     from benchmarks.serving.throughput import throughput
-    from fourierft.training.assets import SMOLLM2, cache_root
+    from fourierft.training.assets import cache_root
+    from fourierft.training.catalogue import SMOLLM2
     from fourierft.training.conversion import convert, convert_gguf
 
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")

@@ -71,7 +71,8 @@ def read_prompts(model: Path, count: int) -> list[list[int]]:
     """Prompts of the Alpaca demonstration through the model's chat template, one for each adapter, in turn."""
     from transformers import AutoTokenizer
 
-    from fourierft.training.assets import ALPACA, obtain
+    from fourierft.training.assets import obtain
+    from fourierft.training.catalogue import ALPACA
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     texts = json.loads(next(obtain(ALPACA).rglob("alpaca_en_demo.json")).read_text(encoding="utf-8"))

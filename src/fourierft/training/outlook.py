@@ -16,7 +16,7 @@ from torch import Tensor
 from fourierft.errors import FourierFTError
 from fourierft.training import hub, report
 from fourierft.training.arguments import Arguments, DataArguments, ModelArguments
-from fourierft.training.assets import to_fetch
+from fourierft.training.catalogue import to_fetch
 from fourierft.training.data import load_splits
 from fourierft.training.descriptions import UNKNOWN_CLASSES, describe_data, guess_data
 from fourierft.training.groundwork import Reading, read_rows

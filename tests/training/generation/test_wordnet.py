@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fourierft.errors import DataError
-from fourierft.training.assets import WORDNET
+from fourierft.training.catalogue import WORDNET
 from fourierft.training.generation import wordnet
 from fourierft.training.generation.wordnet import WordNet, find_wordnet
 

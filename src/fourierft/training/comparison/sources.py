@@ -8,23 +8,24 @@ import io
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fourierft.errors import ConfigError, DataError
-from fourierft.training.assets import (
+from fourierft.training.assets import MADE, cache_root, is_intact, obtain, replacing
+from fourierft.training.catalogue import (
     ALPACA,
     DINOV2,
-    MADE,
     MINILM,
     MNIST,
+    QWEN_HALF,
+    QWEN_LARGER,
     SMOLLM2,
     VADER,
     WORDNET,
-    cache_root,
-    is_intact,
-    obtain,
-    replacing,
     to_fetch,
 )
 from fourierft.training.conversion import convert, convert_gguf, convert_onnx_dinov2, find_member
@@ -38,11 +39,14 @@ LONGEST_PROMPT = 80  # characters
 GLOSS_WORDS = range(4, 17)
 ASSET_SETTINGS = ("model_asset", "data_asset", "train_rows", "validation_rows")
 Rows = Sequence[dict[str, Any]]
+convert_gguf_to_bfloat16 = partial(convert_gguf, dtype=torch.bfloat16)  # the precision these models were published in
 
 MODELS: dict[str, Callable[[], Path]] = {
     "minilm": lambda: find_model(obtain(MINILM)),
     "smollm2": lambda: convert(SMOLLM2, convert_gguf),
     "dinov2": lambda: convert(DINOV2, convert_onnx_dinov2),
+    "qwen-0.5b": lambda: convert(QWEN_HALF, convert_gguf_to_bfloat16),
+    "qwen-1.5b": lambda: convert(QWEN_LARGER, convert_gguf_to_bfloat16),
 }
 
 

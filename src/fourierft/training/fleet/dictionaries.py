@@ -15,7 +15,8 @@ from typing import Any
 
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments
-from fourierft.training.assets import SMOLLM2, WORDNET, Fetch, fetch_with_pip, obtain
+from fourierft.training.assets import Fetch, fetch_with_pip, obtain
+from fourierft.training.catalogue import SMOLLM2, WORDNET
 from fourierft.training.conversion import convert, convert_gguf, find_member
 from fourierft.training.fleet.once import train_once
 from fourierft.training.fleet.settings import FleetSettings

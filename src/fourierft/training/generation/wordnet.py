@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 
 from fourierft.errors import DataError
-from fourierft.training.assets import WORDNET, cache_root
+from fourierft.training.assets import cache_root
+from fourierft.training.catalogue import WORDNET
 
 DEBIAN = Path("/usr/share/wordnet")  # of the package wordnet-base
 CLASSES = ("noun", "verb", "adj", "adv")
