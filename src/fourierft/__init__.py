@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fourierft.adapters.fleet import AdapterBank, FleetModel
     from fourierft.adapters.store import AdapterStore
     from fourierft.tuner.config import FourierFTConfig
+    from fourierft.tuner.recommended import recommended
     from fourierft.tuner.registration import disable, enable
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ __all__ = [
     "delta_weight",
     "disable",
     "enable",
+    "recommended",
     "spectral_linear",
     "uniform_basis",
     "uniform_entries",
@@ -47,6 +49,7 @@ _LAZY = {
     "FourierFTConfig": "fourierft.tuner.config",
     "disable": "fourierft.tuner.registration",
     "enable": "fourierft.tuner.registration",
+    "recommended": "fourierft.tuner.recommended",
 }
 
 

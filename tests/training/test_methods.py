@@ -66,8 +66,8 @@ def test_bitfit_trains_biases_and_head(base: BaseModel) -> None:
 
 def test_lora_takes_its_settings(base: BaseModel) -> None:
     trainable = attach(base, MethodArguments(method="lora", lora_r=2, lora_alpha=6))
-    assert trainable.settings == {"r": 2, "lora_alpha": 6, "target_modules": ["query", "value"]}
-    assert trainable.adapter_parameters == 4 * 2 * (32 + 32)
+    assert trainable.settings == {"r": 2, "lora_alpha": 6, "target_modules": "all-linear"}
+    assert trainable.adapter_parameters == 2 * (2 * (4 * (32 + 32) + 2 * (32 + 64)) + 32 + 32)  # and the pooler
 
 
 def test_directory_of_an_adapter_names_its_config(base: BaseModel, tmp_path: Path) -> None:
@@ -119,3 +119,23 @@ def test_head_is_known_with_and_without_an_adapter() -> None:
     assert is_head_parameter("base_model.model.bert.pooler.dense.modules_to_save.default.bias", heads)
     assert not is_head_parameter("bert.encoder.layer.0.output.dense.weight", heads)
     assert not is_head_parameter("base_model.model.classifier.original_module.bias", heads)
+
+
+def test_usual_adapter_is_on_every_linear_layer_and_so_is_lora(base: BaseModel, tiny_bert: Path) -> None:
+    linear = [name for name, module in base.model.named_modules() if isinstance(module, torch.nn.Linear)]
+    adapted = set(linear) - {"classifier"}
+    trainable = attach(base, MethodArguments(n_frequency=20))
+    assert (trainable.layers, trainable.adapter_parameters) == (len(adapted), 20 * len(adapted))
+    other = load_model(ModelArguments(model_name_or_path=str(tiny_bert)), Classification(("n", "y")), seed=0)
+    assert attach(other, MethodArguments(method="lora:1")).layers == len(adapted)
+
+
+def test_budget_sizes_the_adapter(base: BaseModel) -> None:
+    trainable = attach(base, MethodArguments(parameters="1k", target_modules=["query", "value"]))
+    assert (trainable.layers, trainable.adapter_parameters) == (4, 1000)
+
+
+@pytest.mark.parametrize("method", ["fourierft:50", "fourierft,n_frequency=50", "lora:8"])
+def test_budget_beside_a_method_with_a_size_is_refused(base: BaseModel, method: str) -> None:
+    with pytest.raises(ConfigError, match="like=lora:1 sizes a FourierFT adapter, but method="):
+        attach(base, MethodArguments(method=method, like="lora:1"))

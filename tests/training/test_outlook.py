@@ -170,7 +170,7 @@ def test_local_rows_are_read_for_a_model_that_is_not_here(build: Build, capsys: 
 
 def test_a_model_here_is_measured_for_data_that_are_not(build: Build) -> None:
     found = look_ahead(build(train_file="gone.csv", max_steps=-1))
-    assert found["parameters"]["adapter"] == 200
+    assert found["parameters"]["adapter"] == 13 * 50
     assert found["steps"] is None
     assert found["unknown"] == [
         "the rows and the steps, as the data file gone.csv does not exist",
@@ -209,7 +209,7 @@ def test_what_the_training_would_refuse_is_refused(
 
 def test_a_method_that_begins_with_the_weights_reads_them(build: Build) -> None:
     found = look_ahead(build(method="lora:4,init_lora_weights=pissa"))
-    assert found["parameters"]["adapter"] == 4 * 4 * (32 + 32)
+    assert found["parameters"]["adapter"] == 4 * (2 * (4 * (32 + 32) + 2 * (32 + 64)) + 32 + 32)
     assert found["unknown"] == ["the memory, as this model, or this method, does not run on shapes alone"]
 
 

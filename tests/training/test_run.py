@@ -40,9 +40,9 @@ def test_training_writes_adapter_tokenizer_metrics_curve_and_card(build: Build, 
 
 def test_metrics_count_what_was_trained(build: Build, tmp_path: Path) -> None:
     metrics = train(build())
-    assert metrics["parameters"]["adapter"] == 4 * 50  # query and value of 2 layers
+    assert metrics["parameters"]["adapter"] == 13 * 50  # six in each of two blocks, and the pooler
     assert metrics["parameters"]["head"] == 32 * 2 + 2
-    assert metrics["bytes"]["adapter"] == 4 * 4 * 50
+    assert metrics["bytes"]["adapter"] == 4 * 13 * 50
     assert metrics["bytes"]["file"] == (tmp_path / "out" / "adapter_model.safetensors").stat().st_size
     assert metrics["rows"] == {"train": 48, "validation": 16}
     assert metrics["train"]["steps"] == 6
@@ -119,7 +119,7 @@ def test_fractions_as_labels_make_a_regression(build: Build) -> None:
 def test_other_methods_train_only_what_they_name(build: Build, tmp_path: Path, method: str) -> None:
     metrics = train(build(method=method))
     expected = {
-        "lora": 4 * 8 * (32 + 32),
+        "lora": 8 * (2 * (4 * (32 + 32) + 2 * (32 + 64)) + 32 + 32),
         "head": 0,
         "bitfit": 32 + 2 * (4 * 32 + 64 + 32 + 2 * 32) + 32,  # embeddings' norm, two layers, pooler
         "full": metrics["parameters"]["base"] - 66,
@@ -177,9 +177,9 @@ def test_dry_run_prints_the_sizes_and_writes_nothing(
 ) -> None:
     sizes = train(build(dry_run=True))
     printed = capsys.readouterr().out
-    assert sizes["parameters"]["adapter"] == 200
-    assert "fourierft in 4 layers: n_frequency=50" in printed
-    assert "800 B" in printed
+    assert sizes["parameters"]["adapter"] == 650
+    assert "fourierft in 13 layers: n_frequency=50" in printed
+    assert "2.6 kB" in printed
     assert not (tmp_path / "out").exists()
 
 

@@ -20,7 +20,7 @@ def test_parser_keeps_only_what_was_given() -> None:
 
 def test_help_shows_defaults_and_leaves_out_the_lesser_training_arguments() -> None:
     text = " ".join(settings_parser().format_help().split())
-    assert "fourierft: coefficients a layer (default: 1000)" in text
+    assert "fourierft: coefficients a layer (default: 340)" in text
     assert "--learning_rate" in text
     assert "--ddp_bucket_cap_mb" not in text
 

@@ -130,10 +130,18 @@ class MethodArguments:
     target_modules: list[str] | None = field(
         default=None,
         metadata=_help(
-            "NAME", "names of the layers to adapt, or all-linear, if the method names none; PEFT's choice if absent"
+            "NAME",
+            "names of the layers to adapt if the method names none, or all-linear, which is what fourierft and lora "
+            "do if absent; PEFT's choice for others",
         ),
     )
-    n_frequency: int = field(default=1000, metadata=_help("N", "fourierft: coefficients a layer"))
+    n_frequency: int | None = field(default=None, metadata=_help("N", "fourierft: coefficients a layer (default: 340)"))
+    like: str | None = field(
+        default=None, metadata=_help("lora:R", "fourierft: as many numbers as LoRA of rank R on the same layers")
+    )
+    parameters: str | None = field(
+        default=None, metadata=_help("COUNT", "fourierft: numbers of the whole adapter, such as 50k")
+    )
     scaling: str = field(default="auto", metadata=_help("ALPHA", "fourierft: factor of the update, a number, or auto"))
     random_loc_seed: int = field(
         default=777, metadata=_help("SEED", "fourierft: seed of the entries the coefficients sit at")

@@ -19,6 +19,7 @@ from fourierft.errors import ConfigError, FourierFTError
 from fourierft.training.arguments import MethodArguments
 from fourierft.training.models import BaseModel, count_parameters
 from fourierft.training.specs import parse_method
+from fourierft.tuner.recommended import ALL_LAYERS, choose_n
 from fourierft.tuner.registration import enable
 
 BOOKKEEPING = ("peft_type", "task_type", "inference_mode", "base_model_name_or_path", "revision", "peft_version")
@@ -83,11 +84,14 @@ def attach(base: BaseModel, arguments: MethodArguments, steps: int | None = None
             missing = "head of its own" if method == "head" else "bias"
             raise ConfigError(f"method={method} trains nothing: this model has no {missing}; use another method")
         return _describe(base.model, method, base.heads, {}, base_parameters)
-    config = adapter_config(arguments, steps)
+    if arguments.target_modules and arguments.target_modules != [ALL_LAYERS]:
+        _check_targets(base.model, arguments.target_modules)
+    config = adapter_config(arguments, base.model, steps)
     if isinstance(config.target_modules, (list, set)):
         _check_targets(base.model, config.target_modules)
+    everywhere = {"target_modules": ALL_LAYERS} if config.target_modules == ALL_LAYERS else {}  # PEFT will list them
     model = _wrap(base, config)
-    settings = adapter_settings(config)
+    settings = {**adapter_settings(config), **everywhere}
     return _describe(model, config.peft_type.value.lower(), base.heads, settings, base_parameters)
 
 
@@ -96,30 +100,54 @@ def check_method(method: str) -> None:
     parse_method(method)
 
 
-def adapter_config(arguments: MethodArguments, steps: int | None = None) -> Any:
+def adapter_config(
+    arguments: MethodArguments, model: nn.Module, steps: int | None = None, layers: Any = ALL_LAYERS
+) -> Any:
     """The PEFT config of a method that is an adapter.
 
     Args:
+        model: the base, whose layers a budget is spread over.
         steps: of the optimizer, for methods with a schedule of their own.
+        layers: that FourierFT and LoRA adapt where neither the method nor the arguments name any.
 
     Raises: ConfigError, if its settings are wrong.
     """
     enable()
-    targets: Any = "all-linear" if arguments.target_modules == ["all-linear"] else arguments.target_modules
+    targets: Any = ALL_LAYERS if arguments.target_modules == [ALL_LAYERS] else arguments.target_modules
+    count = {} if arguments.n_frequency is None else {"n_frequency": arguments.n_frequency}
     usual = {
         "fourierft": {
-            "n_frequency": arguments.n_frequency,
+            **count,
             "scaling": _parse_scaling(arguments.scaling),
             "random_loc_seed": arguments.random_loc_seed,
             "init_weights": arguments.init_weights,
         },
         "lora": {"r": arguments.lora_r, "lora_alpha": arguments.lora_alpha, "lora_dropout": arguments.lora_dropout},
     }
-    config = parse_method(arguments.method, targets, usual=usual).config or {}
-    content = {name: value for name, value in config.items() if value is not None}
+    method = parse_method(arguments.method, targets, usual=usual)
+    content = {name: value for name, value in (method.config or {}).items() if value is not None}
+    if method.family in ("fourierft", "lora"):
+        content.setdefault("target_modules", layers)
     if content.get("peft_type") == "ADALORA" and steps is not None:
         content.setdefault("total_step", steps)
-    return _make_config(content, arguments.method)
+    return _make_config({**content, **_spread(arguments, content, model)}, arguments.method)
+
+
+def _spread(arguments: MethodArguments, content: dict[str, Any], model: nn.Module) -> dict[str, int]:
+    """The n of a FourierFT adapter whose method names none: that of a budget, or the usual one."""
+    is_sized = arguments.method.partition(",")[0] != "fourierft" or "n_frequency=" in arguments.method
+    given = [name for name in ("like", "parameters") if getattr(arguments, name) is not None]
+    if given and is_sized:
+        raise ConfigError(
+            f"{given[0]}={getattr(arguments, given[0])} sizes a FourierFT adapter, but method={arguments.method} has a "
+            "size of its own; use method=fourierft, or leave it out"
+        )
+    if is_sized:
+        return {}
+    fields: dict[str, Any] = {
+        name: value for name, value in content.items() if name in ("target_modules", "exclude_modules")
+    }
+    return {"n_frequency": choose_n(model, fields, arguments.like, arguments.parameters, arguments.n_frequency)}
 
 
 def _make_config(content: dict[str, Any], method: str) -> Any:

@@ -19,10 +19,11 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from fourierft.errors import ConfigError
 from fourierft.tuner.config import FourierFTConfig
+from fourierft.tuner.recommended import N_FREQUENCY
 
 WHOLE = {"head": "head only", "bitfit": "BitFit", "full": "full"}
 ADAPTERS: dict[str, tuple[str, str, dict[str, Any]]] = {  # name: title, field of its size, settings; of others PEFT's
-    "fourierft": ("FourierFT", "n_frequency", {"n_frequency": 1000}),
+    "fourierft": ("FourierFT", "n_frequency", {"n_frequency": N_FREQUENCY}),
     "lora": ("LoRA", "r", {"r": 8, "lora_alpha": 16}),
     "adalora": ("AdaLoRA", "target_r", {"target_r": 8}),
     "vera": ("VeRA", "r", {"r": 256}),

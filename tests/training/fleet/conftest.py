@@ -22,6 +22,8 @@ from fourierft.training.fleet.settings import FleetArguments, FleetSettings
 from fourierft.tuner.scaling import auto_scaling
 
 WORDS = (["good", "great", "fine", "lovely"], ["bad", "awful", "poor", "dull"])
+# Not keys, whose softmax leaves some coefficients a gradient of rounding alone, of which Adam makes whole steps.
+LAYERS = ["query", "value"]
 COUNTS = {"ann": 8, "bob": 5, "cy": 9}
 
 
@@ -85,7 +87,7 @@ def build(calm_bert: Path, data: Path, tmp_path: Path) -> Callable[..., FleetArg
             model=fill(ModelArguments, model_name_or_path=str(calm_bert)),
             data=fill(DataArguments, train_file=str(data)),
             store=str(tmp_path / changes.get("store", "fleet.db")),
-            method=fill(MethodArguments, n_frequency=40),
+            method=fill(MethodArguments, n_frequency=40, target_modules=LAYERS),
             fleet=fill(FleetSettings, adapters=2, epochs=4, validation_fraction=0.0),
             resume=changes.get("resume", False),
             watch=changes.get("watch"),
@@ -126,13 +128,12 @@ def train_alone(arguments: FleetArguments, name: str, scaling: float) -> dict[st
     """One adapter by stock PEFT, torch's AdamW and transformers' schedule: its head, and coefficients for a scaling."""
     prepared, settings, method = prepare(arguments), arguments.fleet, arguments.method
     base = prepared.plan.model  # with the head that all start from
-    is_llama = base.config.model_type == "llama"
     config = peft.FourierFTConfig(
         n_frequency=method.n_frequency,
         scaling=1.0,
         init_weights=True,
         task_type="SEQ_CLS" if prepared.plan.heads else None,
-        target_modules=["q_proj", "v_proj"] if is_llama else ["query", "value"],
+        target_modules=method.target_modules,
     )
     model = peft.get_peft_model(base, config).train()
     ratios = {}

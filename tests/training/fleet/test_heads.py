@@ -81,6 +81,6 @@ def test_classes_without_names_are_taken_in_the_order_of_the_data(build: Build, 
 def test_a_language_model_has_its_head_anyway(build: Build, tiny_llama: Path, write: Any, tmp_path: Path) -> None:
     rows = [{"adapter": "up", "prompt": f"the {thing} is", "answer": "good"} for thing in ("film", "book")]
     file = write(rows, tmp_path / "answers.csv")
-    given = {"model_name_or_path": str(tiny_llama), "train_file": str(file)}
+    given = {"model_name_or_path": str(tiny_llama), "train_file": str(file), "target_modules": ["q_proj"]}
     own, shared = (prepare(build(**given, shared_head=choice)) for choice in (False, True))
     assert own.plan.layout.digest == shared.plan.layout.digest

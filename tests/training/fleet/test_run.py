@@ -60,7 +60,9 @@ def test_a_language_model_learns_answers_by_adapter(
         for thing in ("film", "book", "film", "book", "film")
     ]
     file = write(rows, tmp_path / "answers.csv")
-    arguments = build(model_name_or_path=str(tiny_llama), train_file=str(file), epochs=2, learning_rate=1e-2)
+    layers = ["q_proj", "v_proj", "up_proj", "down_proj"]
+    given = {"model_name_or_path": str(tiny_llama), "train_file": str(file), "target_modules": layers}
+    arguments = build(**given, epochs=2, learning_rate=1e-2)
     train_fleet(arguments)
     for name in ("up", "down"):
         check_alone(arguments, name)

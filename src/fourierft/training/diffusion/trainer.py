@@ -100,7 +100,7 @@ def attach(unet: Any, arguments: DreamBoothArguments) -> None:
     if method in ("head", "bitfit", "full"):
         raise ConfigError(f"method={method} is no adapter; use fourierft, lora, or a PEFT adapter_config.json")
     set_seed(arguments.loop.seed)
-    config = adapter_config(arguments.method)
+    config = adapter_config(arguments.method, unet, layers=list(TARGETS))
     if config.target_modules is None:
         config.target_modules = set(TARGETS)
     try:

@@ -1,0 +1,97 @@
+"""The recommended adapter, held to LoRA's own count of numbers."""
+
+from __future__ import annotations
+
+import peft
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+import fourierft
+from fourierft.errors import ConfigError
+from fourierft.tuner.recommended import read_count, recommended
+
+
+def make_llama() -> LlamaForCausalLM:
+    sizes = {"hidden_size": 64, "intermediate_size": 88, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=50, num_hidden_layers=2, **sizes))
+
+
+def make_gpt2() -> GPT2LMHeadModel:
+    return GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=64, n_layer=2, n_head=4))
+
+
+def trained(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 8])
+@pytest.mark.parametrize("make", [make_llama, make_gpt2])
+def test_as_many_numbers_as_lora_on_the_same_layers(make: type, rank: int) -> None:
+    lora = get_peft_model(make(), LoraConfig(r=rank, target_modules="all-linear", fan_in_fan_out=make is make_gpt2))
+    model = make()
+    ours = get_peft_model(model, fourierft.recommended(model, like=f"lora:{rank}"))
+    layers = len([name for name, _ in ours.named_modules() if name.endswith("base_layer")])
+    assert trained(lora) - layers < trained(ours) <= trained(lora)
+
+
+def test_usual_adapter_has_340_coefficients_on_every_linear_layer_but_the_head() -> None:
+    model = make_llama()
+    ours = get_peft_model(model, recommended(model))
+    assert trained(ours) == 2 * 7 * 340  # q, k, v, o, gate, up, down of two blocks
+    assert not hasattr(ours.get_base_model().lm_head, "base_layer")
+
+
+def test_budget_is_kept_and_spread_evenly() -> None:
+    config = recommended(make_llama(), parameters="1.5k", target_modules=["q_proj", "down_proj"], task_type="CAUSAL_LM")
+    assert (config.n_frequency, config.task_type) == (1500 // 4, "CAUSAL_LM")
+
+
+def test_n_is_no_more_than_the_smallest_layer_has_entries() -> None:
+    model = nn.Sequential(nn.Linear(30, 40), nn.Linear(40, 5))
+    assert recommended(model, target_modules=["0", "1"]).n_frequency == 200
+    assert recommended(model, parameters=10_000, target_modules=["0", "1"]).n_frequency == 200
+
+
+def test_skeleton_without_weights_is_enough() -> None:
+    with torch.device("meta"):
+        model = make_llama()
+    assert recommended(model, like="lora:1").n_frequency == recommended(make_llama(), like="lora:1").n_frequency
+
+
+def test_fields_reach_the_config() -> None:
+    config = recommended(make_llama(), n_frequency=7, random_loc_seed=3)
+    assert isinstance(config, peft.FourierFTConfig)
+    assert (config.n_frequency, config.random_loc_seed, config.scaling) == (7, 3, "auto")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("50k", 50_000), ("1.5M", 1_500_000), (12_240, 12_240), ("12,240", 12_240), ("7", 7)]
+)
+def test_count_is_read_as_people_write_it(text: str | int, count: int) -> None:
+    assert read_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "k", "-5", "0", "1e3", "fifty", "nan", True, "5 apples", "."])
+def test_count_that_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"write one such as 50000, 50k or 1\.5M"):
+        read_count(text)
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({"like": "lora"}, "write lora and its rank, such as lora:1"),
+        ({"like": "lora:0"}, "write lora and its rank"),
+        ({"like": "vera:4"}, "write lora and its rank"),
+        ({"parameters": 13}, "fewer numbers than the 14 layers"),
+        ({"like": "lora:1", "parameters": 100}, "like and parameters are budgets of one adapter; give one"),
+        ({"parameters": 100, "n_frequency": 5}, "parameters and n_frequency are budgets"),
+        ({"like": "lora:1", "target_modules": ["qproj"]}, "names no linear layer of a LlamaForCausalLM"),
+    ],
+)
+def test_wrong_budget_is_told(budget: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recommended(make_llama(), **budget)  # type: ignore[arg-type]
