@@ -10,11 +10,15 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from fourierft.adapters.base import BaseSource, BaseWeights, find_layer, layer_shape
+from fourierft.adapters.base import BaseSource, BaseWeights, check_matrices, find_layer, layer_shape
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.format.checkpoint import read_checkpoint
 
 QUERY = "bert.encoder.layer.0.attention.self.query"
+
+
+def weights_of(source: BaseSource) -> BaseWeights:
+    return BaseWeights(source, source.build_meta())
 
 
 def test_meta_model_has_the_adapters_labels_and_no_weights(adapter: Path) -> None:
@@ -24,7 +28,7 @@ def test_meta_model_has_the_adapters_labels_and_no_weights(adapter: Path) -> Non
 
 
 def test_weight_is_found_with_and_without_the_prefix(adapter: Path, tiny_bert: Path) -> None:
-    weights = BaseWeights(BaseSource(read_checkpoint(adapter)), "bert")
+    weights = weights_of(BaseSource(read_checkpoint(adapter)))
     expected = load_file(tiny_bert / "model.safetensors")[f"{QUERY.removeprefix('bert.')}.weight"]
     for name in (QUERY, QUERY.removeprefix("bert.")):
         found = weights.read(name)
@@ -37,7 +41,7 @@ def test_sharded_weights_are_read(adapter: Path, tiny_bert: Path, tmp_path: Path
     model = BaseSource(read_checkpoint(adapter)).load()
     model.save_pretrained(tmp_path / "sharded", max_shard_size="20KB")
     assert not (tmp_path / "sharded" / "model.safetensors").exists()
-    weights = BaseWeights(BaseSource(read_checkpoint(adapter), base=str(tmp_path / "sharded")), "bert")
+    weights = weights_of(BaseSource(read_checkpoint(adapter), base=str(tmp_path / "sharded")))
     found = weights.read(QUERY)
     assert found is not None
     assert torch.equal(found, model.get_submodule(QUERY).weight.detach())
@@ -47,7 +51,7 @@ def test_damaged_base_is_named(adapter: Path, tiny_bert: Path, tmp_path: Path) -
     for file in ("config.json", "model.safetensors"):
         (tmp_path / file).write_bytes((tiny_bert / file).read_bytes()[: 5000 if file != "config.json" else None])
     with pytest.raises(CheckpointError, match="are damaged"):
-        BaseWeights(BaseSource(read_checkpoint(adapter), base=str(tmp_path)), "bert")
+        weights_of(BaseSource(read_checkpoint(adapter), base=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -75,3 +79,24 @@ def test_layer_that_no_adapter_changes_is_refused() -> None:
 @pytest.mark.parametrize(("layer", "shape"), [(nn.Embedding(3, 2), (3, 2)), (nn.Conv2d(4, 6, (2, 3)), (6, 24))])
 def test_shape_of_a_reshaped_layer_is_that_of_its_matrix(layer: nn.Module, shape: tuple[int, int]) -> None:
     assert layer_shape(find_layer(nn.ModuleDict({"layer": layer}), "layer", "tiny")) == shape
+
+
+def test_weight_of_a_tied_head_is_that_of_its_embedding(make_headed: Callable[..., Path], tied_llama: Path) -> None:
+    weights = weights_of(BaseSource(read_checkpoint(make_headed())))
+    found, expected = weights.read("lm_head"), load_file(tied_llama / "model.safetensors")
+    assert "lm_head.weight" not in expected
+    assert found is not None
+    assert torch.equal(found, expected["model.embed_tokens.weight"])
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`")
+def test_a_matrix_of_a_base_that_is_not_here_is_not_taken_on_trust(
+    make_headed: Callable[..., Path], tied_llama: Path
+) -> None:
+    checkpoint = read_checkpoint(make_headed(save_embedding_layers=True))
+    check_matrices(checkpoint)
+    (tied_llama / "model.safetensors").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"cannot be seen, as the weights of .* are not on this machine as safete"
+    ):
+        check_matrices(checkpoint)

@@ -13,7 +13,14 @@ import pytest
 import torch
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaForCausalLM,
+)
 
 from fourierft.adapters.merge import merge_adapter, own_tuner
 from fourierft.adapters.report import inspect_adapter
@@ -220,3 +227,50 @@ def test_layer_that_the_base_has_not_is_named(edit_weights: Any, tmp_path: Path)
 def test_unknown_task_is_refused(edit_config: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="task_type='DREAMING'"):
         merge_adapter(edit_config(task_type="DREAMING"), tmp_path / "merged")
+
+
+def causal_logits(folder: Path) -> torch.Tensor:
+    with torch.inference_mode():
+        return AutoModelForCausalLM.from_pretrained(folder).eval()(torch.arange(3, 15).view(2, 6)).logits
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`")
+@pytest.mark.parametrize("options", [{}, {"save_embedding_layers": True}, {"tokens": 41}], ids=["", "whole", "resized"])
+@pytest.mark.parametrize("targets", [("lm_head",), ("embed_tokens",), ("lm_head", "embed_tokens")])
+def test_head_and_embedding_part_in_the_merged_model(
+    make_headed: Any, headed_logits: Any, tmp_path: Path, targets: tuple[str, ...], options: dict[str, Any]
+) -> None:
+    adapter = make_headed(targets=targets, **options)
+    merge_adapter(adapter, tmp_path / "merged")
+    torch.testing.assert_close(causal_logits(tmp_path / "merged"), headed_logits(adapter), rtol=1e-5, atol=1e-5)
+    config = json.loads((tmp_path / "merged" / "config.json").read_text())
+    assert not config["tie_word_embeddings"]
+    assert config["vocab_size"] == options.get("tokens", 37)
+    assert {"lm_head.weight", "model.embed_tokens.weight"} <= set(load_file(tmp_path / "merged" / "model.safetensors"))
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`")
+def test_half_of_a_resized_vocabulary_is_refused(make_headed: Any, tied_llama: Path, tmp_path: Path) -> None:
+    adapter = make_headed(tokens=41, targets=("lm_head",))
+    untied = LlamaForCausalLM.from_pretrained(tied_llama, tie_word_embeddings=False)
+    untied.save_pretrained(tmp_path / "untied")
+    with pytest.raises(
+        CheckpointError, match=r"lm_head\.weight for a vocabulary of 41, the base has 37, and the other of"
+    ):
+        merge_adapter(adapter, tmp_path / "merged", base=str(tmp_path / "untied"))
+    assert not (tmp_path / "merged").exists()
+
+
+def test_trained_biases_are_merged(adapter: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=3)
+    config = peft.FourierFTConfig(n_frequency=20, target_modules=["query"], bias="all", task_type="SEQ_CLS")
+    adapted = peft.get_peft_model(model, config).eval()
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_()
+    adapted.base_model.model.name_or_path = str(tiny_bert)
+    adapted.save_pretrained(tmp_path / "biased")
+    merge_adapter(tmp_path / "biased", tmp_path / "merged", base=str(tiny_bert))
+    with torch.inference_mode():
+        torch.testing.assert_close(merged_logits(tmp_path / "merged"), adapted(TOKENS).logits, rtol=1e-4, atol=1e-5)

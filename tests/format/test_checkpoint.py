@@ -149,3 +149,18 @@ def test_field_that_makes_no_sense_is_named(
     edit_config: Callable[..., Path], fields: dict[str, Any], word: str
 ) -> None:
     assert word in refused(edit_config(**fields))
+
+
+def test_matrices_of_adapted_layers_are_told_from_trained_heads_and_biases(edit_weights: Any) -> None:
+    path = edit_weights(
+        lambda tensors: tensors.update(
+            {
+                f"base_model.model.{QUERY}.base_layer.weight": torch.zeros(32, 32),
+                f"base_model.model.{QUERY}.base_layer.bias": torch.zeros(32),
+                "base_model.model.classifier.modules_to_save.bias": torch.zeros(3),
+            }
+        )
+    )
+    checkpoint = read_checkpoint(path)
+    assert set(checkpoint.matrices) == {f"{QUERY}.weight"}
+    assert set(checkpoint.saved_modules) == {f"{QUERY}.bias", "classifier.weight", "classifier.bias"}

@@ -48,6 +48,7 @@ class BaseSource:
     """
 
     def __init__(self, checkpoint: AdapterCheckpoint, base: str | None = None, trust_remote_code: bool = False):
+        self.checkpoint = checkpoint
         name = base or checkpoint.base_model
         if not name:
             raise CheckpointError(f"{checkpoint.path} names no base model; give it with --base")
@@ -65,8 +66,11 @@ class BaseSource:
         """The model's modules with shapes and names, on the meta device: no weights, hardly any time."""
         with explained(self.name), quiet(), torch.device("meta"):
             if hasattr(self.loader, "from_config"):
-                return self.loader.from_config(self.config, trust_remote_code=self.options["trust_remote_code"])
-            return self.loader(self.config)
+                model = self.loader.from_config(self.config, trust_remote_code=self.options["trust_remote_code"])
+            else:
+                model = self.loader(self.config)
+            fit_vocabulary(model, self.checkpoint)
+            return model
 
     def load(
         self, dtype: str = "auto", quantization: str | None = None, left_out: Sequence[str] = ()
@@ -77,7 +81,9 @@ class BaseSource:
         """
         settings = quantization_settings(quantization, dtype, left_out)
         with explained(self.name), quiet():
-            return self.loader.from_pretrained(self.name, config=self.config, dtype=dtype, **settings, **self.options)
+            model = self.loader.from_pretrained(self.name, config=self.config, dtype=dtype, **settings, **self.options)
+            fit_vocabulary(model, self.checkpoint)
+            return model
 
     def _set_labels(self, checkpoint: AdapterCheckpoint) -> None:
         """Give the config the adapter's labels: by name if its training left them, or else as many as its head has."""
@@ -101,24 +107,76 @@ class BaseWeights:
 
     Args:
         source: the base model; files in the hub's cache count as here, nothing is downloaded.
-        prefix: the model's `base_model_prefix`, which its file may or may not carry.
+        model: the base on the meta device: its file may or may not carry its `base_model_prefix`, and of weights that
+            are tied it carries one.
     """
 
-    def __init__(self, source: BaseSource, prefix: str):
-        self.prefix = prefix
+    def __init__(self, source: BaseSource, model: PreTrainedModel):
+        self.prefix, self.ties = model.base_model_prefix, model.all_tied_weights_keys
         self.files = weight_files(source)
 
     def read(self, layer: str) -> torch.Tensor | None:
         """The weight of a layer as it lies in the file; None if it is not here under this name."""
-        for name in (
-            f"{layer}.weight",
-            f"{layer}.weight".removeprefix(f"{self.prefix}."),
-            f"{self.prefix}.{layer}.weight",
-        ):
-            if name in self.files:
-                with safe_open(self.files[name], framework="pt") as file:
-                    return file.get_tensor(name)
+        own = f"{layer}.weight"
+        source = self.ties.get(own, own)
+        for weight in (own, source, *(target for target, other in self.ties.items() if other == source)):
+            for name in (weight, weight.removeprefix(f"{self.prefix}."), f"{self.prefix}.{weight}"):
+                if name in self.files:
+                    with safe_open(self.files[name], framework="pt") as file:
+                        return file.get_tensor(name)
         return None
+
+
+def fit_vocabulary(model: PreTrainedModel, checkpoint: AdapterCheckpoint) -> None:
+    """Give a base the vocabulary that was resized when the adapter was trained, which brings head and embedding whole.
+
+    Raises: CheckpointError, if the adapter brings one of the two alone, and they are not tied.
+    """
+    whole = {**checkpoint.saved_modules, **checkpoint.matrices}
+    weights = {id(p): name for name, p in model.named_parameters(remove_duplicate=False) if name in whole}
+    if not weights:
+        return
+    tables = [model.get_input_embeddings(), model.get_output_embeddings()]
+    own = {id(table.weight): len(table.weight) for table in tables if isinstance(table, (nn.Linear, nn.Embedding))}
+    sizes = {len(whole[weights[key]]) for key in own if key in weights}
+    if not sizes or sizes == set(own.values()):
+        return
+    if len(sizes) > 1 or not set(own) <= set(weights):
+        raise CheckpointError(
+            f"the adapter brings {', '.join(weights.values())} for a vocabulary of {max(sizes)}, the base has "
+            f"{max(own.values())}, and the other of head and embedding is not in its file; "
+            "save the base with its new vocabulary, and name that with --base"
+        )
+    model.resize_token_embeddings(sizes.pop(), mean_resizing=False)
+
+
+def check_matrices(checkpoint: AdapterCheckpoint, base: str | None = None) -> None:
+    """Check that what an adapter brings of head and embedding is what its base has, and so need not be kept.
+
+    Args:
+        checkpoint: the adapter.
+        base: folder or hub id instead of the base the adapter names.
+
+    Raises: CheckpointError, if it is not, or the base is not here to be asked.
+    """
+    if not checkpoint.matrices:
+        return
+    advice = "adapters of one base share it; save the base that this one was trained on, and name that"
+    source = BaseSource(checkpoint, base)
+    weights = BaseWeights(source, source.build_meta())
+    for name, tensor in checkpoint.matrices.items():
+        own = weights.read(name.removesuffix(".weight"))
+        if own is None:
+            raise CheckpointError(
+                f"{checkpoint.path} brings {name} {list(tensor.shape)} whole, and whether that is the base's cannot be "
+                f"seen, as the weights of {source.name} are not on this machine as safetensors; fetch them, or save "
+                "the adapter again with save_embedding_layers=False"
+            )
+        if own.shape != tensor.shape or not torch.equal(own.to(tensor.dtype), tensor):
+            raise CheckpointError(
+                f"{checkpoint.path} brings {name} {list(tensor.shape)} whole, and it is not that of the base "
+                f"{source.name} {list(own.shape)}; {advice}"
+            )
 
 
 def weight_files(source: BaseSource) -> dict[str, Path]:

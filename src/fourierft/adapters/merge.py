@@ -95,7 +95,8 @@ def merge_adapter(
         raise ConfigError(f"dtype={dtype} is unknown; use one of {', '.join(DTYPES)}")
     checkpoint = read_checkpoint(source)
     place = BaseSource(checkpoint, base, trust_remote_code)
-    model = place.load(dtype, quantization, sorted({name.rpartition(".")[0] for name in checkpoint.saved_modules}))
+    whole = {**checkpoint.saved_modules, **checkpoint.matrices}
+    model = place.load(dtype, quantization, sorted({name.rpartition(".")[0] for name in whole}))
     check_saved_modules(model, checkpoint, place.name)
     check_layers(model, checkpoint, place.name)
     merged, rounding = merge_model(model, checkpoint)
@@ -141,8 +142,8 @@ def merge_model(model: PreTrainedModel, checkpoint: AdapterCheckpoint) -> tuple[
 
 def check_saved_modules(model: PreTrainedModel, checkpoint: AdapterCheckpoint, base: str) -> None:
     """Raise CheckpointError if a parameter the adapter saved whole is not in the base, or not of its shape."""
-    parameters = dict(model.named_parameters()) | dict(model.named_buffers())
-    for name, tensor in checkpoint.saved_modules.items():
+    parameters = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
+    for name, tensor in {**checkpoint.saved_modules, **checkpoint.matrices}.items():
         if name not in parameters:
             raise CheckpointError(
                 f"the adapter brings {name}, which the base {base} does not have; give the right --base"

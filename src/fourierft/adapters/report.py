@@ -132,10 +132,10 @@ def inspect_adapter(
             raise
         problem, measured = str(error), [describe_layer(checkpoint, name) for name in names]
     else:
-        weights = BaseWeights(place, model.base_model_prefix)
+        weights = BaseWeights(place, model)
         shapes = {name: layer_shape(find_layer(model, name, place.name)) for name in names}
         measured = [describe_layer(checkpoint, name, shapes[name], weights.read(name)) for name in names]
-    saved = checkpoint.saved_modules.values()
+    saved = [*checkpoint.saved_modules.values(), *checkpoint.matrices.values()]
     return AdapterReport(
         checkpoint=checkpoint,
         base=base or checkpoint.base_model,

@@ -117,7 +117,8 @@ def describe(report: AdapterReport) -> list[str]:
     layers = "1 layer" if len(report.layers) == 1 else f"{len(report.layers)} layers"
     lines.append(f"{layers}: {report.coefficients:,} coefficients, {size(report.coefficient_bytes)}{share}")
     if report.saved_parameters:
-        lines.append(f"saved whole: {report.saved_parameters:,} parameters, {size(report.saved_bytes)} (head, biases)")
+        held = f"{report.saved_parameters:,} parameters, {size(report.saved_bytes)}"
+        lines.append(f"saved whole: {held} (heads, embeddings, biases)")
     lines.append(f"file: {size(report.file_bytes)}")
     if report.base_problem:
         lines.append(f"no shapes and no norms of dW: {report.base_problem}")

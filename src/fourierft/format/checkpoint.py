@@ -39,6 +39,8 @@ class AdapterCheckpoint:
         band: (center, width) if the entries are band-pass, None if they are uniform.
         coefficients: layer name in the base model -> [n], as on disk.
         saved_modules: parameter name in the base model -> tensor saved whole (`modules_to_save`, biases).
+        matrices: weight name in the base model -> whole weight of an adapted head or embedding, which PEFT saves
+            beside the coefficients if the vocabulary was resized, or if it is asked to.
         config: adapter_config.json as it stands.
     """
 
@@ -51,6 +53,7 @@ class AdapterCheckpoint:
     band: tuple[float, float] | None
     coefficients: dict[str, torch.Tensor]
     saved_modules: dict[str, torch.Tensor]
+    matrices: dict[str, torch.Tensor]
     config: dict[str, Any]
 
     def basis(self, out_features: int, in_features: int, n_frequency: int) -> SpectralBasis:
@@ -101,9 +104,10 @@ def read_checkpoint(source: str | Path) -> AdapterCheckpoint:
     if not coefficients:
         raise CheckpointError(f"{path / WEIGHTS_FILE} holds no FourierFT coefficients; it belongs to another method")
     check_coefficients(path, coefficients, config)
-    saved = {key.removeprefix(PREFIX): value for key, value in tensors.items() if not key.endswith(SUFFIX)}
+    saved = {parameter_name(key): value for key, value in tensors.items() if is_saved_whole(key)}
     for name, tensor in saved.items():
         check_finite(path, name, tensor)
+    matrices = [name for name in saved if name.endswith(".weight") and name.removesuffix(".weight") in coefficients]
     record = config.get("fourierft") or {}
     band = (float(record["center"]), float(record["width"])) if record.get("entries", "uniform") != "uniform" else None
     return AdapterCheckpoint(
@@ -115,7 +119,8 @@ def read_checkpoint(source: str | Path) -> AdapterCheckpoint:
         seed=config["random_loc_seed"],
         band=band,
         coefficients=coefficients,
-        saved_modules=saved,
+        saved_modules={name: tensor for name, tensor in saved.items() if name not in matrices},
+        matrices={name: saved[name] for name in matrices},
         config=config,
     )
 
@@ -145,3 +150,13 @@ def check_finite(path: Path, name: str, tensor: torch.Tensor) -> None:
 def layer_name(key: str) -> str:
     """Name of the base model's layer whose coefficients stand under `key`."""
     return key.removeprefix(PREFIX).removesuffix(SUFFIX)
+
+
+def is_saved_whole(key: str) -> bool:
+    """Whether a parameter of the base stands under `key`; with bias="all", PEFT saves those of its wrappers too."""
+    return not key.endswith(SUFFIX) and not any(f".{part}." in key for part in ("original_module", "modules_to_save"))
+
+
+def parameter_name(key: str) -> str:
+    """Name of the base model's parameter that stands under `key`, of an adapted layer too."""
+    return key.removeprefix(PREFIX).replace(".base_layer.", ".")

@@ -158,8 +158,8 @@ class FleetManager:
     def _find_place(self, layer: Layer, local: str) -> tuple[nn.Module, Place]:
         if local not in self._places:
             raise ShapeError(
-                f"the adapters change {layer.name}, which is no linear layer of the model that is served; "
-                "serve the base that they were trained on"
+                f"the adapters change {layer.name}, which is none of the linear layers that are served, to which head "
+                "and embedding do not belong; serve the base that they were trained on, or merge the adapter"
             )
         module, place = self._places[local]
         if layer.shape not in (None, place.shape):

@@ -31,7 +31,7 @@ class EmbeddingLayer(ReshapedLayer):
 
         Raises: ConfigError, if adapter_names do not fit x, or adapters are merged.
         """
-        scale = self._scale()
+        scale = lookup_scale(self.base_layer)
         if scale is None:
             return super().forward(x, *args, adapter_names=adapter_names, **kwargs)
         adapter_names = self.row_names.of(len(x)) if adapter_names is None else adapter_names
@@ -69,10 +69,12 @@ class EmbeddingLayer(ReshapedLayer):
         base: Any = self.base_layer
         return delta if base.padding_idx is None else delta * (x != base.padding_idx)[..., None]
 
-    def _scale(self) -> Tensor | float | None:
-        """What the base layer multiplies the rows by that it looks up; None if it does something else with ids."""
-        base: Any = self.base_layer
-        if type(base).forward is nn.Embedding.forward:
-            return 1.0
-        takes_ids_alone = len(inspect.signature(type(base).forward).parameters) == 2
-        return self._get_embed_scale() if takes_ids_alone else None
+
+def lookup_scale(base: Any) -> Tensor | float | None:
+    """What an embedding multiplies the rows by that it looks up; None if it does something else with ids."""
+    if type(base).forward is nn.Embedding.forward:
+        return 1.0
+    scale = getattr(base, "embed_scale", None)
+    if len(inspect.signature(type(base).forward).parameters) != 2 or not isinstance(scale, (int, float, Tensor)):
+        return None
+    return scale.to(base.weight.dtype) if isinstance(scale, Tensor) else float(scale)

@@ -8,9 +8,18 @@ from pathlib import Path
 import peft
 import pytest
 import torch
-from transformers import BertModel, GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
-from fourierft import AdapterBank, FleetModel
+from fourierft import AdapterBank, FleetModel, FourierFTConfig, disable, enable
 from fourierft.adapters.fleet import BASE
 from fourierft.adapters.store import AdapterStore
 from fourierft.errors import CheckpointError, ConfigError, ShapeError, StoreError
@@ -229,3 +238,60 @@ def test_a_path_is_opened_and_a_missing_one_named(encoders, batch, tmp_path):
     assert FleetModel(encoders.load(), tmp_path / "fleet.db")(names=["long"] * ROWS, **batch).logits.shape == (8, 3)
     with pytest.raises(StoreError, match="there is no store"):
         FleetModel(encoders.load(), AdapterStore(tmp_path / "none.db", create=False))
+
+
+def test_rows_have_their_own_head_and_embedding(make_headed, headed_logits, tied_llama, tmp_path):
+    store = AdapterStore(tmp_path / "fleet.db")
+    targets = {"a": ("lm_head", "embed_tokens"), "b": ("lm_head",), "c": ("embed_tokens", "q_proj")}
+    for name, own in targets.items():
+        store.add(name, make_headed(name, targets=own))
+    assert {tuple(layer.shape) for layer in store.get("a").layout.layers} == {(37, 16)}
+    fleet = FleetModel(LlamaForCausalLM.from_pretrained(tied_llama), store)
+    ids = torch.arange(3, 15).view(2, 6)  # what `headed_logits` are of
+    names = ["b", BASE, "c", "a", "a"]
+    with torch.no_grad():
+        bare = fleet.base(ids).logits
+    found = fleet(names=names, input_ids=ids[[0, 1, 0, 1, 0]]).logits
+    for i, name in enumerate(names):
+        expected = bare if name == BASE else headed_logits(tmp_path / name)
+        assert_same(found[i], expected[i % 2])
+    assert_same(fleet(names=["c"] * 2, input_ids=ids).logits, headed_logits(tmp_path / "c"))
+
+
+def test_rows_have_their_own_scaled_padded_and_shared_embeddings(tmp_path):
+    torch.manual_seed(0)
+    shape = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 37, "scale_embedding": True}
+    shape |= {f"{part}_attention_heads": 2 for part in ("encoder", "decoder")}
+    bart = BartForConditionalGeneration(BartConfig(**shape, encoder_ffn_dim=16, decoder_ffn_dim=16)).eval()
+    gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=37, n_positions=32)).eval()
+    enable()
+    ids = torch.tensor([[4, 9, 36, 1, 1], [5, 0, 7, 8, 3], [4, 9, 36, 1, 1]])
+    for model, targets in ((bart, ["embed_tokens"]), (gpt2, ["wpe", "wte", "lm_head"])):
+        bank, alone = AdapterBank(), {}
+        for name in ("a", "b"):
+            config = FourierFTConfig(target_modules=targets, n_frequency=40, scaling=20.0, init_weights=False)
+            adapted = peft.get_peft_model(model, config).eval()
+            with torch.no_grad():
+                alone[name] = adapted(input_ids=ids).logits
+            adapted.save_pretrained(tmp_path / f"{targets[0]}-{name}")
+            model = adapted.unload()
+            bank.add(name, tmp_path / f"{targets[0]}-{name}")
+        found = FleetModel(model, bank)(names=["b", "a", BASE], input_ids=ids).logits
+        with torch.no_grad():
+            expected = torch.stack([alone["b"][0], alone["a"][1], model(input_ids=ids).logits[2]])
+        assert (alone["a"] - alone["b"]).abs().max() > 0.1
+        assert_same(found, expected)
+    disable()
+
+
+def test_an_embedding_that_does_more_than_look_up_is_refused(make_headed, tied_llama):
+    class Doubled(torch.nn.Embedding):
+        def forward(self, input_ids):
+            return 2 * super().forward(input_ids)
+
+    base = LlamaForCausalLM.from_pretrained(tied_llama)
+    base.model.embed_tokens = Doubled(37, 16)
+    bank = AdapterBank()
+    bank.add("a", make_headed("a"))
+    with pytest.raises(ShapeError, match="a Doubled; a fleet changes Linear, Conv1D and plain embeddings alone"):
+        FleetModel(base, bank)(names=["a"], input_ids=torch.ones(1, 3, dtype=torch.long))

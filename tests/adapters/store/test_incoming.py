@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fourierft.adapters.store import AdapterStore, Layout
-from fourierft.errors import ConfigError, ShapeError, StoreError
+from fourierft.errors import CheckpointError, ConfigError, ShapeError, StoreError
 
 HOSTILE = [
     "../../etc/passwd",
@@ -91,3 +91,17 @@ def test_damaged_adapter_adds_nothing(store: AdapterStore, adapter: Path) -> Non
     with pytest.raises(ValueError, match="holds NaN"):
         store.add("a", adapter)
     assert len(store) == 0
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`", "ignore:`is_gradient_checkpointing`")
+def test_a_matrix_that_is_the_bases_is_not_kept_and_another_is_refused(store: AdapterStore, make_headed: Any) -> None:
+    whole = make_headed("whole", save_embedding_layers=True)
+    assert len(load_file(whole / "adapter_model.safetensors")) == 4
+    store.add("whole", whole)
+    assert store.get("whole").heads == {}
+    resized = make_headed("resized", tokens=41)
+    with pytest.raises(
+        CheckpointError, match=r"brings lm_head.weight \[41, 16\] whole, and it is not that of the base"
+    ):
+        store.add("resized", resized)
+    assert list(store.names()) == ["whole"]

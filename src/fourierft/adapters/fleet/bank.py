@@ -19,7 +19,7 @@ from fourierft.adapters.fleet.gathered import BASE, Entry, Gathered, gather_rows
 from fourierft.adapters.fleet.table import DrawTables
 from fourierft.adapters.store import Adapter, AdapterStore, Layout
 from fourierft.adapters.store.encoding import check_dtype
-from fourierft.adapters.store.incoming import check_name, check_values, read_source
+from fourierft.adapters.store.incoming import check_name, check_values, check_whole, read_source
 from fourierft.errors import ConfigError, ShapeError, StoreError
 from fourierft.format.draw import Draw
 
@@ -77,6 +77,7 @@ class AdapterBank:
         Raises: CheckpointError, if the adapter is missing or damaged; as `put` otherwise.
         """
         source = read_source(adapter_dir)
+        check_whole(source.checkpoint)
         layout = Layout.of(source.checkpoint, source.config)
         self.put(name, layout, source.checkpoint.coefficients, source.checkpoint.saved_modules)
 

@@ -11,7 +11,8 @@ from transformers.pytorch_utils import Conv1D
 from fourierft.adapters.base import layer_shape
 from fourierft.adapters.fleet.gathered import Gathered, Part
 from fourierft.errors import ConfigError, ShapeError
-from fourierft.spectral import PreparedUpdate
+from fourierft.spectral import PreparedUpdate, SpectralBasis, spectral_embedding
+from fourierft.tuner.embedding import lookup_scale
 
 LARGEST_HEAD = 1 << 20  # elements of a weight up to which each row has its own
 
@@ -39,17 +40,27 @@ class ServedRows:
         self.stamps = gathered.stamps
         self._count = len(gathered.names)
         self._gathered = gathered
-        self._updates: dict[str, list[tuple[Tensor | None, PreparedUpdate]]] = {}
+        self._updates: dict[str, list[tuple[Tensor | None, PreparedUpdate | _Lookup]]] = {}
         self._heads: dict[str, _Head] = {}
         self.layers = {name for part in gathered.parts for name in part.coefficients}
         self.head_layers = {key.rpartition(".")[0] for key in gathered.heads}
 
     def output(self, name: str, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """y [rows, ..., out] with the update of each row, or what its head gives, for x [rows, ..., in].
+        """y [rows, ..., out] with the update of each row, or what its head gives.
+
+        Args:
+            name: of the layer.
+            layer: of the base.
+            x: its input, [rows, ..., in], or ids [rows, ...] of an embedding.
+            y: its output.
 
         Raises: ConfigError, if the rows are not those of the batch, or a head cannot differ from row to row.
             ShapeError, if the layer is none that the adapters were made for.
         """
+        if isinstance(layer, nn.Embedding):
+            if len(x) == 1 < self._count:  # ids that all rows share, as positions are
+                x, y = (shared.expand(self._count, *shared.shape[1:]) for shared in (x, y))
+            x = x[..., None]
         if len(x) % self._count:
             raise ConfigError(
                 f"{name} got {len(x)} rows for {self._count} names; give one name a row, and batch-first inputs"
@@ -83,9 +94,26 @@ class ServedRows:
         return _Head(torch.tensor(own["weight"].rows, device=x.device), weight.to(x).transpose(1, 2).contiguous(), bias)
 
 
-def _prepare(part: Part, name: str, layer: nn.Module, x: Tensor) -> tuple[Tensor | None, PreparedUpdate]:
-    if not isinstance(layer, (nn.Linear, Conv1D)):
-        raise ShapeError(f"{name} of the base is a {type(layer).__name__}; a fleet changes Linear and Conv1D alone")
+class _Lookup:
+    """Rows of an embedding's updates: ids [rows, tokens, 1] -> [rows, tokens, width], one set of coefficients a row."""
+
+    def __init__(self, coefficients: Tensor, basis: SpectralBasis, base: nn.Embedding, scale: Tensor | float) -> None:
+        self._sets, self._basis, self._scale, self._padding = coefficients[:, None], basis, scale, base.padding_idx
+        self.dtype = coefficients.dtype
+
+    def __call__(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        delta = spectral_embedding(x[..., 0], self._sets, self._basis, 1.0) * self._scale
+        if self._padding is not None:
+            delta = delta * (x != self._padding)
+        return delta if onto is None else onto.add_(delta)
+
+
+def _prepare(part: Part, name: str, layer: nn.Module, x: Tensor) -> tuple[Tensor | None, PreparedUpdate | _Lookup]:
+    scale = lookup_scale(layer) if isinstance(layer, nn.Embedding) else None
+    if scale is None and not isinstance(layer, (nn.Linear, Conv1D)):
+        raise ShapeError(
+            f"{name} of the base is a {type(layer).__name__}; a fleet changes Linear, Conv1D and plain embeddings alone"
+        )
     shape = layer_shape(layer)
     if part.shapes.get(name, shape) != shape:
         made = part.shapes[name]
@@ -96,10 +124,12 @@ def _prepare(part: Part, name: str, layer: nn.Module, x: Tensor) -> tuple[Tensor
     coefficients = part.coefficients[name].to(x.device)
     basis = part.draw.basis(*shape, coefficients.shape[1])
     rows = None if part.rows is None else torch.tensor(part.rows, device=x.device)
+    if isinstance(layer, nn.Embedding) and scale is not None:
+        return rows, _Lookup(coefficients, basis, layer, scale)
     return rows, PreparedUpdate(coefficients, basis, 1.0)
 
 
-def _add(y: Tensor, x: Tensor, rows: Tensor | None, update: PreparedUpdate, count: int) -> Tensor:
+def _add(y: Tensor, x: Tensor, rows: Tensor | None, update: PreparedUpdate | _Lookup, count: int) -> Tensor:
     grouped = x.reshape(count, -1, x.shape[-1])
     if rows is None and y.dtype == update.dtype and y.is_contiguous():  # what the base layer gave, and no one else has
         return update(grouped, onto=y.view(count, -1, y.shape[-1])).view(y.shape)

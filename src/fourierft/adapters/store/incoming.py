@@ -75,6 +75,13 @@ def base_of(layout: Layout) -> BaseIdentity:
     return identify(layout.base_model, layout.settings.get("revision"))
 
 
+def check_whole(checkpoint: AdapterCheckpoint, base: str | None = None) -> None:
+    """Raise CheckpointError if an adapter brings a head or embedding that its base has not, which all would need."""
+    from fourierft.adapters.base import check_matrices
+
+    check_matrices(checkpoint, base)
+
+
 def check_name(name: str) -> None:
     """Raise StoreError for what cannot be a name."""
     if not 1 <= len(name) <= MOST_CHARACTERS:

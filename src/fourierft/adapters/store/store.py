@@ -82,6 +82,7 @@ class AdapterStore:
         checkpoint = source.checkpoint
         identity = incoming.identify(base or checkpoint.base_model, None if base else checkpoint.revision)
         self.tables.check_base(identity, f"{checkpoint.path} was made")
+        incoming.check_whole(checkpoint, base)
         found = Layout.of(checkpoint, source.config)
         layout = self.tables.find_layout(found.digest)
         if layout is None:
