@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoImageProcessor, AutoModel, AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from transformers import (
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from fourierft.errors import DataError
 from fourierft.training import conversion
 from fourierft.training.assets import Asset, hash_file
-from fourierft.training.conversion import convert, convert_gguf, convert_onnx_dinov2
+from fourierft.training.conversion import convert, convert_gguf, convert_onnx_dinov2, tie_copies
 
 
 def test_onnx_backbone_is_the_model_it_was_exported_from(tiny_dinov2: Path, tmp_path: Path) -> None:
@@ -127,3 +134,30 @@ def test_conversion_happens_once_and_leaves_nothing_if_it_fails(tmp_path: Path) 
     assert convert(asset, copy, tmp_path / "cache", fetch) == first
     assert (first / "copy").read_bytes() == b"weights"
     assert calls == ["model.bin"]
+
+
+def make_language_model() -> LlamaForCausalLM:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=40, tie_word_embeddings=False, **sizes))
+
+
+def test_head_that_differs_from_the_embeddings_by_rounding_is_tied_and_keeps_its_values(tmp_path: Path) -> None:
+    model = make_language_model()
+    finer = model.lm_head.weight.detach().clone()
+    model.model.embed_tokens.weight.data = torch.round(finer * 256) / 256  # steps of a fifth of its deviation
+    tie_copies(model)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert torch.equal(model.model.embed_tokens.weight, finer)
+    model.save_pretrained(tmp_path)
+    again = LlamaForCausalLM.from_pretrained(tmp_path)
+    assert again.config.tie_word_embeddings
+    assert again.lm_head.weight is again.model.embed_tokens.weight
+    assert torch.equal(again.lm_head.weight, finer)
+
+
+def test_head_of_its_own_stays_untied() -> None:
+    model = make_language_model()
+    before = model.model.embed_tokens.weight.detach().clone()
+    tie_copies(model)
+    assert not model.config.tie_word_embeddings
+    assert torch.equal(model.model.embed_tokens.weight, before)

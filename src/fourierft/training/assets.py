@@ -154,7 +154,8 @@ def unpack(archive: Path, folder: Path, wanted: tuple[str, ...] = ()) -> None:
     Args:
         wanted: patterns of the members to write; all of them if empty.
 
-    Raises: DataError, before anything is written, if a member is a link, a device, or lies outside the archive.
+    Raises: DataError, before anything is written, if a member is a link, a device, or lies outside the archive, or
+        none is wanted.
     """
 
     def is_wanted(name: str) -> bool:
@@ -179,7 +180,12 @@ def unpack(archive: Path, folder: Path, wanted: tuple[str, ...] = ()) -> None:
 
 
 def write_members(archive: Path, folder: Path, names: list[str], read: Callable[[str], IO[bytes]]) -> None:
-    """Copy the named members below `folder`, once all their names are known to be safe."""
+    """Copy the named members below `folder`, once all their names are known to be safe.
+
+    Raises: DataError, if there are none.
+    """
+    if not names:
+        raise DataError(f"{archive.name} holds none of the files that are wanted of it; another release may")
     targets = [safe_target(folder, name, archive) for name in names]
     for name, target in zip(names, targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
