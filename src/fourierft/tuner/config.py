@@ -24,8 +24,9 @@ from fourierft.errors import ConfigError
 from fourierft.tuner.paper import SEED, paper_run
 
 ENTRIES = ("uniform", "bandpass")
-_OWN_FIELDS = ("entries", "center", "width", "disk_scaling", "from_disk")
-_RECORD_FIELDS = {"scaling", "entries", "center", "width", "task_type"}
+_OWN_FIELDS = ("entries", "center", "width", "rule", "disk_scaling", "from_disk")
+RULES = (1, 2)  # behind scaling="auto", of which the last is for adapters made today; see scaling.py
+_RECORD_FIELDS = {"scaling", "rule", "entries", "center", "width", "task_type"}
 
 
 @dataclass
@@ -44,6 +45,7 @@ class FourierFTConfig(StockConfig):
         fourierft: record of a checkpoint's adapter_config.json; not meant to be passed by hand.
 
     Attributes:
+        rule: of scaling="auto": that of the checkpoint it was read from, or the one for adapters made today.
         disk_scaling: with scaling="auto", the `scaling` of checkpoints: that of the first layer adapted, so that
             coefficients are saved as they are wherever all layers have one shape; layers of another shape fold their
             ratio to it into the coefficients that are saved. None until an adapter was made.
@@ -58,6 +60,7 @@ class FourierFTConfig(StockConfig):
     center: float | None = None
     width: float | None = None
     fourierft: InitVar[dict[str, Any] | None] = None
+    rule: int = field(default=RULES[-1], init=False, repr=False)
     disk_scaling: float | None = field(default=None, init=False, repr=False, compare=False)
     from_disk: bool = field(default=False, init=False, repr=False, compare=False)
 
@@ -98,7 +101,7 @@ class FourierFTConfig(StockConfig):
         record: dict[str, Any] = {}
         if self.scaling == "auto" and self.disk_scaling is not None:
             fields["scaling"] = self.disk_scaling
-            record["scaling"] = "auto"
+            record |= {"scaling": "auto", "rule": self.rule}
         if self.entries != "uniform":
             record |= {"entries": self.entries, "center": self.center, "width": self.width, "task_type": self.task_type}
             fields["task_type"] = (
@@ -123,6 +126,12 @@ class FourierFTConfig(StockConfig):
                     "number there; restore the file that was saved with the adapter"
                 )
             self.scaling, self.disk_scaling, self.from_disk = "auto", float(self.scaling), True
+            self.rule = record.get("rule", RULES[0])
+            if self.rule not in RULES:
+                raise ConfigError(
+                    f"adapter_config.json has the scale rule {self.rule!r}, known are {RULES}; "
+                    "upgrade fourierft to the version that wrote the adapter"
+                )
         if "entries" in record:
             self.entries, self.center, self.width = record["entries"], record.get("center"), record.get("width")
             self.task_type = record.get("task_type")

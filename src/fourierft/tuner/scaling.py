@@ -1,13 +1,13 @@
 """How large a layer's update is per unit of coefficient.
 
-The rule picks alpha so that a step of Adam, which moves every coefficient by about the learning rate, moves a layer by
-the same spectral norm whatever its shape and n. A step has two parts (docs/quality.md):
+Adam moves every coefficient by about the learning rate, with the sign of its gradient. The gradients of real layers are
+nearly of rank one; for u v^T of unit norm, those of the coefficients have mean magnitude 1 / 2, so that n signs add up
+to alpha * rate * (n / 2) / (out * in) along it. The rule holds this part of a step, the one that lowers the loss, at
+KAPPA times the rate, whatever the layer's shape and n (docs/quality.md). In other words, an update is 2 * KAPPA times
+the mean of n cosines, each times its coefficient.
 
-- the signs of most coefficients are as good as random: n of them give an update whose entries have standard deviation
-  alpha * rate * sqrt(n / 2) / (out * in), and a random out x in matrix of unit entries has norm sqrt(out) + sqrt(in);
-- real gradients are nearly of rank one, and along that direction n signs add up to alpha * rate * (n / 2) / (out * in).
-
-Their squares add: few coefficients make noise, many make a direction.
+Adapters made before have rule 1, which held the norm of the whole step, the signs' noise included. They keep it: it is
+what their optimizer's state and learning rate belong to.
 """
 
 from __future__ import annotations
@@ -20,21 +20,24 @@ from peft import FourierFTConfig as StockConfig
 from fourierft.errors import ConfigError
 from fourierft.tuner.config import FourierFTConfig
 
-KAPPA = 16.0  # spectral norm of a step per unit of learning rate; on real models the best one is LoRA's with it
+KAPPA = 16.0  # of a step along a gradient of rank one, per unit of learning rate
+RULE = 2  # of adapters that are made today
 
 
-def auto_scaling(out_features: int, in_features: int, n_frequency: int) -> float:
+def auto_scaling(out_features: int, in_features: int, n_frequency: int, rule: int = RULE) -> float:
     """The scaling of a layer whose config says "auto".
 
-    Semantics: KAPPA * out * in / sqrt(n / 2 * ((sqrt(out) + sqrt(in)) ** 2 + n / 2)).
+    Semantics: KAPPA * out * in / (n / 2). By rule 1, KAPPA * out * in over the root of
+    n / 2 * ((sqrt(out) + sqrt(in)) ** 2 + n / 2).
 
     Args:
         out_features: rows of the weight.
         in_features: columns of the weight.
         n_frequency: number of coefficients.
+        rule: 2, or 1 for an adapter that was made under it.
     """
     half = n_frequency / 2
-    noise = (math.sqrt(out_features) + math.sqrt(in_features)) ** 2
+    noise = (math.sqrt(out_features) + math.sqrt(in_features)) ** 2 if rule == 1 else 0.0
     return KAPPA * out_features * in_features / math.sqrt(half * (noise + half))
 
 
@@ -44,7 +47,7 @@ def layer_scaling(config: StockConfig, out_features: int, in_features: int, n_fr
     Raises: ConfigError, if a config of stock PEFT's class says "auto".
     """
     if _is_auto(config):
-        return auto_scaling(out_features, in_features, n_frequency)
+        return auto_scaling(out_features, in_features, n_frequency, config.rule)
     if not isinstance(config.scaling, (int, float)):
         raise ConfigError(
             f"peft.FourierFTConfig has scaling={config.scaling!r}, which is no number; "
