@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,compare,chat,quantized,generation,diffusion,postgres,serve,dev]'
 	@touch $@
 
-quickstart: install ## fine-tune a real model on real data in three ways, and compare (about 5 minutes)
+quickstart: install ## fine-tune a real model on real data in four ways, and compare (about 5 minutes)
 	$(BIN)/fourierft quickstart
 
 fleet-demo: install ## train twelve adapters of one model together, and ask all of them in one batch (about 5 minutes)

@@ -24,7 +24,7 @@ def test_table_and_page_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outcome = quickstart.Outcome(
-        quickstart.CONTENDERS[2],
+        quickstart.CONTENDERS[3],
         tmp_path / "fourierft",
         {
             "eval": {"accuracy": 0.8125},
@@ -39,7 +39,7 @@ def test_table_and_page_are_told(
     monkeypatch.setattr(page, "write_page", lambda outcomes, examples, directory: directory / "index.html")
     assert main(["quickstart", "--output_dir", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].split() == ["FourierFT", "n=1000", "0.812", "12,000", "770", "53.0", "kB", "0.250"]
+    assert lines[2].split() == ["FourierFT", "n=340", "0.812", "12,000", "770", "53.0", "kB", "0.250"]
     assert lines[-1].endswith(f"open {tmp_path / 'index.html'}")
 
 

@@ -44,17 +44,18 @@ def forbidden(*_: Any, **__: Any) -> Any:
     raise AssertionError("this was to be left alone")
 
 
-def test_three_methods_are_trained_and_told(run: Callable[..., list[Outcome]], tmp_path: Path) -> None:
+def test_four_methods_are_trained_and_told(run: Callable[..., list[Outcome]], tmp_path: Path) -> None:
     outcomes = run()
-    assert [outcome.contender.name for outcome in outcomes] == ["head", "lora", "fourierft"]
-    assert [outcome.metrics["parameters"]["adapter"] for outcome in outcomes] == [0, 4 * 2 * 32 * 8, 4 * 50]
+    assert [outcome.contender.name for outcome in outcomes] == ["head", "lora", "lora-1", "fourierft"]
+    rank_one = 2 * (4 * (32 + 32) + 2 * (32 + 64)) + 32 + 32  # two blocks and the pooler
+    assert [outcome.metrics["parameters"]["adapter"] for outcome in outcomes] == [0, 8 * rank_one, rank_one, 13 * 50]
     for outcome in outcomes:
         weights = next(outcome.folder.glob("*.safetensors"))
         assert outcome.n_bytes == weights.stat().st_size
         assert [step for step, _ in outcome.curve] == [1, 2]
         assert outcome.curve[-1][1] == outcome.accuracy == outcome.metrics["eval"]["accuracy"]
-    assert [row[0] for row in table_rows(outcomes)[1:]] == ["head only", "LoRA r=8", "FourierFT n=1000"]
-    assert "200" in summarize(outcomes).splitlines()[-1]
+    assert [row[0] for row in table_rows(outcomes)[1:]] == ["head only", "LoRA r=8", "LoRA r=1", "FourierFT n=340"]
+    assert "650" in summarize(outcomes).splitlines()[-1]
 
 
 def test_second_run_fetches_and_trains_nothing(
@@ -72,7 +73,7 @@ def test_unfinished_and_changed_runs_are_trained_again(
     (tmp_path / "quickstart" / "lora" / "adapter_model.safetensors").unlink()
     changed = tuple(
         quickstart.Contender(
-            one.name, one.title, {**one.settings, "learning_rate": 1e-4 if one.name == "head" else 4e-3}
+            one.name, one.title, {**one.settings, **({"learning_rate": 1e-4} if one.name == "head" else {})}
         )
         for one in quickstart.CONTENDERS
     )
@@ -83,14 +84,14 @@ def test_unfinished_and_changed_runs_are_trained_again(
         quickstart, "train", lambda arguments: trained.append(arguments.method.method) or real(arguments)
     )
     run()
-    assert trained == ["head", "lora"]
+    assert trained == ["head", "lora:8"]
 
 
 def test_fresh_trains_all_again(run: Callable[..., list[Outcome]], monkeypatch: pytest.MonkeyPatch) -> None:
     first, trained, real = run(), [], quickstart.train
     monkeypatch.setattr(quickstart, "train", lambda arguments: trained.append(1) or real(arguments))
     second = run(fresh=True)
-    assert len(trained) == 3
+    assert len(trained) == 4
     assert [outcome.curve for outcome in second] == [outcome.curve for outcome in first]
 
 

@@ -67,7 +67,7 @@ def test_missing_config_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "rate"), [("fourierft", 2e-3), ("lora", 2e-3), ("head", 1e-2), ("bitfit", 1e-3), ("full", 5e-5)]
+    ("method", "rate"), [("fourierft", 1e-3), ("lora", 1e-3), ("head", 1e-2), ("bitfit", 1e-3), ("full", 5e-5)]
 )
 def test_learning_rate_follows_the_method_unless_given(method: str, rate: float) -> None:
     assert build_arguments({**NEEDED, "method": method}).training.learning_rate == rate

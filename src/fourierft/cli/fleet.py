@@ -105,7 +105,7 @@ def _add_settings(add: Any) -> None:
     add("--max_steps", type=int, metavar="N", help="of each adapter, at most (default: no limit)")
     add("--rows", type=int, metavar="N", help="of an adapter in a step (default: 2)")
     add("--adapters", type=int, metavar="N", help="in a step, at most (default: 32)")
-    add("--learning_rate", type=float, metavar="LR", help="peak, as for LoRA (default: 2e-3)")
+    add("--learning_rate", type=float, metavar="LR", help="peak, as for LoRA (default: 1e-3)")
     add("--head_learning_rate", type=float, metavar="LR", help="of the heads (default: that of the rest)")
     add("--schedule", metavar="NAME", help="linear, to zero over an adapter's steps, or constant (default: linear)")
     add("--warmup_steps", type=int, metavar="N", help="in which the rate rises (default: 0)")

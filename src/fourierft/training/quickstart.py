@@ -1,8 +1,8 @@
-"""Three ways to fine-tune one model on one data set, side by side: the first thing to run.
+"""Four ways to fine-tune one model on one data set, side by side: the first thing to run.
 
 A pretrained sentence encoder (MiniLM-L6, 22.7M parameters) learns to tell positive from negative sentences of movie
-reviews: with nothing trained but its head, with LoRA, and with FourierFT. What is finished is kept: a second call only
-does what is missing.
+reviews: with nothing trained but its head, with LoRA of rank 8 and of rank 1, and with FourierFT, all three on every
+linear layer and at one learning rate. What is finished is kept: a second call only does what is missing.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from fourierft.training.report import format_bytes, table
 from fourierft.training.run import train
 from fourierft.training.sentences import find_archive, read_sentences, split_rows, write_csv
 from fourierft.training.settings import build_arguments
+from fourierft.tuner.recommended import N_FREQUENCY
 
 RESULTS = "quickstart.json"
-SIZES = {"train": 3200, "validation": 1500}
+SIZES = {"train": 2400, "validation": 1500}
 SEED = 7
 COMMON: dict[str, Any] = {
     "num_train_epochs": 2,
@@ -33,7 +34,7 @@ COMMON: dict[str, Any] = {
     "per_device_eval_batch_size": 100,
     "max_length": 64,
     "train_sampling_strategy": "group_by_length",
-    "eval_steps": 50,
+    "eval_steps": 75,
     "logging_steps": 50,
     "seed": SEED,
 }
@@ -56,10 +57,11 @@ class Contender:
     settings: Mapping[str, Any]
 
 
-CONTENDERS = (
-    Contender("head", "head only", {"method": "head", "learning_rate": 1e-2}),
-    Contender("lora", "LoRA r=8", {"method": "lora", "lora_r": 8, "learning_rate": 4e-3}),
-    Contender("fourierft", "FourierFT n=1000", {"method": "fourierft", "n_frequency": 1000, "learning_rate": 4e-3}),
+CONTENDERS = (  # adapters at the rate that `fourierft train` gives them
+    Contender("head", "head only", {"method": "head"}),
+    Contender("lora", "LoRA r=8", {"method": "lora:8"}),
+    Contender("lora-1", "LoRA r=1", {"method": "lora:1"}),
+    Contender("fourierft", f"FourierFT n={N_FREQUENCY}", {"method": "fourierft"}),
 )
 
 

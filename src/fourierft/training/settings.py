@@ -57,7 +57,7 @@ SHOWN = (
     "metric_for_best_model",
 )
 LEARNING_RATES = {"head": 1e-2, "bitfit": 1e-3, "full": 5e-5}
-ADAPTER_LEARNING_RATE = 2e-3
+ADAPTER_LEARNING_RATE = 1e-3
 TRAINING_DEFAULTS = {
     "eval_strategy": "epoch",
     "save_strategy": "epoch",
@@ -68,7 +68,7 @@ TRAINING_DEFAULTS = {
 TEXTS = {
     "output_dir": "directory to write to; required",
     "resume_from_checkpoint": "go on from a checkpoint: its directory, or true for the last one in output_dir",
-    "learning_rate": "peak learning rate (default: 2e-3 for adapters, 1e-2 for head, 1e-3 for bitfit, 5e-5 for full)",
+    "learning_rate": "peak learning rate (default: 1e-3 for adapters, 1e-2 for head, 1e-3 for bitfit, 5e-5 for full)",
     "eval_strategy": "when to evaluate: no, steps, epoch (default: epoch, or steps if eval_steps is given)",
     "save_strategy": "when to save a checkpoint: no, steps, epoch (default: epoch, or steps if save_steps is given)",
     "save_total_limit": "checkpoints to keep (default: 2)",

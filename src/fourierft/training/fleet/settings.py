@@ -39,7 +39,7 @@ class FleetSettings:
     max_steps: int | None = None
     rows: int = 2
     adapters: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     head_learning_rate: float | None = None
     schedule: str = "linear"
     warmup_steps: int = 0
