@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.installed
+BARE := .venv-bare
 # The first interpreter that is there and new enough; `make PYTHON=/path/to/python install` names another.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 python; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo "$$python" && break; done)
@@ -12,7 +13,7 @@ VLLM_PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 py
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart fleet-demo serve-demo test check format bench docs clean install-vllm test-vllm
+.PHONY: help install quickstart fleet-demo serve-demo test check format bench docs clean install-vllm test-vllm test-bare
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +61,13 @@ $(VLLM_STAMP): requirements-vllm.txt pyproject.toml
 
 test-vllm: install-vllm ## run the tests that need vLLM
 	$(VLLM)/bin/python -m pytest tests/serving/vllm
+
+test-bare: install ## try every command on a wheel without extras, in .venv-bare, and all imports with each extra alone
+	test -x $(BARE)/bin/python || "$(PYTHON)" -m venv $(BARE)
+	$(BARE)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt . pytest
+	$(BARE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
+	$(BARE)/bin/pytest tests/bare
+	$(BIN)/python tests/bare/alone.py
 
 bench: install ## measure speed and memory on this machine, and make the page of it
 	$(BIN)/fourierft benchmark

@@ -13,6 +13,7 @@ import fourierft
 
 PACKAGE = Path(fourierft.__file__).parent
 FLOORS = {"spectral": 0, "format": 1, "tuner": 2, "adapters": 3, "training": 4, "serving": 4, "cli": 5}
+ROOMS = {"errors", "extras"}  # at the top, free for all
 CORE_IMPORTS = {"fourierft", "torch", "numpy", *sys.stdlib_module_names}
 Import = tuple[int, str, str]  # line, module, name ("" if the module itself)
 
@@ -47,10 +48,10 @@ def floor_of(module: str, name: str) -> str | None:
     if not parts or parts[0] != "fourierft":
         return None
     if len(parts) > 1:
-        return None if parts[1] == "errors" else parts[1]
+        return None if parts[1] in ROOMS else parts[1]
     if name in FLOORS:
         return name
-    if name in ("errors", "__version__"):
+    if name in (*ROOMS, "__version__"):
         return None
     lazy = {"": "fourierft.tuner", **fourierft._LAZY}  # the package itself reaches as high as its public names do
     return lazy.get(name, "fourierft.spectral").split(".")[1]
@@ -80,7 +81,7 @@ def test_every_folder_is_a_floor() -> None:
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders <= set(FLOORS)
     files = {path.stem for path in PACKAGE.glob("*.py")}
-    assert files <= {"__init__", "__main__", "errors"}
+    assert files <= {"__init__", "__main__", *ROOMS}
 
 
 @pytest.mark.parametrize(("module", "path"), [pair for pair in modules() if pair[0].count(".") > 1])
@@ -105,9 +106,11 @@ def test_the_package_itself_loads_the_ground_floor_and_names_the_next_one_late()
     assert {target.split(".")[1] for target in fourierft._LAZY.values()} == {"tuner", "adapters"}
 
 
-def test_errors_stand_on_nothing() -> None:
-    source = (PACKAGE / "errors.py").read_text()
-    assert {imported for _, imported, _ in read_imports(source, "fourierft.errors")} == {"__future__"}
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_what_is_free_for_all_stands_on_errors_and_the_standard_library(room: str) -> None:
+    source = (PACKAGE / f"{room}.py").read_text()
+    imported = {module for _, module, _ in read_imports(source, f"fourierft.{room}")}
+    assert imported - {"fourierft.errors"} <= sys.stdlib_module_names | {"collections.abc"}
 
 
 # The check itself

@@ -59,7 +59,7 @@ def measure(arguments: argparse.Namespace) -> None:
     if arguments.what == "memory":
         memory(record)
         return
-    model = convert(SMOLLM2, convert_gguf)
+    model = convert(SMOLLM2, convert_gguf, "gguf")
     folder = arguments.folder or cache_root() / f"serving-{fleet.SETTINGS}"
     folder.mkdir(parents=True, exist_ok=True)
     count, slots = arguments.adapters, arguments.slots

@@ -112,7 +112,7 @@ def test_quantised_base_without_the_library_names_the_extra(
     kind: str, library: str, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(MissingExtraError, match=rf"need {library}; pip install 'fourierft\[quantized\]'"):
+    with pytest.raises(MissingExtraError, match=rf"needs {library}; pip install 'fourierft\[quantized\]'"):
         merge_adapter(adapter, tmp_path / "merged", quantization=kind)
     assert not (tmp_path / "merged").exists()
 

@@ -46,4 +46,4 @@ def test_without_vllm_it_says_how_to_get_it(
 
     monkeypatch.setattr(metadata, "version", none)
     assert main(["serve", "base", "--store", str(tmp_path / "f.db")]) == 2
-    assert "`make install-vllm` makes an environment that has it" in capsys.readouterr().err
+    assert "`make install-vllm` makes one" in capsys.readouterr().err

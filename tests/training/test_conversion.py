@@ -127,11 +127,11 @@ def test_conversion_happens_once_and_leaves_nothing_if_it_fails(tmp_path: Path) 
         (target / "copy").write_bytes(source.read_bytes())
 
     with pytest.raises(DataError, match="no"):
-        convert(asset, fail, tmp_path / "cache", fetch)
+        convert(asset, fail, "zipfile", tmp_path / "cache", fetch)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [asset.folder]
     assert not list((tmp_path / "cache").rglob("other.txt"))
-    first = convert(asset, copy, tmp_path / "cache", fetch)
-    assert convert(asset, copy, tmp_path / "cache", fetch) == first
+    first = convert(asset, copy, "zipfile", tmp_path / "cache", fetch)
+    assert convert(asset, copy, "zipfile", tmp_path / "cache", fetch) == first
     assert (first / "copy").read_bytes() == b"weights"
     assert calls == ["model.bin"]
 

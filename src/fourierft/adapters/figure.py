@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fourierft.errors import ConfigError, MissingExtraError
+from fourierft.errors import ConfigError
+from fourierft.extras import needs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,10 +22,8 @@ def new_figure(width: float, height: float) -> Figure:
 
     Raises: MissingExtraError, without matplotlib.
     """
-    try:
+    with needs("train", "drawing a picture"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("pictures need matplotlib; pip install 'fourierft[train]'") from error
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from fourierft.errors import ConfigError, MissingExtraError
+from fourierft.errors import ConfigError
+from fourierft.extras import needs
 
 LIBRARIES = {"nf4": "bitsandbytes", "int8": "bitsandbytes", "torchao-int8": "torchao"}
 
@@ -28,15 +29,13 @@ def quantization_settings(kind: str | None, dtype: str = "auto", left_out: Seque
         return {}
     if kind not in LIBRARIES:
         raise ConfigError(f"quantization={kind} is unknown; use one of {', '.join(LIBRARIES)}")
-    try:
-        importlib.import_module(LIBRARIES[kind])
-    except ImportError as error:
-        raise MissingExtraError(_missing(LIBRARIES[kind])) from error
+    _require(LIBRARIES[kind])
     from transformers import BitsAndBytesConfig, TorchAoConfig
 
     modules = ["lm_head", *left_out] if left_out else None
     if kind == "torchao-int8":
-        from torchao.quantization import Int8WeightOnlyConfig
+        with needs("quantized", "a quantised base model"):
+            from torchao.quantization import Int8WeightOnlyConfig
 
         return {"quantization_config": TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=modules)}
     if kind == "int8":  # each product of each layer would say that it casts its input to float16
@@ -57,11 +56,9 @@ def check_libraries(error: Exception) -> None:
     """Raise MissingExtraError if a model that is stored quantised did not load for want of a library."""
     for library in dict.fromkeys(LIBRARIES.values()):
         if library in str(error):
-            try:
-                importlib.import_module(library)
-            except ImportError:
-                raise MissingExtraError(_missing(library)) from error
+            _require(library)
 
 
-def _missing(library: str) -> str:
-    return f"quantised base models need {library}; pip install 'fourierft[quantized]'"
+def _require(library: str) -> None:
+    with needs("quantized", "a quantised base model"):
+        importlib.import_module(library)

@@ -56,16 +56,15 @@ def run(arguments: argparse.Namespace) -> int:
         for number, one in enumerate(task.runs(), start=1):
             print(f"{number:4}  seed {one.seed}  learning rate {one.learning_rate:<8g}  {one.method.title}")
         return 0
-    import datasets
-
     from fourierft.training.comparison.grid import measure_methods, run_grid
     from fourierft.training.comparison.page import table_rows, write_summary
     from fourierft.training.comparison.results import summarize
+    from fourierft.training.data import hide_progress
     from fourierft.training.output import refuse_file
     from fourierft.training.report import require_plotting, table
     from fourierft.training.trainer import TrainingInterrupted
 
-    datasets.disable_progress_bars()
+    hide_progress()
     require_plotting()
     if arguments.dry_run:
         print(table(measure_methods(task)))

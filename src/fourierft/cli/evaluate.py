@@ -85,10 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the metrics, write the files asked for."""
-    import datasets
-
     from fourierft.errors import OutputExistsError
     from fourierft.training.arguments import DataArguments
+    from fourierft.training.data import hide_progress
     from fourierft.training.evaluation import evaluate
     from fourierft.training.output import write_json, write_json_lines
     from fourierft.training.report import without_nan
@@ -96,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     for path in (arguments.output, arguments.predictions):
         if path and Path(path).exists() and not arguments.overwrite:
             raise OutputExistsError(f"{path} exists; choose another name, or give --overwrite")
-    datasets.disable_progress_bars()
+    hide_progress()
     data = DataArguments(
         dataset_name=arguments.dataset_name,
         dataset_config_name=arguments.dataset_config_name,

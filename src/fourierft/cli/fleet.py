@@ -128,11 +128,10 @@ def _add_settings(add: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the action; after an interruption, say how to go on."""
-    import datasets
-
+    from fourierft.training.data import hide_progress
     from fourierft.training.trainer import TrainingInterrupted
 
-    datasets.disable_progress_bars()
+    hide_progress()
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     try:
         if arguments.action == "train":

@@ -33,8 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, compare, and say where the page is."""
-    import datasets
-
+    from fourierft.training.data import hide_progress
     from fourierft.training.page import write_page
     from fourierft.training.quickstart import predict_examples, run_quickstart, summarize
     from fourierft.training.report import require_plotting
@@ -42,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     begin = time.perf_counter()
     require_plotting()
-    datasets.disable_progress_bars()
+    hide_progress()
     try:
         outcomes = run_quickstart(arguments.output_dir, arguments.fresh)
     except TrainingInterrupted as interruption:

@@ -43,11 +43,10 @@ def add_output_arguments(parser: argparse.ArgumentParser, required: bool) -> Non
 
 def load(arguments: argparse.Namespace) -> Speaker:
     """The model, ready to answer."""
-    import datasets
-
     from fourierft.training.chat.speaker import load_speaker
+    from fourierft.training.data import hide_progress
 
-    datasets.disable_progress_bars()
+    hide_progress()
     return load_speaker(
         arguments.source,
         arguments.adapter,

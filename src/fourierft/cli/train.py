@@ -68,8 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; after an interruption, say how to go on."""
-    import datasets
-
+    from fourierft.training.data import hide_progress
     from fourierft.training.run import train
     from fourierft.training.settings import build_arguments, known_settings, read_config
     from fourierft.training.trainer import TrainingInterrupted
@@ -77,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     flags = {name: value for name, value in vars(arguments).items() if name in known_settings()}
     settings = {**read_config(arguments.config), **flags} if arguments.config else flags
     complete = build_arguments(settings)
-    datasets.disable_progress_bars()
+    hide_progress()
     is_main = complete.training.process_index == 0
     try:
         metrics = train(complete)

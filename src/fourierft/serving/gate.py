@@ -12,11 +12,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from fourierft.adapters.store import AdapterStore
 from fourierft.errors import FourierFTError
+from fourierft.extras import needs
 from fourierft.serving import metrics, seam
 from fourierft.serving.current import CURRENT, CurrentRequest
 from fourierft.serving.fleet import Fleet, Version
@@ -24,6 +22,10 @@ from fourierft.serving.meter import Meter, log_to_stderr
 from fourierft.serving.responses import no_such_model, problem
 from fourierft.serving.routes import Routes
 from fourierft.serving.tenants import BusyError, Tenant, Tenants, Turns, read_tenants
+
+with needs("serve", "the server"):
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COMPLETIONS = ("/v1/chat/completions", "/v1/completions")
 FREE = ("/", "/health", "/ping")

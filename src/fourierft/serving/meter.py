@@ -11,10 +11,12 @@ import sys
 import time
 from typing import Any
 
-from starlette.types import Message, Send
-
+from fourierft.extras import needs
 from fourierft.serving import metrics
 from fourierft.serving.fleet import Fleet, Version
+
+with needs("serve", "the server"):
+    from starlette.types import Message, Send
 
 LOG = logging.getLogger("fourierft.requests")
 

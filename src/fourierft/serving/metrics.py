@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from fourierft.extras import needs
+
+with needs("serve", "the server"):
+    from prometheus_client import Counter, Gauge, Histogram
 
 REQUESTS = Counter("fourierft_requests", "Requests answered, by HTTP status", ["tenant", "status"])
 TOKENS = Counter("fourierft_tokens", "Tokens of prompts and of answers", ["tenant", "kind"])

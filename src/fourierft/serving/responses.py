@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
-from starlette.responses import JSONResponse
+from fourierft.extras import needs
+
+with needs("serve", "the server"):
+    from starlette.responses import JSONResponse
 
 _TYPES = {
     400: "invalid_request_error",

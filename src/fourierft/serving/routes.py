@@ -12,18 +12,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route, Router
-from starlette.types import Receive, Scope, Send
-
 from fourierft import __version__
 from fourierft.errors import FourierFTError
+from fourierft.extras import needs
 from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
 from fourierft.serving.fleet import Fleet
 from fourierft.serving.responses import no_such_model, problem
 from fourierft.serving.tenants import Tenant, Tenants
+
+with needs("serve", "the server"):
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import HTMLResponse, JSONResponse, Response
+    from starlette.routing import Route, Router
+    from starlette.types import Receive, Scope, Send
 
 MOST_LISTED = 1000
 LARGEST_ADAPTER = 256 << 20

@@ -21,6 +21,7 @@ from fourierft.errors import ConfigError, MissingExtraError
 from fourierft.serving.batch import Place
 
 OLDEST, NEWEST = (0, 32), (0, 33)  # minor releases of vLLM that the names below were read in
+KNOWN = " to ".join(".".join(map(str, bound)) for bound in (OLDEST, NEWEST))
 _LINEAR = "vllm.model_executor.layers.linear"
 _RUNNER = "vllm.v1.worker.lora_model_runner_mixin"
 
@@ -68,11 +69,13 @@ def vllm_version() -> str:
         except metadata.PackageNotFoundError:
             continue
     else:
-        raise MissingExtraError("vLLM is not installed; `make install-vllm` makes an environment that has it")
+        raise MissingExtraError(
+            f"serving needs vLLM {KNOWN}, which no extra brings; pip install vllm and 'fourierft[serve]' into an "
+            "environment of their own (in a checkout, `make install-vllm` makes one for a CPU)"
+        )
     minor = tuple(int(part) for part in version.split(".")[:2])
     if not OLDEST <= minor <= NEWEST:
-        known = " to ".join(".".join(map(str, bound)) for bound in (OLDEST, NEWEST))
-        raise ConfigError(f"vLLM {version} is installed, but fourierft serves with vLLM {known}; install one of these")
+        raise ConfigError(f"vLLM {version} is installed, but fourierft serves with vLLM {KNOWN}; install one of these")
     return version
 
 

@@ -12,7 +12,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from fourierft.errors import BackendError, ConfigError, MissingExtraError
+from fourierft.errors import BackendError, ConfigError
+from fourierft.extras import needs
 from fourierft.serving.launch import ServeSettings, command, environment
 from fourierft.serving.process import running
 
@@ -58,12 +59,8 @@ def connect(address: str, http_client: Any = None) -> Any:
 
     Raises: MissingExtraError, if it is not installed.
     """
-    try:
+    with needs("serve", "asking a server"):
         import openai
-    except ImportError as error:
-        raise MissingExtraError(
-            "openai is not installed; `make install-vllm` makes an environment that has it"
-        ) from error
     return openai.OpenAI(base_url=address, api_key="none", http_client=http_client, max_retries=0)
 
 
@@ -72,7 +69,8 @@ def ask(client: Any, names: Sequence[str], question: str) -> dict[str, str]:
 
     Raises: BackendError, if one does not answer.
     """
-    import openai
+    with needs("serve", "asking a server"):
+        import openai
 
     def answer(name: str) -> str:
         message = {"role": "user", "content": question}

@@ -1,12 +1,13 @@
 """Pretrained models that the package index carries in another format, as directories for `from_pretrained`.
 
-    folder = convert(SMOLLM2, convert_gguf)      # converts once; later calls only verify what is there
+    folder = convert(SMOLLM2, convert_gguf, "gguf")      # converts once; later calls only verify what is there
 
 The directory is written beside the cache's other folders and renamed when it is whole.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitImageProcessorPil, Dinov2Config, Dinov2Model
 
 from fourierft.adapters.base import quiet
-from fourierft.errors import DataError, MissingExtraError
+from fourierft.errors import DataError
+from fourierft.extras import needs
 from fourierft.training.assets import (
     CONVERTED,
     MADE,
@@ -39,13 +41,18 @@ Converter = Callable[[Path, Path], None]
 
 
 def convert(
-    asset: Asset | Joined, converter: Converter, root: Path | None = None, fetch: Fetch = fetch_with_pip
+    asset: Asset | Joined,
+    converter: Converter,
+    package: str,
+    root: Path | None = None,
+    fetch: Fetch = fetch_with_pip,
 ) -> Path:
     """The directory of a model whose archive holds it, one file, in another format.
 
     Args:
         asset: the archive; its `members` match that file alone.
         converter: reads it.
+        package: that the converter needs; missed before anything is downloaded.
         root: the cache; `cache_root()` if None.
         fetch: how to download.
 
@@ -55,6 +62,8 @@ def convert(
     folder = root / f"{asset.folder}{CONVERTED}"
     if is_intact(folder):
         return folder
+    with needs("compare", "reading this model"):
+        importlib.import_module(package)
     whole = obtain_whole(asset, root, fetch) if isinstance(asset, Joined) else obtain(asset, root, fetch)
     source = find_member(whole, asset)
     with replacing(folder) as work:
@@ -84,10 +93,8 @@ def convert_gguf(source: Path, target: Path, dtype: torch.dtype = torch.float32)
 
     Raises: DataError, if it can't be read. MissingExtraError, if gguf is not installed.
     """
-    try:
+    with needs("compare", "reading GGUF"):
         import gguf  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("reading GGUF needs gguf; pip install 'fourierft[compare]'") from error
     try:
         with quiet():
             model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
@@ -129,11 +136,9 @@ def convert_onnx_dinov2(source: Path, target: Path) -> None:
 
     Raises: DataError, if it is no such graph. MissingExtraError, if onnx is not installed.
     """
-    try:
+    with needs("compare", "reading ONNX"):
         import onnx
         from google.protobuf.message import DecodeError
-    except ImportError as error:
-        raise MissingExtraError("reading ONNX needs onnx; pip install 'fourierft[compare]'") from error
     try:
         graph = onnx.load(source).graph
         arrays = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fourierft.errors import DataError, MissingExtraError
+from fourierft.extras import needs
 from fourierft.training.arguments import DataArguments
 from fourierft.training.pictures import check_choice, is_image, skip_unreadable
 
@@ -112,15 +114,21 @@ def read_file(path: str | Path) -> Dataset:
     return rows
 
 
+def hide_progress() -> None:
+    """Have datasets, where it is installed, draw no progress bars."""
+    with suppress(MissingExtraError), needs("train", "reading data"):
+        import datasets
+
+        datasets.disable_progress_bars()
+
+
 def _load_stored(name: str, configuration: str | None) -> dict[str, Dataset]:
     return _load(f"data set {name}", lambda load: load(name, configuration))
 
 
 def _load(name: str, read: Callable[[Callable[..., Any]], Any]) -> Any:
-    try:
+    with needs("train", "reading data"):
         import datasets
-    except ImportError as error:
-        raise MissingExtraError("reading data needs datasets; pip install 'fourierft[train]'") from error
     try:
         return read(datasets.load_dataset)
     except (datasets.exceptions.DatasetsError, ValueError, OSError, RuntimeError) as error:

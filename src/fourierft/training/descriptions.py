@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fourierft.extras import needs
 from fourierft.training.arguments import DataArguments
 from fourierft.training.data import Columns, declared_labels, divide_count, require_columns
 from fourierft.training.groundwork import WRITTEN, Reading
@@ -40,7 +41,8 @@ def describe_data(info: DatasetInfo, data: DataArguments) -> tuple[Reading, dict
     rows = divide_count(rows, data) if "train" in rows else {}
     if not info.features:
         return guess_data(data), rows
-    import datasets
+    with needs("train", "reading data"):
+        import datasets
 
     empty = datasets.Dataset.from_dict({name: [] for name in info.features}, features=info.features)
     inputs = detect_inputs(empty, data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -11,7 +11,8 @@ from unittest.mock import patch
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
 
-from fourierft.errors import ConfigError, DataError
+from fourierft.errors import ConfigError, DataError, MissingExtraError
+from fourierft.extras import needs
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -32,10 +33,13 @@ def offline_if_unreachable(*names: str | None) -> Iterator[None]:
     if all(name is None or Path(name).exists() for name in names) or _is_reachable():
         yield
         return
-    import datasets
-
     constants: Any = huggingface_hub.constants
-    with patch.object(constants, "HF_HUB_OFFLINE", True), patch.object(datasets.config, "HF_HUB_OFFLINE", True):
+    with ExitStack() as offline:
+        with suppress(MissingExtraError), needs("train", "reading data"):
+            import datasets
+
+            offline.enter_context(patch.object(datasets.config, "HF_HUB_OFFLINE", True))
+        offline.enter_context(patch.object(constants, "HF_HUB_OFFLINE", True))
         yield
 
 
@@ -84,7 +88,8 @@ def find_data_set(name: str, configuration: str | None) -> DatasetBuilder | None
 
     Raises: DataError, if the hub has no such data set or it has no such configuration.
     """
-    import datasets
+    with needs("train", "reading data"):
+        import datasets
 
     try:
         return datasets.load_dataset_builder(name, configuration)

@@ -21,6 +21,7 @@ from transformers import (
 
 from fourierft.adapters.base import quiet
 from fourierft.errors import ConfigError, DataError
+from fourierft.extras import needs
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.data import Columns, check_filled, find_column
 from fourierft.training.models import explained, required_name
@@ -71,7 +72,8 @@ class CropsByEpoch(TrainerCallback):
 
 def crop_randomly(image: Any, draw: np.random.Generator) -> Any:
     """A part of an image, of 8% to 100% of its area and sides of at most 4 to 3, mirrored half of the time."""
-    from PIL import Image
+    with needs("train", "reading images"):
+        from PIL import Image
 
     width, height = image.size
     for _ in range(TRIES):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fourierft.adapters.picture import save_picture
 from fourierft.adapters.report import inspect_adapter
+from fourierft.extras import needs
 from fourierft.training.output import read_record, write_text
 from fourierft.training.quickstart import Outcome, table_rows
 
@@ -109,7 +110,8 @@ def inline_picture(file: Path) -> str:
 
 def save_plot(draw: Any, outcomes: list[Outcome], file: Path) -> None:
     """Draw into a figure of its own and write it as PNG; a file that is there is replaced."""
-    from matplotlib.figure import Figure
+    with needs("train", "drawing the page"):
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.2, 3.8), layout="constrained", facecolor="white")
     axes = figure.add_subplot()

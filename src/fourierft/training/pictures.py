@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from fourierft.errors import ConfigError, DataError, MissingExtraError
+from fourierft.extras import needs
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,10 +29,8 @@ def stored_images(rows: Dataset, column: str) -> Any:
 
 def open_image(stored: dict[str, Any]) -> Any:
     """The image that a data set stores as bytes or as a path."""
-    try:
+    with needs("train", "reading images"):
         from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError("reading images needs Pillow; pip install 'fourierft[compare]'") from error
     return Image.open(io.BytesIO(stored["bytes"]) if stored["bytes"] else stored["path"])
 
 

@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fourierft.errors import ConfigError, MissingExtraError
+from fourierft.errors import ConfigError
 from fourierft.training.arguments import Arguments
 from fourierft.training.data import load_splits
 from fourierft.training.groundwork import Groundwork, lay_groundwork
@@ -64,7 +64,4 @@ def import_chat() -> Any:
 
     Raises: MissingExtraError, if TRL is not installed.
     """
-    try:
-        return importlib.import_module("fourierft.training.chat.trainer")
-    except ImportError as error:
-        raise MissingExtraError("task=chat needs trl; pip install 'fourierft[chat]'") from error
+    return importlib.import_module("fourierft.training.chat.trainer")

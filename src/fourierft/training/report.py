@@ -7,11 +7,12 @@ import os
 import platform
 import re
 from collections.abc import Sequence
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fourierft.errors import MissingExtraError
+from fourierft.extras import needs
 from fourierft.training.inputs import inputs_named
 from fourierft.training.methods import Trainable
 from fourierft.training.output import write_text
@@ -23,8 +24,12 @@ LIBRARIES = ("fourierft", "torch", "transformers", "peft", "accelerate", "datase
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that make the numbers."""
-    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    """Versions of Python and of the libraries that make the numbers, of those that are installed."""
+    found = {"python": platform.python_version()}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
@@ -113,10 +118,8 @@ def without_nan(value: Any) -> Any:
 
 def require_plotting() -> None:
     """Raise MissingExtraError, before time is spent on training, if its curve could not be drawn."""
-    try:
+    with needs("train", "drawing the curve"):
         import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("drawing the curve needs matplotlib; pip install 'fourierft[train]'") from error
 
 
 def draw_curve(history: list[dict[str, Any]], metric: str, title: str, path: Path) -> None:
@@ -126,7 +129,8 @@ def draw_curve(history: list[dict[str, Any]], metric: str, title: str, path: Pat
         history: the log of the Trainer.
         metric: name of the metric, such as accuracy.
     """
-    from matplotlib.figure import Figure
+    with needs("train", "drawing the curve"):
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)

@@ -17,7 +17,8 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from transformers import HfArgumentParser, TrainingArguments
 
-from fourierft.errors import ConfigError, MissingExtraError
+from fourierft.errors import ConfigError
+from fourierft.extras import needs
 from fourierft.training.arguments import Arguments, DataArguments, MethodArguments, ModelArguments, RunArguments
 
 Part = TypeVar("Part")
@@ -132,10 +133,8 @@ def read_yaml(path: str | Path, source: str) -> dict[str, Any]:
 
     Raises: ConfigError, if the file is missing or is not a YAML mapping.
     """
-    try:
+    with needs("train", f"reading the {source}"):
         import yaml
-    except ImportError as error:
-        raise MissingExtraError(f"reading the {source} needs PyYAML; pip install 'fourierft[train]'") from error
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

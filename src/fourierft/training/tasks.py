@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from transformers import EvalPrediction
 
-from fourierft.errors import ConfigError, DataError, MissingExtraError
+from fourierft.errors import ConfigError, DataError
+from fourierft.extras import needs
 
 FEW_CLASSES = 20
 IGNORED = -100  # label of a token that is not to be learned
@@ -118,7 +119,8 @@ class Regression:
         All are NaN if a prediction is not finite.
         """
         metrics = _import_metrics()
-        from scipy.stats import pearsonr, spearmanr
+        with needs("train", "scoring numbers"):
+            from scipy.stats import pearsonr, spearmanr
 
         expected = np.asarray(prediction.label_ids, dtype=np.float64).reshape(-1)
         predicted = _outputs(prediction).astype(np.float64).reshape(-1)
@@ -280,8 +282,6 @@ def _outputs(prediction: EvalPrediction) -> np.ndarray:
 
 
 def _import_metrics() -> Any:
-    try:
+    with needs("train", "scoring predictions"):
         from sklearn import metrics
-    except ImportError as error:
-        raise MissingExtraError("metrics need scikit-learn; pip install 'fourierft[train]'") from error
     return metrics

@@ -193,7 +193,7 @@ def test_data_without_an_answer_name_what_they_have(build: Build, tmp_path: Path
     ("module", "settings", "text"),
     [
         ("trl", {}, r"task=chat needs trl; pip install 'fourierft\[chat\]'"),
-        ("bitsandbytes", {"quantization": "nf4"}, r"need bitsandbytes; pip install 'fourierft\[quantized\]'"),
+        ("bitsandbytes", {"quantization": "nf4"}, r"needs bitsandbytes; pip install 'fourierft\[quantized\]'"),
     ],
 )
 def test_missing_library_names_its_extra(

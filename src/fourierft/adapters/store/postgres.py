@@ -8,7 +8,8 @@ from typing import Any
 
 from fourierft.adapters.store.schema import TABLE_NAMES, TABLES
 from fourierft.adapters.store.sqlite import Execute, Parameters
-from fourierft.errors import MissingExtraError, StoreError
+from fourierft.errors import StoreError
+from fourierft.extras import needs
 
 SCHEMES = ("postgresql://", "postgres://")
 _TYPES = {
@@ -34,13 +35,9 @@ class PostgresDatabase:
     """
 
     def __init__(self, url: str, timeout: float):
-        try:
+        with needs("postgres", "a store in PostgreSQL"):
             import psycopg  # noqa: F401
             import sqlalchemy
-        except ImportError as error:
-            raise MissingExtraError(
-                "a store in PostgreSQL needs sqlalchemy and psycopg; pip install 'fourierft[postgres]'"
-            ) from error
         self._text = sqlalchemy.text
         self._error = sqlalchemy.exc.SQLAlchemyError
         self.timeout = timeout

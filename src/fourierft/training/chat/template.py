@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from fourierft.errors import ConfigError
+from fourierft.extras import needs
 from fourierft.training.tasks import IGNORED
 
 Messages = Sequence[dict[str, str]]
@@ -93,11 +94,11 @@ def _encode_marked(messages: Messages, tokenizer: PreTrainedTokenizerBase) -> tu
 
 
 def _marked_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    try:
+    with needs("chat", "this chat template"):
         from trl.chat_template_utils import get_training_chat_template
-
+    try:
         return get_training_chat_template(tokenizer)
-    except (ImportError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             "the tokenizer's chat template does not put the answer behind the prompt, nor does TRL know it; use "
             "another model, or conversations of one question and one answer"

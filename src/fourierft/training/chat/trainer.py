@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import TrainingArguments
-from trl import SFTConfig, SFTTrainer, pack_dataset
 
+from fourierft.extras import needs
 from fourierft.training.trainer import SteadyTrainer
+
+with needs("chat", "task=chat"):
+    from trl import SFTConfig, SFTTrainer, pack_dataset
 
 
 class ChatTrainer(SteadyTrainer, SFTTrainer):

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from fourierft.extras import needs
 from fourierft.training.comparison.results import BASELINE, Row, Summary, by_method, by_rate, mean_score
 from fourierft.training.report import format_bytes
 
@@ -52,7 +53,8 @@ def draw_all(rows: Sequence[Row], summaries: Sequence[Summary], directory: Path)
 
 
 def _draw(file: Path, title: str, draw: Callable[[Any], None]) -> Path:
-    from matplotlib.figure import Figure
+    with needs("train", "drawing the plots"):
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()

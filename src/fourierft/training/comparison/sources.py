@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from fourierft.errors import ConfigError, DataError
+from fourierft.extras import needs
 from fourierft.training.assets import MADE, cache_root, is_intact, obtain, replacing
 from fourierft.training.catalogue import (
     ALPACA,
@@ -43,10 +44,10 @@ convert_gguf_to_bfloat16 = partial(convert_gguf, dtype=torch.bfloat16)  # the pr
 
 MODELS: dict[str, Callable[[], Path]] = {
     "minilm": lambda: find_model(obtain(MINILM)),
-    "smollm2": lambda: convert(SMOLLM2, convert_gguf),
-    "dinov2": lambda: convert(DINOV2, convert_onnx_dinov2),
-    "qwen-0.5b": lambda: convert(QWEN_HALF, convert_gguf_to_bfloat16),
-    "qwen-1.5b": lambda: convert(QWEN_LARGER, convert_gguf_to_bfloat16),
+    "smollm2": lambda: convert(SMOLLM2, convert_gguf, "gguf"),
+    "dinov2": lambda: convert(DINOV2, convert_onnx_dinov2, "onnx"),
+    "qwen-0.5b": lambda: convert(QWEN_HALF, convert_gguf_to_bfloat16, "gguf"),
+    "qwen-1.5b": lambda: convert(QWEN_LARGER, convert_gguf_to_bfloat16, "gguf"),
 }
 
 
@@ -109,7 +110,8 @@ def with_assets(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_parquet(rows: Rows, file: Path) -> None:
     """Write rows, images as PNG, so that `datasets` reads them back as they are."""
-    from datasets import Dataset, Image
+    with needs("train", "writing data"):
+        from datasets import Dataset, Image
 
     data = Dataset.from_list(list(rows))
     (data.cast_column("image", Image()) if "image" in data.column_names else data).to_parquet(file)
@@ -152,7 +154,8 @@ def read_glosses() -> Rows:
 
 def read_digits() -> Rows:
     """MNIST's first 500 images of each digit, 28 x 28, as PNG."""
-    from PIL import Image
+    with needs("train", "reading images"):
+        from PIL import Image
 
     rows = []
     with gzip.open(find_member(obtain(MNIST), MNIST), "rt") as file:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fourierft.errors import DataError, MissingExtraError
+from fourierft.errors import DataError
+from fourierft.extras import needs
 from fourierft.training.diffusion.pipeline import encode_prompt, is_xl
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -70,10 +71,8 @@ def open_photo(path: Path) -> Any:
 
     Raises: DataError, if it can't be read. MissingExtraError, without Pillow.
     """
-    try:
+    with needs("diffusion", "reading images"):
         from PIL import Image, ImageOps
-    except ImportError as error:
-        raise MissingExtraError("reading images needs Pillow; pip install 'fourierft[diffusion]'") from error
     try:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
@@ -104,7 +103,8 @@ def cut_square(photo: Any, side: int) -> tuple[Tensor, list[int]]:
 
     Returns: pixels [3, side, side] from -1 to 1, and the six numbers of `Concept.sizes`.
     """
-    from PIL import Image
+    with needs("diffusion", "reading images"):
+        from PIL import Image
 
     scale = side / min(photo.size)
     width, height = (max(side, round(length * scale)) for length in photo.size)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers import get_scheduler
 
 from fourierft.errors import ConfigError
+from fourierft.extras import needs
 from fourierft.training.diffusion.arguments import DreamBoothArguments
 from fourierft.training.diffusion.checkpoint import load_checkpoint, save_checkpoint
 from fourierft.training.diffusion.data import Concept, Sample, draw_sample
@@ -42,7 +43,7 @@ class Loop:
     def __init__(
         self, accelerator: Accelerator, pipeline: Any, concepts: list[Concept], arguments: DreamBoothArguments
     ) -> None:
-        with silent():
+        with silent(), needs("diffusion", "DreamBooth"):
             from diffusers import DDPMScheduler
 
             self.noising = DDPMScheduler.from_config(pipeline.scheduler.config)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from fourierft.adapters.base import quiet
-from fourierft.errors import ConfigError, MissingExtraError
+from fourierft.errors import ConfigError
+from fourierft.extras import needs
 from fourierft.training.models import explained
 
 
@@ -20,8 +21,8 @@ def load_pipeline(name: str, revision: str = "main", variant: str | None = None,
     Raises: ConfigError, if it can't be had or is another kind of pipeline. MissingExtraError, without diffusers.
     """
     with silent():
-        from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
-
+        with needs("diffusion", "DreamBooth"):
+            from diffusers import DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
         with explained(name):
             pipeline: Any = DiffusionPipeline.from_pretrained(
                 name, revision=revision, variant=variant, dtype=dtype, use_safetensors=True
@@ -43,8 +44,8 @@ def build_unet(name: str, revision: str = "main") -> Any:
     Raises: ConfigError, if it can't be had. MissingExtraError, without diffusers.
     """
     with silent():
-        from diffusers import UNet2DConditionModel
-
+        with needs("diffusion", "DreamBooth"):
+            from diffusers import UNet2DConditionModel
         with explained(name), torch.device("meta"):
             config = UNet2DConditionModel.load_config(name, subfolder="unet", revision=revision)
             return UNet2DConditionModel.from_config(config).requires_grad_(False)
@@ -85,10 +86,8 @@ def silent() -> Iterator[None]:
     Raises: MissingExtraError, without diffusers.
     """
     with quiet():
-        try:
+        with needs("diffusion", "DreamBooth"):
             from diffusers.utils import logging
-        except ImportError as error:
-            raise MissingExtraError("DreamBooth needs diffusers; pip install 'fourierft[diffusion]'") from error
         level = logging.get_verbosity()
         logging.set_verbosity_error()
         logging.disable_progress_bar()

@@ -19,6 +19,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from fourierft.adapters.base import quiet
 from fourierft.errors import ConfigError, DataError, MissingExtraError
+from fourierft.extras import needs
 from fourierft.training.diffusion.data import open_photo
 from fourierft.training.models import explained
 
@@ -32,12 +33,14 @@ class Eye(nn.Module):
     Args:
         name: hub id or folder; of a model like CLIP the image side is used.
 
-    Raises: ConfigError, if it can't be had.
+    Raises: ConfigError, if it can't be had. MissingExtraError, without Pillow.
     """
 
     def __init__(self, name: str, device: torch.device | None = None) -> None:
         super().__init__()
         self.name = name
+        with needs("diffusion", "reading images"):
+            import PIL  # noqa: F401  transformers' image processors stand on it
         with explained(name), quiet():
             self.processor = AutoImageProcessor.from_pretrained(name, backend="pil")
             self.model = AutoModel.from_pretrained(name).eval().requires_grad_(False)
@@ -152,10 +155,8 @@ def score_images(
 
 
 def _fid(feature: Any, width: int | None) -> Any:
-    try:
+    with needs("diffusion", "FID"):
         from torchmetrics.image.fid import FrechetInceptionDistance
-    except ImportError as error:
-        raise MissingExtraError("FID needs torchmetrics; pip install 'fourierft[diffusion]'") from error
     if width is not None:
         feature.num_features = width
     return FrechetInceptionDistance(feature=feature, normalize=width is not None)

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fourierft.adapters.folder import written_beside
+from fourierft.extras import needs
 from fourierft.training.diffusion.pipeline import encode_prompt, silent
 
 SIDE, BATCH = 16, 16
@@ -27,7 +28,7 @@ def build_small_pipeline(folder: Path) -> Any:
     """A pipeline of random weights; its tokenizer, of letters, is written to the folder first."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    with silent():
+    with silent(), needs("diffusion", "DreamBooth"):
         from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     pieces = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
@@ -105,7 +106,9 @@ def make_small_pipeline(
 def read_images(rows: Sequence[Mapping[str, Any]]) -> Tensor:
     """The middle of images as [rows, 3, 16, 16] from -1 to 1; rows store theirs, 28 x 28 and grey, as bytes."""
     import numpy as np
-    from PIL import Image
+
+    with needs("diffusion", "reading images"):
+        from PIL import Image
 
     pixels = []
     for row in rows:

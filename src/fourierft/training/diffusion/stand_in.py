@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
+from fourierft.extras import needs
 from fourierft.training import output
 from fourierft.training.comparison.sources import find_asset_model, read_digits
 from fourierft.training.diffusion.arguments import build_arguments
@@ -24,6 +24,9 @@ from fourierft.training.diffusion.sampling import fill_folder, load_trained
 from fourierft.training.diffusion.scores import Eye, frechet_distance, likeness
 from fourierft.training.diffusion.small import SIDE, make_small_pipeline, read_images
 from fourierft.training.diffusion.trainer import train_dreambooth
+
+with needs("diffusion", "reading images"):
+    from PIL import Image
 
 SUBJECT, PROMPT, SEED = "9", "a photo of sks", 0
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

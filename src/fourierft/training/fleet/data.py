@@ -12,6 +12,7 @@ from torch.utils.data import ConcatDataset
 
 from fourierft.adapters.store.incoming import check_name
 from fourierft.errors import DataError
+from fourierft.extras import needs
 from fourierft.training.arguments import DataArguments
 from fourierft.training.data import load_splits, read_file, require_columns
 from fourierft.training.fleet.settings import FleetSettings
@@ -85,7 +86,8 @@ def read_rows(data: DataArguments, settings: FleetSettings) -> Dataset:
         rows = load_splits(replace(data, validation_fraction=0.0), settings.seed)["train"]
         require_columns(rows, [settings.adapter_column])
         return rows
-    import datasets
+    with needs("train", "reading data"):
+        import datasets
 
     folder = Path(data.train_file or "")
     files = sorted(adapter_files(folder))

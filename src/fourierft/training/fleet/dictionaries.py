@@ -61,7 +61,7 @@ def make_dictionaries(
         TrainingInterrupted, on Ctrl-C; the next call goes on from there.
     """
     output.open_results(directory, RESULTS)
-    model = convert(SMOLLM2, convert_gguf, fetch=fetch)
+    model = convert(SMOLLM2, convert_gguf, "gguf", fetch=fetch)
     files = write_files(find_member(obtain(WORDNET, fetch=fetch), WORDNET).parent, directory / "data", rows)
     settings = FleetSettings(**{**SETTINGS, **(changes or {})})
     data = DataArguments(task="answers")

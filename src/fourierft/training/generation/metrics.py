@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from fourierft.errors import DataError, MissingExtraError
+from fourierft.errors import DataError
+from fourierft.extras import needs
 from fourierft.training.generation import ngrams
 from fourierft.training.generation.tokens import split_mteval, split_treebank
 from fourierft.training.generation.wordnet import WordNet
@@ -41,12 +42,10 @@ class Words:
 
 def require_metrics() -> None:
     """Raise MissingExtraError, before time is spent on generating, if a library of the metrics is not there."""
-    try:
+    with needs("generation", "scoring texts"):
         import nltk  # noqa: F401
         import rouge_score  # noqa: F401
         import sacrebleu  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(f"scoring texts needs {error.name}; pip install 'fourierft[generation]'") from error
 
 
 def score_texts(
@@ -83,7 +82,8 @@ def score_texts(
 
 def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """Corpus BLEU-4 from 0 to 100: the reference nearest in length counts for brevity."""
-    from sacrebleu.metrics import BLEU
+    with needs("generation", "scoring texts"):
+        from sacrebleu.metrics import BLEU
 
     most = max(map(len, references))
     streams: Any = [[row[index] if index < len(row) else None for row in references] for index in range(most)]
@@ -93,7 +93,8 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> flo
 
 def meteor(prediction: list[str], references: list[list[str]], wordnet: WordNet | None) -> float:
     """METEOR of one text from 0 to 1, against the reference that gives most. nltk looks for synonyms of stems."""
-    from nltk.translate.meteor_score import meteor_score
+    with needs("generation", "scoring texts"):
+        from nltk.translate.meteor_score import meteor_score
 
     known: Any = NoSynonyms() if wordnet is None else wordnet
     return float(meteor_score(references, prediction, wordnet=known))
@@ -101,7 +102,8 @@ def meteor(prediction: list[str], references: list[list[str]], wordnet: WordNet 
 
 def rouge_l(prediction: list[str], references: list[list[str]]) -> float:
     """ROUGE-L of one text from 0 to 1: F with beta 1.2 of the best precision and the best recall of any reference."""
-    from rouge_score.rouge_scorer import RougeScorer
+    with needs("generation", "scoring texts"):
+        from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer(["rougeL"], tokenizer=Words())
     scores = [scorer.score(reference, prediction)["rougeL"] for reference in references]

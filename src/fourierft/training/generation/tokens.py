@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from fourierft.extras import needs
+
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 PUNCTUATION = {"''", "'", "``", "`", '"', "(", ")", "[", "]", "{", "}", ".", "?", "!", ",", ":", "-", "--", "...", ";"}
 
@@ -23,13 +25,15 @@ def split_treebank(text: str) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _mteval():  # type: ignore[no-untyped-def]
-    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+    with needs("generation", "scoring texts"):
+        from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
     return Tokenizer13a()
 
 
 @lru_cache(maxsize=1)
 def _treebank():  # type: ignore[no-untyped-def]
-    from nltk.tokenize import TreebankWordTokenizer
+    with needs("generation", "scoring texts"):
+        from nltk.tokenize import TreebankWordTokenizer
 
     return TreebankWordTokenizer()
