@@ -1,4 +1,4 @@
-"""`import fourierft` loads torch and this package's ground floor, and nothing heavy beside them."""
+"""`import fourierft` loads no library: neither torch nor what the names stand on, until one is used."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 import fourierft
 
 HEAVY = {
+    "torch",
+    "numpy",
     "peft",
     "transformers",
     "datasets",
@@ -42,8 +44,13 @@ def test_importing_the_package_loads_nothing_heavy(loaded: set[str]) -> None:
     assert not HEAVY & {name.partition(".")[0] for name in loaded}
 
 
-def test_importing_the_package_adds_little_to_torch(loaded: set[str]) -> None:
-    added = loaded - loaded_modules("import torch, numpy")
+def test_importing_the_package_adds_nothing_but_its_errors(loaded: set[str]) -> None:
+    added = loaded - loaded_modules("import __future__, importlib, typing")
+    assert added == {"fourierft", "fourierft.errors"}
+
+
+def test_a_name_of_the_ground_floor_adds_little_to_torch() -> None:
+    added = loaded_modules("from fourierft import SpectralBasis") - loaded_modules("import torch, numpy")
     own = {name for name in added if name.partition(".")[0] == "fourierft"}
     assert {name.split(".")[1] for name in own if "." in name} == {"errors", "spectral"}
     assert len(added - own) <= 10, sorted(added - own)

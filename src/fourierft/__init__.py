@@ -1,24 +1,25 @@
 """FourierFT: fine-tuning foundation models with a few spectral coefficients a layer (arXiv 2405.03003).
 
-Importing this package needs torch alone; names that stand on PEFT are loaded when they are first used.
+Importing this package loads no library; a name loads what it stands on, torch or PEFT, when it is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fourierft.spectral import (
-    SpectralBasis,
-    adapted_linear,
-    bandpass_entries,
-    delta_weight,
-    spectral_linear,
-    uniform_basis,
-    uniform_entries,
-)
+from fourierft import errors as errors  # what users catch is there without an import of its own
 
 if TYPE_CHECKING:
     from fourierft.adapters.fleet import AdapterBank, FleetModel
     from fourierft.adapters.store import AdapterStore
+    from fourierft.spectral import (
+        SpectralBasis,
+        adapted_linear,
+        bandpass_entries,
+        delta_weight,
+        spectral_linear,
+        uniform_basis,
+        uniform_entries,
+    )
     from fourierft.tuner.config import FourierFTConfig
     from fourierft.tuner.recommended import recommended
     from fourierft.tuner.registration import disable, enable
@@ -47,13 +48,24 @@ _LAZY = {
     "AdapterStore": "fourierft.adapters.store",
     "FleetModel": "fourierft.adapters.fleet",
     "FourierFTConfig": "fourierft.tuner.config",
+    "SpectralBasis": "fourierft.spectral",
+    "adapted_linear": "fourierft.spectral",
+    "bandpass_entries": "fourierft.spectral",
+    "delta_weight": "fourierft.spectral",
     "disable": "fourierft.tuner.registration",
     "enable": "fourierft.tuner.registration",
     "recommended": "fourierft.tuner.recommended",
+    "spectral_linear": "fourierft.spectral",
+    "uniform_basis": "fourierft.spectral",
+    "uniform_entries": "fourierft.spectral",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'fourierft' has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    return globals().setdefault(name, getattr(import_module(_LAZY[name]), name))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

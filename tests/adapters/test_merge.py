@@ -201,7 +201,7 @@ def test_base_that_is_not_there_is_named(edit_config: Callable[..., Path], tmp_p
 
 
 def test_adapter_without_base_asks_for_one(edit_config: Callable[..., Path], tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="names no base model; give it with --base"):
+    with pytest.raises(CheckpointError, match="names no base model; give it with --model_name_or_path"):
         merge_adapter(edit_config(base_model_name_or_path=None), tmp_path / "merged")
 
 

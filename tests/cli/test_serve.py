@@ -19,6 +19,21 @@ def test_flags_reach_the_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert capsys.readouterr().err == "serving all of it\n"
 
 
+def test_the_base_is_a_word_or_a_flag_but_not_both(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = []
+    monkeypatch.setattr(launch, "check", lambda settings: "all of it")
+    monkeypatch.setattr(launch, "start", started.append)
+    for words in (["base"], ["--model_name_or_path", "base"], ["--model", "base"]):
+        assert main(["serve", *words, "--store", "f.db"]) == 0
+    assert started == [launch.ServeSettings("base", "f.db")] * 3
+    capsys.readouterr()
+    for words in ([], ["base", "--model", "other"]):
+        assert main(["serve", *words, "--store", "f.db"]) == 2
+        assert "give MODEL, or --model_name_or_path MODEL" in capsys.readouterr().err
+
+
 def test_a_question_is_asked_and_the_answers_stand_side_by_side(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,10 +28,13 @@ def test_recipe_says_what_it_would_download_and_what_is_not_known(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FOURIERFT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert main(["train", "--config", str(path), "--dry_run"]) == 0
+    status = main(["train", "--config", str(path), "--dry_run"])
     printed, errors = capsys.readouterr()
     recipe, lines = read_config(path), printed.splitlines()
-    assert errors == ""
+    missing = [name for key in ("model_name_or_path", "dataset_name", "train_file") if (name := recipe.get(key))]
+    assert status == (2 if missing else 0)  # it could not start without the hub, and without the file
+    assert len(errors.splitlines()) == (1 if missing else 0)
+    assert all(name in errors for name in missing)
     model = recipe.get("model_name_or_path") or ASSETS[recipe["model_asset"]].project
     data = recipe.get("dataset_name") or (ASSETS[recipe["data_asset"]].project if "data_asset" in recipe else None)
     for name in filter(None, (model, data)):

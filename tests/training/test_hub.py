@@ -1,4 +1,4 @@
-"""Questions to the hub: sizes from its listing, its refusals in one sentence, and no retries when it is silent."""
+"""Questions to the hub: sizes from its listing, and its refusals in one sentence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from fourierft.errors import ConfigError, DataError
 from fourierft.training import hub
@@ -61,26 +61,17 @@ def test_weights_are_here_in_a_directory_or_in_the_cache(tmp_path: Path, monkeyp
     assert hub.has_weights("some/model", "abc")
 
 
-def test_a_hub_that_does_not_answer_is_asked_once_and_not_for_what_is_on_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("models/bart", "neither"), ("./models/bart", "there is no directory .*models/bart; did you mean .*models/bert")],
+)
+def test_a_path_that_is_not_there_is_told_with_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str
 ) -> None:
-    import datasets
-
-    asked: list[str] = []
-
-    def fail(url: str, **_: Any) -> Any:
-        asked.append(url)
-        raise HTTPError("no network")
-
-    constants: Any = huggingface_hub.constants
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub, "get_session", lambda: SimpleNamespace(head=fail))
-    with hub.offline_if_unreachable(str(tmp_path), None):
-        assert not constants.HF_HUB_OFFLINE
-    assert asked == []
-    with hub.offline_if_unreachable(str(tmp_path), "some/model"):
-        assert constants.HF_HUB_OFFLINE
-        assert datasets.config.HF_HUB_OFFLINE
-        assert hub.find_model_size("some/model", "main") is None
-    assert asked == [constants.ENDPOINT]
-    assert not constants.HF_HUB_OFFLINE
+    (tmp_path / "models" / "bert").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    if name.startswith("."):
+        with pytest.raises(ConfigError, match=text):
+            hub.has_weights(name, "main")
+    else:  # an id that the hub may have
+        assert not hub.has_weights(name, "main")

@@ -40,7 +40,7 @@ def test_numbers_are_those_of_the_training(build: Build, tmp_path: Path, method:
     assert found["bytes"] == {name: metrics["bytes"][name] for name in ("adapter", "head")}
     assert found["rows"] == metrics["rows"]
     assert found["steps"] == metrics["train"]["steps"] == 5
-    assert (found["downloads"], found["unknown"]) == ({}, [])
+    assert (found["downloads"], found["unknown"], found["missing"]) == ({}, [], [])
 
 
 def test_memory_counts_the_real_model_and_the_longest_rows(
@@ -72,7 +72,7 @@ class Hub:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.patch = monkeypatch
-        monkeypatch.setattr(hub, "_is_reachable", lambda: True)
+        monkeypatch.setattr("fourierft.training.outlook.is_reachable", lambda: True)
         monkeypatch.setattr(hub, "has_weights", lambda name, revision: False)
         monkeypatch.setattr(hub, "find_model_size", lambda name, revision: 500_000_000)
 
@@ -160,6 +160,9 @@ def test_local_rows_are_read_for_a_model_that_is_not_here(build: Build, capsys: 
     assert (found["rows"], found["steps"]) == ({"train": 48, "validation": 16}, 6)
     assert (found["parameters"], found["memory"]) == (None, None)
     assert found["downloads"] == {"nobody/no-such-model": None}
+    assert found["missing"] == [
+        "nobody/no-such-model is not on this machine, and the hub does not answer; check the spelling and the network"
+    ]
     printed = capsys.readouterr().out
     assert "labels  no, yes" in printed
     assert (
@@ -170,6 +173,7 @@ def test_local_rows_are_read_for_a_model_that_is_not_here(build: Build, capsys: 
 
 def test_a_model_here_is_measured_for_data_that_are_not(build: Build) -> None:
     found = look_ahead(build(train_file="gone.csv", max_steps=-1))
+    assert found["missing"] == ["there is no data file gone.csv; check the path"]
     assert found["parameters"]["adapter"] == 13 * 50
     assert found["steps"] is None
     assert found["unknown"] == [
@@ -196,7 +200,8 @@ def test_words_whose_archives_are_not_here_are_not_fetched(tmp_path: Path, monke
         ({"method": "fourrierft"}, ConfigError, "did you mean fourierft"),
         ({"n_frequency": 5000}, FourierFTError, "5000.*1024"),
         ({"label_column": "mood"}, DataError, "no column mood"),
-        ({"model_name_or_path": "a/b/c/d"}, ConfigError, "a/b/c/d is neither a directory nor the id of a model"),
+        ({"model_name_or_path": "a/b/c/d"}, ConfigError, "there is no directory a/b/c/d; check the path"),
+        ({"model_name_or_path": "a b"}, ConfigError, "a b is neither a directory nor the id of a model"),
         ({"quantization": "nf4"}, ConfigError, "whose head must be trained"),
     ],
 )

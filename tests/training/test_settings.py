@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from fourierft.errors import ConfigError
-from fourierft.training.settings import build_arguments, read_config, settings_parser
+from fourierft.training.settings import (
+    SHOWN,
+    build_arguments,
+    help_parser,
+    known_settings,
+    read_config,
+    settings_parser,
+)
 
 NEEDED = {"model_name_or_path": "m", "output_dir": "o"}
 
@@ -19,10 +27,32 @@ def test_parser_keeps_only_what_was_given() -> None:
 
 
 def test_help_shows_defaults_and_leaves_out_the_lesser_training_arguments() -> None:
-    text = " ".join(settings_parser().format_help().split())
+    text = " ".join(help_parser().format_help().split())
     assert "fourierft: coefficients a layer (default: 340)" in text
     assert "--learning_rate" in text
     assert "--ddp_bucket_cap_mb" not in text
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_help_tells_the_defaults_that_hold(name: str) -> None:
+    told = re.search(r"\(default: ([^ ,)]*)\)", SHOWN[name][1])
+    value = getattr(build_arguments(NEEDED).training, name)
+    if told:
+        assert told[1] == str(getattr(value, "value", value))
+
+
+def test_every_setting_that_the_help_shows_is_one() -> None:
+    shown = {action.dest for action in help_parser()._actions}
+    assert set(SHOWN) < shown <= known_settings()
+
+
+def test_the_base_has_aliases_in_a_config_file_but_is_given_once(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("base-model: here\n")
+    assert read_config(file) == {"model_name_or_path": "here"}
+    file.write_text("model_name_or_path: here\nbase: there\n")
+    with pytest.raises(ConfigError, match="sets model_name_or_path twice, once as base; remove one"):
+        read_config(file)
 
 
 def test_config_file_is_converted_as_flags_are(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from transformers.utils import cached_file
 from fourierft.adapters.quantization import check_libraries, quantization_settings
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.format.checkpoint import AdapterCheckpoint
+from fourierft.format.hub import find_near, offline_if_unreachable
 
 AUTO_CLASSES = {
     "SEQ_CLS": "AutoModelForSequenceClassification",
@@ -51,7 +52,7 @@ class BaseSource:
         self.checkpoint = checkpoint
         name = base or checkpoint.base_model
         if not name:
-            raise CheckpointError(f"{checkpoint.path} names no base model; give it with --base")
+            raise CheckpointError(f"{checkpoint.path} names no base model; give it with --model_name_or_path")
         self.name = str(name)
         self.options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
         if base is None and checkpoint.revision:
@@ -264,13 +265,13 @@ def layer_shape(layer: Any) -> tuple[int, int]:
 def explained(name: str) -> Iterator[None]:
     """Turn what transformers raises for a model it cannot load into one sentence."""
     try:
-        yield
+        with offline_if_unreachable(name):
+            yield
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         check_libraries(error)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise CheckpointError(
-            f"the base model {name} cannot be loaded ({reason}); give its folder or hub id with --base"
-        ) from error
+        hint = find_near(name) or "give its folder or hub id with --model_name_or_path"
+        raise CheckpointError(f"the base model {name} cannot be loaded ({reason}); {hint}") from error
 
 
 @contextmanager

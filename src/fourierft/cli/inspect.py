@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fourierft.cli.parser import BASE, add_base
 from fourierft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,9 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--near", metavar="NAME", help="of a store: list the adapters whose dW are most like NAME's")
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of a table")
-    parser.add_argument(
-        "--base", metavar="MODEL", help="folder or hub id of the base, if not the one the adapter names"
-    )
+    add_base(parser, "folder or hub id of the base, if not the one the adapter names")
     parser.add_argument(
         "--trust_remote_code", action="store_true", help="run model code that comes with the base; off by default"
     )
@@ -66,13 +65,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--near compares the adapters of a store, but {arguments.adapter} is none; leave it out")
     from fourierft.adapters.report import inspect_adapter, select_layers
     from fourierft.format.checkpoint import HUB_ID
+    from fourierft.format.hub import find_near
 
     if not Path(arguments.adapter).exists() and not HUB_ID.fullmatch(arguments.adapter):
-        raise ConfigError(
-            f"{arguments.adapter} is not there; give the folder or hub id of an adapter, or the file of a store"
-        )
+        hint = find_near(arguments.adapter) or "give the folder or hub id of an adapter, or the file of a store"
+        raise ConfigError(f"{arguments.adapter} is not there; {hint}")
     measured = None if arguments.picture else arguments.layer  # the picture has a bar for every layer
-    report = inspect_adapter(arguments.adapter, arguments.base, measured, arguments.trust_remote_code)
+    report = inspect_adapter(arguments.adapter, arguments.model_name_or_path, measured, arguments.trust_remote_code)
     wanted = select_layers(report.checkpoint, arguments.layer)
     shown = replace(report, layers=tuple(layer for layer in report.layers if layer.name in wanted))
     print(json.dumps(shown.to_dict(), indent=2) if arguments.json else "\n".join(describe(shown)))
@@ -92,7 +91,7 @@ def inspect_store(arguments: argparse.Namespace) -> int:
     from fourierft.adapters.store import AdapterStore
     from fourierft.cli.store import show_stats
 
-    given = [name for name in ("layer", "base", "trust_remote_code") if getattr(arguments, name)]
+    given = [name for name in ("layer", BASE, "trust_remote_code") if getattr(arguments, name)]
     if given:
         raise ConfigError(f"--{given[0]} is for a single adapter, but {arguments.adapter} is a store; leave it out")
     with AdapterStore(arguments.adapter, create=False) as store:

@@ -5,7 +5,7 @@ A command `NAME` is the module `fourierft/cli/NAME.py`, named with one line of h
 - a docstring: the description `fourierft NAME --help` shows, as written, examples included;
 - `add_arguments(parser: argparse.ArgumentParser) -> None`: declares its arguments;
 - `run(arguments: argparse.Namespace) -> int`: does the work by calling what lies below, returns the exit status;
-- optionally `parents() -> list[argparse.ArgumentParser]`: parsers whose arguments it takes over.
+- optionally `parents(asks_help: bool) -> list[argparse.ArgumentParser]`: parsers whose arguments it takes over.
 
 Only the module of the command that was asked for is imported, and a command module imports what is heavy inside `run`.
 `run` raises `FourierFTError` for what the user can mend: it is printed as `fourierft: error: ...`, and the status is 2.
@@ -18,8 +18,11 @@ import importlib
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from fourierft import __version__
+from fourierft.cli.parser import CommandParser
+from fourierft.cli.streams import READER_GONE, drop_unread, outliving_readers
 from fourierft.errors import FourierFTError
 
 COMMANDS = {
@@ -40,6 +43,7 @@ COMMANDS = {
     "benchmark": "time the kernels and training steps on this machine",
 }
 
+TRAININGS = ("quickstart", "train", "compare", "reproduce", "fleet", "dreambooth")  # go on when nobody reads
 CHATTY = ("torchao", "bitsandbytes", "torch.utils._pytree")  # warn of what a CPU lacks whenever PEFT imports them
 
 EPILOG = """\
@@ -52,10 +56,12 @@ Start here:
 """
 
 
-def build_parser(command: str | None) -> argparse.ArgumentParser:
-    """The parser of the command line, with the arguments of `command` alone filled in."""
+def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of the command line, with the arguments of the command in it alone filled in."""
+    command = argv[0] if argv else None
+    asks_help = "-h" in argv or "--help" in argv
     formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="fourierft",
         description="Fine-tune, look into and ship models with a few spectral coefficients a layer.",
         epilog=EPILOG,
@@ -68,9 +74,9 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
             commands.add_parser(name, help=text)
             continue
         module = importlib.import_module(f"fourierft.cli.{name}")
-        parents = module.parents() if hasattr(module, "parents") else []
+        parents = module.parents(asks_help) if hasattr(module, "parents") else []
         subparser = commands.add_parser(
-            name, help=text, description=module.__doc__, parents=parents, formatter_class=formatter, allow_abbrev=False
+            name, help=text, description=module.__doc__, parents=parents, formatter_class=formatter
         )
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)
@@ -78,13 +84,27 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0 done, 2 wrong input, 130 interrupted."""
+    """Run the command line and return its exit status: 0 done, 2 wrong input, 130 interrupted, 141 nobody reads."""
     argv = list(sys.argv[1:] if argv is None else argv)
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        arguments = build_parser(argv[0] if argv else None).parse_args(argv)
-        return int(arguments.run(arguments))
+        try:
+            return _run(argv)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where its errors can be told
+    except BrokenPipeError:
+        if not drop_unread():
+            raise
+        return READER_GONE
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        arguments = build_parser(argv).parse_args(argv)
+        with outliving_readers() if arguments.command in TRAININGS else nullcontext():
+            return int(arguments.run(arguments))
     except FourierFTError as error:
         print(f"fourierft: error: {error}", file=sys.stderr)
         return 2

@@ -6,7 +6,7 @@ brings (modules_to_save), the tokenizer if there is one beside the adapter or th
 again: what is lost is measured and said.
 
   fourierft merge runs/reviews merged
-  fourierft merge runs/reviews merged --base ./minilm        the base is elsewhere than the adapter says
+  fourierft merge runs/reviews merged --model_name_or_path ./minilm   the base is elsewhere
   fourierft merge user/adapter merged --dtype float32        keep all of the update
   fourierft merge runs/chat merged --quantization nf4        into the base in 4 bits, and leave it in 4 bits
 
@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import argparse
 
+from fourierft.cli.parser import add_base
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `fourierft merge`."""
     parser.add_argument("adapter", metavar="ADAPTER", help="folder or hub id of a FourierFT adapter")
     parser.add_argument("output", metavar="OUT", help="folder to make; must not be there, or be empty")
-    parser.add_argument(
-        "--base", metavar="MODEL", help="folder or hub id of the base, if not the one the adapter names"
-    )
+    add_base(parser, "folder or hub id of the base, if not the one the adapter names")
     parser.add_argument(
         "--dtype",
         default="auto",
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     merged = merge_adapter(
         arguments.adapter,
         arguments.output,
-        arguments.base,
+        arguments.model_name_or_path,
         arguments.dtype,
         arguments.trust_remote_code,
         arguments.quantization,

@@ -1,8 +1,9 @@
 """Serve a fleet of adapters through vLLM: an OpenAI-compatible server whose `model` field names one of them.
 
 MODEL is the base that the store's adapters were trained on, a hub id or a folder. Every request of a batch may have
-another adapter. A new version in the store answers the next request. It needs an environment with vLLM:
-`make install-vllm` makes one, .venv-vllm.
+another adapter. A new version in the store answers the next request. It needs an environment of its own, with vLLM:
+
+  python -m venv serving && serving/bin/pip install 'vllm>=0.32,<0.34' 'fourierft[serve]'
 
   fourierft serve MODEL --store fleet.db
   fourierft serve MODEL --store fleet.db --tenants tenants.toml --host 0.0.0.0
@@ -24,11 +25,15 @@ from __future__ import annotations
 import argparse
 import sys
 
+from fourierft.cli.parser import add_base
+from fourierft.errors import ConfigError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `fourierft serve`."""
     add = parser.add_argument
-    add("model", metavar="MODEL", help="hub id or folder of the base model")
+    add("model", metavar="MODEL", nargs="?", help="hub id or folder of the base model")
+    add_base(parser, "the same, as a flag")
     add("--store", required=True, metavar="STORE", help="path of the store, or postgresql://user@host/database")
     add("--host", default="127.0.0.1", metavar="HOST", help="to listen at (default: %(default)s)")
     add("--port", type=int, default=8000, metavar="N", help="to listen at (default: %(default)s)")
@@ -53,9 +58,14 @@ def run(arguments: argparse.Namespace) -> int:
     from fourierft.serving.launch import ServeSettings, check, served_name, start
     from fourierft.serving.trial import alone, side_by_side, try_out
 
-    names = ("model", "store", "host", "port", "slots", "adapter_dtype", "tenants", "requests")
+    base = arguments.model_name_or_path
+    if (arguments.model is None) == (base is None):
+        raise ConfigError("the base model is to be named once; give MODEL, or --model_name_or_path MODEL")
+    names = ("store", "host", "port", "slots", "adapter_dtype", "tenants", "requests")
     settings = ServeSettings(
-        **{name: getattr(arguments, name) for name in names}, options=tuple(shlex.split(arguments.vllm))
+        model=arguments.model or base,
+        **{name: getattr(arguments, name) for name in names},
+        options=tuple(shlex.split(arguments.vllm)),
     )
     asks = arguments.ask is not None
     if asks:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from fourierft.cli.parser import add_base
+from fourierft.errors import ConfigError
+
 if TYPE_CHECKING:
     from fourierft.training.chat.speaker import Sampling, Speaker
 
@@ -12,11 +15,14 @@ if TYPE_CHECKING:
 def add_model_arguments(parser: argparse.ArgumentParser, max_new_tokens: int = 512) -> None:
     """Declare the model and how it chooses its words."""
     parser.add_argument(
-        "source", metavar="RUN|MODEL", help="output directory of `fourierft train`, or a language model"
+        "source",
+        metavar="RUN|MODEL",
+        nargs="?",
+        help="output directory of `fourierft train`, or a language model by folder or hub id",
     )
     model = parser.add_argument_group("model")
     model.add_argument("--adapter", metavar="DIR", help="folder of a PEFT adapter for MODEL")
-    model.add_argument("--base_model", metavar="MODEL", help="where the base of RUN is, if it moved since")
+    add_base(model, "where the base of RUN is, if it moved since; without RUN, MODEL itself")
     model.add_argument("--dtype", metavar="DTYPE", help="of MODEL: float32 (default), bfloat16, float16 or auto")
     model.add_argument("--quantization", metavar="KIND", help="of MODEL: nf4, int8 or torchao-int8")
     model.add_argument("--trust_remote_code", action="store_true", help="run model code that comes with MODEL")
@@ -47,10 +53,13 @@ def load(arguments: argparse.Namespace) -> Speaker:
     from fourierft.training.data import hide_progress
 
     hide_progress()
+    base = arguments.model_name_or_path
+    if arguments.source is None and base is None:
+        raise ConfigError("there is nothing to answer; name what `fourierft train` wrote, or a language model")
     return load_speaker(
-        arguments.source,
+        arguments.source or base,
         arguments.adapter,
-        base_model=arguments.base_model,
+        base_model=base if arguments.source else None,
         dtype=arguments.dtype,
         quantization=arguments.quantization,
         trust_remote_code=arguments.trust_remote_code,

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from fourierft.cli.inspect import format_table, size
+from fourierft.cli.parser import add_base
 
 if TYPE_CHECKING:
     from fourierft.adapters.store import AdapterStore, Listed, Neighbour, StoreStats
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
-        added = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+        added = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         added.add_argument("store", metavar="STORE", help="path of the store, or postgresql://user@host/database")
         return added
 
@@ -54,9 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             default="float32",
             help="to keep the coefficients in: float32, bfloat16, int8 (default: %(default)s)",
         )
-        one.add_argument(
-            "--base", metavar="MODEL", help="folder or hub id of the base, if not the one the adapter names"
-        )
+        add_base(one, "folder or hub id of the base, if not the one the adapter names")
     export = action("export", "write all adapters as PEFT directories, a folder each")
     export.add_argument("output", metavar="OUT_DIR", help="folder to make; must not be there, or be empty")
     get = action("get", "write an adapter as a PEFT directory")
@@ -92,7 +91,11 @@ def _add(store: AdapterStore, arguments: argparse.Namespace) -> int:
     from fourierft.format.checkpoint import read_checkpoint
 
     version = store.add(
-        arguments.name, arguments.adapter, arguments.dtype, exist_ok=not arguments.new, base=arguments.base
+        arguments.name,
+        arguments.adapter,
+        arguments.dtype,
+        exist_ok=not arguments.new,
+        base=arguments.model_name_or_path,
     )
     kept = store.get(arguments.name, version)
     before = len(store.versions(arguments.name)) - 1
@@ -115,7 +118,7 @@ def _import(store: AdapterStore, arguments: argparse.Namespace) -> int:
         arguments.folder,
         arguments.dtype,
         arguments.update,
-        arguments.base,
+        arguments.model_name_or_path,
         lambda line: tqdm.write(f"fourierft: {line}", file=sys.stderr),
     )
     print(f"added {added:,}, left {there:,} that were there, {failed or 'no'} failed; the store has {len(store):,}")

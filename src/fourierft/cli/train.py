@@ -47,12 +47,15 @@ import shlex
 import sys
 from typing import Any
 
+from fourierft.cli.parser import show_one_name
+from fourierft.errors import ConfigError
 
-def parents() -> list[argparse.ArgumentParser]:
-    """All settings, their defaults left out of the namespace."""
-    from fourierft.training.settings import settings_parser
 
-    return [settings_parser()]
+def parents(asks_help: bool) -> list[argparse.ArgumentParser]:
+    """All settings, their defaults left out of the namespace; for the help, those that matter."""
+    from fourierft.training.settings import help_parser, settings_parser
+
+    return [help_parser() if asks_help else settings_parser()]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output_dir DIR [SETTINGS]"
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags win over it")
-    for action in parser._actions:  # one spelling of each flag is enough to read; both are understood
-        action.option_strings = [flag for flag in action.option_strings if "-" not in flag.lstrip("-")]
+    for action in parser._actions:
+        show_one_name(action)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -85,7 +88,10 @@ def run(arguments: argparse.Namespace) -> int:
             command = resume_command(arguments.config, flags)
             print(f"fourierft: {interruption}; go on with: {command}", file=sys.stderr)
         return 130
-    if is_main and not complete.run.dry_run:
+    if complete.run.dry_run:
+        if metrics["missing"]:
+            raise ConfigError(f"the training could not start: {'; '.join(metrics['missing'])}")
+    elif is_main:
         print(describe(metrics, str(complete.training.output_dir)))
     return 0
 

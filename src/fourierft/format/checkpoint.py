@@ -71,20 +71,22 @@ def find_checkpoint(source: str | Path) -> Path:
         return path
     if path.exists():
         raise CheckpointError(f"{source} is a file; give the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
+    from fourierft.format.hub import find_near, offline_if_unreachable
+
     if HUB_ID.fullmatch(str(source)):
         from huggingface_hub import hf_hub_download
 
         try:
-            hf_hub_download(str(source), WEIGHTS_FILE)
-            return Path(hf_hub_download(str(source), CONFIG_FILE)).parent
+            with offline_if_unreachable(str(source)):
+                hf_hub_download(str(source), WEIGHTS_FILE)
+                return Path(hf_hub_download(str(source), CONFIG_FILE)).parent
         except Exception as error:
             raise CheckpointError(
                 f"there is no folder {source}, and no adapter of that id could be fetched from the hub "
-                f"({type(error).__name__}); check the spelling and the network"
+                f"({type(error).__name__}); {find_near(str(source)) or 'check the spelling and the network'}"
             ) from error
-    raise CheckpointError(
-        f"there is no folder {source}; give a folder with {CONFIG_FILE}, or a hub id like user/adapter"
-    )
+    hint = find_near(str(source)) or f"give a folder with {CONFIG_FILE}, or a hub id like user/adapter"
+    raise CheckpointError(f"there is no folder {source}; {hint}")
 
 
 def read_checkpoint(source: str | Path) -> AdapterCheckpoint:

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from transformers import TrainingArguments
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+BASE = "model_name_or_path"  # the one name of the base model, of a flag and of a key
+BASE_ALIASES = ("--base_model", "--base", "--model")  # mean the same
+
+
+def base_field(text: str) -> Any:
+    """The field of the base model in a dataclass of settings."""
+    return field(default=None, metadata={"metavar": "MODEL", "help": text, "aliases": BASE_ALIASES})
 
 
 def _help(metavar: str, text: str) -> dict[str, str]:
@@ -17,9 +27,7 @@ class ModelArguments:
 
     _argument_group_name = "model"
 
-    model_name_or_path: str | None = field(
-        default=None, metadata=_help("MODEL", "hub id or local directory of the base model; required")
-    )
+    model_name_or_path: str | None = base_field("hub id or local directory of the base model; required")
     model_asset: str | None = field(
         default=None, metadata=_help("WORD", "instead: minilm, smollm2 or dinov2, small models from the package index")
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fourierft.errors import DataError, MissingExtraError
 from fourierft.extras import needs
+from fourierft.format.hub import offline_if_unreachable
 from fourierft.training.arguments import DataArguments
 from fourierft.training.pictures import check_choice, is_image, skip_unreadable
 
@@ -123,7 +124,8 @@ def hide_progress() -> None:
 
 
 def _load_stored(name: str, configuration: str | None) -> dict[str, Dataset]:
-    return _load(f"data set {name}", lambda load: load(name, configuration))
+    with offline_if_unreachable(name):
+        return _load(f"data set {name}", lambda load: load(name, configuration))
 
 
 def _load(name: str, read: Callable[[Callable[..., Any]], Any]) -> Any:

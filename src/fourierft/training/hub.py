@@ -1,69 +1,40 @@
-"""The hub: whether it answers, and what would be downloaded from it, asked without downloading it."""
+"""What would be downloaded from the hub, asked without downloading it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
+from typing import TYPE_CHECKING
 
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
 
-from fourierft.errors import ConfigError, DataError, MissingExtraError
+from fourierft.errors import ConfigError, DataError
 from fourierft.extras import needs
+from fourierft.format.hub import SECONDS, find_near, is_path
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
 
 WEIGHTS = (".safetensors", ".bin")
 SMALL_FILES = (".json", ".txt", ".model")  # config, tokenizer
-SECONDS = 10
-
-
-@contextmanager
-def offline_if_unreachable(*names: str | None) -> Iterator[None]:
-    """The libraries of the hub in their offline mode while this lasts, if it does not answer: they would try it again
-    and again, half a minute for every file.
-
-    Args:
-        names: of what will be loaded; the hub is not asked if all of it is on this machine's disk.
-    """
-    if all(name is None or Path(name).exists() for name in names) or _is_reachable():
-        yield
-        return
-    constants: Any = huggingface_hub.constants
-    with ExitStack() as offline:
-        with suppress(MissingExtraError), needs("train", "reading data"):
-            import datasets
-
-            offline.enter_context(patch.object(datasets.config, "HF_HUB_OFFLINE", True))
-        offline.enter_context(patch.object(constants, "HF_HUB_OFFLINE", True))
-        yield
-
-
-def _is_reachable() -> bool:
-    constants: Any = huggingface_hub.constants
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        huggingface_hub.get_session().head(constants.ENDPOINT, timeout=SECONDS)
-    except (HTTPError, OSError):
-        return False
-    return True
 
 
 def has_weights(name: str, revision: str) -> bool:
-    """Whether the weights of a model are on this machine: in a directory of that name, or in the hub's cache."""
+    """Whether the weights of a model are on this machine: in a directory of that name, or in the hub's cache.
+
+    Raises: ConfigError, if the name is neither that of a directory nor an id that the hub could have.
+    """
     if Path(name).exists():
         return True
+    if is_path(name):
+        raise ConfigError(f"there is no directory {name}; {find_near(name) or 'check the path'}")
     files = [f"{stem}{end}" for stem in ("model", "pytorch_model") for end in WEIGHTS]
     files += [f"{file}.index.json" for file in files]
     try:
         paths = [huggingface_hub.try_to_load_from_cache(name, file, revision=revision) for file in files]
     except HFValidationError as error:
-        raise ConfigError(f"{name} is neither a directory nor the id of a model on the hub; check it") from error
+        hint = find_near(name) or "check it"
+        raise ConfigError(f"{name} is neither a directory nor the id of a model on the hub; {hint}") from error
     return any(isinstance(path, str) for path in paths)
 
 

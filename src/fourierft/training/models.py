@@ -24,6 +24,7 @@ from transformers import (
 from fourierft.adapters.base import quiet
 from fourierft.adapters.quantization import check_libraries, quantization_settings
 from fourierft.errors import CheckpointError, ConfigError
+from fourierft.format.hub import find_near, offline_if_unreachable
 from fourierft.training.arguments import ModelArguments
 from fourierft.training.tasks import Task
 from fourierft.tuner.quantization import keep_layout
@@ -112,7 +113,7 @@ def outline_model(
     """
     name, trusted = required_name(arguments), arguments.trust_remote_code
     try:
-        with quiet():
+        with offline_if_unreachable(name), quiet():
             config = AutoConfig.from_pretrained(
                 name, revision=arguments.model_revision, trust_remote_code=trusted, **task.model_settings()
             )
@@ -181,15 +182,15 @@ def _find_heads(model: PreTrainedModel, absent: set[str], name: str) -> tuple[st
 def explained(name: str) -> Iterator[None]:
     """Turn what transformers raises for a model it can't load into one sentence."""
     try:
-        yield
+        with offline_if_unreachable(name):
+            yield
     except SafetensorError as error:
         raise CheckpointError(f"the weights of {name} are damaged ({error}); fetch them again") from error
     except (OSError, ValueError, ImportError) as error:
         check_libraries(error)
         reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise ConfigError(
-            f"{name} can't be loaded ({reason}); give a local directory, or a hub id while there is a connection"
-        ) from error
+        hint = find_near(name) or "give a local directory, or a hub id while there is a connection"
+        raise ConfigError(f"{name} can't be loaded ({reason}); {hint}") from error
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fourierft.errors import FourierFTError
+from fourierft.format.hub import find_near, is_reachable, offline_if_unreachable
 from fourierft.training import hub, report
 from fourierft.training.arguments import Arguments, DataArguments, ModelArguments
 from fourierft.training.catalogue import to_fetch
@@ -46,6 +47,7 @@ class Outlook:
         downloads: name -> bytes, None if they are not known.
         rows_unknown: why the rows are not known.
         unknown: what is not known, and why.
+        missing: what the training can't start without, and why it can't be had.
     """
 
     summary: str = ""
@@ -56,19 +58,20 @@ class Outlook:
     downloads: dict[str, int | None] = field(default_factory=dict)
     rows_unknown: str = ""
     unknown: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
 
 def look_ahead(arguments: Arguments) -> dict[str, Any]:
     """Print what a training would do, and return it. Downloads descriptions and configs, and nothing large.
 
     Returns: `parameters` and `bytes` (see `run.train`), `rows`, `steps`, `memory` (see `estimate_memory`), `downloads`
-        (name -> bytes) and `unknown` (sentences). What is not known is None.
+        (name -> bytes), `unknown` and `missing` (sentences). What is not known is None.
 
     Raises: FourierFTError, if anything given is wrong.
     """
     outlook, model, data = Outlook(), arguments.model, arguments.data
     check_method(arguments.method.method)
-    with hub.offline_if_unreachable(model.model_name_or_path, data.dataset_name):
+    with offline_if_unreachable(model.model_name_or_path, data.dataset_name):
         has_model = _find_model(model, outlook)
         has_data, description = _find_data(data, outlook)
         if has_model and has_data:
@@ -80,7 +83,7 @@ def look_ahead(arguments: Arguments) -> dict[str, Any]:
         print(f"{outlook.summary}\n\n{_describe_costs(arguments, outlook, memory)}", flush=True)
     known = outlook.trainable.sizes() if outlook.trainable else {"parameters": None, "bytes": None}
     found = {"rows": outlook.rows or None, "steps": outlook.steps, "memory": memory}
-    return {**known, **found, "downloads": outlook.downloads, "unknown": outlook.unknown}
+    return {**known, **found, "downloads": outlook.downloads, "unknown": outlook.unknown, "missing": outlook.missing}
 
 
 def _find_model(model: ModelArguments, outlook: Outlook) -> bool:
@@ -93,6 +96,7 @@ def _find_model(model: ModelArguments, outlook: Outlook) -> bool:
     if hub.has_weights(name, model.model_revision):
         return True
     outlook.downloads[name] = hub.find_model_size(name, model.model_revision)
+    _require_hub(name, outlook)
     return False
 
 
@@ -107,6 +111,7 @@ def _find_data(data: DataArguments, outlook: Outlook) -> tuple[bool, DatasetBuil
     missing = [file for file in files if not Path(file).exists()]
     if missing:
         outlook.rows_unknown = f"the data file {missing[0]} does not exist"
+        outlook.missing += [f"there is no data file {file}; {find_near(file) or 'check the path'}" for file in missing]
         return False, None
     if data.dataset_name is None or Path(data.dataset_name).exists():
         return True, None
@@ -116,7 +121,15 @@ def _find_data(data: DataArguments, outlook: Outlook) -> tuple[bool, DatasetBuil
     outlook.downloads[data.dataset_name] = found.info.download_size if found else None
     if found is None:
         outlook.rows_unknown = f"{data.dataset_name} is not on this machine and the hub does not answer"
+        _require_hub(data.dataset_name, outlook)
     return False, found
+
+
+def _require_hub(name: str, outlook: Outlook) -> None:
+    """Note what is to come from the hub as missing, if the hub does not answer."""
+    if not is_reachable():
+        hint = find_near(name) or "check the spelling and the network"
+        outlook.missing.append(f"{name} is not on this machine, and the hub does not answer; {hint}")
 
 
 def _foresee(arguments: Arguments, outlook: Outlook) -> None:

@@ -13,9 +13,9 @@ from transformers import Trainer
 from transformers.trainer_utils import IntervalStrategy
 
 from fourierft.errors import ConfigError, FourierFTError
+from fourierft.format.hub import offline_if_unreachable
 from fourierft.training import output, report, scores
 from fourierft.training.arguments import Arguments
-from fourierft.training.hub import offline_if_unreachable
 from fourierft.training.images import CropsByEpoch
 from fourierft.training.outlook import look_ahead
 from fourierft.training.preparation import Preparation, import_chat, prepare

@@ -10,53 +10,27 @@ import argparse
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-import torch
-from transformers import HfArgumentParser, TrainingArguments
+from transformers.hf_argparser import HfArgumentParser
 
 from fourierft.errors import ConfigError
 from fourierft.extras import needs
-from fourierft.training.arguments import Arguments, DataArguments, MethodArguments, ModelArguments, RunArguments
+from fourierft.training.arguments import (
+    BASE,
+    BASE_ALIASES,
+    Arguments,
+    DataArguments,
+    MethodArguments,
+    ModelArguments,
+    RunArguments,
+)
 
 Part = TypeVar("Part")
 
-
-@dataclass
-class _GroupedTrainingArguments(TrainingArguments):
-    """For the help alone: transformers' settings, under a heading, after ours."""
-
-    _argument_group_name = "training, the most used of transformers' TrainingArguments"
-
-
 OURS: tuple[Any, ...] = (ModelArguments, DataArguments, MethodArguments, RunArguments)
-KINDS: tuple[Any, ...] = (*OURS, TrainingArguments)
-SHOWN = (
-    "output_dir",
-    "resume_from_checkpoint",
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "gradient_accumulation_steps",
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "weight_decay",
-    "seed",
-    "bf16",
-    "use_cpu",
-    "eval_strategy",
-    "eval_steps",
-    "save_strategy",
-    "save_steps",
-    "save_total_limit",
-    "logging_steps",
-    "load_best_model_at_end",
-    "metric_for_best_model",
-)
 LEARNING_RATES = {"head": 1e-2, "bitfit": 1e-3, "full": 5e-5}
 ADAPTER_LEARNING_RATE = 1e-3
 TRAINING_DEFAULTS = {
@@ -66,18 +40,48 @@ TRAINING_DEFAULTS = {
     "logging_steps": 0.02,
     "per_device_eval_batch_size": 32,
 }
-TEXTS = {
-    "output_dir": "directory to write to; required",
-    "resume_from_checkpoint": "go on from a checkpoint: its directory, or true for the last one in output_dir",
-    "learning_rate": "peak learning rate (default: 1e-3 for adapters, 1e-2 for head, 1e-3 for bitfit, 5e-5 for full)",
-    "eval_strategy": "when to evaluate: no, steps, epoch (default: epoch, or steps if eval_steps is given)",
-    "save_strategy": "when to save a checkpoint: no, steps, epoch (default: epoch, or steps if save_steps is given)",
-    "save_total_limit": "checkpoints to keep (default: 2)",
-    "load_best_model_at_end": "save the model of the evaluation that was best on the validation data, not the last",
-    "metric_for_best_model": "main metric, by which the best evaluation is chosen, such as matthews or f1 "
-    "(default: accuracy, pearson or answer_loss)",
-    "per_device_eval_batch_size": "rows a device evaluates at a time (default: 32)",
-    "logging_steps": "steps between two log lines, or, below 1, part of the run (default: 0.02)",
+SHOWN = {  # of transformers' TrainingArguments, those that the help shows: metavar and text
+    "output_dir": ("DIR", "directory to write to; required"),
+    "resume_from_checkpoint": (
+        "CHECKPOINT",
+        "go on from a checkpoint: its directory, or true for the last one in output_dir",
+    ),
+    "num_train_epochs": ("N", "passes over the training rows (default: 3.0)"),
+    "max_steps": ("N", "steps of the optimizer, instead of num_train_epochs if positive (default: -1)"),
+    "per_device_train_batch_size": ("N", "rows a device trains on at a time (default: 8)"),
+    "per_device_eval_batch_size": ("N", "rows a device evaluates at a time (default: 32)"),
+    "gradient_accumulation_steps": ("N", "batches a step of the optimizer sums over (default: 1)"),
+    "learning_rate": (
+        "LR",
+        "peak learning rate (default: 1e-3 for adapters, 1e-2 for head, 1e-3 for bitfit, 5e-5 for full)",
+    ),
+    "lr_scheduler_type": ("NAME", "schedule of transformers: linear, cosine, constant, ... (default: linear)"),
+    "warmup_steps": ("N", "steps in which the learning rate rises, or, below 1, part of the run (default: 0)"),
+    "weight_decay": ("X", "of AdamW; biases and norms are left out (default: 0.0)"),
+    "seed": ("SEED", "of the head, the order of rows and dropout (default: 42)"),
+    "bf16": ("BOOL", "compute in bfloat16, the weights that are trained left in theirs (default: False)"),
+    "use_cpu": ("BOOL", "train on the CPU even if there is an accelerator (default: False)"),
+    "eval_strategy": (
+        "WHEN",
+        "when to evaluate: no, steps, epoch (default: epoch, or steps if eval_steps is given)",
+    ),
+    "eval_steps": ("N", "steps between two evaluations, or, below 1, part of the run"),
+    "save_strategy": (
+        "WHEN",
+        "when to save a checkpoint: no, steps, epoch (default: epoch, or steps if save_steps is given)",
+    ),
+    "save_steps": ("N", "steps between two checkpoints, or, below 1, part of the run (default: 500)"),
+    "save_total_limit": ("N", "checkpoints to keep (default: 2)"),
+    "logging_steps": ("N", "steps between two log lines, or, below 1, part of the run (default: 0.02)"),
+    "load_best_model_at_end": (
+        "BOOL",
+        "save the model of the evaluation that was best on the validation data, not the last (default: False)",
+    ),
+    "metric_for_best_model": (
+        "METRIC",
+        "main metric, by which the best evaluation is chosen, such as matthews or f1 (default: accuracy, pearson or "
+        "answer_loss)",
+    ),
 }
 
 
@@ -90,30 +94,43 @@ class SettingsParser(HfArgumentParser):
 
 
 def settings_parser() -> SettingsParser:
-    """A parser of every setting. Its namespace holds what was given and nothing else; its help shows what matters."""
-    grouped: tuple[Any, ...] = (*OURS, _GroupedTrainingArguments)
-    parser = SettingsParser(grouped, add_help=False)
+    """A parser of every setting; its namespace holds what was given and nothing else."""
+    parser = SettingsParser(_kinds(), add_help=False)
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    return parser
+
+
+def help_parser() -> SettingsParser:
+    """A parser for the help, of what matters of the settings; it does without what takes seconds to import."""
+    parser = SettingsParser(OURS, add_help=False)
     defaults = {item.name: item.default for kind in OURS for item in fields(kind)}
     for action in parser._actions:
-        name, default = action.dest, action.default
-        action.default = argparse.SUPPRESS
-        if action.const is False or (name not in defaults and name not in SHOWN):
+        if action.const is False:
             action.help = argparse.SUPPRESS
             continue
         if action.metavar is None:
-            action.metavar = "BOOL" if action.nargs == "?" else name.rsplit("_", 1)[-1].upper()
-        text = TEXTS.get(name) or _with_default(action.help or "", default)
-        action.help = text.replace("%", "%%")
+            action.metavar = "BOOL"
+        action.help = _with_default(action.help or "", defaults[action.dest]).replace("%", "%%")
+    group = parser.add_argument_group("training, the most used of transformers' TrainingArguments")
+    for name, (metavar, text) in SHOWN.items():
+        group.add_argument(f"--{name}", metavar=metavar, help=text, nargs="?" if metavar == "BOOL" else None)
     return parser
 
 
 def _with_default(text: str, default: Any) -> str:
-    return text if default is None else f"{text} (default: {getattr(default, 'value', default)})"
+    return text if default is None else f"{text} (default: {default})"
+
+
+def _kinds() -> tuple[Any, ...]:
+    from transformers import TrainingArguments
+
+    return (*OURS, TrainingArguments)
 
 
 def known_settings() -> set[str]:
     """The names of all settings."""
-    return {item.name for kind in KINDS for item in fields(kind) if item.init}
+    return {item.name for kind in _kinds() for item in fields(kind) if item.init}
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
@@ -126,7 +143,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
 
 def read_yaml(path: str | Path, source: str) -> dict[str, Any]:
-    """The keys and values of a YAML file, dashes in keys read as underscores, keys without a value left out.
+    """The keys and values of a YAML file, under their one name; keys without a value are left out.
 
     Args:
         source: what errors call it.
@@ -143,7 +160,15 @@ def read_yaml(path: str | Path, source: str) -> dict[str, Any]:
         raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{source} holds {type(content).__name__}; write one `key: value` a line")
-    return {str(key).replace("-", "_"): value for key, value in content.items() if value is not None}
+    settings: dict[str, Any] = {}
+    for key, value in content.items():
+        name = str(key).replace("-", "_")
+        name = BASE if f"--{name}" in BASE_ALIASES else name
+        if name in settings:
+            raise ConfigError(f"{source} sets {name} twice, once as {key}; remove one")
+        if value is not None:
+            settings[name] = value
+    return settings
 
 
 def convert_settings(settings: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -187,6 +212,9 @@ def build_arguments(settings: Mapping[str, Any]) -> Arguments:
 
     Raises: ConfigError, if a name is unknown, a required setting is missing, or settings contradict each other.
     """
+    import torch
+    from transformers import TrainingArguments
+
     check_names(settings, "the call")
     if settings.get("model_asset") or settings.get("data_asset"):
         from fourierft.training.comparison.sources import with_assets  # which stands on this module

@@ -63,7 +63,9 @@ def identify(name: str | None, revision: str | None = None) -> BaseIdentity:
     Raises: StoreError, if it names none.
     """
     if not name:
-        raise StoreError("the adapter names no base model, and a store keeps those of one base; give it with --base")
+        raise StoreError(
+            "the adapter names no base model, and a store keeps those of one base; give it with --model_name_or_path"
+        )
     return identify_base(name, revision)
 
 

@@ -17,7 +17,6 @@ from fourierft.training.chat.inputs import Chats
 from fourierft.training.chat.template import Messages, encode_question
 from fourierft.training.evaluation import load_adapter, load_trained
 from fourierft.training.generation.decoding import end_tokens
-from fourierft.training.hub import offline_if_unreachable
 from fourierft.training.models import context_length, load_model
 from fourierft.training.prompts import encode_pair
 from fourierft.training.tasks import Chat
@@ -138,15 +137,16 @@ def load_speaker(
         trained = load_trained(source, base_model)
         model, tokenizer = trained.model, trained.processor
     else:
+        if base_model is not None:
+            raise ConfigError(f"{source} is a model, no run with a base; name {base_model} alone, or a run before it")
         arguments = ModelArguments(
             model_name_or_path=source,
             dtype=dtype or "float32",
             quantization=quantization,
             trust_remote_code=trust_remote_code,
         )
-        with offline_if_unreachable(source):
-            tokenizer = Chats().load_processor(arguments, DataArguments())
-            model = load_model(arguments, Chat(), 0, AutoModelForCausalLM, Chats.task_type).model
+        tokenizer = Chats().load_processor(arguments, DataArguments())
+        model = load_model(arguments, Chat(), 0, AutoModelForCausalLM, Chats.task_type).model
         if adapter is not None:
             model = load_adapter(model, Path(adapter))
     is_placed = getattr(model, "quantization_method", None) is not None  # where it was quantised

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.errors import ConfigError
-from fourierft.training.arguments import MethodArguments
+from fourierft.training.arguments import MethodArguments, base_field
 from fourierft.training.pictures import check_choice
 from fourierft.training.settings import SettingsParser, as_flags, read_yaml
 
@@ -27,9 +27,7 @@ class PipelineArguments:
 
     _argument_group_name = "model"
 
-    model_name_or_path: str | None = _setting(
-        None, "MODEL", "hub id or folder of a Stable Diffusion pipeline; required"
-    )
+    model_name_or_path: str | None = base_field("hub id or folder of a Stable Diffusion pipeline; required")
     model_revision: str = _setting("main", "REVISION", "branch, tag or commit of the model on the hub")
     variant: str | None = _setting(None, "NAME", "variant of the weight files, such as fp16")
 

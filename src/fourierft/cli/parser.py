@@ -1,0 +1,75 @@
+"""A parser of a command: what it does not know is told under its own usage, with the nearest that it does know."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
+from typing import Any
+
+from fourierft.training.arguments import BASE, BASE_ALIASES
+
+
+class CommandParser(argparse.ArgumentParser):
+    """argparse's parser, for `fourierft`, its commands and their actions alike; flags are written out in full."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False, **options})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """argparse's, but a flag that is unknown is an error here, of the parser that it was meant for."""
+        own = args or []
+        if self._subparsers is not None:  # what follows the command is its parser's
+            own = list(takewhile(lambda word: word.startswith("-"), own))
+        self._refuse(find_unknown(own, self._option_string_actions))  # before what is missing, which it may stand for
+        namespace, unknown = super().parse_known_args(args, namespace)
+        self._refuse(unknown)
+        return namespace, unknown
+
+    def _refuse(self, words: Sequence[str]) -> None:
+        flags = [word.partition("=")[0] for word in words if word.startswith("-")]
+        if flags:
+            hint = find_nearest(flags[0], self._option_string_actions) or f"see `{self.prog} --help`"
+            self.error(f"{flags[0]} is unknown; {hint}")
+        if words:
+            self.error(f"there is no place for {' '.join(words)}; see `{self.prog} --help`")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = list(map(str, action.choices))
+            hint = find_nearest(str(value), known) or f"use one of {', '.join(known)}"
+            raise argparse.ArgumentError(action, f"{value} is unknown; {hint}")
+
+
+def find_unknown(words: Sequence[str], known: Iterable[str]) -> list[str]:
+    """The words that argparse takes for flags, and that are none of those known."""
+    known, end = set(known), list(words).index("--") if "--" in words else len(words)
+    flags = [word for word in words[:end] if word.startswith("--") and " " not in word]
+    return [flag for flag in flags if flag.partition("=")[0] not in known]
+
+
+def find_nearest(word: str, known: Iterable[str]) -> str:
+    """A question that names the known word nearest to this one, dashes being underscores; empty if none is near."""
+    names: dict[str, str] = {}
+    for name in known:
+        names.setdefault(name.strip("-").replace("-", "_"), name)
+    near = difflib.get_close_matches(word.strip("-").replace("-", "_"), names, n=1)
+    return f"did you mean {names[near[0]]}?" if near else ""
+
+
+def add_base(parser: Any, text: str, required: bool = False) -> None:
+    """Declare the base model under its one name; its aliases are understood, but not shown.
+
+    Args:
+        parser: or a group of it.
+        text: for the help.
+    """
+    show_one_name(
+        parser.add_argument(f"--{BASE}", *BASE_ALIASES, dest=BASE, metavar="MODEL", required=required, help=text)
+    )
+
+
+def show_one_name(action: argparse.Action) -> None:
+    """Let the help show the first name of a flag alone; the others are understood all the same."""
+    action.option_strings = action.option_strings[:1]

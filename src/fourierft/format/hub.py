@@ -1,0 +1,66 @@
+"""The hub, and the folders that are meant to stand in its place: whether it answers, and what a name may mean."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import huggingface_hub
+from huggingface_hub.errors import HTTPError
+
+SECONDS = 10  # to wait for an answer
+REMEMBERED = 60.0  # seconds for which an answer holds
+_answers: dict[str, tuple[float, bool]] = {}  # address -> when it was asked, whether it answered
+
+
+@contextmanager
+def offline_if_unreachable(*names: str | None) -> Iterator[None]:
+    """The libraries of the hub in their offline mode while this lasts, if it does not answer: they would try it again
+    and again, half a minute for every file.
+
+    Args:
+        names: of what will be loaded; the hub is not asked if all of it is on this machine's disk.
+    """
+    constants: Any = huggingface_hub.constants
+    with ExitStack() as stack:
+        if not all(name is None or Path(name).exists() for name in names) and not is_reachable():
+            stack.enter_context(patch.object(constants, "HF_HUB_OFFLINE", True))
+            if "datasets" in sys.modules:
+                stack.enter_context(patch.object(sys.modules["datasets"].config, "HF_HUB_OFFLINE", True))
+        yield
+
+
+def is_reachable() -> bool:
+    """Whether the hub answers; it is asked once a minute at most."""
+    constants: Any = huggingface_hub.constants
+    if constants.HF_HUB_OFFLINE:
+        return False
+    asked, answered = _answers.get(constants.ENDPOINT, (-REMEMBERED, False))
+    if time.monotonic() - asked >= REMEMBERED:
+        try:
+            huggingface_hub.get_session().head(constants.ENDPOINT, timeout=SECONDS)
+            answered = True
+        except (HTTPError, OSError):
+            answered = False
+        _answers[constants.ENDPOINT] = time.monotonic(), answered
+    return answered
+
+
+def find_near(name: str) -> str:
+    """A question that names the folder or file nearest to a path that is not there; empty if none is near."""
+    path = Path(name)
+    if path.exists() or not path.parent.is_dir():
+        return ""
+    near = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1, cutoff=0.7)
+    return f"did you mean {path.with_name(near[0])}?" if near else ""
+
+
+def is_path(name: str) -> bool:
+    """Whether a name can only be that of a folder: no id of the hub begins so, or has two slashes."""
+    return name.startswith((".", "~", "/")) or Path(name).is_absolute() or name.count("/") > 1

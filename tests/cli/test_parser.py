@@ -1,0 +1,87 @@
+"""Unknown words are told by the parser they were meant for, with the nearest it knows; the base has one name."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from fourierft.cli.main import build_parser, main
+from fourierft.cli.parser import CommandParser, add_base, find_nearest, find_unknown
+
+
+@pytest.mark.parametrize(
+    ("words", "usage", "text"),
+    [
+        (
+            ["store", "list", "f.db", "--prefx", "a"],
+            "fourierft store list",
+            "--prefx is unknown; did you mean --prefix?",
+        ),
+        (["merge", "a", "b", "--dtyp=float32"], "fourierft merge", "--dtyp is unknown; did you mean --dtype?"),
+        (["evaluate", "o", "--test-file", "x"], "fourierft evaluate", "did you mean --test_file?"),
+        (["train", "--learnig_rate", "1"], "fourierft train", "did you mean --learning_rate?"),
+        (["fleet", "train", "--modl_name_or_path", "m"], "fourierft fleet train", "did you mean --model_name_or_path?"),
+        (["fleet", "trian"], "fourierft fleet", "trian is unknown; did you mean train?"),
+        (["inspect", "a", "--zzz"], "fourierft inspect", "--zzz is unknown; see `fourierft inspect --help`"),
+        (["inspect", "a", "b"], "fourierft inspect", "there is no place for b; see `fourierft inspect --help`"),
+        (["--vesion"], "fourierft", "--vesion is unknown; did you mean --version?"),
+        (["quantise"], "fourierft", "quantise is unknown; use one of quickstart, train"),
+    ],
+)
+def test_what_is_unknown_is_told_under_its_own_usage(
+    words: list[str], usage: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    told = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert told.startswith(f"usage: {usage} ")
+    assert f"{usage}: error: " in told
+    assert text in told.splitlines()[-1]
+
+
+def test_a_flag_is_told_before_the_one_it_stands_for_is_missed(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = CommandParser(prog="probe")
+    parser.add_argument("--store", required=True)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--stor", "f.db"])
+    assert "--stor is unknown; did you mean --store?" in capsys.readouterr().err
+
+
+def test_words_after_two_dashes_and_with_blanks_are_no_flags() -> None:
+    assert find_unknown(["--a", "--b=1", "-1", "-- x --", "--", "--c"], ["--a"]) == ["--b=1"]
+
+
+def test_dashes_and_underscores_are_near() -> None:
+    assert find_nearest("--dry-run", ["--dry_run", "--dry-run-not"]) == "did you mean --dry_run?"
+    assert find_nearest("--q", ["--dry_run"]) == ""
+
+
+NEEDED = {
+    "train": ["train"],
+    "dreambooth": ["dreambooth"],
+    "fleet train": ["fleet", "train", "--store", "s"],
+    "store add": ["store", "add", "s", "name", "a"],
+    "store import": ["store", "import", "s", "a"],
+    "evaluate": ["evaluate", "out"],
+    "generate": ["generate", "out", "--prompt", "x"],
+    "answers": ["answers", "out", "--bench", "vicuna", "--questions", "q", "--output", "o"],
+    "inspect": ["inspect", "a"],
+    "merge": ["merge", "a", "b"],
+    "serve": ["serve", "--store", "s"],
+}
+
+
+@pytest.mark.parametrize("words", NEEDED.values(), ids=NEEDED)
+def test_the_base_is_given_by_one_name_or_its_aliases_everywhere(words: list[str]) -> None:
+    parser = build_parser(words)
+    for name in ("--model_name_or_path", "--base_model", "--base", "--model"):
+        assert parser.parse_args([*words, name, "here"]).model_name_or_path == "here"
+
+
+def test_help_shows_the_one_name_alone() -> None:
+    parser = argparse.ArgumentParser()
+    add_base(parser, "the base")
+    assert "--model_name_or_path MODEL" in parser.format_help()
+    assert "--base" not in parser.format_help()
