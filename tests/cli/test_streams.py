@@ -29,20 +29,22 @@ sys.exit(cli.main(["probe"]))
 """
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(("trainings", "status", "told"), [((), 141, ""), (("probe",), 0, "to the end\n")])
-def test_a_reader_that_reads_one_line(trainings: tuple[str, ...], status: int, told: str) -> None:
+def test_a_reader_that_reads_one_line(trainings: tuple[str, ...], status: int, told: str, unbuffered: str) -> None:
     reading, writing = os.pipe()
-    with subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", PROBE.replace("{trainings}", repr(trainings))],
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
-    ) as process:
-        os.close(writing)
-        assert os.read(reading, 8) == b"a line 0"
-        os.close(reading)
-        assert process.communicate()[1] == told
-    assert process.returncode == status
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(writing)
+    first = os.read(reading, 6)
+    os.close(reading)
+    assert process.communicate(timeout=60)[1] == told
+    assert (first, process.returncode) == (b"a line", status)
 
 
 def test_a_pipe_of_another_kind_that_breaks_is_no_end_of_reading(monkeypatch: pytest.MonkeyPatch) -> None:

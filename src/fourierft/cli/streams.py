@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,15 +56,22 @@ def outliving_readers() -> Iterator[None]:
 
 def drop_unread() -> bool:
     """Drop what nobody reads of standard output and error; whether there is any."""
-    found = False
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except BrokenPipeError:
-            drop(stream)
-            found = True
-    return found
+    unread = [stream for stream in (sys.stdout, sys.stderr) if stream is not None and _is_unread(stream)]
+    for stream in unread:
+        drop(stream)
+    return bool(unread)
+
+
+def _is_unread(stream: Any) -> bool:
+    """Whether a stream is a pipe whose reader is gone."""
+    if not hasattr(select, "poll"):  # of Windows, where a pipe that breaks is another error
+        return False
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+    except OSError:  # no file at all
+        return False
 
 
 def drop(stream: Any) -> None:
