@@ -45,7 +45,7 @@ class Stream:
 def outliving_readers() -> Iterator[None]:
     """While this lasts, a reader of standard output or error that goes away stops nothing."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (stream and Stream(stream) for stream in before)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (stream and Stream(stream) for stream in before)
     try:
         yield
     finally:
