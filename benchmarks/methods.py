@@ -141,8 +141,8 @@ def spectra(model: nn.Module, adapter: str = "default") -> dict[str, nn.Paramete
     """Coefficients of one adapter by the path of their layer in the base model."""
     found = {}
     for name, parameter in model.named_parameters():
-        path, middle, owner = name.partition(".fourierft_spectrum.")
-        if middle and owner == adapter:
+        path, _, owner = name.removesuffix(".weight").rpartition(".fourierft_")
+        if owner in (f"spectrum.{adapter}", f"coefficients.{adapter}"):  # stock PEFT's name, and ours
             found[path.removeprefix("base_model.model.")] = parameter
     return found
 

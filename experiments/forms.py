@@ -68,7 +68,7 @@ OWN_FIELDS = tuple(item.name for item in fields(FormConfig) if item.name not in 
 class FormLayer(FourierFTLayer):
     """A layer whose adapter has the form of its config; it trains and evaluates, and does nothing else."""
 
-    adapter_layer_names = ("fourierft_spectrum", "fourierft_gain")
+    adapter_layer_names = ("fourierft_coefficients", "fourierft_gain")
 
     def update_layer(self, adapter_name: str, n_frequency: int, config: Any) -> None:
         """Add an adapter, or replace the one of that name."""
@@ -86,12 +86,12 @@ class FormLayer(FourierFTLayer):
             made = Factors(*shape, n_frequency, config.rank, config.ratio, config.random_loc_seed)
             self.factors[adapter_name] = made
             with torch.no_grad():
-                made.start(self.fourierft_spectrum[adapter_name])
+                made.start(self.fourierft_coefficients[adapter_name].weight)
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """dW of an adapter, [out, in], as it meets inputs that are whitened."""
         if adapter in self.factors:
-            delta = self.factors[adapter].delta_weight(self.fourierft_spectrum[adapter])
+            delta = self.factors[adapter].delta_weight(self.fourierft_coefficients[adapter].weight)
         else:
             delta = super().get_delta_weight(adapter)
         return delta * self.fourierft_gain[adapter] if adapter in self.fourierft_gain else delta
@@ -100,7 +100,7 @@ class FormLayer(FourierFTLayer):
         """The base layer's output plus x dW^T."""
         result = self.base_layer(x, *args, **kwargs)
         for name in self.active_adapters:
-            if name in self.fourierft_spectrum and not self.disable_adapters:
+            if name in self.fourierft_coefficients and not self.disable_adapters:
                 whitened = self._whiten(x.to(torch.float32), name)
                 result = result + (whitened @ self.get_delta_weight(name).T).to(result.dtype)
         return result
@@ -136,8 +136,8 @@ class FormModel(FourierFTModel):
         for path, module in model.named_modules():
             block, _, leaf = path.rpartition(".")
             if isinstance(module, FormLayer) and leaf in config.tie:
-                first = tied.setdefault(block, module.fourierft_spectrum[adapter_name])
-                module.fourierft_spectrum[adapter_name] = first
+                first = tied.setdefault(block, module.fourierft_coefficients[adapter_name].weight)
+                module.fourierft_coefficients[adapter_name].weight = first
 
 
 def forms_enabled() -> AbstractContextManager[None]:

@@ -64,7 +64,7 @@ class BasisLayer(FourierFTLayer):
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """dW of an adapter, [out, in]."""
-        coefficients = self.fourierft_spectrum[adapter]
+        coefficients = self.fourierft_coefficients[adapter].weight
         kind, seed = self.basis_kinds[adapter], self.fourierft_draw[adapter].seed
         shape = (self.out_features, self.in_features)
         left, right = basis_factors(kind, *shape, len(coefficients), seed, str(coefficients.device))
@@ -74,7 +74,7 @@ class BasisLayer(FourierFTLayer):
         """The base layer's output plus x dW^T."""
         result = self.base_layer(x, *args, **kwargs)
         for name in self.active_adapters:
-            if name in self.fourierft_spectrum and not self.disable_adapters:
+            if name in self.fourierft_coefficients and not self.disable_adapters:
                 result = result + (x.to(torch.float32) @ self.get_delta_weight(name).T).to(result.dtype)
         return result
 

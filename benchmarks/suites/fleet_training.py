@@ -147,6 +147,6 @@ class Training:
                 torch.nn.utils.clip_grad_norm_(own.values(), 1.0)
                 optimizer.step()
                 optimizer.zero_grad()
-            spectra = [name for name in sorted(own) if ".fourierft_spectrum." in name]
+            spectra = [name for name in sorted(own) if ".fourierft_coefficients." in name]
             trained.append(torch.cat([own[name].detach() for name in spectra]))
         return torch.stack(trained)

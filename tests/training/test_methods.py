@@ -34,15 +34,15 @@ def test_adapter_starts_as_the_base_model(base: BaseModel) -> None:
 
 def test_paper_starts_from_normal_coefficients(base: BaseModel) -> None:
     trainable = attach(base, MethodArguments(n_frequency=400, init_weights=False))
-    drawn = [value for name, value in trainable.model.named_parameters() if "spectrum" in name]
+    drawn = [value for name, value in trainable.model.named_parameters() if "coefficients" in name]
     assert all(abs(value.std() - 1) < 0.2 and value.requires_grad for value in drawn)
 
 
 def test_fourierft_trains_coefficients_and_head(base: BaseModel) -> None:
     trainable = attach(base, MethodArguments(n_frequency=20, target_modules=["query"], scaling="3"))
     names = trained_names(trainable)
-    assert len([name for name in names if "fourierft_spectrum" in name]) == 2
-    assert {name for name in names if "spectrum" not in name} == {
+    assert len([name for name in names if "fourierft_coefficients" in name]) == 2
+    assert {name for name in names if "coefficients" not in name} == {
         "base_model.model.classifier.modules_to_save.default.weight",
         "base_model.model.classifier.modules_to_save.default.bias",
     }

@@ -183,7 +183,7 @@ def randomise() -> Callable[[nn.Module, str], None]:
         generator = torch.Generator().manual_seed(sum(adapter_name.encode()))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                if name.endswith(f"fourierft_spectrum.{adapter_name}"):
+                if name.endswith(f"fourierft_coefficients.{adapter_name}.weight"):
                     parameter.copy_(torch.randn(parameter.shape, generator=generator))
 
     return fill

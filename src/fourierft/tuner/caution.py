@@ -31,8 +31,8 @@ def check_step(optimizer: Optimizer, args: tuple, kwargs: dict[str, Any]) -> Non
     # A schedule keeps its peak in `initial_lr`; in a warm-up the first step's own rate is near zero.
     rates = {id(p): float(g.get("initial_lr", g["lr"])) for g in optimizer.param_groups for p in g["params"]}
     for layer, names in list(_watched.items()):
-        for name in names & set(layer.fourierft_spectrum):
-            scaling, rate = layer.fourierft_scaling[name], rates.get(id(layer.fourierft_spectrum[name]))
+        for name in names & set(layer.fourierft_coefficients):
+            scaling, rate = layer.fourierft_scaling[name], rates.get(id(layer.fourierft_coefficients[name].weight))
             if rate is not None and rate < SMALL_RATE and 0 < abs(scaling) <= SMALL_SCALING:
                 warnings.warn(
                     f"adapter {name!r} has scaling={scaling:g} and trains at learning rate {rate:g}: it will barely "

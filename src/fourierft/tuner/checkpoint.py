@@ -10,24 +10,29 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import torch
 from peft import FourierFTConfig as StockConfig
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from fourierft.errors import CheckpointError
+from fourierft.tuner.coefficients import IN_MODEL, ON_DISK, folded, unfolded
 from fourierft.tuner.layer import FourierFTLayer
-from fourierft.tuner.scaling import disk_scaling
 
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
-_COEFFICIENTS = "fourierft_spectrum"
+_PEFT_MODEL = "base_model.model."  # a checkpoint has it, a model into which layers were injected does not
 
 
-def fold(model: nn.Module, config: StockConfig, adapter_name: str, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """State dict of a checkpoint from that of a model; keys are the model's."""
-    leave_embeddings(config, model)
-    ratios = scaling_ratios(model, config, adapter_name)
-    return {key: _scaled(value, ratios.get(_plain(key), 1.0)) for key, value in state_dict.items()}
+def fold(model: nn.Module, adapter_name: str, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """State dict of a checkpoint, still with the adapter's name in it, from that of a model."""
+    layers, checkpoint = _layers(model, adapter_name), {}
+    for key, value in state_dict.items():
+        path = key.removesuffix(f".{IN_MODEL}.{adapter_name}.weight").removesuffix(f".{ON_DISK}.{adapter_name}")
+        if path == key or _plain(path) not in layers:  # not coefficients, or those of stock PEFT's layer
+            checkpoint[key] = value
+        else:
+            _, layer = layers[_plain(path)]
+            checkpoint[f"{path}.{ON_DISK}.{adapter_name}"] = folded(layer, adapter_name, value)
+    return checkpoint
 
 
 def leave_embeddings(config: StockConfig, model: nn.Module | None = None) -> None:
@@ -41,22 +46,28 @@ def leave_embeddings(config: StockConfig, model: nn.Module | None = None) -> Non
     config.trainable_token_indices = None if resized else {}  # type: ignore[attr-defined]
 
 
-def unfold(
-    model: nn.Module, config: StockConfig, adapter_name: str, state_dict: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """State dict of a model from that of a checkpoint; keys are the model's.
+def unfold(model: nn.Module, adapter_name: str, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """State dict of a model from that of a checkpoint.
 
     Raises: CheckpointError, if the checkpoint's coefficients belong to none of the adapter's layers.
     """
-    for layer in model.modules():
-        if isinstance(layer, FourierFTLayer) and adapter_name in layer.fourierft_spectrum:
-            layer.take_training_scaling(adapter_name)
-    ratios = scaling_ratios(model, config, adapter_name)
-    found = {_plain(key) for key in state_dict if f".{_COEFFICIENTS}" in key}
-    strange = sorted(found - set(ratios))
-    if strange and len(strange) == len(found):
+    layers, loaded, strange = _layers(model, adapter_name), {}, []
+    if not layers:  # stock PEFT's, made before this package was enabled
+        return state_dict
+    for key, value in state_dict.items():
+        path = key.removesuffix(f".{ON_DISK}")
+        if path == key:
+            loaded[key] = value
+        elif _plain(path) in layers:
+            name, layer = layers[_plain(path)]
+            layer.awaiting.discard(adapter_name)
+            loaded[f"{name}.{IN_MODEL}.{adapter_name}.weight"] = unfolded(layer, adapter_name, value)
+        else:
+            strange.append(path)
+    found = sum(key.endswith(f".{ON_DISK}") for key in state_dict)
+    if strange and len(strange) == found:
         raise CheckpointError(
-            f"the checkpoint has coefficients of {len(found)} layers, such as {strange[0]}, but none of them is "
+            f"the checkpoint has coefficients of {found} layers, such as {strange[0]}, but none of them is "
             "adapted in this model; load it into the model it was trained on"
         )
     if strange:
@@ -65,21 +76,7 @@ def unfold(
             f"{strange[0]}; they are ignored",
             stacklevel=2,
         )
-    return {key: _scaled(value, 1 / ratios.get(_plain(key), 1.0)) for key, value in state_dict.items()}
-
-
-def scaling_ratios(model: nn.Module, config: StockConfig, adapter_name: str) -> dict[str, float]:
-    """How much larger the coefficients of a checkpoint are than the model's, by key of the model's state dict.
-
-    A scaling of 0, which no ratio can bring back, counts as that of the checkpoint.
-    """
-    on_disk, ratios = disk_scaling(config), {}
-    for name, layer in model.named_modules():
-        if isinstance(layer, FourierFTLayer) and adapter_name in layer.fourierft_scaling:
-            scaling = layer.fourierft_scaling[adapter_name]
-            ratio = scaling / on_disk if scaling and on_disk else 1.0
-            ratios[_plain(f"{name}.{_COEFFICIENTS}.{adapter_name}")] = ratio
-    return ratios
+    return loaded
 
 
 def _part_was_resized(model: nn.Module, config: StockConfig) -> bool:
@@ -95,16 +92,17 @@ def _part_was_resized(model: nn.Module, config: StockConfig) -> bool:
     return sizes[0] != sizes[1]
 
 
-def _scaled(value: Tensor, ratio: float) -> Tensor:
-    if ratio == 1.0:
-        return value
-    # One rounding, and never to half precision: a checkpoint in bfloat16 would come back as another adapter.
-    wide = torch.float32 if value.device.type == "mps" else torch.float64
-    return (value.to(wide) * ratio).to(torch.promote_types(value.dtype, torch.float32))
+def _layers(model: nn.Module, adapter_name: str) -> dict[str, tuple[str, FourierFTLayer]]:
+    """The layers that have an adapter, and their names, by the names without wrappers."""
+    return {
+        _plain(name): (name.removeprefix("_fsdp_wrapped_module."), layer)
+        for name, layer in model.named_modules()
+        if isinstance(layer, FourierFTLayer) and adapter_name in layer.fourierft_coefficients
+    }
 
 
-def _plain(key: str) -> str:
-    """A key without the names that wrappers of modules put into some paths and not into others."""
+def _plain(name: str) -> str:
+    """A module's name without what wrappers of modules put into some names and not into others."""
     for wrapper in _WRAPPERS:
-        key = key.replace(wrapper, "")
-    return key
+        name = name.replace(wrapper, "")
+    return name.removeprefix(_PEFT_MODEL)

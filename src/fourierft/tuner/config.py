@@ -49,7 +49,7 @@ class FourierFTConfig(StockConfig):
         disk_scaling: with scaling="auto", the `scaling` of checkpoints: that of the first layer adapted, so that
             coefficients are saved as they are wherever all layers have one shape; layers of another shape fold their
             ratio to it into the coefficients that are saved. None until an adapter was made.
-        from_disk: whether disk_scaling was read from a checkpoint, whose coefficients are about to be loaded.
+        from_disk: whether the config was read from a file, so that coefficients are about to be loaded.
 
     Raises: ConfigError, if a value is out of range, or entries are "bandpass" and `fourierft.enable()` was not called.
     """
@@ -65,6 +65,7 @@ class FourierFTConfig(StockConfig):
     from_disk: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self, fourierft: dict[str, Any] | None) -> None:
+        self.from_disk = type(self.peft_type) is str  # who makes a config leaves it out, and a made one has the enum
         if fourierft is not None:
             self._read_record(fourierft)
         super().__post_init__()
@@ -125,7 +126,7 @@ class FourierFTConfig(StockConfig):
                     f"adapter_config.json has scaling={self.scaling!r} beside fourierft.scaling='auto', which needs a "
                     "number there; restore the file that was saved with the adapter"
                 )
-            self.scaling, self.disk_scaling, self.from_disk = "auto", float(self.scaling), True
+            self.scaling, self.disk_scaling = "auto", float(self.scaling)
             self.rule = record.get("rule", RULES[0])
             if self.rule not in RULES:
                 raise ConfigError(

@@ -46,7 +46,7 @@ class EmbeddingLayer(ReshapedLayer):
             return result
         if adapter_names is not None:
             return self._mixed_rows(x, result, adapter_names, scale)
-        names = [name for name in self.active_adapters if name in self.fourierft_spectrum]
+        names = [name for name in self.active_adapters if name in self.fourierft_coefficients]
         delta = None
         for coefficients, basis, scaling in summed_terms(self, names) if names else []:
             rows = spectral_embedding(x, coefficients, basis, scaling)

@@ -13,14 +13,15 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from fourierft.errors import CheckpointError, ConfigError
+from fourierft.errors import ConfigError
 from fourierft.format.draw import Draw
 from fourierft.spectral import SpectralBasis, adapted_linear, delta_weight, spectral_linear
+from fourierft.tuner.coefficients import Coefficients, CoefficientsByAdapter, Spectrum, show_awaited, take
 from fourierft.tuner.merging import merge_update, unmerge_update
 from fourierft.tuner.mixing import RowNames, row_terms, summed_terms
 from fourierft.tuner.quantization import KeptWeight, find_backend
 from fourierft.tuner.resting import SMALL_WEIGHT, RestingUpdates, add_rows, kept_weight, prepared_sum, rests
-from fourierft.tuner.scaling import layer_scaling, loaded_scaling
+from fourierft.tuner.scaling import disk_scaling, layer_scaling
 
 
 class FourierFTLayer(nn.Module, BaseTunerLayer):
@@ -34,23 +35,24 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         quantization: what PEFT's `get_quantization_kwargs` finds in the model; needed to merge into torchao's weights.
 
     Attributes, each a dictionary by adapter name:
-        fourierft_spectrum: the coefficients, parameters [n]; on disk `fourierft_spectrum`, as in stock PEFT.
+        fourierft_coefficients: modules whose `weight` is the adapter's coefficients, a parameter [n].
+        fourierft_spectrum: the same parameters, as stock PEFT's layers have them.
         fourierft_basis: the frozen entries.
         fourierft_draw: how they were drawn.
         fourierft_scaling: the scaling that the coefficients are to be multiplied with.
-        training_scaling: what an adapter just read from a checkpoint takes when it is trained; until then its
-            coefficients and scaling are those of the file, whichever loader copies them.
+        disk_scaling: the scaling of the adapter's checkpoints.
         merge_loss: the error of merging into a half precision or quantised weight, as a share of the update's norm.
         is_tied: whether other modules of the model have the same weight, as an embedding has that of a tied head.
         kept_weight: the quantised or tied weight that a merged layer had; None for any other.
         resting: what inference keeps (resting.py); one for all adapters.
+        awaiting: adapters made from a checkpoint's config whose coefficients are yet to be loaded; see coefficients.py.
         row_names: the adapter of each row while a call with `adapter_names` runs; shared by the layers of a model.
 
     Raises: ConfigError, if the base layer is not linear; ShapeError, if n_frequency exceeds the entries of its weight.
     """
 
-    adapter_layer_names: tuple[str, ...] = ("fourierft_spectrum",)
-    other_param_names = ("fourierft_basis", "fourierft_draw", "fourierft_scaling", "training_scaling", "merge_loss")
+    adapter_layer_names: tuple[str, ...] = ("fourierft_coefficients",)
+    other_param_names = ("fourierft_basis", "fourierft_draw", "fourierft_scaling", "disk_scaling", "merge_loss")
 
     def __init__(
         self,
@@ -66,17 +68,19 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         self.quantization_backend = find_backend(self.get_base_layer(), quantization or {})
         self.is_tied = False
         self.kept_weight: KeptWeight | None = None
-        self.fourierft_spectrum = nn.ParameterDict()
+        self.fourierft_coefficients = CoefficientsByAdapter()
         self.fourierft_basis: dict[str, SpectralBasis] = {}
         self.fourierft_draw: dict[str, Draw] = {}
         self.fourierft_scaling: dict[str, float] = {}
-        self.training_scaling: dict[str, float] = {}
+        self.disk_scaling: dict[str, float] = {}
+        self.awaiting: set[str] = set()
         self.merge_loss: dict[str, float] = {}
         self.resting = RestingUpdates()
         self.row_names = RowNames()
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
         self._active_adapter = adapter_name
+        self.register_state_dict_post_hook(show_awaited)
         self.update_layer(adapter_name, n_frequency, config)
 
     def update_layer(self, adapter_name: str, n_frequency: int, config: StockConfig) -> None:
@@ -87,29 +91,25 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         shape = (self.out_features, self.in_features)
         self.fourierft_draw[adapter_name] = Draw.of(config)
         self.fourierft_basis[adapter_name] = self.fourierft_draw[adapter_name].basis(*shape, n_frequency)
-        scaling = layer_scaling(config, *shape, n_frequency)
-        self.fourierft_scaling[adapter_name] = scaling
+        self.fourierft_scaling[adapter_name] = layer_scaling(config, *shape, n_frequency)
+        self.disk_scaling[adapter_name] = disk_scaling(config, self.fourierft_scaling[adapter_name])
         # Stock PEFT draws before it decides for zeros; drawing too leaves the generator in the same state.
         start = torch.randn(n_frequency)
-        self.fourierft_spectrum[adapter_name] = nn.Parameter(start.zero_() if config.init_weights else start)
-        self.training_scaling.pop(adapter_name, None)
-        in_file = loaded_scaling(config)
-        if in_file is not None:
-            self._rescale(adapter_name, in_file)
-            self.training_scaling[adapter_name] = scaling
+        self.fourierft_coefficients[adapter_name] = Coefficients(start.zero_() if config.init_weights else start)
+        if config.inference_mode or getattr(config, "from_disk", False):
+            self.awaiting.add(adapter_name)
         self._move_adapter_to_device_of_base_layer(adapter_name)
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
-    def take_training_scaling(self, adapter_name: str) -> None:
-        """Bring an adapter from the scaling of its checkpoint to that of its config; the update stays the same."""
-        if adapter_name in self.training_scaling:
-            self._rescale(adapter_name, self.training_scaling.pop(adapter_name))
+    @property
+    def fourierft_spectrum(self) -> Spectrum:
+        """The coefficients by adapter name, as stock PEFT's layers have them."""
+        return Spectrum(self)
 
     def train(self, mode: bool = True) -> FourierFTLayer:
-        """Set the training mode; going into training, adapters read from a checkpoint take their config's scaling."""
+        """Set the training mode; coefficients that are trained are no longer those of a checkpoint to be loaded."""
         if mode:
-            for name in list(self.training_scaling):
-                self.take_training_scaling(name)
+            self.awaiting.clear()
         return super().train(mode)
 
     def forward(self, x: Tensor, *args: Any, adapter_names: Sequence[str] | None = None, **kwargs: Any) -> Tensor:
@@ -135,7 +135,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             self.resting.drop()
         if adapter_names is not None:
             return self._mixed_forward(x, adapter_names, resting, *args, **kwargs)
-        names = [name for name in self.active_adapters if name in self.fourierft_spectrum]
+        names = [name for name in self.active_adapters if name in self.fourierft_coefficients]
         if resting and names:
             return self._resting_forward(x, names, *args, **kwargs)
         terms = summed_terms(self, names) if names else []
@@ -153,7 +153,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
     def _resting_forward(self, x: Tensor, names: list[str], *args: Any, **kwargs: Any) -> Tensor:
         """The same numbers without gradients, with what was kept since the last call."""
         base: Any = self.base_layer
-        if not args and not kwargs and self._takes_one_product(x, self.fourierft_spectrum[names[0]]):
+        if not args and not kwargs and self._takes_one_product(x, self.fourierft_coefficients[names[0]].weight):
             weight = base.weight.T if isinstance(base, Conv1D) else base.weight
             if weight.numel() <= SMALL_WEIGHT:
                 return F.linear(x, kept_weight(self, names, weight), base.bias)
@@ -180,7 +180,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             ConfigError, if the weight is not a matrix of floats, nor one that can be dequantised.
         """
         for name in check_adapters_to_merge(self, adapter_names):
-            if name in self.fourierft_spectrum:
+            if name in self.fourierft_coefficients:
                 merge_update(self, name, safe_merge)
                 self.merged_adapters.append(name)
 
@@ -196,7 +196,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         while self.merged_adapters:
             name = self.merged_adapters.pop()
             self.merge_loss.pop(name, None)
-            if name in self.fourierft_spectrum:
+            if name in self.fourierft_coefficients:
                 unmerge_update(self, name)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
@@ -220,12 +220,6 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             f"a layer of type {type(base).__name__} cannot be adapted, only linear layers, convolutions and embeddings "
             "can; name other target_modules"
         )
-
-    @torch.no_grad()
-    def _rescale(self, name: str, scaling: float) -> None:
-        if scaling != self.fourierft_scaling[name]:
-            self.fourierft_spectrum[name].mul_(self.fourierft_scaling[name] / scaling)
-            self.fourierft_scaling[name] = scaling
 
     def _takes_one_product(self, x: Tensor, coefficients: Tensor) -> bool:
         """Whether nothing but x W^T + b happens in the base layer, in a precision in which W + dW keeps dW."""
@@ -261,7 +255,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         for rows, coefficients, basis in row_terms(self, adapter_names):
             places = torch.tensor(rows, device=x.device)
             part = x if len(rows) == len(x) else x[places]
-            part = self._cast_input_dtype(part, self.fourierft_spectrum[adapter_names[rows[0]]].dtype)
+            part = self._cast_input_dtype(part, self.fourierft_coefficients[adapter_names[rows[0]]].weight.dtype)
             sets = coefficients.view(len(rows), *[1] * (x.dim() - 2), basis.n_frequency)
             delta = spectral_linear(part, sets, basis, 1.0)
             wide = torch.promote_types(result.dtype, delta.dtype)
@@ -269,21 +263,5 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         return result.to(dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
-        for name, coefficients in self.fourierft_spectrum.items():
-            key = f"{prefix}fourierft_spectrum.{name}"
-            if key in state_dict:
-                _check_loaded(key, state_dict[key], coefficients)
+        take(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-def _check_loaded(key: str, loaded: Tensor, coefficients: Tensor) -> None:
-    if loaded.shape != coefficients.shape:
-        raise CheckpointError(
-            f"{key} has shape {list(loaded.shape)} in the checkpoint, but this adapter has {list(coefficients.shape)}; "
-            "load it with the n_frequency and the base model it was trained with"
-        )
-    if type(loaded) in (Tensor, nn.Parameter) and not loaded.is_meta and not torch.isfinite(loaded).all():
-        raise CheckpointError(
-            f"{key} has {int((~torch.isfinite(loaded)).sum())} values in the checkpoint that are not finite numbers; "
-            "load an earlier checkpoint, from before the training diverged"
-        )

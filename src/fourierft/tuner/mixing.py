@@ -50,7 +50,8 @@ def summed_terms(layer: FourierFTLayer, names: Sequence[str]) -> list[Term]:
     """The updates of all the adapters named, as few terms as there are draws."""
     if len(names) == 1:
         name = names[0]
-        return [(layer.fourierft_spectrum[name], layer.fourierft_basis[name], layer.fourierft_scaling[name])]
+        coefficients = layer.fourierft_coefficients[name].weight
+        return [(coefficients, layer.fourierft_basis[name], layer.fourierft_scaling[name])]
     return [(table.sum(0), basis, 1.0) for _, table, basis in _tables(layer, names)]
 
 
@@ -59,7 +60,7 @@ def row_terms(layer: FourierFTLayer, names: Sequence[str]) -> Iterator[RowTerm]:
 
     Rows whose adapter this layer does not have (such as "__base__") are in no term.
     """
-    known = dict.fromkeys(name for name in names if name in layer.fourierft_spectrum)
+    known = dict.fromkeys(name for name in names if name in layer.fourierft_coefficients)
     for group, table, basis in _tables(layer, list(known)):
         place = {name: i for i, name in enumerate(group)}
         rows = [i for i, name in enumerate(names) if name in place]
@@ -78,7 +79,7 @@ def _tables(layer: FourierFTLayer, names: Sequence[str]) -> Iterator[tuple[list[
                 basis = layer.fourierft_basis[name]
         rows = []
         for name in group:
-            coefficients = layer.fourierft_spectrum[name]
+            coefficients: Tensor = layer.fourierft_coefficients[name].weight
             coefficients = coefficients.to(torch.promote_types(coefficients.dtype, torch.float32))
             padding = basis.n_frequency - len(coefficients)
             rows.append(F.pad(coefficients * layer.fourierft_scaling[name], (0, padding)))

@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from fourierft.errors import ConfigError, ShapeError
 from fourierft.tuner.caution import watch
 from fourierft.tuner.checkpoint import fold, leave_embeddings, unfold
+from fourierft.tuner.coefficients import ON_DISK
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.embedding import EmbeddingLayer
 from fourierft.tuner.layer import FourierFTLayer
@@ -185,7 +186,11 @@ class FourierFTModel(BaseTuner):
         unwanted_adapter_names: list[str],
     ) -> dict[str, Tensor]:
         selected = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
-        folded = fold(model, config, adapter_name, selected)
+        awaited = {key: value for key, value in state_dict.items() if key.endswith(f".{ON_DISK}.{adapter_name}")}
+        leave_embeddings(config, model)
+        folded = fold(model, adapter_name, selected | awaited)
+        for key in selected.keys() - folded.keys():
+            del state_dict[key]
         state_dict.update(folded)  # PEFT takes an embedding that it saves whole, coefficients too, from here
         return folded
 
@@ -193,8 +198,8 @@ class FourierFTModel(BaseTuner):
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        state_dict = super()._remap_adapter_state_dict_for_load(model, config, adapter_name, state_dict)
-        return unfold(model, config, adapter_name, state_dict)
+        loaded = unfold(model, adapter_name, state_dict)
+        return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, loaded)
 
 
 def _n_frequency(config: StockConfig, key: str) -> int:

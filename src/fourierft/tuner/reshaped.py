@@ -45,7 +45,7 @@ class ReshapedLayer(FourierFTLayer):
             )
         if self.disable_adapters and self.merged:
             self.unmerge()
-        names = [name for name in self.active_adapters if name in self.fourierft_spectrum]
+        names = [name for name in self.active_adapters if name in self.fourierft_coefficients]
         if self.disable_adapters or self.merged or not names:
             return base(x, *args, **kwargs)
         if rests(x):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -106,8 +106,7 @@ def add_rows(layer: FourierFTLayer, result: Tensor, x: Tensor, names: Sequence[s
 
 
 def _coefficients(layer: FourierFTLayer, names: Sequence[str]) -> list[Tensor]:
-    parameters = layer.fourierft_spectrum._parameters  # the container's own look-up costs more than a small product
-    return [cast(Tensor, parameters[name]) for name in names]
+    return [layer.fourierft_coefficients[name].weight for name in names]
 
 
 def _settings(layer: FourierFTLayer, names: Sequence[str]) -> Iterator[Hashable]:

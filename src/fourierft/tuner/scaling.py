@@ -56,20 +56,19 @@ def layer_scaling(config: StockConfig, out_features: int, in_features: int, n_fr
     return float(config.scaling)
 
 
-def disk_scaling(config: StockConfig) -> float:
-    """The one `scaling` of a config's checkpoints. With "auto" there is one as soon as an adapter was made."""
+def disk_scaling(config: StockConfig, otherwise: float | None = None) -> float:
+    """The one `scaling` of a config's checkpoints.
+
+    With "auto" there is one as soon as an adapter was made: that of its first layer, `otherwise`.
+    """
     if not _is_auto(config):
         return float(config.scaling)
-    if config.disk_scaling is None:
+    value = otherwise if config.disk_scaling is None else config.disk_scaling
+    if value is None:
         raise ConfigError(
             "scaling='auto' has no value on disk before an adapter was made with this config; make one first"
         )
-    return config.disk_scaling
-
-
-def loaded_scaling(config: StockConfig) -> float | None:
-    """The scaling of the coefficients that a checkpoint of this config brings; None where it is the layer's own."""
-    return config.disk_scaling if _is_auto(config) and config.from_disk else None
+    return value
 
 
 def _is_auto(config: StockConfig) -> TypeGuard[FourierFTConfig]:

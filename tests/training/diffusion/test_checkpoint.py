@@ -13,7 +13,14 @@ from safetensors.torch import load_file, save_file
 
 import fourierft
 from fourierft.errors import CheckpointError
-from fourierft.training.diffusion.checkpoint import load_adapter, save_adapter
+from fourierft.training.diffusion.checkpoint import (
+    TENSORS,
+    load_adapter,
+    load_checkpoint,
+    save_adapter,
+    save_checkpoint,
+)
+from fourierft.tuner.coefficients import former_name
 from fourierft.tuner.layer import FourierFTLayer
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -111,7 +118,8 @@ def test_coefficients_stay_float32_in_a_half_precision_unet(tiny_sd: Path, tmp_p
     save_adapter(unet, unet.state_dict(), str(tiny_sd), tmp_path)
     half = fresh(tiny_sd).to(torch.bfloat16)
     load_adapter(half, tmp_path)
-    loaded = {name: value for name, value in half.state_dict().items() if "spectrum" in name}
+    loaded = {name: value for name, value in half.state_dict().items() if "coefficients" in name}
+    assert loaded
     assert all(torch.equal(value, unet.state_dict()[name]) for name, value in loaded.items())
 
 
@@ -126,3 +134,26 @@ def test_adapter_of_another_unet_is_refused(tiny_sd: Path, tmp_path: Path) -> No
     (tmp_path / "adapter_model.safetensors").write_bytes(b"no tensors")
     with pytest.raises(CheckpointError, match="holds no adapter that fits the pipeline"):
         load_adapter(fresh(tiny_sd), tmp_path)
+
+
+def test_training_interrupted_under_former_names_goes_on(tiny_sd: Path, tmp_path: Path) -> None:
+    unet = adapted(tiny_sd, spectral("auto")).train()
+    parameters = [parameter for parameter in unet.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters)
+    for parameter in parameters:
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    save_checkpoint(tmp_path / "half", 1, unet, unet.state_dict(), str(tiny_sd), optimizer, {"losses": [2.0]})
+    file = tmp_path / "half" / TENSORS
+    tensors = {former_name(key): value for key, value in load_file(file).items()}
+    assert not any("coefficients" in key for key in tensors)
+    save_file(tensors, file)
+
+    again = adapted(tiny_sd, spectral("auto"))
+    resumed = torch.optim.AdamW([parameter for parameter in again.parameters() if parameter.requires_grad])
+    assert load_checkpoint(tmp_path / "half", again, resumed)["losses"] == [2.0]
+    assert all(torch.equal(value, unet.state_dict()[name]) for name, value in again.state_dict().items())
+    for ours, theirs in zip(
+        resumed.state_dict()["state"].values(), optimizer.state_dict()["state"].values(), strict=True
+    ):
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)

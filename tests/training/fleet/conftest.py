@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import get_linear_schedule_with_warmup
 
-from fourierft import AdapterStore
+from fourierft import AdapterStore, disable
 from fourierft.training.arguments import DataArguments, MethodArguments, ModelArguments
 from fourierft.training.fleet.run import prepare
 from fourierft.training.fleet.settings import FleetArguments, FleetSettings
@@ -135,6 +135,7 @@ def train_alone(arguments: FleetArguments, name: str, scaling: float) -> dict[st
         task_type="SEQ_CLS" if prepared.plan.heads else None,
         target_modules=method.target_modules,
     )
+    disable()
     model = peft.get_peft_model(base, config).train()
     ratios = {}
     for key, module in model.named_modules():

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from fourierft.adapters.folder import written_beside
 from fourierft.errors import CheckpointError
+from fourierft.tuner.coefficients import former_name
 from fourierft.tuner.registration import enable
 
 ADAPTER, PREFIX = "adapter_model.safetensors", "base_model.model."
@@ -111,12 +112,13 @@ def load_checkpoint(path: Path, unet: Any, optimizer: torch.optim.Optimizer) -> 
     parameters = dict(unet.named_parameters())
     try:
         tensors = load_file(path / TENSORS)
+        stored = [name if f"parameter.{name}" in tensors else former_name(name) for name in names]
         rest: dict[str, Any] = json.loads((path / STATE).read_text(encoding="utf-8"))
         with torch.no_grad():
-            for name in names:
-                parameters[name].copy_(tensors[f"parameter.{name}"])
+            for name, key in zip(names, stored, strict=True):
+                parameters[name].copy_(tensors[f"parameter.{key}"])
         state = optimizer.state_dict()
-        for place, name in enumerate(names):
+        for place, name in enumerate(stored):
             state["state"][place] = {key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(

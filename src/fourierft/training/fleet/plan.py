@@ -100,7 +100,10 @@ def make_plan(base: BaseModel, method: MethodArguments, name: str, revision: str
     layers, start, at = {}, [], 0
     for layer_name in sorted(found):
         layer = found[layer_name]
-        values, scaling = layer.fourierft_spectrum["default"].detach().float(), layer.fourierft_scaling["default"]
+        values, scaling = (
+            layer.fourierft_coefficients["default"].weight.detach().float(),
+            layer.fourierft_scaling["default"],
+        )
         place = slice(at, at + len(values))
         layers[layer_name] = PlannedLayer(
             place, layer.fourierft_basis["default"], scaling, scaling / disk_scaling(config)

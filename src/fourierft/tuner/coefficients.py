@@ -1,0 +1,163 @@
+"""An adapter's coefficients in a layer: a small module an adapter, and the name that files have for them.
+
+In a model they are parameters `<layer>.fourierft_coefficients.<adapter>.weight`, as LoRA's are
+`<layer>.lora_A.<adapter>.weight`: other libraries copy, group and freeze parameters by such names. The state dict of a
+model has the same names and values. A checkpoint has stock PEFT's name, `<layer>.fourierft_spectrum`, and the one
+scaling of its config; where a layer's own scaling differs, loading takes the ratio out of the coefficients.
+
+`<layer>.fourierft_spectrum.<adapter>` is what a loader makes of the name in a checkpoint, and what state dicts had
+before. A layer loads it too, and has it in its state dict while an adapter read from a checkpoint waits for its
+coefficients: transformers' `load_adapter` copies only what it finds there, and does so parameter by parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from fourierft.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from fourierft.tuner.layer import FourierFTLayer
+
+IN_MODEL, ON_DISK = "fourierft_coefficients", "fourierft_spectrum"
+
+
+class Coefficients(nn.Module):
+    """The coefficients of one adapter of one layer: `weight`, a parameter [n]."""
+
+    weight: nn.Parameter
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(values)
+
+    def extra_repr(self) -> str:
+        """The number of coefficients."""
+        return f"n_frequency={len(self.weight)}"
+
+
+class CoefficientsByAdapter(nn.ModuleDict):
+    """The coefficients of all adapters of one layer, by name."""
+
+    def __getitem__(self, name: str) -> Coefficients:
+        return self._modules[name]  # type: ignore[return-value]
+
+
+class Spectrum(nn.Module):
+    """A layer's coefficients as stock PEFT's layers have them: parameters by adapter name.
+
+    To set an item sets the parameter itself. To set an attribute is what a loader does that copies a checkpoint
+    parameter by parameter: what it brings has the scaling of the checkpoint.
+    """
+
+    layer: FourierFTLayer
+
+    def __init__(self, layer: FourierFTLayer) -> None:
+        super().__init__()
+        object.__setattr__(self, "layer", layer)  # not as a part of this module
+        for name in layer.fourierft_coefficients:
+            self._parameters[name] = layer.fourierft_coefficients[name].weight
+
+    def __getitem__(self, name: str) -> nn.Parameter:
+        return self._parameters[name]  # type: ignore[return-value]
+
+    def __setitem__(self, name: str, values: Tensor) -> None:
+        parameter = values if isinstance(values, nn.Parameter) else nn.Parameter(values)
+        self.layer.fourierft_coefficients[name].weight = self._parameters[name] = parameter
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.__dict__.get("_parameters", ()):
+            super().__setattr__(name, value)
+            return
+        part = self.layer.fourierft_coefficients[name]
+        values = unfolded(self.layer, name, value.detach())
+        check(f"{ON_DISK}.{name}", values, part.weight)
+        part.weight = nn.Parameter(values.to(part.weight.dtype), requires_grad=part.weight.requires_grad)
+        part.weight.__dict__.update(value.__dict__)  # transformers marks what it has loaded
+        self.layer.awaiting.discard(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._parameters
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def items(self) -> list[tuple[str, nn.Parameter]]:
+        """Adapter names and their coefficients."""
+        return [(name, self[name]) for name in self]
+
+
+def show_awaited(layer: FourierFTLayer, state_dict: dict[str, Tensor], prefix: str, _: Any) -> None:
+    """In a layer's state dict, give coefficients that are yet to be loaded the name that loaders look for."""
+    for name in layer.awaiting:
+        values = state_dict.pop(f"{prefix}{IN_MODEL}.{name}.weight", None)
+        if values is not None:
+            state_dict[f"{prefix}{ON_DISK}.{name}"] = values
+
+
+def take(layer: FourierFTLayer, state_dict: dict[str, Tensor], prefix: str) -> None:
+    """In a state dict that a layer is about to load, give coefficients their name in the model, and check them.
+
+    Raises: CheckpointError, if they are of another number, or not finite.
+    """
+    for name in layer.fourierft_coefficients:
+        key, loaded = f"{prefix}{IN_MODEL}.{name}.weight", f"{prefix}{ON_DISK}.{name}"
+        if loaded in state_dict:
+            state_dict[key] = state_dict.pop(loaded)
+        if key in state_dict:
+            check(loaded, state_dict[key], layer.fourierft_coefficients[name].weight)
+            layer.awaiting.discard(name)
+
+
+def former_name(name: str) -> str:
+    """What a parameter was called in the state dicts of fourierft 0.1: `<layer>.fourierft_spectrum.<adapter>`."""
+    layer, middle, adapter = name.removesuffix(".weight").rpartition(f".{IN_MODEL}.")
+    return f"{layer}.{ON_DISK}.{adapter}" if middle else name
+
+
+def disk_ratio(layer: FourierFTLayer, name: str) -> float:
+    """How much larger an adapter's coefficients are in a checkpoint than in the layer.
+
+    A scaling of 0, which no ratio can bring back, counts as that of the checkpoint.
+    """
+    scaling, on_disk = layer.fourierft_scaling[name], layer.disk_scaling[name]
+    return scaling / on_disk if scaling and on_disk else 1.0
+
+
+def folded(layer: FourierFTLayer, name: str, values: Tensor) -> Tensor:
+    """Coefficients of a layer, as they are saved."""
+    return _scaled(values, disk_ratio(layer, name))
+
+
+def unfolded(layer: FourierFTLayer, name: str, values: Tensor) -> Tensor:
+    """Coefficients of a checkpoint, as the layer has them."""
+    return _scaled(values, 1 / disk_ratio(layer, name))
+
+
+def check(key: str, loaded: Tensor, coefficients: Tensor) -> None:
+    """Raise CheckpointError, if the coefficients loaded are of another number than a layer's, or not finite."""
+    if loaded.shape != coefficients.shape:
+        raise CheckpointError(
+            f"{key} has shape {list(loaded.shape)} in the checkpoint, but this adapter has {list(coefficients.shape)}; "
+            "load it with the n_frequency and the base model it was trained with"
+        )
+    if type(loaded) in (Tensor, nn.Parameter) and not loaded.is_meta and not torch.isfinite(loaded).all():
+        raise CheckpointError(
+            f"{key} has {int((~torch.isfinite(loaded)).sum())} values in the checkpoint that are not finite numbers; "
+            "load an earlier checkpoint, from before the training diverged"
+        )
+
+
+def _scaled(values: Tensor, ratio: float) -> Tensor:
+    if ratio == 1.0:
+        return values
+    # One rounding, and never to half precision: a checkpoint in bfloat16 would come back as another adapter.
+    wide = torch.float32 if values.device.type == "mps" else torch.float64
+    return (values.to(wide) * ratio).to(torch.promote_types(values.dtype, torch.float32))
