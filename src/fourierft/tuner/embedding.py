@@ -31,6 +31,7 @@ class EmbeddingLayer(ReshapedLayer):
 
         Raises: ConfigError, if adapter_names do not fit x, or adapters are merged.
         """
+        self.usage.called = True
         scale = lookup_scale(self.base_layer)
         if scale is None:
             return super().forward(x, *args, adapter_names=adapter_names, **kwargs)

@@ -20,6 +20,7 @@ from fourierft.tuner.coefficients import Coefficients, CoefficientsByAdapter, Sp
 from fourierft.tuner.merging import merge_update, unmerge_update
 from fourierft.tuner.mixing import RowNames, row_terms, summed_terms
 from fourierft.tuner.quantization import KeptWeight, find_backend
+from fourierft.tuner.reading import Usage, read_weight
 from fourierft.tuner.resting import SMALL_WEIGHT, RestingUpdates, add_rows, kept_weight, prepared_sum, rests
 from fourierft.tuner.scaling import disk_scaling, layer_scaling
 
@@ -42,7 +43,10 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         fourierft_scaling: the scaling that the coefficients are to be multiplied with.
         disk_scaling: the scaling of the adapter's checkpoints.
         merge_loss: the error of merging into a half precision or quantised weight, as a share of the update's norm.
+        path: where it stands in the model.
         is_tied: whether other modules of the model have the same weight, as an embedding has that of a tied head.
+        is_read: whether the model reads the weight in its forward pass, and so must get W + dW (reading.py).
+        usage: how the model used the layer.
         kept_weight: the quantised or tied weight that a merged layer had; None for any other.
         resting: what inference keeps (resting.py); one for all adapters.
         awaiting: adapters made from a checkpoint's config whose coefficients are yet to be loaded; see coefficients.py.
@@ -66,7 +70,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         self.base_layer = base_layer
         self.in_features, self.out_features = self._matrix_size()
         self.quantization_backend = find_backend(self.get_base_layer(), quantization or {})
-        self.is_tied = False
+        self.path, self.is_tied, self.is_read, self.usage = "", False, False, Usage()
         self.kept_weight: KeptWeight | None = None
         self.fourierft_coefficients = CoefficientsByAdapter()
         self.fourierft_basis: dict[str, SpectralBasis] = {}
@@ -123,6 +127,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
 
         Raises: ConfigError, if adapter_names do not fit x, or adapters are merged.
         """
+        self.usage.called = True
         adapter_names = self.row_names.of(len(x)) if adapter_names is None else adapter_names
         if adapter_names is not None:
             self._check_rows(x, adapter_names)
@@ -149,6 +154,16 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             cast = self._cast_input_dtype(x, coefficients.dtype)
             result = result + spectral_linear(cast, coefficients, basis, scaling)
         return result.to(dtype)
+
+    @property
+    def weight(self) -> Tensor:
+        """What code outside of the layer reads: the base layer's weight, or W + dW in a forward pass that reads it."""
+        return read_weight(self)
+
+    @property
+    def stored_weight(self) -> Tensor:
+        """The base layer's weight, as PEFT finds it in layers of any kind."""
+        return super().weight
 
     def _resting_forward(self, x: Tensor, names: list[str], *args: Any, **kwargs: Any) -> Tensor:
         """The same numbers without gradients, with what was kept since the last call."""

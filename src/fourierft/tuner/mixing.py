@@ -41,6 +41,11 @@ class RowNames:
         finally:
             self._once, self._each_beam = before
 
+    @property
+    def are_handed(self) -> bool:
+        """Whether a call with names runs."""
+        return self._once is not None
+
     def of(self, rows: int) -> list[str] | None:
         """Names for an input of so many rows: the encoder of an encoder-decoder sees them before beams repeat them."""
         return self._once if self._once is None or rows != len(self._each_beam) else self._each_beam

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError, ShapeError
-from fourierft.tuner.caution import watch
+from fourierft.tuner.caution import follow, watch
 from fourierft.tuner.checkpoint import fold, leave_embeddings, unfold
 from fourierft.tuner.coefficients import ON_DISK
 from fourierft.tuner.config import FourierFTConfig
@@ -30,6 +30,7 @@ from fourierft.tuner.embedding import EmbeddingLayer
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.mixing import RowNames
 from fourierft.tuner.quantization import keep_layout
+from fourierft.tuner.reading import check_usage, is_among, is_only_read, names_read, warn_of_precision
 from fourierft.tuner.reshaped import CONVOLUTIONS, ReshapedLayer
 from fourierft.tuner.ties import record_parting, shared_weights, tie_flags
 
@@ -55,7 +56,8 @@ class FourierFTModel(BaseTuner):
         """
         keep_layout(model)
         leave_embeddings(cast(StockConfig, self.peft_config[adapter_name]))
-        self._shared_weights = shared_weights(model)
+        self._shared_weights, self._names_read = shared_weights(model), names_read(model)
+        self._only_read: list[FourierFTLayer] = []
         try:
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         except NoMatchingPeftModuleError as error:
@@ -66,21 +68,26 @@ class FourierFTModel(BaseTuner):
         advice = self._target_advice(model, adapter_name)
         if advice:
             warnings.warn(f"some target_modules match no module of the model: {'; '.join(advice)}", stacklevel=2)
+        warn_of_precision(self._only_read)
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         """Add the updates of adapters to the base weights; warns of what low precision or quantisation loses."""
+        check_usage(self._layers(), adapter_names)
         super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
         _warn_of_loss(self._layers())
 
-    def merge_and_unload(self, *args: Any, **kwargs: Any) -> nn.Module:
+    def merge_and_unload(
+        self, progressbar: bool = False, safe_merge: bool = False, adapter_names: list[str] | None = None
+    ) -> nn.Module:
         """The base model with the updates added; warns of what low precision or quantisation loses.
 
         Weights that were tied to one that is merged into keep what they had, and config and file of the model say so.
         """
         layers, flags = self._layers(), tie_flags(self.model)
+        check_usage(layers, adapter_names)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied")
-            model = super().merge_and_unload(*args, **kwargs)
+            model = super().merge_and_unload(progressbar, safe_merge, adapter_names)
         for config, tied in flags:  # PEFT clears the flag of any model whose two embeddings differ
             config.tie_word_embeddings = tied
         record_parting(model)
@@ -117,10 +124,14 @@ class FourierFTModel(BaseTuner):
             raise ShapeError(f"layer {current_key}: {error}") from None
         if isinstance(config, FourierFTConfig) and config.disk_scaling is None:
             config.disk_scaling = layer.fourierft_scaling[adapter_name]
+        follow(layer)
         if config.scaling != "auto":
             watch(layer, adapter_name)
         _set_layout(config, layer)
         layer.is_tied = layer.is_tied or id(getattr(layer.get_base_layer(), "weight", None)) in self._shared_weights
+        layer.path, layer.is_read = current_key, is_among(current_key, self._names_read)
+        if layer.is_read and is_only_read(parent, target_name):
+            self._only_read.append(layer)
         layer.row_names = self.row_names
         if layer is not target:
             if adapter_name not in self.active_adapters:

@@ -37,6 +37,7 @@ class ReshapedLayer(FourierFTLayer):
 
         Raises: ConfigError, if every row of x is to have an adapter of its own.
         """
+        self.usage.called = True
         base: Any = self.base_layer
         if adapter_names is not None or self.row_names.of(len(x)) is not None:
             raise ConfigError(

@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from fourierft.adapters.fleet.hooks import RowHooks
-from fourierft.errors import CheckpointError
+from fourierft.errors import CheckpointError, ConfigError
 
 
 class Plus:
     """Adds a number to a layer's output."""
 
-    def __init__(self, number: float) -> None:
-        self.number = number
+    def __init__(self, number: float, *layers: str) -> None:
+        self.number, self.layers = number, set(layers)
 
     def output(self, name: str, layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return y + self.number
@@ -47,3 +47,14 @@ def test_a_batch_is_seen_in_its_own_thread_alone() -> None:
 def test_a_layer_that_is_not_there_is_named() -> None:
     with pytest.raises(CheckpointError, match="the base Linear has no layer encoder"):
         RowHooks(nn.Linear(3, 3)).install(["encoder"])
+
+
+def test_a_layer_whose_weight_is_read_is_named() -> None:
+    model = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
+    hooks, x = RowHooks(model), torch.randn(2, 3, 8)
+    hooks.install(["linear1", "self_attn.out_proj"])
+    with hooks.running(Plus(1.0, "linear1")):
+        model(x)
+    refused = pytest.raises(ConfigError, match=r"reads the weight of self_attn\.out_proj in its forward pass")
+    with refused, hooks.running(Plus(1.0, "self_attn.out_proj")):
+        model(x)

@@ -10,11 +10,14 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from fourierft.errors import CheckpointError
+from fourierft.errors import CheckpointError, ConfigError
+from fourierft.tuner.reading import is_among, names_read
 
 
 class Rows(Protocol):
     """A batch that runs."""
+
+    layers: set[str]  # that it changes
 
     def output(self, name: str, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """What a layer gives in place of y, its own output for x."""
@@ -30,6 +33,7 @@ class RowHooks:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self._handles: dict[str, RemovableHandle] = {}
+        self._names_read = names_read(model)
         self._running, self._installing = threading.local(), threading.Lock()
 
     def install(self, names: Iterable[str]) -> None:
@@ -44,12 +48,21 @@ class RowHooks:
 
     @contextmanager
     def running(self, rows: Rows) -> Iterator[None]:
-        """Inside, and in this thread, layers give what `rows` make of their outputs."""
-        self._running.rows = rows
+        """Inside, and in this thread, layers give what `rows` make of their outputs.
+
+        Raises: ConfigError, if the model read the weight of a layer instead of calling it.
+        """
+        self._running.rows, self._running.called = rows, set()
         try:
             yield
         finally:
             self._running.rows = None
+        for name in rows.layers - self._running.called:
+            if is_among(name, self._names_read):
+                raise ConfigError(
+                    f"the model reads the weight of {name} in its forward pass instead of calling the layer, so that "
+                    "rows cannot have different adapters there; run these adapters one by one, with PEFT"
+                )
 
     def remove(self) -> None:
         """Leave the model as it was."""
@@ -69,6 +82,9 @@ class RowHooks:
     def _hook(self, name: str) -> Any:
         def hook(layer: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> Tensor:
             rows: Rows | None = getattr(self._running, "rows", None)
-            return y if rows is None else rows.output(name, layer, inputs[0], y)
+            if rows is None:
+                return y
+            self._running.called.add(name)
+            return rows.output(name, layer, inputs[0], y)
 
         return hook
