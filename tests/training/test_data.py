@@ -1,4 +1,4 @@
-"""Reading rows: formats, splits, columns, and data that can't be trained on."""
+"""The splits of files, of folders, and of data sets that say what their columns are."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from fourierft.errors import DataError
 from fourierft.training.arguments import DataArguments
-from fourierft.training.data import (
-    divide_count,
-    hides_labels,
-    label_values,
-    load_splits,
-    load_test,
-    read_file,
-)
+from fourierft.training.cells import column_names, place_at
+from fourierft.training.columns import declared_labels, label_values
+from fourierft.training.data import load_splits, load_test
+from fourierft.training.division import divide_count
+from fourierft.training.groundwork import divide, read_rows
 
 ROWS = [{"text": f"good film {i}", "label": i % 2} for i in range(20)]
 
@@ -44,37 +41,16 @@ def test_counts_are_divided_as_the_rows_are(tmp_path: Path, settings: dict[str, 
     for split in splits:
         write(tmp_path / f"{split}.parquet")
     data = DataArguments(dataset_name=str(tmp_path), **settings)
-    expected = {name: len(rows) for name, rows in load_splits(data, seed=0).items()}
+    reading = divide(read_rows(load_splits(data), data), data, seed=0)
+    expected = {name: len(rows) for name, rows in reading.rows.items()}
     assert divide_count(dict.fromkeys(splits, len(ROWS)), data) == expected
-
-
-@pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "jsonl", "parquet"])
-def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
-    assert read_file(write(tmp_path / f"rows.{suffix}")).to_list() == ROWS
 
 
 def test_named_files_are_the_splits(tmp_path: Path) -> None:
     files = {f"{name}_file": write(tmp_path / f"{name}.csv", ROWS[:n]) for name, n in
              (("train", 9), ("validation", 5), ("test", 3))}  # fmt: skip
-    splits = load_splits(DataArguments(**files), seed=1)
+    splits = load_splits(DataArguments(**files))
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 9, "validation": 5, "test": 3}
-
-
-def test_validation_rows_are_drawn_by_the_seed_and_leave_the_training_rows(tmp_path: Path) -> None:
-    data = DataArguments(train_file=write(tmp_path / "rows.csv"), validation_fraction=0.25)
-    first, again, other = (load_splits(data, seed) for seed in (1, 1, 2))
-    assert len(first["validation"]) == 5
-    assert first["validation"]["text"][:] == again["validation"]["text"][:]
-    assert first["validation"]["text"][:] != other["validation"]["text"][:]
-    together = first["train"]["text"][:] + first["validation"]["text"][:]
-    assert sorted(together) == sorted(row["text"] for row in ROWS)
-
-
-def test_samples_are_drawn_from_all_rows(tmp_path: Path) -> None:
-    data = DataArguments(train_file=write(tmp_path / "rows.csv"), validation_fraction=0, max_train_samples=8)
-    (rows,) = load_splits(data, seed=3).values()
-    assert len(set(rows["text"])) == 8
-    assert rows["text"][:] != [row["text"] for row in ROWS[:8]]
 
 
 def test_local_data_set_gives_its_splits(tmp_path: Path) -> None:
@@ -82,54 +58,68 @@ def test_local_data_set_gives_its_splits(tmp_path: Path) -> None:
     folder.mkdir()
     for name, count in (("train", 10), ("validation", 4), ("test", 2)):
         write(folder / f"{name}.csv", ROWS[:count])
-    splits = load_splits(DataArguments(dataset_name=str(folder)), seed=1)
+    splits = load_splits(DataArguments(dataset_name=str(folder)))
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 10, "validation": 4, "test": 2}
-    assert len(load_test(DataArguments(dataset_name=str(folder)), seed=1)) == 2
+    assert len(load_test(DataArguments(dataset_name=str(folder)))) == 2
     with pytest.raises(DataError, match=r"no split extra, only .*; name one with --test_split_name"):
-        load_test(DataArguments(dataset_name=str(folder), test_split_name="extra"), seed=1)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("rows.csv", None, "does not exist"),
-        ("rows.csv", "", "is empty; give one with at least one row"),
-        ("rows.csv", "text,label\n", "has no rows; give at least one"),
-        ("rows.docx", "text", r"unknown format .docx; use one of .csv, .tsv, .json, .jsonl, .parquet"),
-        ("rows.jsonl", '{"text": ', "can't be read"),
-        ("rows.parquet", "text", "can't be read"),
-    ],
-)
-def test_unusable_file_is_refused_in_one_line(tmp_path: Path, name: str, content: str | None, message: str) -> None:
-    if content is not None:
-        (tmp_path / name).write_text(content)
-    with pytest.raises(DataError, match=message) as caught:
-        read_file(tmp_path / name)
-    assert "\n" not in str(caught.value)
+        load_test(DataArguments(dataset_name=str(folder), test_split_name="extra"))
 
 
 def test_data_set_that_is_not_there_is_refused() -> None:
     with pytest.raises(DataError, match="data set nobody/nothing can't be read"):
-        load_splits(DataArguments(dataset_name="nobody/nothing"), seed=1)
+        load_splits(DataArguments(dataset_name="nobody/nothing"))
 
 
 def test_nothing_to_train_on_is_refused() -> None:
     with pytest.raises(DataError, match="give --train_file FILE or --dataset_name DATASET"):
-        load_splits(DataArguments(), seed=1)
+        load_splits(DataArguments())
 
 
-def test_class_numbers_of_a_data_set_become_names() -> None:
+def test_files_of_a_folder_are_read_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.csv").write_text("text,label\nNA,001\nnull,01\n")
+    (tmp_path / "set" / "validation.csv").write_text("text,label\nfine,10\n")
+    splits = load_splits(DataArguments(dataset_name=str(tmp_path / "set")))
+    assert splits["train"]["text"][:] == ["NA", "null"]
+    assert splits["train"]["label"][:] == ["001", "01"]
+    assert place_at(splits["validation"], 0) == f"row 1 of {tmp_path}/set/validation.csv"
+    (tmp_path / "lines").mkdir()
+    (tmp_path / "lines" / "train-1.jsonl").write_text('{"text": "a", "label": "2020-01-31"}\n')
+    (tmp_path / "lines" / "train-2.jsonl").write_text('{"text": "b", "label": 7}\n')
+    rows = load_splits(DataArguments(dataset_name=str(tmp_path / "lines")))["train"]
+    assert rows["label"][:] == ["2020-01-31", "7"]
+    assert place_at(rows, 1) == f"row 1 of {tmp_path}/lines/train-2.jsonl"
+
+
+def test_a_data_set_that_names_its_classes_keeps_them(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(
+        "---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n"
+        "      class_label:\n        names:\n          '0': bad\n          '1': good\n---\n"
+    )
+    (tmp_path / "train.csv").write_text("text,label\nNA,1\nnull,0\n")
+    rows = load_splits(DataArguments(dataset_name=str(tmp_path)))["train"]
+    assert rows["text"][:] == ["NA", "null"]
+    assert (declared_labels(rows, "label"), label_values(rows, "label")) == (["bad", "good"], ["good", "bad"])
+    assert place_at(rows, 1) == f"row 2 of the train split of {tmp_path}"
+
+
+def test_a_saved_data_set_keeps_its_splits_and_classes(tmp_path: Path) -> None:
     features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
     rows = Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
-    assert label_values(rows, "label") == ["good", "bad"]
-    unlabelled = Dataset.from_dict({"text": ["a"], "label": [-1]}, features=features)
-    with pytest.raises(DataError, match="column label is -1 in 1 of 1 rows, which is how a benchmark hides its labels"):
-        label_values(unlabelled, "label")
+    DatasetDict(train=rows, validation=rows).save_to_disk(tmp_path / "saved")
+    splits = load_splits(DataArguments(dataset_name=str(tmp_path / "saved")))
+    assert list(splits) == ["train", "validation"]
+    assert label_values(splits["train"], "label") == ["good", "bad"]
+    assert column_names(splits["train"]) == ["text", "label"]
 
 
-@pytest.mark.parametrize(("labels", "hidden"), [([-1, -1], True), ([-1, 0], False), ([0, 1], False)])
-def test_labels_are_hidden_if_all_of_them_are(labels: list[int], hidden: bool) -> None:
-    rows = Dataset.from_dict({"label": labels}, features=Features({"label": ClassLabel(names=["bad", "good"])}))
-    assert hides_labels(rows, "label") is hidden
-    assert not hides_labels(Dataset.from_dict({"label": [-1]}), "label")  # a number of the user's own
-    assert not hides_labels(rows, "mood")
+def test_a_split_without_rows_is_refused(tmp_path: Path) -> None:
+    rows, none = Dataset.from_dict({"text": ["a"], "label": ["x"]}), Dataset.from_dict({"text": [], "label": []})
+    (tmp_path / "set").mkdir()
+    rows.to_parquet(tmp_path / "set" / "train.parquet")
+    none.to_parquet(tmp_path / "set" / "validation.parquet")
+    with pytest.raises(DataError, match="has no rows; give at least one"):
+        load_splits(DataArguments(dataset_name=str(tmp_path / "set")))
+    DatasetDict(train=rows, validation=none).save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match=r"data set .*saved can't be read"):
+        load_splits(DataArguments(dataset_name=str(tmp_path / "saved")))

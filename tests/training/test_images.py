@@ -19,7 +19,7 @@ from transformers import AutoImageProcessor
 from fourierft.adapters.merge import merge_adapter
 from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import Arguments, DataArguments
-from fourierft.training.data import Columns
+from fourierft.training.columns import Columns
 from fourierft.training.evaluation import evaluate
 from fourierft.training.images import Images, crop_randomly
 from fourierft.training.pictures import skip_unreadable
@@ -145,7 +145,9 @@ def test_folder_of_folders_is_a_data_set_and_a_broken_file_is_named(
     metrics = train(build_images(**settings, validation_fraction=0.25))
     assert metrics["rows"] == {"train": 6, "validation": 2}
     (tmp_path / "photos" / "light" / "2.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"the image in row \d of the \w+ data \(.*light.2\.png\) can't be read"):
+    with pytest.raises(
+        DataError, match=r"the image in row 7 of the train split of .* \(.*light.2\.png\) can't be read"
+    ):
         train(build_images(**settings, output_dir=str(tmp_path / "again")))
     assert not (tmp_path / "again").exists()
 
@@ -160,11 +162,11 @@ def test_image_cut_short_stops_or_is_skipped_by_name(
     broken = tmp_path / "photos" / "dark" / "1.jpg"
     broken.write_bytes(broken.read_bytes()[:-60])  # its head is whole
     settings = {"dataset_name": str(tmp_path / "photos"), "train_file": None, "validation_file": None}
-    with pytest.raises(DataError, match=r"dark.1\.jpg\) can't be read; replace or remove it, or --unreadable_"):
+    with pytest.raises(DataError, match=r"dark.1\.jpg\) can't be read; replace or remove it, or give --unreadable_"):
         train(build_images(**settings))
     metrics = train(build_images(**settings, unreadable_images="skip", validation_fraction=0.3))
     assert metrics["rows"] == {"train": 5, "validation": 2}
-    assert re.search(r"skipped the image in row 2 of the train data \(.*dark.1\.jpg\)", capsys.readouterr().out)
+    assert re.search(r"skipped the image in row 2 of the train split of .* \(.*dark.1\.jpg\)", capsys.readouterr().out)
     broken.with_name("0.jpg").write_bytes(b"")
     test = DataArguments(dataset_name=str(tmp_path / "photos"), test_split_name="train", unreadable_images="skip")
     assert len(evaluate(tmp_path / "out", test, use_cpu=True).predictions) == 6
@@ -175,8 +177,8 @@ def test_image_cut_short_stops_or_is_skipped_by_name(
 def test_data_without_one_readable_image_is_refused() -> None:
     stored = [{"bytes": value, "path": None} for value in (b"", b"x")]
     rows = Dataset.from_dict({"image": stored, "label": [0, 1]}).cast_column("image", Image())
-    with pytest.raises(DataError, match="none of the images of the test data can be read"):
-        skip_unreadable(rows, "test")
+    with pytest.raises(DataError, match="none of the images of the data can be read"):
+        skip_unreadable(rows)
 
 
 def test_column_without_images_is_refused() -> None:

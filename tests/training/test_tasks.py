@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from decimal import Decimal
 
 import numpy as np
 import pytest
 from transformers import EvalPrediction
 
 from fourierft.errors import ConfigError, DataError
-from fourierft.training.tasks import Classification, Regression, choose_metric, detect_task, task_from
-
-
-@pytest.mark.parametrize(
-    ("values", "task"),
-    [
-        (["yes", "no", "yes"], Classification(("no", "yes"))),
-        ([10, 9, 2], Classification(("2", "9", "10"))),
-        ([True, False], Classification(("False", "True"))),
-        ([1.0, 0.0, 1.0], Classification(("0", "1"))),
-        ([0.5, 1.0, -2.0], Regression()),
-    ],
-)
-def test_task_follows_from_the_labels(values: list[Any], task: Classification | Regression) -> None:
-    assert detect_task(values, "auto", "label") == task
-
-
-def test_wanted_task_wins() -> None:
-    assert detect_task([1, 2, 3], "regression", "label") == Regression()
-    assert detect_task([f"n{i}" for i in range(100)], "classification", "label").model_settings()["num_labels"] == 100
+from fourierft.training.tasks import Classification, Regression, choose_metric, task_from
 
 
 def test_task_survives_being_saved() -> None:
@@ -36,35 +17,31 @@ def test_task_survives_being_saved() -> None:
         assert task_from(task.name, list(task.labels)) == task
 
 
-@pytest.mark.parametrize(
-    ("values", "wanted", "kind", "message"),
-    [
-        (["a"] * 5, "auto", DataError, "holds the one label a"),
-        (
-            [f"title {i}" for i in range(100)],
-            "auto",
-            DataError,
-            "100 different labels in 100 rows, too many for classes",
-        ),
-        ([1, 2], "ranking", ConfigError, "use classification, regression, answers, chat or auto"),
-    ],
-)
-def test_labels_of_no_task_are_refused(values: list[Any], wanted: str, kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind, match=message):
-        detect_task(values, wanted, "mood")
-
-
 def test_classes_are_numbered_in_order_and_unknown_ones_refused() -> None:
     task = Classification(("0", "1", "x"))
-    assert task.encode([1, 0.0, "x", "1"], "test") == [1, 0, 2, 1]
-    with pytest.raises(DataError, match="the test data has the labels 7, which training did not; it knows 0, 1, x"):
-        task.encode([1, 7], "test")
+    assert task.encode([1, 0.0, "x", " 1 "]) == [1, 0, 2, 1]
+    with pytest.raises(
+        DataError,
+        match=r"row 2 has the label 7, .* did not see \(2 of 3 rows have such labels: 1e0, 7\); it knows 0, 1, x",
+    ):
+        task.encode([1, 7, "1e0"])
 
 
-@pytest.mark.parametrize("value", ["good", None, float("inf")])
+def test_whole_numbers_are_their_class_with_and_without_a_point() -> None:
+    assert Classification(("0", "1")).encode(["1.0", "0.0", 1.0, "0"]) == [1, 0, 1, 0]
+    assert Classification(("0.0", "1.0")).encode(["1", "0", "1.0"]) == [1, 0, 1]
+    assert Classification(("1", "1.0")).encode(["1", "1.0"]) == [0, 1], "where both are classes, as written"
+    with pytest.raises(DataError, match="row 1 has the label 01, which training did not see"):
+        Classification(("1", "10")).encode(["01"])
+
+
+@pytest.mark.parametrize("value", ["good", None, float("inf"), "nan", "1_000", "1e999", "0x10"])
 def test_regression_refuses_what_is_no_number(value: object) -> None:
-    with pytest.raises(DataError, match="in row 2 of the train data is no number"):
-        Regression().encode(["1.5", value], "train")
+    assert Regression().encode(["1.5", " -2e1 ", 3, Decimal("0.5")]) == [1.5, -20.0, 3.0, 0.5]
+    with pytest.raises(DataError, match="in row 2 is no number; regression needs one"):
+        Regression().encode(["1.5", value])
+    with pytest.raises(DataError, match=r"label '0,5' in row 1 is no number; write 0.5"):
+        Regression().encode(["0,5"])
 
 
 def test_classification_metrics_are_those_of_the_confusion_matrix() -> None:
@@ -86,11 +63,6 @@ def test_f1_is_that_of_the_second_class_and_of_two_classes_only() -> None:
     scores = three.score(EvalPrediction(np.eye(3), np.array([0, 1, 1])))  # F1 of the classes: 1, 2/3, 0
     assert tuple(scores) == three.metrics == ("accuracy", "f1_macro", "matthews")
     assert scores["f1_macro"] == pytest.approx((1 + 2 / 3 + 0) / 3)
-
-
-def test_classes_that_the_data_set_names_keep_its_order() -> None:
-    task = detect_task(["not_equivalent", "equivalent"], "auto", "label", ["not_equivalent", "equivalent", "unsure"])
-    assert task == Classification(("not_equivalent", "equivalent", "unsure"))
 
 
 def test_main_metric_can_be_chosen_from_those_there_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 
 from fourierft.errors import DataError
-from fourierft.training.data import Columns
+from fourierft.training.columns import Columns
 from fourierft.training.texts import Texts
 
 TEXTS = Texts()
@@ -48,17 +49,24 @@ def test_missing_column_names_the_columns_found(text: list[str] | None, label: s
     [
         (
             {"text": ["a", None, "c"], "label": [1, 0, 1]},
-            "column text of the train data is empty in 1 rows, first in row 2",
+            "column text is empty in 1 of 3 rows, first in row 2; fill or remove them",
         ),
-        ({"text": ["a", "b"], "label": [float("nan"), 1.0]}, "column label of the train data is empty in 1 rows"),
-        ({"text": [1, 2], "label": [0, 1]}, "column text of the train data holds 1, not text"),
-        ({"text": ["a"]}, "the train data has no column label, only text"),
-        ({"text": [], "label": []}, "the train data has no rows"),
+        ({"text": ["a", "b"], "label": [float("nan"), 1.0]}, "column label is empty in 1 of 2 rows, first in row 1"),
+        (
+            {"text": [["a", "b"]], "label": [1]},
+            r"column text holds \['a', 'b'\] in row 1, a list of words; labels of words",
+        ),
+        ({"text": [b"a"], "label": [1]}, "column text holds b'a' in row 1, not text; name another --text_column"),
+        (
+            {"text": ["a"], "label": [["x", "y"]]},
+            r"column label holds \['x', 'y'\] in row 1, a list of labels; several labels",
+        ),
+        ({"text": ["a"]}, "the data has no column label, only text"),
     ],
 )
 def test_rows_that_lack_something_are_refused(rows: dict[str, list[Any]], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        TEXTS.check_rows(Dataset.from_dict(rows), Columns(("text",), "label"), "train")
+        TEXTS.check_rows(Dataset.from_dict(rows), Columns(("text",), "label"))
 
 
 def test_tokens_are_those_of_the_tokenizer_cut_to_length(tiny_bert: Path) -> None:
@@ -70,3 +78,19 @@ def test_tokens_are_those_of_the_tokenizer_cut_to_length(tiny_bert: Path) -> Non
     assert len(tokens["input_ids"][0]) == 6
     assert tokens["labels"][:] == [1, 0]
     assert not {"a", "b", "y"} & set(tokens.column_names)
+
+
+def test_words_with_labels_of_their_own_are_refused_by_name() -> None:
+    rows = Dataset.from_dict({"id": [0], "tokens": [["Ann", "sings"]], "ner_tags": [[1, 0]]})
+    with pytest.raises(DataError, match=r"has a column tokens, but no text; labels of words \(token classification"):
+        TEXTS.find_columns(rows, None, None)
+
+
+def test_numbers_and_dates_of_typed_columns_are_read_as_text(tiny_bert: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    rows = Dataset.from_dict({"text": [7, 12], "day": [date(2020, 1, 31), date(2020, 2, 1)], "label": [0, 1]})
+    columns = Columns(("text", "day"), "label")
+    TEXTS.check_rows(rows, columns)
+    assert TEXTS.describe(rows, columns) == [{"text": "7", "day": "2020-01-31"}, {"text": "12", "day": "2020-02-01"}]
+    expected = tokenizer(["7", "12"], ["2020-01-31", "2020-02-01"])
+    assert TEXTS.encode(rows, columns, [0, 1], tokenizer, 32)["input_ids"][:] == expected["input_ids"]

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fourierft.training.comparison.grid import measure_methods, run_grid
     from fourierft.training.comparison.page import table_rows, write_summary
     from fourierft.training.comparison.results import summarize
-    from fourierft.training.data import hide_progress
+    from fourierft.training.files import hide_progress
     from fourierft.training.output import refuse_file
     from fourierft.training.report import require_plotting, table
     from fourierft.training.trainer import TrainingInterrupted

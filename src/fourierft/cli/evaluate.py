@@ -90,8 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the metrics, write the files asked for."""
     from fourierft.errors import OutputExistsError
     from fourierft.training.arguments import DataArguments
-    from fourierft.training.data import hide_progress
     from fourierft.training.evaluation import evaluate
+    from fourierft.training.files import hide_progress
     from fourierft.training.output import write_json, write_json_lines
     from fourierft.training.report import without_nan
 

@@ -133,7 +133,7 @@ def _add_settings(add: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the action; after an interruption, say how to go on."""
-    from fourierft.training.data import hide_progress
+    from fourierft.training.files import hide_progress
     from fourierft.training.trainer import TrainingInterrupted
 
     hide_progress()

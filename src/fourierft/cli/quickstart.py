@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, compare, and say where the page is."""
-    from fourierft.training.data import hide_progress
+    from fourierft.training.files import hide_progress
     from fourierft.training.page import write_page
     from fourierft.training.quickstart import predict_examples, run_quickstart, summarize
     from fourierft.training.report import require_plotting

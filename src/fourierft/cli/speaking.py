@@ -50,7 +50,7 @@ def add_output_arguments(parser: argparse.ArgumentParser, required: bool) -> Non
 def load(arguments: argparse.Namespace) -> Speaker:
     """The model, ready to answer."""
     from fourierft.training.chat.speaker import load_speaker
-    from fourierft.training.data import hide_progress
+    from fourierft.training.files import hide_progress
 
     hide_progress()
     base = arguments.model_name_or_path

@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; after an interruption, say how to go on."""
-    from fourierft.training.data import hide_progress
+    from fourierft.training.files import hide_progress
     from fourierft.training.run import train
     from fourierft.training.settings import build_arguments, known_settings, read_config
     from fourierft.training.trainer import TrainingInterrupted

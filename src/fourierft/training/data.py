@@ -1,62 +1,45 @@
-"""Rows and labels from files or the hub, checked before anything is trained on them."""
+"""The rows of files, or of data sets of the hub, as their splits, whole and in order."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fourierft.errors import DataError, MissingExtraError
-from fourierft.extras import needs
+from fourierft.errors import DataError
 from fourierft.format.hub import offline_if_unreachable
 from fourierft.training.arguments import DataArguments
-from fourierft.training.pictures import check_choice, is_image, skip_unreadable
+from fourierft.training.cells import mark_places
+from fourierft.training.files import TEXT_FORMATS, find_format, import_datasets, load, read_file
+from fourierft.training.pictures import check_choice, skip_unreadable
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".csv": ("csv", {}),
-    ".tsv": ("csv", {"sep": "\t"}),
-    ".json": ("json", {}),
-    ".jsonl": ("json", {}),
-    ".parquet": ("parquet", {}),
-}
-HIDDEN = -1  # class number of a row whose label is kept secret
+SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Where a row keeps what the model is given (a text, a pair, a prompt, an image) and what it is to say."""
-
-    inputs: tuple[str, ...]
-    label: str
-
-
-def load_splits(data: DataArguments, seed: int) -> dict[str, Dataset]:
-    """The rows to train on, and those to evaluate and to test on if there are any.
+def load_splits(data: DataArguments) -> dict[str, Dataset]:
+    """All rows to train on, and those to evaluate and to test on if there are any; each knows its place.
 
     Args:
         data: names a hub data set, or files, or a data set with some splits replaced by files.
-        seed: draws the validation rows out of the training rows, and the samples of `max_train_samples`.
 
     Returns: `train`, and `validation` and `test` where they exist.
 
     Raises: DataError, if data is missing, empty, unreadable or of an unknown format.
     """
-    splits = {}
-    for name, file in (("train", data.train_file), ("validation", data.validation_file), ("test", data.test_file)):
-        if file:
-            splits[name] = read_file(file)
+    check_choice(data.unreadable_images)
+    files = {"train": data.train_file, "validation": data.validation_file, "test": data.test_file}
+    splits = {name: read_file(file) for name, file in files.items() if file}
     if data.dataset_name:
-        stored = _load_stored(data.dataset_name, data.dataset_config_name)
-        for name in ("train", "validation", "test"):
+        stored = _open_stored(data.dataset_name, data.dataset_config_name)
+        for name in SPLITS:
             wanted = getattr(data, f"{name}_split_name")
             if name not in splits and wanted in stored:
-                splits[name] = stored[wanted]
+                splits[name] = stored[wanted]()
         if "train" not in splits:
             raise DataError(
                 f"{data.dataset_name} has no split {data.train_split_name}, only {', '.join(stored)}; "
@@ -64,194 +47,83 @@ def load_splits(data: DataArguments, seed: int) -> dict[str, Dataset]:
             )
     if "train" not in splits:
         raise DataError("there is nothing to train on; give --train_file FILE or --dataset_name DATASET")
-    _check_not_empty(splits["train"], "the training data")
-    splits = {name: _readable(rows, data, name) for name, rows in splits.items()}
-    if "validation" not in splits and data.validation_fraction > 0:
-        splits["train"], splits["validation"] = _divide(splits["train"], data.validation_fraction, seed)
-    limits = {"train": data.max_train_samples, "validation": data.max_eval_samples, "test": data.max_eval_samples}
-    return {name: _sample(rows, limits[name], seed) for name, rows in splits.items()}
+    return {name: _readable(rows, data) for name, rows in splits.items()}
 
 
-def load_test(data: DataArguments, seed: int) -> Dataset:
-    """The rows of `test_file`, or of a data set's test split, to evaluate on.
+def has_validation(data: DataArguments) -> bool:
+    """Whether there are rows to evaluate on while training, or some will be held out.
+
+    Raises: DataError, if a data set can't be read.
+    """
+    if data.validation_file or data.validation_fraction > 0 or not data.dataset_name:
+        return bool(data.validation_file or data.validation_fraction > 0)
+    return data.validation_split_name in _open_stored(data.dataset_name, data.dataset_config_name)
+
+
+def load_test(data: DataArguments) -> Dataset:
+    """All rows of `test_file`, or of a data set's test split, to evaluate on; each knows its place.
 
     Raises: DataError, as `load_splits`.
     """
-    if data.test_file:
-        rows = read_file(data.test_file)
-    elif data.dataset_name:
-        stored = _load_stored(data.dataset_name, data.dataset_config_name)
-        if data.test_split_name not in stored:
-            raise DataError(
-                f"{data.dataset_name} has no split {data.test_split_name}, only {', '.join(stored)}; "
-                "name one with --test_split_name"
-            )
-        rows = stored[data.test_split_name]
-    else:
-        raise DataError("there is nothing to evaluate on; give --test_file FILE or --dataset_name DATASET")
-    return _sample(_readable(rows, data, "test"), data.max_eval_samples, seed)
-
-
-def _readable(rows: Dataset, data: DataArguments, name: str) -> Dataset:
     check_choice(data.unreadable_images)
-    return skip_unreadable(rows, name) if data.unreadable_images == "skip" else rows
-
-
-def read_file(path: str | Path) -> Dataset:
-    """The rows of a csv, tsv, json, jsonl or parquet file.
-
-    Raises: DataError, if the file is missing, empty, of another format, or can't be parsed.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise DataError(f"{path} is of unknown format {path.suffix or '(no suffix)'}; use one of {', '.join(FORMATS)}")
-    if not path.is_file():
-        raise DataError(f"data file {path} does not exist; check the path")
-    if path.stat().st_size == 0:
-        raise DataError(f"data file {path} is empty; give one with at least one row")
-    builder, options = FORMATS[path.suffix.lower()]
-    rows = _load(str(path), lambda load: load(builder, data_files=str(path), split="train", **options))
-    _check_not_empty(rows, str(path))
-    return rows
-
-
-def hide_progress() -> None:
-    """Have datasets, where it is installed, draw no progress bars."""
-    with suppress(MissingExtraError), needs("train", "reading data"):
-        import datasets
-
-        datasets.disable_progress_bars()
-
-
-def _load_stored(name: str, configuration: str | None) -> dict[str, Dataset]:
-    with offline_if_unreachable(name):
-        return _load(f"data set {name}", lambda load: load(name, configuration))
-
-
-def _load(name: str, read: Callable[[Callable[..., Any]], Any]) -> Any:
-    with needs("train", "reading data"):
-        import datasets
-    try:
-        return read(datasets.load_dataset)
-    except (datasets.exceptions.DatasetsError, ValueError, OSError, RuntimeError) as error:
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
-        if "corresponds to no data" in reason:  # what datasets says of a file that is a header and nothing else
-            raise DataError(f"{name} has no rows; give at least one") from error
-        raise DataError(f"{name} can't be read: {reason}") from error
-
-
-def _check_not_empty(rows: Dataset, name: str) -> None:
-    if len(rows) == 0:
-        raise DataError(f"{name} has no rows; give at least one")
-
-
-def _divide(rows: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
-    if not 0 < fraction < 1:
-        raise DataError(f"validation_fraction={fraction} is not between 0 and 1; use 0.1 for a tenth")
-    if len(rows) < 2:
-        raise DataError("one row can't be divided into training and validation data; give more, or --validation_file")
-    parts = rows.train_test_split(test_size=max(1, round(fraction * len(rows))), seed=seed)
-    return parts["train"], parts["test"]
-
-
-def divide_count(counts: dict[str, int], data: DataArguments) -> dict[str, int]:
-    """The number of rows by split that `load_splits` gives for a stored data set that has so many."""
-    counts = dict(counts)
-    if "validation" not in counts and data.validation_fraction > 0:
-        counts["validation"] = max(1, round(data.validation_fraction * counts["train"]))
-        counts["train"] -= counts["validation"]
-    limits = {"train": data.max_train_samples, "validation": data.max_eval_samples, "test": data.max_eval_samples}
-    return {name: min(count, limits[name] or count) for name, count in counts.items()}
-
-
-def _sample(rows: Dataset, limit: int | None, seed: int) -> Dataset:
-    if limit is None or limit >= len(rows):
-        return rows
-    if limit < 1:
-        raise DataError(f"a limit of {limit} samples leaves no rows; use at least 1")
-    return rows.shuffle(seed=seed).select(range(limit))
-
-
-def require_columns(rows: Dataset, names: Iterable[str]) -> None:
-    """Raise DataError, naming the columns there are, if one of `names` is missing."""
-    for name in names:
-        if name not in rows.column_names:
-            raise DataError(f"there is no column {name}; the data has the columns {', '.join(rows.column_names)}")
-
-
-def find_column(rows: Dataset, wanted: str | None, usual: Iterable[str], what: str) -> str:
-    """The column named, or else the first of the usual names.
-
-    Args:
-        what: the setting that names it, without `_column`.
-
-    Raises: DataError, if none is there.
-    """
-    require_columns(rows, [wanted] if wanted else [])
-    column = wanted or next((name for name in usual if name in rows.column_names), None)
-    if column is None:
-        found = ", ".join(rows.column_names)
-        raise DataError(f"no column looks like the {what} among {found}; name it with --{what}_column")
-    return column
-
-
-def check_columns(rows: Dataset, columns: Columns, name: str) -> None:
-    """Raise DataError if `rows`, called `name`, lack a column, or are none at all."""
-    _check_not_empty(rows, f"the {name} data")
-    for column in (*columns.inputs, columns.label):
-        if column not in rows.column_names:
-            raise DataError(f"the {name} data has no column {column}, only {', '.join(rows.column_names)}")
-
-
-def check_filled(rows: Dataset, columns: Columns, name: str) -> None:
-    """Raise DataError if `rows`, called `name`, lack a column or a value in one, or are none at all."""
-    check_columns(rows, columns, name)
-    for column in (*columns.inputs, columns.label):
-        if is_image(rows, column):
-            continue  # opened, one by one, by who reads images
-        missing = [index for index, value in enumerate(rows[column]) if _is_missing(value)]
-        if missing:
-            raise DataError(
-                f"column {column} of the {name} data is empty in {len(missing)} rows, first in row {missing[0] + 1}; "
-                "fill or remove them"
-            )
-
-
-def check_texts(rows: Dataset, columns: Iterable[str], name: str, setting: str) -> None:
-    """Raise DataError if a column of `rows`, called `name`, holds anything but text."""
-    for column in columns:
-        odd = next((value for value in rows[column] if not isinstance(value, str)), None)
-        if odd is not None:
-            raise DataError(f"column {column} of the {name} data holds {odd!r}, not text; name another --{setting}")
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def label_values(rows: Dataset, column: str) -> list[Any]:
-    """The labels of all rows, class numbers of the data set replaced by their names.
-
-    Raises: DataError, if a class number is negative; datasets refuses those that are too large.
-    """
-    names = declared_labels(rows, column)
-    if not names:
-        return list(rows[column])
-    hidden = [number for number in rows[column] if number < 0]
-    if hidden:
+    if data.test_file:
+        return _readable(read_file(data.test_file), data)
+    if not data.dataset_name:
+        raise DataError("there is nothing to evaluate on; give --test_file FILE or --dataset_name DATASET")
+    stored = _open_stored(data.dataset_name, data.dataset_config_name)
+    if data.test_split_name not in stored:
         raise DataError(
-            f"column {column} is {hidden[0]} in {len(hidden)} of {len(rows)} rows, which is how a benchmark hides its "
-            "labels; choose a split that is labelled, or leave these rows out"
+            f"{data.dataset_name} has no split {data.test_split_name}, only {', '.join(stored)}; "
+            "name one with --test_split_name"
         )
-    return [names[number] for number in rows[column]]
+    return _readable(stored[data.test_split_name](), data)
 
 
-def declared_labels(rows: Dataset, column: str) -> list[str]:
-    """The classes that the data set itself names for a column, in its order; none if it names none."""
-    return list(getattr(rows.features[column], "names", None) or [])
+def _readable(rows: Dataset, data: DataArguments) -> Dataset:
+    return skip_unreadable(rows) if data.unreadable_images == "skip" else rows
 
 
-def hides_labels(rows: Dataset, column: str) -> bool:
-    """Whether the labels of all rows are hidden, as those of a benchmark's test split are."""
-    return bool(column in rows.column_names and declared_labels(rows, column) and set(rows[column]) == {HIDDEN})
+def _open_stored(name: str, configuration: str | None) -> Mapping[str, Callable[[], Dataset]]:
+    """What reads each split of a data set of the hub, or of a folder.
+
+    Its csv and json files are read as they are written, unless it says itself how they are to be read.
+    """
+    with offline_if_unreachable(name):
+        return _find_splits(name, configuration)
+
+
+def _find_splits(name: str, configuration: str | None) -> Mapping[str, Callable[[], Dataset]]:
+    datasets, title = import_datasets(), f"data set {name}"
+    if (Path(name) / "dataset_dict.json").is_file():
+        return _mark_all(load(title, lambda _: datasets.load_from_disk(name)), name)
+    builder = load(title, lambda _: datasets.load_dataset_builder(name, configuration))
+    files = {str(split): list(paths) for split, paths in (builder.config.data_files or {}).items()}
+    if (
+        files
+        and _is_plain(builder)
+        and all(find_format(path) in TEXT_FORMATS for paths in files.values() for path in paths)
+    ):
+        return {split: partial(_read_files, paths, name) for split, paths in files.items()}
+    options = {"keep_default_na": False, "na_values": [""]} if builder.name == "csv" else {}
+    return _mark_all(load(title, lambda read: read(name, configuration, **options)), name)
+
+
+def _is_plain(builder: Any) -> bool:
+    """Whether a data set is csv or json files, of which it says nothing."""
+    config, own = builder.config, ("name", "version", "data_dir", "data_files", "description", "sep")
+    usual = type(config)()
+    others = [field.name for field in fields(config) if field.name not in own]
+    is_usual = all(getattr(config, name) == getattr(usual, name) for name in others)
+    return builder.name in ("csv", "json") and builder.info.features is None and is_usual
+
+
+def _read_files(paths: list[str], name: str) -> Dataset:
+    datasets, title = import_datasets(), f"data set {name}"
+    with offline_if_unreachable(name):
+        found: list[str] = load(title, lambda _: datasets.DownloadManager().download(paths))
+    parts = [read_file(file, f"{name}/{path.rpartition('/')[2]}") for file, path in zip(found, paths, strict=True)]
+    return load(title, lambda _: datasets.concatenate_datasets(parts))
+
+
+def _mark_all(stored: Mapping[str, Dataset], name: str) -> dict[str, Callable[[], Dataset]]:
+    return {split: partial(mark_places, rows, f"the {split} split of {name}") for split, rows in stored.items()}

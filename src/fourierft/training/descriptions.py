@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from fourierft.extras import needs
 from fourierft.training.arguments import DataArguments
-from fourierft.training.data import Columns, declared_labels, divide_count, require_columns
+from fourierft.training.columns import Columns, declared_labels, require_columns
+from fourierft.training.division import divide_count
 from fourierft.training.groundwork import WRITTEN, Reading
 from fourierft.training.inputs import detect_inputs, inputs_named
 from fourierft.training.tasks import Classification, Regression, Task
@@ -25,7 +26,7 @@ def guess_data(data: DataArguments) -> Reading:
     else:
         kind = {"answers": "prompt", "chat": "chat"}.get(data.task, "text")
     task = Regression() if data.task == "regression" else WRITTEN.get(kind, UNKNOWN_CLASSES)
-    return Reading(inputs_named(kind), Columns(tuple(_named(data)), data.label_column or "?"), task, {})
+    return Reading(inputs_named(kind), Columns(tuple(_named(data)), data.label_column or "?"), task, {}, {})
 
 
 def describe_data(info: DatasetInfo, data: DataArguments) -> tuple[Reading, dict[str, int]]:
@@ -50,7 +51,7 @@ def describe_data(info: DatasetInfo, data: DataArguments) -> tuple[Reading, dict
         require_columns(empty, [*_named(data), *([data.label_column] if data.label_column else [])])
         return guess_data(data), rows
     columns = inputs.find_columns(empty, _named(data) or None, data.label_column)
-    return Reading(inputs, columns, WRITTEN.get(inputs.name) or _detect_task(empty, columns.label, data), {}), rows
+    return Reading(inputs, columns, WRITTEN.get(inputs.name) or _detect_task(empty, columns.label, data), {}, {}), rows
 
 
 def _named(data: DataArguments) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from transformers import TrainingArguments
 from fourierft.errors import CheckpointError, FourierFTError
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.data import label_values, load_test
+from fourierft.training.cells import place_at
+from fourierft.training.columns import label_values
+from fourierft.training.data import load_test
+from fourierft.training.division import sample_rows
 from fourierft.training.inputs import Inputs, inputs_named
 from fourierft.training.methods import expected_warnings
 from fourierft.training.models import load_model
@@ -149,13 +153,17 @@ def evaluate(
     Raises: FourierFTError, if the directory, the base model or the data are not what they should be.
     """
     record = output.read_record(directory)
-    rows = load_test(data, seed)
+    rows = load_test(data)
     inputs = inputs_named(record.get("inputs", "text"))
     wanted = [data.image_column] if data.image_column else data.text_column or record["text_columns"]
     columns = inputs.find_columns(rows, wanted, data.label_column or record["label_column"])
-    inputs.check_rows(rows, columns, "test")
+    inputs.check_rows(rows, columns)
+    task = task_from(record["task"], record["labels"])
+    labels: list[Any] = list(task.encode(label_values(rows, columns.label), partial(place_at, rows)))
+    sample = sample_rows(len(rows), data.max_eval_samples, seed)
+    if sample is not None:
+        rows, labels = rows.select(sample), [labels[index] for index in sample]
     trained = load_trained(directory, base_model)
-    labels = trained.task.encode(label_values(rows, columns.label), "test")
     encoded = inputs.encode(rows, columns, labels, trained.processor, data.max_length or record["max_length"])
     with tempfile.TemporaryDirectory() as unused:
         trainer = HeadTrainer(
@@ -177,11 +185,8 @@ def evaluate(
         result = trainer.predict(encoded, metric_key_prefix="test")
     outputs = result.predictions[0] if isinstance(result.predictions, tuple) else result.predictions
     metrics = {name.removeprefix("test_"): value for name, value in (result.metrics or {}).items()}
-    given = label_values(rows, columns.label)
     predictions = [
-        {**shown, "label": label, **decoded}
-        for shown, label, decoded in zip(
-            inputs.describe(rows, columns), given, trained.task.decode(outputs), strict=True
-        )
+        {**shown, "label": task.shown(label), **decoded}
+        for shown, label, decoded in zip(inputs.describe(rows, columns), labels, task.decode(outputs), strict=True)
     ]
     return Evaluation(metrics, predictions)

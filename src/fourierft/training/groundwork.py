@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fourierft.training import report
 from fourierft.training.arguments import DataArguments, ModelArguments
+from fourierft.training.cells import place_at
 from fourierft.training.chat.template import template_name
-from fourierft.training.data import Columns, declared_labels, hides_labels, label_values
+from fourierft.training.columns import Columns, declared_labels, hides_labels, label_values
+from fourierft.training.detection import detect_task
+from fourierft.training.division import divide_rows, limit_of, sample_rows
 from fourierft.training.inputs import Inputs, detect_inputs
 from fourierft.training.models import BaseModel, load_model, required_name
-from fourierft.training.tasks import Answers, Chat, Task, detect_task
+from fourierft.training.tasks import Answers, Chat, Classification, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -54,13 +58,13 @@ class Groundwork:
         """
         return self.inputs.encode(rows, self.columns, labels, self.processor, self.max_length)
 
-    def read_labels(self, rows: Dataset, name: str) -> list[Any]:
+    def read_labels(self, rows: Dataset) -> list[Any]:
         """A label a row, encoded, of rows that came later.
 
-        Raises: DataError, if `rows`, called `name`, lack something or have labels of their own.
+        Raises: DataError, if they lack something or have labels of their own.
         """
-        self.inputs.check_rows(rows, self.columns, name)
-        return self.task.encode(label_values(rows, self.columns.label), name)
+        self.inputs.check_rows(rows, self.columns)
+        return self.task.encode(label_values(rows, self.columns.label), partial(place_at, rows))
 
     def record(self, method: str, settings: Mapping[str, Any], is_adapter: bool) -> dict[str, Any]:
         """What the training writes of itself, so that it can be resumed and evaluated.
@@ -99,17 +103,19 @@ class Reading:
     """What rows are, checked.
 
     Attributes:
+        rows: by split.
         labels: split -> a label a row, encoded for the model's loss. A test split that hides its labels has none.
     """
 
     inputs: Inputs
     columns: Columns
     task: Task
+    rows: dict[str, Dataset]
     labels: dict[str, list[Any]]
 
 
 def read_rows(rows: Mapping[str, Dataset], data: DataArguments) -> Reading:
-    """Check rows, and find out what is to be learned from them.
+    """Check rows, whole and in the order of their files, and find out what is to be learned from them.
 
     Args:
         rows: by split, `train` among them.
@@ -120,29 +126,58 @@ def read_rows(rows: Mapping[str, Dataset], data: DataArguments) -> Reading:
     inputs = detect_inputs(rows["train"], data)
     wanted = [data.image_column] if data.image_column else data.text_column
     columns = inputs.find_columns(rows["train"], wanted, data.label_column)
-    rows = {name: split for name, split in rows.items() if name != "test" or not hides_labels(split, columns.label)}
-    for name, split in rows.items():
-        inputs.check_rows(split, columns, name)
-    values = {name: label_values(split, columns.label) for name, split in rows.items()}
+    shown = {name: split for name, split in rows.items() if name != "test" or not hides_labels(split, columns.label)}
+    for split in shown.values():
+        inputs.check_rows(split, columns)
+    values = {name: label_values(split, columns.label) for name, split in shown.items()}
     declared = declared_labels(rows["train"], columns.label)
-    task = WRITTEN.get(inputs.name) or detect_task(values["train"], data.task, columns.label, declared)
-    return Reading(inputs, columns, task, {name: task.encode(values[name], name) for name in rows})
+    task = WRITTEN.get(inputs.name) or detect_task(
+        values["train"], data.task, columns.label, declared, partial(place_at, rows["train"])
+    )
+    labels = {name: task.encode(values[name], partial(place_at, split)) for name, split in shown.items()}
+    return Reading(inputs, columns, task, dict(rows), labels)
+
+
+def divide(reading: Reading, data: DataArguments, seed: int) -> Reading:
+    """The same with rows held out to evaluate on, if there are none, and with no more rows than are wanted.
+
+    Args:
+        data: says how many.
+        seed: of the draw; classes keep their shares.
+
+    Raises: DataError, if no rows can be held out, or none would be left.
+    """
+    chosen: dict[str, tuple[str, list[int] | None]] = {name: (name, None) for name in reading.rows}
+    if "validation" not in reading.rows and data.validation_fraction > 0:
+        classes = reading.labels["train"] if isinstance(reading.task, Classification) else None
+        count = len(reading.rows["train"])
+        train, held_out = divide_rows(count, data.validation_fraction, seed, classes)
+        chosen |= {"train": ("train", train), "validation": ("train", held_out)}
+    rows, labels = {}, {}
+    for name, (source, indices) in chosen.items():
+        count = len(reading.rows[source]) if indices is None else len(indices)
+        sample = sample_rows(count, limit_of(name, data), seed)
+        if sample is not None:
+            indices = sample if indices is None else [indices[place] for place in sample]
+        split, own = reading.rows[source], reading.labels.get(source)
+        rows[name] = split if indices is None else split.select(indices)
+        if own is not None:
+            labels[name] = own if indices is None else [own[index] for index in indices]
+    return replace(reading, rows=rows, labels=labels)
 
 
 def lay_groundwork(
-    rows: Mapping[str, Dataset], model: ModelArguments, data: DataArguments, seed: int, only_shapes: bool = False
+    reading: Reading, model: ModelArguments, data: DataArguments, seed: int, only_shapes: bool = False
 ) -> Groundwork:
-    """Check rows, find out what is to be learned from them, and load the model.
+    """Load a model for what is to be learned.
 
     Args:
-        rows, data: as for `read_rows`.
         model: to load.
         seed: of the head.
         only_shapes: as for `models.load_model`.
 
     Raises: FourierFTError, if anything given is wrong.
     """
-    reading = read_rows(rows, data)
     inputs, task = reading.inputs, reading.task
     processor = inputs.load_processor(model, data)
     base = load_model(model, task, seed, inputs.model_class, inputs.task_type, only_shapes)

@@ -23,7 +23,8 @@ from fourierft.adapters.base import quiet
 from fourierft.errors import ConfigError, DataError
 from fourierft.extras import needs
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.data import Columns, check_filled, find_column
+from fourierft.training.cells import column_names, row_numbers
+from fourierft.training.columns import Columns, check_columns, check_labels, find_column
 from fourierft.training.models import explained, required_name
 from fourierft.training.pictures import check_images, is_image, stored_images
 from fourierft.training.texts import LABEL_COLUMNS
@@ -100,16 +101,17 @@ class Images:
 
         Raises: DataError, naming the columns there are, if one is missing or holds no images.
         """
-        holders = [column for column in rows.column_names if is_image(rows, column)]
+        holders = [column for column in column_names(rows) if is_image(rows, column)]
         image = find_column(rows, wanted[0] if wanted else None, holders, "image")
         if image not in holders:
             raise DataError(f"column {image} holds no images; name another --image_column, or save it as datasets do")
         return Columns((image,), find_column(rows, label, LABEL_COLUMNS, "label"))
 
-    def check_rows(self, rows: Dataset, columns: Columns, name: str) -> None:
-        """Raise DataError if `rows`, called `name`, lack a label, or hold an image that can't be read."""
-        check_filled(rows, columns, name)
-        check_images(rows, columns.inputs[0], name)
+    def check_rows(self, rows: Dataset, columns: Columns) -> None:
+        """Raise DataError if `rows` lack a label, or hold an image that can't be read."""
+        check_columns(rows, columns)
+        check_labels(rows, columns.label)
+        check_images(rows, columns.inputs[0])
 
     def load_processor(self, arguments: ModelArguments, data: DataArguments) -> Any:
         """The image processor, on Pillow, for images of `image_size` if that is given.
@@ -151,4 +153,6 @@ class Images:
     def describe(self, rows: Dataset, columns: Columns) -> list[dict[str, Any]]:
         """Which image it was, a row, for a file of predictions."""
         images = stored_images(rows, columns.inputs[0])
-        return [{"row": index, "image": image["path"]} for index, image in enumerate(images, start=1)]
+        return [
+            {"row": number, "image": image["path"]} for number, image in zip(row_numbers(rows), images, strict=True)
+        ]

@@ -8,9 +8,10 @@ from peft import TaskType
 from transformers import PreTrainedModel
 
 from fourierft.training.arguments import DataArguments, ModelArguments
+from fourierft.training.cells import column_names
 from fourierft.training.chat.conversation import CONVERSATION_COLUMNS
 from fourierft.training.chat.inputs import Chats
-from fourierft.training.data import Columns
+from fourierft.training.columns import Columns
 from fourierft.training.images import Images
 from fourierft.training.pictures import is_image
 from fourierft.training.prompts import ANSWER_COLUMNS, PROMPT_COLUMNS, Prompts
@@ -38,7 +39,7 @@ class Inputs(Protocol):
     def find_columns(self, rows: Dataset, wanted: list[str] | None, label: str | None) -> Columns:
         """Columns of input and label: those named, else those of the usual names."""
 
-    def check_rows(self, rows: Dataset, columns: Columns, name: str) -> None:
+    def check_rows(self, rows: Dataset, columns: Columns) -> None:
         """Raise DataError if rows can't be trained on."""
 
     def load_processor(self, arguments: ModelArguments, data: DataArguments) -> Any:
@@ -67,7 +68,7 @@ def inputs_named(name: str) -> Inputs:
 
 def detect_inputs(rows: Dataset, data: DataArguments) -> Inputs:
     """The kind of input that the settings name, or else the columns call for."""
-    columns = set(rows.column_names)
+    columns = set(column_names(rows))
     if data.image_column or (not data.text_column and any(is_image(rows, column) for column in columns)):
         return inputs_named("image")
     is_automatic = data.task == "auto" and not (data.text_column or data.label_column)

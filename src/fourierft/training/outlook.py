@@ -20,7 +20,7 @@ from fourierft.training.arguments import Arguments, DataArguments, ModelArgument
 from fourierft.training.catalogue import to_fetch
 from fourierft.training.data import load_splits
 from fourierft.training.descriptions import UNKNOWN_CLASSES, describe_data, guess_data
-from fourierft.training.groundwork import Reading, read_rows
+from fourierft.training.groundwork import Reading, divide, read_rows
 from fourierft.training.memory import estimate_memory
 from fourierft.training.methods import Trainable, attach, check_method
 from fourierft.training.models import LONGEST, load_model, outline_model, required_name
@@ -158,9 +158,8 @@ def _read(arguments: Arguments, has_data: bool, description: DatasetBuilder | No
     """The rows on this machine, or what is known of them."""
     data = arguments.data
     if has_data:
-        splits = load_splits(data, arguments.training.seed)
-        reading = read_rows(splits, data)
-        outlook.rows = {name: len(splits[name]) for name in reading.labels}
+        reading = divide(read_rows(load_splits(data), data), data, arguments.training.seed)
+        outlook.rows = {name: len(reading.rows[name]) for name in reading.labels}
         return reading
     if description is None:
         return guess_data(data)

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from fourierft.errors import ConfigError, DataError, MissingExtraError
 from fourierft.extras import needs
+from fourierft.training.cells import place_at, source_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,40 +36,38 @@ def open_image(stored: dict[str, Any]) -> Any:
 
 
 def find_unreadable(rows: Dataset, column: str) -> Iterator[tuple[int, str]]:
-    """The rows, from 1, whose image can't be opened and read to its end, each with where it is as far as is known."""
+    """The rows, by index, whose image can't be opened and read to its end, each with where it stands."""
     images = tqdm(stored_images(rows, column), desc="checking images", leave=False, disable=None)
-    for number, stored in enumerate(images, start=1):
+    for index, stored in enumerate(images):
         try:
             with open_image(stored) as image:
                 image.load()
         except MissingExtraError:
             raise
         except Exception:  # whatever a decoder trips over; Pillow names no common base of it
-            yield number, f" ({stored['path']})" if stored and stored["path"] else ""
+            path = stored["path"] if stored else None
+            yield index, place_at(rows, index) + (f" ({path})" if path else "")
 
 
-def check_images(rows: Dataset, column: str, name: str) -> None:
-    """Raise DataError, naming the first, if an image of `rows`, called `name`, can't be read."""
-    for number, where in find_unreadable(rows, column):
-        raise DataError(
-            f"the image in row {number} of the {name} data{where} can't be read; replace or remove it, or "
-            "--unreadable_images skip"
-        )
+def check_images(rows: Dataset, column: str) -> None:
+    """Raise DataError, naming the first, if an image of `rows` can't be read."""
+    for _, where in find_unreadable(rows, column):
+        raise DataError(f"the image in {where} can't be read; replace or remove it, or give --unreadable_images skip")
 
 
-def skip_unreadable(rows: Dataset, name: str) -> Dataset:
+def skip_unreadable(rows: Dataset) -> Dataset:
     """The rows whose images can all be read; the others are named.
 
     Raises: DataError, if none is left.
     """
     bad: set[int] = set()
     for column in [column for column in rows.column_names if is_image(rows, column)]:
-        for number, where in find_unreadable(rows, column):
-            print(f"skipped the image in row {number} of the {name} data{where}: it can't be read", flush=True)
-            bad.add(number - 1)
+        for index, where in find_unreadable(rows, column):
+            print(f"skipped the image in {where}: it can't be read", flush=True)
+            bad.add(index)
     if len(bad) == len(rows):
-        raise DataError(f"none of the images of the {name} data can be read; give at least one that can")
-    return rows.select([number for number in range(len(rows)) if number not in bad]) if bad else rows
+        raise DataError(f"none of the images of {source_of(rows)} can be read; give at least one that can")
+    return rows.select([index for index in range(len(rows)) if index not in bad]) if bad else rows
 
 
 def check_choice(unreadable: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fourierft.errors import ConfigError
 from fourierft.training.arguments import Arguments
 from fourierft.training.data import load_splits
-from fourierft.training.groundwork import Groundwork, lay_groundwork
+from fourierft.training.groundwork import Groundwork, divide, lay_groundwork, read_rows
 from fourierft.training.images import EncodedImages
 from fourierft.training.methods import Trainable, attach
 from fourierft.training.tasks import choose_metric
@@ -45,8 +45,9 @@ def prepare(arguments: Arguments, only_shapes: bool = False) -> Preparation:
     Raises: FourierFTError, if anything given is wrong.
     """
     seed = arguments.training.seed
-    rows = load_splits(arguments.data, seed)
-    ground = lay_groundwork(rows, arguments.model, arguments.data, seed, only_shapes)
+    reading = divide(read_rows(load_splits(arguments.data), arguments.data), arguments.data, seed)
+    rows = reading.rows
+    ground = lay_groundwork(reading, arguments.model, arguments.data, seed, only_shapes)
     ground = replace(ground, task=choose_metric(ground.task, arguments.training.metric_for_best_model))
     steps = count_steps(len(rows["train"]), arguments.training)
     trainable = attach(ground.base, arguments.method, steps)

@@ -10,10 +10,12 @@ from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTraine
 
 from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import DataArguments, ModelArguments
+from fourierft.training.cells import as_text, column_names, is_blank, place_at, place_of, read_cell, read_column
 from fourierft.training.chat.template import encode_conversation
-from fourierft.training.data import Columns, check_filled, check_texts, find_column, require_columns
+from fourierft.training.columns import Columns, check_columns, check_texts, find_column, require_columns
 from fourierft.training.models import load_tokenizer, longest_text
 from fourierft.training.tasks import IGNORED
+from fourierft.training.texts import shown_inputs
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -40,16 +42,22 @@ class Prompts:
         Raises: DataError, naming the columns there are, if one is missing.
         """
         require_columns(rows, wanted or [])
-        usual = next((names for names in PROMPT_COLUMNS if set(names) <= set(rows.column_names)), None)
+        usual = next((names for names in PROMPT_COLUMNS if set(names) <= set(column_names(rows))), None)
         prompt = tuple(wanted) if wanted else usual
         if prompt is None:
             prompt = (find_column(rows, None, (), "text"),)
         return Columns(prompt, find_column(rows, label, ANSWER_COLUMNS, "label"))
 
-    def check_rows(self, rows: Dataset, columns: Columns, name: str) -> None:
-        """Raise DataError if `rows`, called `name`, lack a column or a text in one, or are none at all."""
-        check_filled(rows, columns, name)
-        check_texts(rows, columns.inputs, name, "text_column")
+    def check_rows(self, rows: Dataset, columns: Columns) -> None:
+        """Raise DataError if `rows` lack a column, or one has no prompt; a part of it may be empty."""
+        check_columns(rows, columns)
+        check_texts(rows, columns.inputs, "text_column")
+        parts = zip(*(read_column(rows, column) for column in columns.inputs), strict=True)
+        empty = next((index for index, values in enumerate(parts) if all(map(is_blank, values))), None)
+        if empty is not None:
+            raise DataError(
+                f"{place_at(rows, empty)} has no prompt in {' and '.join(columns.inputs)}; fill or remove it"
+            )
 
     def load_processor(self, arguments: ModelArguments, data: DataArguments) -> PreTrainedTokenizerBase:
         """The tokenizer.
@@ -82,7 +90,7 @@ class Prompts:
             prompt = next((place for place, label in enumerate(learned) if label != IGNORED), len(learned))
             if limit is not None and prompt >= limit:
                 raise DataError(
-                    f"the prompt in row {index + 1} has {prompt} tokens, which leaves no room for its answer in "
+                    f"the prompt in {place_of(row, index)} has {prompt} tokens, which leaves no room for its answer in "
                     f"max_length={limit}; raise it, or remove the row"
                 )
             tokens = tokens[:limit]
@@ -94,7 +102,7 @@ class Prompts:
         self, row: Mapping[str, Any], columns: Columns, label: Any, tokenizer: PreTrainedTokenizerBase
     ) -> tuple[list[int], list[int]]:
         """Tokens of a row, and its labels."""
-        prompt, answer = encode_pair(join([row[name] for name in columns.inputs]), label, tokenizer)
+        prompt, answer = encode_pair(join([as_text(read_cell(row[name])) for name in columns.inputs]), label, tokenizer)
         return prompt + answer, [IGNORED] * len(prompt) + answer
 
     def collator(self, processor: PreTrainedTokenizerBase) -> Any:
@@ -103,10 +111,10 @@ class Prompts:
 
     def describe(self, rows: Dataset, columns: Columns) -> list[dict[str, Any]]:
         """What was given, a row, for a file of predictions."""
-        return rows.select_columns(list(columns.inputs)).to_list()
+        return shown_inputs(rows, columns)
 
 
-def join(parts: list[str]) -> str:
+def join(parts: list[str | None]) -> str:
     """A prompt of its parts, a line each, those that are empty left out."""
     return "\n".join(part for part in parts if part)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +15,9 @@ from transformers import EvalPrediction
 
 from fourierft.errors import ConfigError, DataError
 from fourierft.extras import needs
+from fourierft.training.cells import as_text, is_blank
+from fourierft.training.labels import Where, by_index, class_name, is_with_comma, read_number
 
-FEW_CLASSES = 20
 IGNORED = -100  # label of a token that is not to be learned
 LOWER_IS_BETTER = ("loss", "rmse", "answer_loss")
 
@@ -47,16 +49,29 @@ class Classification:
             "problem_type": "single_label_classification",
         }
 
-    def encode(self, values: Sequence[Any], source: str) -> list[int]:
-        """Class numbers of labels; DataError, if one was not in the training data."""
+    def encode(self, values: Sequence[Any], where: Where = by_index) -> list[int]:
+        """Class numbers of labels; DataError, if one was not in the training data.
+
+        A whole number is the class of its name with or without `.0`, which some programs write and others do not,
+        unless both are classes.
+        """
         numbers = {label: index for index, label in enumerate(self.labels)}
-        unknown = sorted({_class_name(value) for value in values} - set(numbers))
+        for label, index in tuple(numbers.items()):
+            if re.fullmatch(r"-?\d+(\.0)?", label):
+                numbers.setdefault(label.removesuffix(".0") if label.endswith(".0") else f"{label}.0", index)
+        names = [class_name(value) for value in values]
+        unknown = [index for index, name in enumerate(names) if name not in numbers]
         if unknown:
+            others = shorten(sorted({names[index] for index in unknown}))
             raise DataError(
-                f"the {source} data has the labels {shorten(unknown)}, which training did not; "
-                f"it knows {shorten(self.labels)}"
+                f"{where(unknown[0])} has the label {names[unknown[0]]}, which training did not see ({len(unknown)} of "
+                f"{len(names)} rows have such labels: {others}); it knows {shorten(self.labels)}"
             )
-        return [numbers[_class_name(value)] for value in values]
+        return [numbers[name] for name in names]
+
+    def shown(self, label: int) -> str:
+        """A label as people read it."""
+        return self.labels[label]
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
         """Accuracy, F1 and Matthews correlation of logits [rows, labels]."""
@@ -100,18 +115,21 @@ class Regression:
         """What the model's config must say."""
         return {"num_labels": 1, "problem_type": "regression"}
 
-    def encode(self, values: Sequence[Any], source: str) -> list[float]:
+    def encode(self, values: Sequence[Any], where: Where = by_index) -> list[float]:
         """Labels as floats; DataError, if one is not a finite number."""
         numbers = []
-        for row, value in enumerate(values, start=1):
-            try:
-                number = float(value)
-            except (TypeError, ValueError):
-                number = math.nan
-            if not math.isfinite(number):
-                raise DataError(f"label {value!r} in row {row} of the {source} data is no number; regression needs one")
+        for index, value in enumerate(values):
+            number = read_number(class_name(value))
+            if number is None:
+                name = class_name(value)
+                hint = f"; write {name.replace(',', '.')}" if is_with_comma(name) else "; regression needs one"
+                raise DataError(f"label {name!r} in {where(index)} is no number{hint}")
             numbers.append(number)
         return numbers
+
+    def shown(self, label: float) -> float:
+        """A label as people read it."""
+        return label
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
         """Pearson and Spearman correlation (0 if one side is constant) and root mean squared error of [rows, 1].
@@ -152,12 +170,19 @@ class Answers:
         """What the model's config must say: nothing."""
         return {}
 
-    def encode(self, values: Sequence[Any], source: str) -> list[str]:
-        """The answers as they are; DataError, if one is no text or empty."""
-        for row, value in enumerate(values, start=1):
-            if not isinstance(value, str) or not value.strip():
-                raise DataError(f"answer {value!r} in row {row} of the {source} data is no text; fill or remove it")
-        return list(values)
+    def encode(self, values: Sequence[Any], where: Where = by_index) -> list[str]:
+        """The answers as texts; DataError, if one is empty or something else."""
+        answers = []
+        for index, value in enumerate(values):
+            answer = as_text(value)
+            if answer is None or is_blank(answer):
+                raise DataError(f"answer {value!r} in {where(index)} is no text; fill or remove it")
+            answers.append(answer)
+        return answers
+
+    def shown(self, label: Any) -> Any:
+        """A label as people read it."""
+        return label
 
     @staticmethod
     def reduce(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
@@ -188,43 +213,12 @@ class Chat(Answers):
 
     name = "chat"
 
-    def encode(self, values: Sequence[Any], source: str) -> list[Any]:
+    def encode(self, values: Sequence[Any], where: Where = by_index) -> list[Any]:
         """The answers, or the conversations that hold them, as they are."""
         return list(values)
 
 
 Task = Classification | Regression | Answers
-
-
-def detect_task(values: Sequence[Any], wanted: str, column: str, declared: Sequence[str] = ()) -> Task:
-    """The task the labels call for.
-
-    Args:
-        values: labels of the training rows; fractions make a regression, anything else a classification.
-        wanted: auto, or the name of a task that gives labels.
-        column: where the labels stand, for errors.
-        declared: the classes that the data set itself names, in its order; those found, sorted, if it names none.
-
-    Raises: ConfigError, if the task is unknown. DataError, if the labels can't be those of a task.
-    """
-    if wanted not in ("auto", "classification", "regression"):
-        raise ConfigError(f"task={wanted} is unknown; use classification, regression, answers, chat or auto")
-    fractions = any(isinstance(value, float) and not value.is_integer() for value in values)
-    if wanted == "regression" or (wanted == "auto" and fractions):
-        return Regression()
-    names = {_class_name(value) for value in values}
-    if len(names) < 2:
-        raise DataError(
-            f"column {column} holds the one label {shorten(sorted(names))}; a class needs another to differ from"
-        )
-    if declared:
-        return Classification(tuple(declared))
-    if wanted == "auto" and len(names) > max(FEW_CLASSES, len(values) // 2):
-        raise DataError(
-            f"column {column} has {len(names)} different labels in {len(values)} rows, too many for classes; "
-            "name another --label_column, or give --task classification or --task regression"
-        )
-    return Classification(tuple(sorted(names, key=_order)))
 
 
 def choose_metric(task: Task, wanted: str | None) -> Task:
@@ -258,17 +252,6 @@ def task_from(name: str, labels: Sequence[str]) -> Task:
         return Classification(tuple(labels))
     kinds: dict[str, type[Regression] | type[Answers]] = {"answers": Answers, "chat": Chat, "regression": Regression}
     return kinds[name]()
-
-
-def _class_name(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _order(name: str) -> tuple[int, float, str]:
-    try:
-        return (0, float(name), name)
-    except ValueError:
-        return (1, 0.0, name)
 
 
 def shorten(names: Sequence[str]) -> str:

@@ -14,7 +14,17 @@ from transformers import (
 
 from fourierft.errors import DataError
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.data import Columns, check_filled, check_texts, find_column, require_columns
+from fourierft.training.cells import as_text, column_names, read_cell, read_column
+from fourierft.training.columns import (
+    WORDS,
+    Columns,
+    check_columns,
+    check_filled,
+    check_labels,
+    check_texts,
+    find_column,
+    require_columns,
+)
 from fourierft.training.models import load_tokenizer, longest_text
 
 if TYPE_CHECKING:
@@ -28,6 +38,7 @@ TEXT_COLUMNS = (
     ("question1", "question2"),
 )
 LABEL_COLUMNS = ("label", "labels")
+WORD_COLUMNS = ("tokens", "words")  # of data for token classification
 
 
 class Texts:
@@ -48,14 +59,19 @@ class Texts:
             raise DataError(f"text_column names {len(wanted)} columns; name one, or two for a pair of texts")
         usual = next((names for names in TEXT_COLUMNS if set(names) <= set(rows.column_names)), None)
         texts = tuple(wanted) if wanted else usual
+        words = next((name for name in WORD_COLUMNS if name in column_names(rows)), None)
+        if texts is None and words is not None:
+            raise DataError(f"the data has a column {words}, but no text; {WORDS}, or name one with --text_column")
         if texts is None:
             texts = (find_column(rows, None, (), "text"),)
         return Columns(texts, find_column(rows, label, LABEL_COLUMNS, "label"))
 
-    def check_rows(self, rows: Dataset, columns: Columns, name: str) -> None:
-        """Raise DataError if `rows`, called `name`, lack a column, a text or a label, or are none at all."""
-        check_filled(rows, columns, name)
-        check_texts(rows, columns.inputs, name, "text_column")
+    def check_rows(self, rows: Dataset, columns: Columns) -> None:
+        """Raise DataError if `rows` lack a column, a text or a label, or a label is not one."""
+        check_columns(rows, columns)
+        check_texts(rows, columns.inputs, "text_column")
+        check_filled(rows, columns.inputs)
+        check_labels(rows, columns.label)
 
     def load_processor(self, arguments: ModelArguments, data: DataArguments) -> PreTrainedTokenizerBase:
         """The tokenizer."""
@@ -77,7 +93,8 @@ class Texts:
         """
 
         def encode(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, Any]:
-            encoded = processor(*(batch[column] for column in columns.inputs), truncation=True, max_length=limit)
+            texts = ([as_text(read_cell(value)) for value in batch[column]] for column in columns.inputs)
+            encoded = processor(*texts, truncation=True, max_length=limit)
             return {**encoded, "labels": [labels[index] for index in indices]}
 
         return rows.map(encode, batched=True, with_indices=True, remove_columns=rows.column_names, desc="Tokenizing")
@@ -88,4 +105,14 @@ class Texts:
 
     def describe(self, rows: Dataset, columns: Columns) -> list[dict[str, Any]]:
         """What was given, a row, for a file of predictions."""
-        return rows.select_columns(list(columns.inputs)).to_list()
+        return shown_inputs(rows, columns)
+
+
+def shown_inputs(rows: Dataset, columns: Columns) -> list[dict[str, Any]]:
+    """The inputs of each row by column, as JSON can write them."""
+    found = [[_shown(value) for value in read_column(rows, column)] for column in columns.inputs]
+    return [dict(zip(columns.inputs, values, strict=True)) for values in zip(*found, strict=True)]
+
+
+def _shown(value: Any) -> Any:
+    return as_text(value) if as_text(value) is not None else value

@@ -8,7 +8,7 @@ import pytest
 
 from fourierft.errors import DataError
 from fourierft.training.chat.conversation import read_row
-from fourierft.training.data import Columns
+from fourierft.training.columns import Columns
 
 ASKED, ANSWERED = {"role": "user", "content": "the film"}, {"role": "assistant", "content": "is good"}
 

@@ -168,7 +168,7 @@ def test_two_processes_train_the_adapter_of_one(build: Build, chat_llama: Path, 
 @pytest.mark.parametrize(
     ("settings", "kind", "text"),
     [
-        ({"max_length": 4}, DataError, r"the prompt in row 1 has \d+ tokens, which leaves no room .* max_length=4"),
+        ({"max_length": 4}, DataError, r"the prompt in row 1 of .*chats\.jsonl has \d+ tokens, .* max_length=4"),
         ({"task": "answers", "text_column": ["messages"]}, DataError, "no column looks like the label among messages"),
         ({"quantization": "nf4", "method": "full"}, ConfigError, "method=full trains weights of the model, which is"),
         ({"quantization": "int3"}, ConfigError, "quantization=int3 is unknown; use one of nf4"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fourierft.errors import ConfigError
 from fourierft.training.comparison import grid
 from fourierft.training.comparison.grid import format_time, run_grid
 from fourierft.training.comparison.tasks import read_task
@@ -45,6 +47,25 @@ def test_other_settings_are_other_runs(task_file: Path, tmp_path: Path) -> None:
     rows = run_grid(read_task(task_file).change(["head"]), tmp_path / "out", tell=lambda _: None)
     assert [row["steps"] for row in rows] == [1]
     assert len((tmp_path / "out" / "runs.jsonl").read_text().splitlines()) == 2
+
+
+def test_runs_without_rows_to_score_them_on_are_refused_before_the_first(
+    write_task: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "train", lambda arguments: pytest.fail("nothing is trained"))
+    file = write_task("unscored", validation_file=None, validation_fraction=0)
+    text = "\n".join(line for line in file.read_text().splitlines() if "validation_file" not in line)
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"task unscored has no rows to score its runs on \(validation_fraction=0\)"):
+        run_grid(read_task(file), tmp_path / "out", tell=lambda _: None)
+    (tmp_path / "set").mkdir()
+    shutil.copy(tmp_path / "rows.csv", tmp_path / "set" / "train.csv")
+    file.write_text(text.replace("train_file", "dataset_name").replace("rows.csv", "set"))
+    with pytest.raises(ConfigError, match="no rows to score its runs on"):
+        run_grid(read_task(file), tmp_path / "out", tell=lambda _: None)
+    shutil.copy(tmp_path / "rows.csv", tmp_path / "set" / "validation.csv")
+    with pytest.raises(pytest.fail.Exception, match="nothing is trained"):
+        run_grid(read_task(file), tmp_path / "out", tell=lambda _: None)
 
 
 def test_kept_run_can_be_evaluated(task_file: Path, tmp_path: Path) -> None:

@@ -6,26 +6,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
 from fourierft.errors import DataError, StoreError
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.fleet.data import FleetData, read_rows
+from fourierft.training.cells import column_names, place_at
+from fourierft.training.fleet.data import FleetData, load_rows
 from fourierft.training.fleet.settings import FleetSettings
-from fourierft.training.groundwork import lay_groundwork
+from fourierft.training.groundwork import Groundwork, lay_groundwork, read_rows
 
 SETTINGS = FleetSettings(validation_fraction=0.0)
 
 
-def test_a_folder_reads_like_a_file_with_a_column(data: Path, folder: Path) -> None:
-    whole, parts = (read_rows(DataArguments(train_file=str(path)), SETTINGS) for path in (data, folder))
-    assert sorted(map(tuple, (row.items() for row in parts.select_columns(whole.column_names)))) == sorted(
-        map(tuple, (row.items() for row in whole))
+def lay(rows: Dataset, base: Path) -> Groundwork:
+    return lay_groundwork(
+        read_rows({"train": rows}, DataArguments()), ModelArguments(str(base)), DataArguments(), seed=1
     )
 
 
+def test_a_folder_reads_like_a_file_with_a_column(data: Path, folder: Path) -> None:
+    whole, parts = (load_rows(DataArguments(train_file=str(path)), SETTINGS) for path in (data, folder))
+    columns = column_names(whole)
+    assert sorted(map(tuple, (row.items() for row in parts.select_columns(columns)))) == sorted(
+        map(tuple, (row.items() for row in whole.select_columns(columns)))
+    )
+    assert place_at(parts, 8) == f"row 1 of {folder}/bob.csv"
+
+
 def test_newcomers_have_the_numbers_after_those_that_are_there(folder: Path, calm_bert: Path) -> None:
-    rows = read_rows(DataArguments(train_file=str(folder)), SETTINGS)
-    ground = lay_groundwork({"train": rows}, ModelArguments(str(calm_bert)), DataArguments(), seed=1)
+    rows = load_rows(DataArguments(train_file=str(folder)), SETTINGS)
+    ground = lay(rows, calm_bert)
     fleet = FleetData(ground, SETTINGS)
     fleet.add(rows, ground.labels["train"])
     (folder / "dee.csv").write_text("text,label\nthe film is good,yes\na book,no\n")
@@ -36,7 +46,7 @@ def test_newcomers_have_the_numbers_after_those_that_are_there(folder: Path, cal
     assert batch["labels"].tolist() == [1, ground.labels["train"][0], 0]
     assert len(batch["input_ids"]) == 3
     (folder / f"{'n' * 250}.csv").write_text("text,label\na film,maybe\n")
-    with pytest.raises(DataError, match="has the labels maybe, which training did not"):
+    with pytest.raises(DataError, match=r"row 1 of .*n\.csv has the label maybe, which training did not see"):
         fleet.add_file(folder / f"{'n' * 250}.csv")
     (folder / "__base__.csv").write_text("text,label\na film,yes\n")
     with pytest.raises(DataError, match="names '__base__'"):
@@ -45,8 +55,8 @@ def test_newcomers_have_the_numbers_after_those_that_are_there(folder: Path, cal
 
 
 def test_a_name_that_no_store_takes_is_refused(data: Path, calm_bert: Path, make_rows: Any, write: Any) -> None:
-    rows = read_rows(DataArguments(train_file=str(write(make_rows(**{"n" * 501: 4}), data))), SETTINGS)
-    ground = lay_groundwork({"train": rows}, ModelArguments(str(calm_bert)), DataArguments(), seed=1)
+    rows = load_rows(DataArguments(train_file=str(write(make_rows(**{"n" * 501: 4}), data))), SETTINGS)
+    ground = lay(rows, calm_bert)
     with pytest.raises(StoreError, match="a name has 1 to 500 characters"):
         FleetData(ground, SETTINGS).add(rows, ground.labels["train"])
 
@@ -55,19 +65,29 @@ def test_a_name_that_no_store_takes_is_refused(data: Path, calm_bert: Path, make
     ("content", "text"),
     [
         ("adapter,text,label\na,a film,yes\n", "has a column adapter, but in a folder files name the adapters"),
-        ("text,label\na film,3\n", "differ in their columns"),
         ("", "is empty"),
     ],
 )
 def test_a_folder_of_files_that_do_not_belong_together_is_refused(folder: Path, content: str, text: str) -> None:
     (folder / "dee.csv").write_text(content)
     with pytest.raises(DataError, match=text) as caught:
-        read_rows(DataArguments(train_file=str(folder)), SETTINGS)
+        load_rows(DataArguments(train_file=str(folder)), SETTINGS)
     assert "\n" not in str(caught.value)
+
+
+def test_files_of_other_columns_are_told(folder: Path, tmp_path: Path) -> None:
+    (folder / "dee.csv").write_text("text,stars\na film,3\n")
+    rows = load_rows(DataArguments(train_file=str(folder)), SETTINGS)
+    with pytest.raises(DataError, match=r"column label is empty in 1 of 23 rows, first in row 1 of .*dee\.csv"):
+        read_rows({"train": rows}, DataArguments())
+    (folder / "dee.csv").unlink()
+    Dataset.from_dict({"text": ["a film"], "label": [3]}).to_parquet(folder / "dee.parquet")
+    with pytest.raises(DataError, match="differ in their columns"):
+        load_rows(DataArguments(train_file=str(folder)), SETTINGS)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / ".hidden.csv").write_text("text,label\na,b\n")
     with pytest.raises(DataError, match="has no files; put one there for each adapter, named like it"):
-        read_rows(DataArguments(train_file=str(tmp_path / "none")), SETTINGS)
+        load_rows(DataArguments(train_file=str(tmp_path / "none")), SETTINGS)

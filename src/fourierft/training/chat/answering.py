@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from fourierft.errors import ConfigError, DataError, OutputExistsError
 from fourierft.training import output
+from fourierft.training.cells import as_text, column_names, place_of, read_cell
 from fourierft.training.chat.conversation import CONVERSATION_COLUMNS, read_messages
 from fourierft.training.chat.speaker import Sampling, Speaker
 from fourierft.training.chat.template import INPUT_HEADING, is_alpaca
-from fourierft.training.data import read_file
+from fourierft.training.files import read_file
 from fourierft.training.prompts import PROMPT_COLUMNS
 
 Conversation = list[dict[str, str]]
@@ -40,7 +41,7 @@ def read_prompts(path: str | Path, separator: str) -> list[Conversation]:
             raise DataError(f"{path} holds no prompts; write one a line")
         return prompts
     rows = read_file(path)
-    held = rows.column_names
+    held = column_names(rows)
     whole = next((name for name in CONVERSATION_COLUMNS if name in held), None)
     names = next((names for names in PROMPT_COLUMNS if set(names) <= set(held)), None)
     if whole is None and names is None:
@@ -48,13 +49,13 @@ def read_prompts(path: str | Path, separator: str) -> list[Conversation]:
             f"{path} has the columns {', '.join(held)}, but no messages, conversations, prompt or instruction"
         )
     found = []
-    for number, row in enumerate(rows, start=1):
-        where = f"row {number} of {path}"
-        values = [row[whole]] if whole else [row[name] for name in names or ()]
+    for index, row in enumerate(rows):
+        where = place_of(row, index)
+        values = [read_cell(row[name]) for name in ([whole] if whole else names or ())]
         if len(values) == 1 and isinstance(values[0], list):
             messages = read_messages(values[0], where)
         else:
-            text = separator.join(value for value in values if value)
+            text = separator.join(as_text(value) or str(value) for value in values if value)
             messages = read_messages([{"role": "user", "content": text}], where)
         if messages[-1]["role"] == "assistant":
             messages = messages[:-1]

@@ -15,9 +15,11 @@ from typing import Any
 
 from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import DataArguments
+from fourierft.training.cells import column_names, read_cell
 from fourierft.training.chat.answering import read_lines, write_lines
 from fourierft.training.chat.speaker import Sampling, Speaker
-from fourierft.training.data import FORMATS, load_splits, read_file
+from fourierft.training.data import load_splits
+from fourierft.training.files import FORMATS, read_file
 
 TURNS = {"mt-bench": 2, "vicuna": 1}
 TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1} | dict.fromkeys(
@@ -49,8 +51,9 @@ def read_questions(source: str, bench: str) -> list[Question]:
     if Path(source).is_file() or Path(source).suffix in FORMATS:
         rows = read_file(source)
     else:
-        rows = load_splits(DataArguments(dataset_name=source, validation_fraction=0.0), 0)["train"]
-    return [_read_question(row, bench, f"question {place} of {source}") for place, row in enumerate(rows, start=1)]
+        rows = load_splits(DataArguments(dataset_name=source))["train"]
+    found = ({name: read_cell(row[name]) for name in column_names(rows)} for row in rows)
+    return [_read_question(row, bench, f"question {place} of {source}") for place, row in enumerate(found, start=1)]
 
 
 def _read_question(row: Mapping[str, Any], bench: str, where: str) -> Question:
@@ -67,7 +70,8 @@ def _read_question(row: Mapping[str, Any], bench: str, where: str) -> Question:
         )
     named = row.get("required_temperature")
     temperature = TEMPERATURES.get(str(row.get("category")), OTHER_TEMPERATURE) if named is None else float(named)
-    return Question(number, tuple(turns), temperature)
+    is_whole = isinstance(number, str) and number.isdecimal()  # which the judge's questions have, as numbers
+    return Question(int(number) if is_whole else number, tuple(turns), temperature)
 
 
 def answer_questions(

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fourierft.errors import DataError
-from fourierft.training.data import Columns
+from fourierft.training.cells import read_cell
+from fourierft.training.columns import Columns
 
 CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
 ROLES = {
@@ -31,12 +32,12 @@ def read_row(row: Mapping[str, Any], columns: Columns, separator: str, where: st
 
     Raises: DataError, if it holds no text where one must be, an unknown role, or no answer.
     """
-    prompt = [row.get(name) for name in columns.inputs]
+    prompt = [read_cell(row.get(name)) for name in columns.inputs]
     if columns.inputs == (columns.label,):
         messages = read_messages(prompt[0], where)
     else:
         asked = _as_messages(prompt[0] if len(prompt) == 1 else _join(prompt, separator), "user", where)
-        messages = [*asked, *_as_messages(row.get(columns.label), "assistant", where)]
+        messages = [*asked, *_as_messages(read_cell(row.get(columns.label)), "assistant", where)]
     if not any(message["role"] == "assistant" for message in messages):
         raise DataError(f"{where} has no answer, that is, no message of the assistant; add one or remove the row")
     return messages

@@ -9,9 +9,10 @@ from transformers import PreTrainedTokenizerBase
 
 from fourierft.errors import DataError
 from fourierft.training.arguments import DataArguments, ModelArguments
+from fourierft.training.cells import column_names, place_of, read_cell
 from fourierft.training.chat.conversation import CONVERSATION_COLUMNS, read_row
 from fourierft.training.chat.template import INPUT_HEADING, encode_conversation, ensure_template, is_alpaca
-from fourierft.training.data import Columns, check_columns, require_columns
+from fourierft.training.columns import Columns, check_columns, require_columns
 from fourierft.training.prompts import ANSWER_COLUMNS, PROMPT_COLUMNS, Prompts
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ class Chats(Prompts):
         Raises: DataError, naming the columns there are, if there is no answer among them.
         """
         require_columns(rows, [*(wanted or []), *([label] if label else [])])
-        held = rows.column_names
+        held = column_names(rows)
         whole = wanted[0] if wanted and (label is None or wanted == [label]) else None
         if whole is None and not wanted and not label:
             whole = next((name for name in CONVERSATION_COLUMNS if name in held), None)
-        if whole is not None and not isinstance(rows[0][whole], str):
+        if whole is not None and not isinstance(read_cell(rows[0][whole]), str):
             return Columns((whole,), whole)
         prompt = tuple(wanted) if wanted else next((names for names in PROMPT_COLUMNS if set(names) <= set(held)), None)
         answer = label or next((name for name in ANSWER_COLUMNS if name in held), None)
@@ -45,11 +46,11 @@ class Chats(Prompts):
             )
         return Columns(prompt, answer)
 
-    def check_rows(self, rows: Dataset, columns: Columns, name: str) -> None:
-        """Raise DataError if `rows`, called `name`, are none, lack a column, or one of them is no conversation."""
-        check_columns(rows, columns, name)
-        for number, row in enumerate(rows, start=1):
-            read_row(row, columns, "\n", f"row {number} of the {name} data")
+    def check_rows(self, rows: Dataset, columns: Columns) -> None:
+        """Raise DataError if `rows` lack a column, or one of them is no conversation."""
+        check_columns(rows, columns)
+        for index, row in enumerate(rows):
+            read_row(row, columns, "\n", place_of(row, index))
 
     def load_processor(self, arguments: ModelArguments, data: DataArguments) -> PreTrainedTokenizerBase:
         """The tokenizer, with a chat template: its own, or that of the Alpaca prompt.

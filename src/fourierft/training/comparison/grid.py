@@ -12,15 +12,19 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fourierft.errors import ConfigError
 from fourierft.training import output, report
+from fourierft.training.arguments import DataArguments
 from fourierft.training.comparison.results import FILE, Row, read_lines
 from fourierft.training.comparison.tasks import Run, Task, digest
 from fourierft.training.comparison.written import score_pretrained, score_written
+from fourierft.training.data import has_validation
 from fourierft.training.generation.decoding import Decoding
 from fourierft.training.preparation import prepare
 from fourierft.training.run import build_trainer, train
@@ -74,6 +78,8 @@ def run_tasks(
     Returns: all rows of these tasks under these settings.
     """
     prepared = [(task, settings, task.protocol(settings)) for task in tasks for settings in [task.prepare()]]
+    for task, settings, _ in prepared:
+        check_scored(task, settings)
     runs = [(*each, run) for each in prepared for run in each[0].runs()]
     finished, elsewhere = {row["key"] for row in read_lines(file) if "key" in row}, {row["key"]: row for row in known}
     missing = []
@@ -100,6 +106,17 @@ def run_tasks(
         )
     chosen = {(task.name, protocol) for task, _, protocol in prepared}
     return [row for row in read_lines(file) if (row.get("task"), row.get("protocol")) in chosen]
+
+
+def check_scored(task: Task, settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError, if a task has no rows to score its runs on."""
+    known = {field.name for field in fields(DataArguments)}
+    data = DataArguments(**{name: value for name, value in settings.items() if name in known})
+    if not has_validation(data):
+        raise ConfigError(
+            f"task {task.name} has no rows to score its runs on (validation_fraction={data.validation_fraction:g}); "
+            "give a validation_file, a data set with a split validation, or hold rows out with validation_fraction: 0.1"
+        )
 
 
 def run_key(run: Run, protocol: str) -> str:

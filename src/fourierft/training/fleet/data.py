@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,10 @@ from fourierft.adapters.store.incoming import check_name
 from fourierft.errors import DataError
 from fourierft.extras import needs
 from fourierft.training.arguments import DataArguments
-from fourierft.training.data import load_splits, read_file, require_columns
+from fourierft.training.cells import as_text, column_names, place_at, read_column
+from fourierft.training.columns import require_columns
+from fourierft.training.data import load_splits
+from fourierft.training.files import read_file
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.fleet.tenants import Tenant, make_tenants
 from fourierft.training.groundwork import Groundwork
@@ -52,7 +55,8 @@ class FleetData:
 
         Raises: DataError or StoreError, if a row names no adapter, or what cannot be a name.
         """
-        found = make_tenants(rows[self._settings.adapter_column], self._settings, len(self._rows))
+        names = [as_text(name) for name in read_column(rows, self._settings.adapter_column)]
+        found = make_tenants(names, self._settings, len(self._rows), partial(place_at, rows))
         for name in found:
             check_name(name)
         encoded = self._ground.encode(rows, labels)
@@ -69,7 +73,7 @@ class FleetData:
         Raises: FourierFTError, if it cannot be read, or what it holds is not alike to what is there.
         """
         rows = read_adapter(file, self._settings.adapter_column)
-        return self.add(rows, self._ground.read_labels(rows, file.name))
+        return self.add(rows, self._ground.read_labels(rows))
 
     def collate(self, numbers: Sequence[int]) -> Mapping[str, Tensor]:
         """A batch of rows by their numbers, `labels` among its tensors."""
@@ -77,13 +81,13 @@ class FleetData:
         return batch
 
 
-def read_rows(data: DataArguments, settings: FleetSettings) -> Dataset:
+def load_rows(data: DataArguments, settings: FleetSettings) -> Dataset:
     """The rows of the data set, or of all files of a folder, each an adapter's.
 
     Raises: DataError, if they cannot be read, or do not name their adapters.
     """
     if not is_folder(data):
-        rows = load_splits(replace(data, validation_fraction=0.0), settings.seed)["train"]
+        rows = load_splits(data)["train"]
         require_columns(rows, [settings.adapter_column])
         return rows
     with needs("train", "reading data"):
@@ -115,6 +119,6 @@ def read_adapter(file: Path, column: str) -> Dataset:
     Raises: DataError, if it cannot be read, or has that column.
     """
     rows = read_file(file)
-    if column in rows.column_names:
+    if column in column_names(rows):
         raise DataError(f"{file} has a column {column}, but in a folder files name the adapters; remove the column")
     return rows.add_column(column, [file.stem] * len(rows))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ from fourierft.errors import ConfigError
 from fourierft.format.identity import identify_base
 from fourierft.training import report
 from fourierft.training.fleet import checkpoint
-from fourierft.training.fleet.data import FleetData, is_folder, read_rows
+from fourierft.training.fleet.data import FleetData, is_folder, load_rows
 from fourierft.training.fleet.heads import share_head
 from fourierft.training.fleet.plan import FleetPlan, make_plan
 from fourierft.training.fleet.settings import FleetArguments
 from fourierft.training.fleet.trainer import Finished, FleetTrainer
 from fourierft.training.fleet.watch import Watch
-from fourierft.training.groundwork import lay_groundwork
+from fourierft.training.groundwork import divide, lay_groundwork, read_rows
 from fourierft.training.models import required_name
 from fourierft.training.tasks import Task
 from fourierft.training.trainer import Interruption, TrainingInterrupted
@@ -83,16 +83,17 @@ def prepare(arguments: FleetArguments) -> FleetPreparation:
     Raises: FourierFTError, if anything given is wrong.
     """
     data, settings = arguments.data, arguments.fleet
-    rows = read_rows(data, settings)
+    rows = load_rows(data, settings)
     if arguments.watch is not None and not is_folder(data):
         raise ConfigError(f"watch={arguments.watch:g} wants a folder of files, one for each adapter, as train_file")
-    ground = lay_groundwork({"train": rows}, arguments.model, data, settings.seed)
+    reading = divide(read_rows({"train": rows}, data), replace(data, validation_fraction=0.0), settings.seed)
+    ground = lay_groundwork(reading, arguments.model, data, settings.seed)
     if settings.shared_head:
         ground = share_head(ground)
     name, revision = required_name(arguments.model), arguments.model.model_revision
     plan = make_plan(ground.base, arguments.method, name, None if Path(name).exists() else revision)
     fleet = FleetData(ground, settings)
-    fleet.add(rows, ground.labels["train"])
+    fleet.add(reading.rows["train"], ground.labels["train"])
     return FleetPreparation(plan, ground.task, fleet, ground.record("fourierft", plan.settings, is_adapter=True))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fourierft.adapters.fleet import BASE
 from fourierft.errors import DataError
 from fourierft.training.fleet.settings import FleetSettings
+from fourierft.training.labels import Where, by_index
 
 _PASS_COST = 32  # tokens that take as long as the calls of a pass
 _LARGEST_PASS = 2048  # tokens, beyond which a pass costs memory and saves nothing
@@ -42,13 +43,16 @@ class Tenant:
         return order[place * settings.rows : (place + 1) * settings.rows]
 
 
-def make_tenants(adapters: Sequence[object], settings: FleetSettings, first: int = 0) -> dict[str, Tenant]:
+def make_tenants(
+    adapters: Sequence[str | None], settings: FleetSettings, first: int = 0, where: Where = by_index
+) -> dict[str, Tenant]:
     """Divide rows by adapter, and each adapter's into training and held-out ones.
 
     Args:
         adapters: name of each row's adapter.
         settings: share held out, and the seed of the choice.
         first: number of the first row.
+        where: names a row, for errors.
 
     Returns: tenants by name, in the order in which they come in the data.
 
@@ -56,15 +60,15 @@ def make_tenants(adapters: Sequence[object], settings: FleetSettings, first: int
     """
     rows: dict[str, list[int]] = {}
     for number, name in enumerate(adapters):
-        if name is None or not str(name).strip():
+        if name is None or not name.strip():
             raise DataError(
-                f"column {settings.adapter_column} is empty in row {number + 1}; name the adapter that the row trains"
+                f"column {settings.adapter_column} is empty in {where(number)}; name the adapter that the row trains"
             )
         if name == BASE:
             raise DataError(
-                f"row {number + 1} names {BASE!r}, which is the base without an adapter; choose another name"
+                f"{where(number)} names {BASE!r}, which is the base without an adapter; choose another name"
             )
-        rows.setdefault(str(name), []).append(first + number)
+        rows.setdefault(name, []).append(first + number)
     return {name: _divide(name, own, settings) for name, own in rows.items()}
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from fourierft.errors import DataError
 from fourierft.training.arguments import DataArguments
-from fourierft.training.data import label_values, load_test
+from fourierft.training.cells import as_text, place_at
+from fourierft.training.columns import label_values
+from fourierft.training.data import load_test
 from fourierft.training.generation.decoding import Decoding
 from fourierft.training.inputs import inputs_named
 from fourierft.training.models import context_length
@@ -37,17 +39,17 @@ def load_items(data: DataArguments, prompt: list[str] | None, reference: str | N
 
     Raises: DataError, if a column is missing, empty, or holds something else than text.
     """
-    rows = load_test(replace(data, max_eval_samples=None), seed)
+    rows = load_test(data)
     inputs = inputs_named("prompt")
     columns = inputs.find_columns(rows, data.text_column or prompt, data.label_column or reference)
-    inputs.check_rows(rows, columns, "test")
+    inputs.check_rows(rows, columns)
     groups: dict[str, list[str]] = {}
     given = label_values(rows, columns.label)
-    for number, row in enumerate(inputs.describe(rows, columns), start=1):
-        value = given[number - 1]
-        references = value if isinstance(value, list) else [value]
-        if not references or not all(isinstance(text, str) and text.strip() for text in references):
-            raise DataError(f"reference {value!r} in row {number} of the test data is no text; fill or remove it")
+    for index, row in enumerate(inputs.describe(rows, columns)):
+        value = given[index]
+        references = [as_text(text) or "" for text in (value if isinstance(value, list) else [value])]
+        if not references or not all(text.strip() for text in references):
+            raise DataError(f"reference {value!r} in {place_at(rows, index)} is no text; fill or remove it")
         groups.setdefault(join([row[name] for name in columns.inputs]), []).extend(references)
     items = [Item(text, references) for text, references in groups.items()]
     limit = data.max_eval_samples

@@ -1,0 +1,39 @@
+"""What a label says: the name of a class, or a number."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from fourierft.training.cells import as_text
+
+Where = Callable[[int], str]
+"""Names the row of a label by its index, for errors."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_WITH_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+
+
+def by_index(index: int) -> str:
+    """Names a row by its place in the order."""
+    return f"row {index + 1}"
+
+
+def class_name(value: Any) -> str:
+    """The name of a class: a label as it is written, without blanks around it; a float that is whole as an integer."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return (as_text(value) or str(value)).strip()
+
+
+def read_number(text: str) -> float | None:
+    """The finite number that a text is, written with digits; None if it is none."""
+    number = float(text) if _NUMBER.fullmatch(text.strip()) else math.inf
+    return number if math.isfinite(number) else None
+
+
+def is_with_comma(text: str) -> bool:
+    """Whether a text looks like a number with a decimal comma."""
+    return _WITH_COMMA.fullmatch(text) is not None
