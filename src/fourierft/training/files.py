@@ -163,15 +163,14 @@ def _write(columns: dict[str, bool], rows: Iterable[tuple[int, Sequence[str | No
         rows: their numbers and cells.
     """
     import pyarrow as pa
-    from datasets import Features, Value
 
+    datasets = import_datasets()
+    text = datasets.Value("string")
     taken = next((column for column in columns if column in PLACE), None)
     if taken is not None:
         raise DataError(f"{name} has a column {taken}, a name that this package needs; rename it")
-    kinds: dict[str, Any] = {
-        column: {NESTED: Value("string")} if is_json else Value("string") for column, is_json in columns.items()
-    }
-    schema = Features({**kinds, FILE: Value("string"), ROW: Value("int64")}).arrow_schema
+    kinds = {column: {NESTED: text} if is_json else text for column, is_json in columns.items()}
+    schema = datasets.Features({**kinds, FILE: text, ROW: datasets.Value("int64")}).arrow_schema
     rows = iter(rows)
     with pa.OSFile(target, "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         while batch := list(islice(rows, _BATCH)):
