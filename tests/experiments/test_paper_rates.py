@@ -11,8 +11,7 @@ from fourierft.tuner.paper import PAPER_RUNS
 
 
 def test_rate_is_alpha_times_rate_over_the_rule() -> None:
-    half = 500
-    alpha = 16 * 768 * 768 / math.sqrt(half * (4 * 768 + half))
+    alpha = 32 * 768 * 768 / 1000
     assert auto_rate("rte", "roberta-base", 768) == pytest.approx(9e-2 * 110 / alpha)
 
 
