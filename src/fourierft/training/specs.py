@@ -51,6 +51,12 @@ class Method:
     title: str
     config: dict[str, Any] | None
 
+    @property
+    def is_scaled_by_rule(self) -> bool:
+        """Whether it is a FourierFT adapter whose scaling is left to the rule of `tuner/scaling.py`."""
+        config = self.config or {}
+        return config.get("peft_type") == "FOURIERFT" and config.get("scaling", "auto") == "auto"
+
 
 def parse_method(
     spec: str,

@@ -12,7 +12,12 @@ from PIL import Image
 from fourierft.errors import DataError
 from fourierft.training.comparison.page import table_rows, write_summary
 from fourierft.training.comparison.plots import draw_all
-from fourierft.training.comparison.results import Row, read_rows, summarize
+from fourierft.training.comparison.results import (
+    Row,
+    name_rule,
+    read_rows,
+    summarize,
+)
 from fourierft.training.output import append_json_line
 
 MakeRow = Callable[..., Row]
@@ -97,3 +102,12 @@ def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs.jsonl").write_text("my notes\n")
     with pytest.raises(DataError, match=r"line 1 of .*runs\.jsonl is not JSON; remove it"):
         read_rows(tmp_path)
+
+
+def test_rows_of_the_first_scale_rule_are_told_apart() -> None:
+    config = {"peft_type": "FOURIERFT", "n_frequency": 5}
+    row = {"method": "fourierft:5", "title": "FourierFT n=5", "config": config}
+    assert name_rule(row)["title"] == "FourierFT n=5, scale rule 1"
+    assert name_rule(row)["method"] == "fourierft:5, scale rule 1"
+    for other in ({**row, "rule": 2}, {**row, "config": {**config, "scaling": 3.0}}, {**row, "config": None}):
+        assert name_rule(other) == other

@@ -21,7 +21,7 @@ import torch
 from fourierft.errors import ConfigError
 from fourierft.training import output, report
 from fourierft.training.arguments import DataArguments
-from fourierft.training.comparison.results import FILE, Row, read_lines
+from fourierft.training.comparison.results import FILE, Row, name_rule, read_lines
 from fourierft.training.comparison.tasks import Run, Task, digest
 from fourierft.training.comparison.written import score_pretrained, score_written
 from fourierft.training.data import has_validation
@@ -30,6 +30,7 @@ from fourierft.training.preparation import prepare
 from fourierft.training.run import build_trainer, train
 from fourierft.training.settings import build_arguments
 from fourierft.training.tasks import lower_is_better, shorten
+from fourierft.tuner.scaling import RULE
 
 QUIET: dict[str, Any] = {"disable_tqdm": True, "save_strategy": "no", "report_to": "none"}
 
@@ -105,7 +106,7 @@ def run_tasks(
             f"learning rate {run.learning_rate:g}, seed {run.seed}: {score} in {row['seconds']:.0f} s"
         )
     chosen = {(task.name, protocol) for task, _, protocol in prepared}
-    return [row for row in read_lines(file) if (row.get("task"), row.get("protocol")) in chosen]
+    return [name_rule(row) for row in read_lines(file) if (row.get("task"), row.get("protocol")) in chosen]
 
 
 def check_scored(task: Task, settings: Mapping[str, Any]) -> None:
@@ -122,7 +123,8 @@ def check_scored(task: Task, settings: Mapping[str, Any]) -> None:
 def run_key(run: Run, protocol: str) -> str:
     """Digest of all that makes a run's numbers."""
     method = run.method.config or run.method.family
-    return digest([protocol, method, run.learning_rate, run.seed])
+    rule = [RULE] if run.method.is_scaled_by_rule else []
+    return digest([protocol, method, run.learning_rate, run.seed, *rule])
 
 
 def run_settings(run: Run, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -162,6 +164,7 @@ def perform(task: Task, run: Run, settings: Mapping[str, Any], protocol: str, di
         "family": run.method.family,
         "title": run.method.title,
         "config": run.method.config,
+        **({"rule": RULE} if run.method.is_scaled_by_rule else {}),
         "learning_rate": run.learning_rate,
         "seed": run.seed,
         **read_scores(metrics, history),

@@ -15,6 +15,7 @@ from fourierft.errors import DataError
 FILE = "runs.jsonl"
 REFERENCE = "lora:8"
 BASELINE = "head"
+RULE_1 = ", scale rule 1"
 
 Row = dict[str, Any]
 
@@ -77,6 +78,14 @@ def read_lines(file: Path) -> list[Row]:
         if row is not None:
             rows.append(row)
     return rows
+
+
+def name_rule(row: Row) -> Row:
+    """A row that says so where the scale was that of rule 1, which was the only one when rows named none."""
+    config = row.get("config") or {}
+    if "rule" in row or config.get("peft_type") != "FOURIERFT" or config.get("scaling", "auto") != "auto":
+        return row
+    return {**row, "method": f"{row['method']}{RULE_1}", "title": f"{row['title']}{RULE_1}"}
 
 
 def by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
