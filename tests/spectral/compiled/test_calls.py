@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
+
 import pytest
 import torch
 
@@ -9,7 +12,9 @@ from fourierft import uniform_basis
 from fourierft.errors import BackendError
 from fourierft.spectral.basis import SpectralBasis
 from fourierft.spectral.compiled import calls, compiled_update
-from fourierft.spectral.compiled.build import load_kernel
+from fourierft.spectral.compiled.build import Kernel, find_compiler, load_kernel, processor_features
+from fourierft.spectral.compiled.compiler import PORTABLE, PORTABLE_FEATURES, VARIANTS, compile_kernel
+from fourierft.spectral.compiled.plan import plan_of
 
 CPU = torch.device("cpu")
 BATCHES = [
@@ -29,6 +34,7 @@ BATCHES = [
 ]
 SHAPES = [(1, 1, 1), (1, 9, 4), (13, 7, 91), (60, 63, 120), (96, 8, 50), (8, 96, 50), (48, 80, 700)]
 LIBRARIES = [library for library in [load_kernel()] if library]  # none without a C compiler
+RUNS_PORTABLE = bool(find_compiler()) and platform.machine() == "x86_64" and processor_features() >= PORTABLE_FEATURES
 
 
 def update_of(basis: SpectralBasis) -> calls.CompiledUpdate:
@@ -37,11 +43,33 @@ def update_of(basis: SpectralBasis) -> calls.CompiledUpdate:
     return update
 
 
-@pytest.mark.parametrize("shape", SHAPES if LIBRARIES else [], ids=str)
-@pytest.mark.parametrize("batch", BATCHES, ids=str)
-def test_products_and_gradients_are_the_cosine_sum(make_layer, assert_close, shape: tuple, batch: tuple) -> None:
+@pytest.fixture(scope="session")
+def portable(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
+    """The kernel as a wheel carries it."""
+    folder = tmp_path_factory.mktemp("portable")
+    for variant, flags in VARIANTS.items():
+        compile_kernel(str(find_compiler()), folder / f"{variant}.so", PORTABLE, *flags)
+    return Kernel(**{variant: ctypes.CDLL(str(folder / f"{variant}.so")) for variant in VARIANTS})
+
+
+@pytest.mark.parametrize(
+    ("build", "shape", "batch"),
+    [
+        *(("native", shape, batch) for shape in SHAPES for batch in BATCHES if LIBRARIES),
+        *(("portable", shape, batch) for shape in SHAPES[3:5] for batch in [(1, 131), (9, 5)] if RUNS_PORTABLE),
+    ],
+    ids=str,
+)
+def test_products_and_gradients_are_the_cosine_sum(
+    make_layer, assert_close, shape: tuple, batch: tuple, build: str, request: pytest.FixtureRequest
+) -> None:
     layer = make_layer(*shape)
     (out_features, in_features, n), (sets, tokens), update = shape, batch, update_of(layer.basis)
+    if build == "portable":
+        inner, outer = plan_of(in_features), plan_of(out_features)
+        assert inner is not None
+        assert outer is not None
+        update = calls.CompiledUpdate(request.getfixturevalue("portable"), layer.basis, inner, outer)
     x, grad, c = torch.randn(*batch, in_features), torch.randn(*batch, out_features), torch.randn(sets, n)
     deltas = [layer.true_delta(row) for row in c]
     product = (

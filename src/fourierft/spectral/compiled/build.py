@@ -1,7 +1,7 @@
-"""Building kernel.c once per machine, and loading it.
+"""The kernel of this machine: built once where there is a C compiler, else the one that the wheel carries.
 
-The library lies in the cache under a name that holds all it depends on: the source, the compiler, the processor. It
-shares torch's OpenMP threads: symbols of OpenMP are left open and found in torch's own runtime.
+A library that is built lies in the cache under a name that holds all it depends on: the source, the compiler, the
+processor.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import logging
 import os
 import platform
 import shutil
@@ -20,9 +21,18 @@ from typing import NamedTuple
 
 import torch
 
-SOURCE = Path(__file__).with_name("kernel.c")
+from fourierft.spectral.compiled.compiler import (
+    FLAGS,
+    NATIVE,
+    PORTABLE_FEATURES,
+    SOURCE,
+    VARIANTS,
+    compile_kernel,
+    shipped_file,
+)
+
 SWITCH = "FOURIERFT_KERNEL"
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-ffp-contract=fast", "-fopenmp", "-fPIC", "-std=gnu11")
+_LOG = logging.getLogger("fourierft.kernel")
 
 
 class Kernel(NamedTuple):
@@ -37,47 +47,72 @@ def load_kernel() -> Kernel | None:
     """The kernel's libraries, built if this machine has none yet; None where they cannot be had.
 
     None: the environment says FOURIERFT_KERNEL=torch, the system is not Linux, torch runs without OpenMP, or there is
-    no C compiler ($CC, else cc). A compiler that fails is told of in a warning.
+    neither a C compiler ($CC, else cc) nor a kernel in the wheel that this processor runs, which is told of in a line
+    of the log. A compiler that fails is told of in a warning.
     """
-    compiler = find_compiler()
-    if compiler is None or os.environ.get(SWITCH) == "torch":
+    if os.environ.get(SWITCH) == "torch" or not shares_threads():
         return None
+    compiler, shipped = find_compiler(), find_shipped()
+    instead = "the kernel that came with the package" if shipped else "the slower torch path"
+    if compiler is None:
+        if shipped is None:
+            _LOG.warning(
+                "no C compiler was found, so %s is used: install one, such as gcc, or set %s=torch to choose it "
+                "without this line",
+                instead,
+                SWITCH,
+            )
+        return shipped
     try:
-        return Kernel(*(ctypes.CDLL(str(path)) for path in (_built(compiler, "-DWIDE"), _built(compiler))))
+        return Kernel(*(ctypes.CDLL(str(_built(compiler, *flags))) for flags in VARIANTS.values()))
     except (OSError, subprocess.SubprocessError) as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         warnings.warn(
-            f"the compiled kernel can't be built with {compiler} ({reason[0] if reason else error}); the slower torch "
-            f"path is used: set {SWITCH}=torch to choose it without this warning",
+            f"the compiled kernel can't be built with {compiler} ({reason[0] if reason else error}); {instead} "
+            f"is used: set {SWITCH}=torch to choose torch's without this warning",
             stacklevel=2,
         )
-        return None
+        return shipped
+
+
+def shares_threads() -> bool:
+    """Whether compiled code can share torch's threads: on Linux, with a torch that has OpenMP."""
+    if platform.system() != "Linux" or not torch.backends.openmp.is_available():
+        return False
+    return hasattr(ctypes.CDLL(None), "GOMP_parallel")
 
 
 def find_compiler() -> str | None:
-    """The C compiler, where its code can share torch's threads: on Linux, with a torch that has OpenMP."""
-    if platform.system() != "Linux" or not torch.backends.openmp.is_available():
+    """The C compiler, where its code can share torch's threads."""
+    return shutil.which(os.environ.get("CC", "cc")) if shares_threads() else None
+
+
+def find_shipped() -> Kernel | None:
+    """The kernel of the wheel, if it carries one and this processor has all that its code uses."""
+    files = [shipped_file(variant) for variant in VARIANTS]
+    if not all(file.is_file() for file in files) or not processor_features() >= PORTABLE_FEATURES:
         return None
-    return shutil.which(os.environ.get("CC", "cc")) if hasattr(ctypes.CDLL(None), "GOMP_parallel") else None
+    try:
+        return Kernel(*(ctypes.CDLL(str(file)) for file in files))
+    except OSError:  # of another system
+        return None
 
 
 def _built(compiler: str, *options: str) -> Path:
     """Path of the library that these options of the compiler make."""
-    flags = (*FLAGS, *options)
+    flags = (NATIVE, *options)
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    identity = "\0".join([SOURCE.read_text(encoding="utf-8"), version, _processor(), *flags])
-    name = f"kernel-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
-    folder = _folder()
-    if not (folder / name).is_file():
-        with tempfile.TemporaryDirectory(dir=folder) as work:  # built beside, then moved: other processes see all of it
-            parts = Path(work) / "kernel.o", Path(work) / name
-            for command in (
-                [compiler, *flags, "-c", str(SOURCE), "-o", str(parts[0])],
-                [compiler, "-shared", str(parts[0]), "-o", str(parts[1])],
-            ):
-                subprocess.run(command, capture_output=True, text=True, check=True)
-            os.replace(parts[1], folder / name)
-    return folder / name
+    identity = "\0".join([SOURCE.read_text(encoding="utf-8"), version, _processor(), *FLAGS, *flags])
+    library = _folder() / f"kernel-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
+    if not library.is_file():
+        compile_kernel(compiler, library, *flags)
+    return library
+
+
+def processor_features() -> set[str]:
+    """Instruction sets of the first processor, as Linux names them."""
+    lines = [line.partition(":") for line in _processor().splitlines()]
+    return {word for name, _, words in lines if name.strip() == "flags" for word in words.split()}
 
 
 def _processor() -> str:
