@@ -59,7 +59,7 @@ def _warn_of_silence(trained: Container[int]) -> None:
     """Warn of layers whose coefficients got no gradient, while those of others did; `trained` has their `id`."""
     silent, count = [], 0
     for layer in list(_layers):
-        for parameter in layer.fourierft_spectrum.values():
+        for parameter in (part.weight for part in layer.fourierft_coefficients.values()):
             if id(parameter) in trained and parameter.requires_grad:
                 count += 1
                 if parameter.grad is None:

@@ -54,14 +54,18 @@ def unfold(model: nn.Module, adapter_name: str, state_dict: dict[str, Tensor]) -
     layers, loaded, strange = _layers(model, adapter_name), {}, []
     if not layers:  # stock PEFT's, made before this package was enabled
         return state_dict
+    places: dict[nn.Module, list[str]] = {}  # a layer may stand at several
+    for name, module in model.named_modules(remove_duplicate=False):
+        places.setdefault(module, []).append(name.removeprefix("_fsdp_wrapped_module."))
     for key, value in state_dict.items():
         path = key.removesuffix(f".{ON_DISK}")
         if path == key:
             loaded[key] = value
         elif _plain(path) in layers:
-            name, layer = layers[_plain(path)]
+            _, layer = layers[_plain(path)]
             layer.awaiting.discard(adapter_name)
-            loaded[f"{name}.{IN_MODEL}.{adapter_name}.weight"] = unfolded(layer, adapter_name, value)
+            values = unfolded(layer, adapter_name, value)
+            loaded |= {f"{place}.{IN_MODEL}.{adapter_name}.weight": values for place in places[layer]}
         else:
             strange.append(path)
     found = sum(key.endswith(f".{ON_DISK}") for key in state_dict)

@@ -29,6 +29,7 @@ from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.embedding import EmbeddingLayer
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.mixing import RowNames
+from fourierft.tuner.places import check_holder, place_everywhere, take_from_everywhere
 from fourierft.tuner.quantization import keep_layout
 from fourierft.tuner.reading import check_usage, is_among, is_only_read, names_read, warn_of_precision
 from fourierft.tuner.reshaped import CONVOLUTIONS, ReshapedLayer
@@ -68,6 +69,7 @@ class FourierFTModel(BaseTuner):
         advice = self._target_advice(model, adapter_name)
         if advice:
             warnings.warn(f"some target_modules match no module of the model: {'; '.join(advice)}", stacklevel=2)
+        place_everywhere(model)
         warn_of_precision(self._only_read)
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
@@ -94,6 +96,11 @@ class FourierFTModel(BaseTuner):
         _warn_of_loss(layers)
         return model
 
+    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> Any:
+        model: Any = super()._unload_and_optionally_merge(*args, **kwargs)
+        take_from_everywhere(model)
+        return model
+
     def _check_tied_modules(self, model: nn.Module, peft_config: Any) -> None:
         """Nothing to warn of: merging parts what is tied, and says so."""
 
@@ -117,6 +124,7 @@ class FourierFTModel(BaseTuner):
                 layer = target
                 layer.update_layer(adapter_name, n_frequency, config)
             else:
+                check_holder(self.model, current_key, target)
                 quantization = get_quantization_kwargs(self.model)
                 base = target.get_base_layer() if isinstance(target, BaseTunerLayer) else target
                 layer = self._layer_class(base)(target, adapter_name, n_frequency, config, quantization)

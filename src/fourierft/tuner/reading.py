@@ -38,11 +38,13 @@ class Uses(NamedTuple):
         read: last names before `.weight`, where the numbers of a weight are read.
         read_own: those among them that are attributes of `self`.
         used: attributes of `self` that are used in any other way, as called or handed on.
+        named: whatever is an attribute there, or a text.
     """
 
     read: frozenset[str]
     read_own: frozenset[str]
     used: frozenset[str]
+    named: frozenset[str]
 
 
 class Usage:
@@ -62,7 +64,7 @@ def read_weight(layer: FourierFTLayer) -> Tensor:
     Raises: ConfigError, if every row of a batch is to have an adapter of its own.
     """
     weight = layer.stored_weight
-    names = [name for name in layer.active_adapters if name in layer.fourierft_spectrum]
+    names = [name for name in layer.active_adapters if name in layer.fourierft_coefficients]
     if not layer.is_read:
         layer.usage.read = not layer.usage.called
         return weight
@@ -93,7 +95,7 @@ def check_usage(layers: Iterable[FourierFTLayer], adapter_names: Sequence[str] |
         if layer.usage.called or not layer.usage.read:
             continue
         for name in adapter_names or layer.active_adapters:
-            if name in layer.fourierft_spectrum and bool(layer.fourierft_spectrum[name].detach().any()):
+            if name in layer.fourierft_coefficients and bool(layer.fourierft_coefficients[name].weight.any()):
                 raise ConfigError(
                     f"the adapter {name!r} had no effect in {layer.path} so far, whose weight the model reads where it "
                     "calls other layers; merged, it would make another model: leave the layer out with exclude_modules"
@@ -114,9 +116,12 @@ def warn_of_precision(layers: Sequence[FourierFTLayer]) -> None:
 
 def names_read(model: nn.Module) -> frozenset[str]:
     """Last names of the modules whose weights the forward passes of a model read, as far as their source is here."""
-    modules = [module for module in model.modules() if not isinstance(module, BaseTunerLayer)]
-    classes = {(type(module), "forward" in vars(module)): module for module in modules}
-    return frozenset(name for module in classes.values() for uses in _forward_uses(module) for name in uses.read)
+    return frozenset(name for uses in _all_uses(model) for name in uses.read)
+
+
+def is_named(model: nn.Module, name: str) -> bool:
+    """Whether anything in the forward passes of a model may use a module of this name."""
+    return any(used in uses.named for uses in _all_uses(model) for used in (name, "get_input_embeddings"))
 
 
 def is_among(path: str, names: Collection[str]) -> bool:
@@ -129,6 +134,12 @@ def is_only_read(parent: nn.Module, name: str) -> bool:
     """Whether the forward pass of a module reads the weight of its child of this name, and does no more with it."""
     uses = list(_forward_uses(parent))
     return any(name in own.read_own for own in uses) and not any(name in own.used for own in uses)
+
+
+def _all_uses(model: nn.Module) -> Iterator[Uses]:
+    modules = [module for module in model.modules() if not isinstance(module, BaseTunerLayer)]
+    for module in {(type(module), "forward" in vars(module)): module for module in modules}.values():
+        yield from _forward_uses(module)
 
 
 def _forward_uses(module: nn.Module) -> Iterator[Uses]:
@@ -173,7 +184,9 @@ def _uses(function: Callable[..., Any]) -> Uses | None:
                 read_own.add(name)
         if _is_of_self(node) and not (isinstance(outer, ast.Attribute) and outer.attr in ("weight", "bias")):
             used.add(node.attr)
-    return Uses(frozenset(read - {"self"}), frozenset(read_own), frozenset(used))
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    named = texts | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return Uses(frozenset(read - {"self"}), frozenset(read_own), frozenset(used), frozenset(named))
 
 
 def _is_read(weight: ast.Attribute, parents: dict[ast.AST, ast.AST]) -> bool:
