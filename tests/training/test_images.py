@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -17,10 +18,13 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor
 
 from fourierft.adapters.merge import merge_adapter
+from fourierft.cli.main import main
 from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import Arguments, DataArguments
 from fourierft.training.columns import Columns
+from fourierft.training.data import load_splits
 from fourierft.training.evaluation import evaluate
+from fourierft.training.groundwork import read_rows
 from fourierft.training.images import Images, crop_randomly
 from fourierft.training.pictures import skip_unreadable
 from fourierft.training.preparation import prepare
@@ -104,6 +108,23 @@ def test_training_images_are_cropped_and_mirrored_at_random(build_images: Callab
     assert 70 < mirrored < 130
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 and later, of threads
+def test_workers_that_persist_crop_anew_in_every_epoch(tiny_dinov2: Path, pictures: Path) -> None:
+    processor = AutoImageProcessor.from_pretrained(tiny_dinov2)
+    rows = Dataset.from_parquet(str(pictures)).select(range(4))
+    encoded = Images().encode(rows, Columns(("image",), "label"), [0] * 4, processor, None)
+    encoded.crop_seed = 3
+    loader = torch.utils.data.DataLoader(
+        encoded, batch_size=2, num_workers=2, persistent_workers=True, multiprocessing_context="fork"
+    )
+    epochs = []
+    for epoch in range(2):
+        encoded.epoch = epoch
+        epochs.append(torch.cat([batch["pixel_values"] for batch in loader]))
+        assert torch.equal(epochs[-1], torch.stack([encoded[row]["pixel_values"] for row in range(4)]))
+    assert not any(torch.equal(first, second) for first, second in zip(*epochs, strict=True))
+
+
 def test_texts_are_not_augmented(build: Callable[..., Arguments]) -> None:
     with pytest.raises(ConfigError, match="augment_images=True, but the data are of kind text"):
         prepare(build(augment_images=True))
@@ -162,14 +183,19 @@ def test_image_cut_short_stops_or_is_skipped_by_name(
     broken = tmp_path / "photos" / "dark" / "1.jpg"
     broken.write_bytes(broken.read_bytes()[:-60])  # its head is whole
     settings = {"dataset_name": str(tmp_path / "photos"), "train_file": None, "validation_file": None}
-    with pytest.raises(DataError, match=r"dark.1\.jpg\) can't be read; replace or remove it, or give --unreadable_"):
+    with pytest.raises(DataError, match=r"dark.1\.jpg\) can't be read \(.*\); replace or remove it, or give --unr"):
         train(build_images(**settings))
     metrics = train(build_images(**settings, unreadable_images="skip", validation_fraction=0.3))
     assert metrics["rows"] == {"train": 5, "validation": 2}
     assert re.search(r"skipped the image in row 2 of the train split of .* \(.*dark.1\.jpg\)", capsys.readouterr().out)
     broken.with_name("0.jpg").write_bytes(b"")
     test = DataArguments(dataset_name=str(tmp_path / "photos"), test_split_name="train", unreadable_images="skip")
-    assert len(evaluate(tmp_path / "out", test, use_cpu=True).predictions) == 6
+    assert [row["row"] for row in evaluate(tmp_path / "out", test, use_cpu=True).predictions] == [3, 4, 5, 6, 7, 8]
+    command = f"evaluate {tmp_path}/out --dataset_name {tmp_path}/photos --test_split_name train --use_cpu"
+    assert main(command.split()) == 2
+    assert "row 1 of the train split of" in capsys.readouterr().err
+    assert main([*command.split(), "--unreadable_images", "skip", "--output", str(tmp_path / "scores.json")]) == 0
+    assert json.loads((tmp_path / "scores.json").read_text())["rows"] == 6
     with pytest.raises(ConfigError, match="unreadable_images=hide is unknown; use stop or skip"):
         train(build_images(**settings, unreadable_images="hide", output_dir=str(tmp_path / "other")))
 
@@ -179,6 +205,66 @@ def test_data_without_one_readable_image_is_refused() -> None:
     rows = Dataset.from_dict({"image": stored, "label": [0, 1]}).cast_column("image", Image())
     with pytest.raises(DataError, match="none of the images of the data can be read"):
         skip_unreadable(rows)
+
+
+def stored(*arrays: Any) -> Dataset:
+    """Rows of images as files, TIFF or PNG."""
+    return Dataset.from_dict(
+        {"image": arrays, "label": ["a"] * len(arrays)}, features=Features({"image": Image(), "label": Value("string")})
+    )
+
+
+def test_images_of_16_and_32_bits_and_floats_are_what_they_show(tiny_dinov2: Path) -> None:
+    grey = np.asarray(picture(True, 1))
+    rows = stored(
+        grey, grey.astype(np.uint16) * np.uint16(257), grey.astype(np.int32) * 8421504, grey.astype(np.float32) / 255
+    )
+    Images().check_rows(rows, Columns(("image",), "label"))
+    processor = AutoImageProcessor.from_pretrained(tiny_dinov2)
+    encoded = Images().encode(rows, Columns(("image",), "label"), [0] * 4, processor, None)
+    for row in (1, 2, 3):
+        assert torch.equal(encoded[row]["pixel_values"], encoded[0]["pixel_values"])
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            [np.ones((2, 2), np.float32), np.full((2, 2), 9, np.float32)],
+            "ranges: up to 1 in row 1, but up to 9 in row 2",
+        ),
+        (
+            [np.full((2, 2), 70_000, np.int32), np.full((2, 2), 9, np.int32)],
+            "up to 70000 in row 1, but up to 9",
+        ),
+        (
+            [np.full((2, 2), 200, np.uint16)] * 2,
+            "row 1 are black: its numbers end at 200, and white is 65535",
+        ),
+        ([np.full((2, 2), 200, np.int32)] * 2, "like that in row 1 are black: its numbers end at 200"),
+        ([np.full((2, 2), -1.0, np.float32)], r"the image in row 1 can't be read \(its numbers go from -1 to -1"),
+    ],
+)
+def test_images_whose_numbers_may_mean_something_else_are_refused(arrays: list[Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Images().check_rows(stored(*arrays), Columns(("image",), "label"))
+
+
+def test_black_images_among_others_are_black_images() -> None:
+    dark = [np.zeros((2, 2), np.float32), np.full((2, 2), 1e-3, np.float32), np.ones((2, 2), np.float32)]
+    Images().check_rows(stored(*dark), Columns(("image",), "label"))
+    Images().check_rows(stored(np.zeros((2, 2), np.uint16)), Columns(("image",), "label"))
+
+
+def test_frames_that_are_not_looked_at_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label in ("dark", "light"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        frames = [picture(label == "light", k) for k in range(3)]
+        frames[0].save(tmp_path / "photos" / label / "a.gif", save_all=True, append_images=frames[1:])
+        frames[0].save(tmp_path / "photos" / label / "b.png")
+    data = DataArguments(dataset_name=str(tmp_path / "photos"))
+    read_rows(load_splits(data), data)
+    assert re.search(r"images with several frames: 2, first in row 1 of .*a\.gif\); the first", capsys.readouterr().out)
 
 
 def test_column_without_images_is_refused() -> None:

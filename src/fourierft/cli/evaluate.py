@@ -107,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         text_column=arguments.text_column,
         image_column=arguments.image_column,
         label_column=arguments.label_column,
+        unreadable_images=arguments.unreadable_images,
         max_eval_samples=arguments.max_eval_samples,
     )
     if arguments.generate:

@@ -27,6 +27,7 @@ from fourierft.training.cells import column_names, row_numbers
 from fourierft.training.columns import Columns, check_columns, check_labels, find_column
 from fourierft.training.models import explained, required_name
 from fourierft.training.pictures import check_images, is_image, stored_images
+from fourierft.training.pixels import as_rgb
 from fourierft.training.texts import LABEL_COLUMNS
 
 if TYPE_CHECKING:
@@ -42,19 +43,27 @@ class EncodedImages(torch.utils.data.Dataset[dict[str, Any]]):
     Attributes:
         crop_seed: if it is a number, a row is a random crop of its image, half of them mirrored.
         epoch: of the training; crops depend on the seed, the epoch and the row alone, so that a resumed training is the
-            same, whatever was fetched ahead.
+            same, whatever was fetched ahead. Processes that fetch rows see it change.
     """
 
     def __init__(self, rows: Dataset, column: str, labels: list[Any], processor: Any) -> None:
         self.rows, self.column, self.labels, self.processor = rows, column, labels, processor
         self.crop_seed: int | None = None
-        self.epoch = 0
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:  # noqa: D102
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image = self.rows[index][self.column].convert("RGB")
+        image = as_rgb(self.rows[index][self.column])
         if self.crop_seed is not None:
             image = crop_randomly(image, np.random.default_rng((self.crop_seed, self.epoch, index)))
         pixels = self.processor(image, return_tensors="pt")["pixel_values"][0]

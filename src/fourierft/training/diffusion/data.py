@@ -19,6 +19,7 @@ from tqdm import tqdm
 from fourierft.errors import DataError
 from fourierft.extras import needs
 from fourierft.training.diffusion.pipeline import encode_prompt, is_xl
+from fourierft.training.pixels import as_rgb
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -75,7 +76,7 @@ def open_photo(path: Path) -> Any:
         from PIL import Image, ImageOps
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return as_rgb(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path} can't be read as an image; replace or remove it") from error
 
