@@ -16,8 +16,8 @@ from fourierft.training.comparison.tasks import read_task
 def test_a_first_step_moves_layers_by_the_norm_of_the_rule(write_task: Callable[..., Path]) -> None:
     task = read_task(write_task("movies", methods=["fourierft:50"], max_steps=20))
     after_one, after_twenty = travel(task, task.runs()[0])
-    noise = 16 * 2 * math.sqrt(32) / math.sqrt(50 / 2)  # of the signs of 50 gradients at width 32
-    assert after_one == pytest.approx(math.hypot(16, noise), rel=0.35)
+    norm_over_direction = math.sqrt(1 + 4 * 32 / 25)  # of the signs of 50 gradients at width 32
+    assert after_one == pytest.approx(24 * math.sqrt(norm_over_direction), rel=0.35)
     assert after_one < after_twenty < 20 * after_one
 
 

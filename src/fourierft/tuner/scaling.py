@@ -1,13 +1,19 @@
 """How large a layer's update is per unit of coefficient.
 
-Adam moves every coefficient by about the learning rate, with the sign of its gradient. The gradients of real layers are
-nearly of rank one; for u v^T of unit norm, those of the coefficients have mean magnitude 1 / 2, so that n signs add up
-to alpha * rate * (n / 2) / (out * in) along it. The rule holds this part of a step, the one that lowers the loss, at
-KAPPA times the rate, whatever the layer's shape and n (docs/quality.md). In other words, an update is 2 * KAPPA times
-the mean of n cosines, each times its coefficient.
+Adam moves every coefficient by about the learning rate, with the sign of its gradient. Such a step of n coefficients
+has two parts (docs/quality.md):
 
-Adapters made before have rule 1, which held the norm of the whole step, the signs' noise included. They keep it: it is
-what their optimizer's state and learning rate belong to.
+- A direction. The gradients of real layers are nearly of rank one; along it n signs add up to
+  alpha * rate * (n / 2) / (out * in). This part lowers the loss.
+- Noise. Most signs are as good as random: an update whose entries have the deviation
+  alpha * rate * sqrt(n / 2) / (out * in), of spectral norm sqrt(out) + sqrt(in) times that. With the direction it makes
+  the norm of the step, which is what a layer bears or not.
+
+Few coefficients in a wide layer make much noise for a little direction: to hold the direction alone breaks them, to
+hold the norm alone starves them. The rule holds the geometric mean of both at KAPPA times the rate.
+
+Adapters made before have rule 1, which held the norm alone at 16 times the rate. They keep it: their optimizer's state
+and their learning rate belong to it.
 """
 
 from __future__ import annotations
@@ -20,15 +26,17 @@ from peft import FourierFTConfig as StockConfig
 from fourierft.errors import ConfigError
 from fourierft.tuner.config import FourierFTConfig
 
-KAPPA = 16.0  # of a step along a gradient of rank one, per unit of learning rate
+KAPPA = 24.0  # geometric mean of a step's direction and norm, per unit of learning rate
+KAPPA_1 = 16.0  # norm of a step under rule 1
 RULE = 2  # of adapters that are made today
 
 
 def auto_scaling(out_features: int, in_features: int, n_frequency: int, rule: int = RULE) -> float:
     """The scaling of a layer whose config says "auto".
 
-    Semantics: KAPPA * out * in / (n / 2). By rule 1, KAPPA * out * in over the root of
-    n / 2 * ((sqrt(out) + sqrt(in)) ** 2 + n / 2).
+    Semantics, with h = n / 2 and w = sqrt(out) + sqrt(in):
+        rule 2: KAPPA * out * in / (h * h * h * (w * w + h)) ** 0.25
+        rule 1: KAPPA_1 * out * in / (h * (w * w + h)) ** 0.5
 
     Args:
         out_features: rows of the weight.
@@ -36,9 +44,10 @@ def auto_scaling(out_features: int, in_features: int, n_frequency: int, rule: in
         n_frequency: number of coefficients.
         rule: 2, or 1 for an adapter that was made under it.
     """
-    half = n_frequency / 2
-    noise = (math.sqrt(out_features) + math.sqrt(in_features)) ** 2 if rule == 1 else 0.0
-    return KAPPA * out_features * in_features / math.sqrt(half * (noise + half))
+    direction = n_frequency / 2
+    norm = math.sqrt(direction * ((math.sqrt(out_features) + math.sqrt(in_features)) ** 2 + direction))
+    held = KAPPA_1 / norm if rule == 1 else KAPPA / math.sqrt(direction * norm)
+    return held * out_features * in_features
 
 
 def layer_scaling(config: StockConfig, out_features: int, in_features: int, n_frequency: int) -> float:
