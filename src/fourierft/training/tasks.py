@@ -33,6 +33,7 @@ class Classification:
     main_metric: str = "accuracy"
     name = "classification"
     needs_head = True
+    counts_tokens = False
     reduce = None
 
     @property
@@ -109,6 +110,7 @@ class Regression:
     name = "regression"
     metrics = ("pearson", "spearman", "rmse")
     needs_head = True
+    counts_tokens = False
     reduce = None
 
     def model_settings(self) -> dict[str, Any]:
@@ -165,6 +167,7 @@ class Answers:
     name = "answers"
     metrics = ("answer_loss", "token_accuracy")
     needs_head = False
+    counts_tokens = True  # a loss is a mean over tokens, not over rows
 
     def model_settings(self) -> dict[str, Any]:
         """What the model's config must say: nothing."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from fourierft.training.fleet.trainer import FleetTrainer
 from fourierft.training.trainer import TrainingInterrupted
 
 Build = Callable[..., FleetArguments]
+ROLES = ("user", "assistant")
 COUNTS = {"ann": 8, "bob": 5, "cy": 9}
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -68,6 +71,56 @@ def test_a_language_model_learns_answers_by_adapter(
         check_alone(arguments, name)
     fleet = FleetModel(AutoModelForCausalLM.from_pretrained(tiny_llama), arguments.store)
     assert fleet(names=["up", "down"], input_ids=torch.ones(2, 3, dtype=torch.long)).logits.shape[0] == 2
+
+
+@pytest.fixture
+def chats(tmp_path: Path) -> Path:
+    """Conversations of two adapters, from one short answer to three long ones."""
+    lines = []
+    for place in range(24):
+        turns = [[f"the {('film', 'book')[place % 2]} is", " ".join(["very"] * (place % 5) + ["good"])]] * (
+            1 + place % 3
+        )
+        messages = [{"role": role, "content": text} for turn in turns for role, text in zip(ROLES, turn, strict=True)]
+        lines.append(json.dumps({"adapter": ("up", "down")[place // 12], "messages": messages}))
+    (tmp_path / "chats.jsonl").write_text("\n".join(lines))
+    return tmp_path / "chats.jsonl"
+
+
+def token_losses(rows: Any, numbers: Any, logits: Callable[..., Any]) -> tuple[float, int]:
+    """The sum of -log p over the answers' tokens of rows, in float64, one row after the other; and their number."""
+    total, count = 0.0, 0
+    for number in numbers:
+        batch = rows([number])
+        with torch.no_grad():
+            found = logits(batch["input_ids"])[0, :-1].double().log_softmax(-1)
+        expected = batch["labels"][0, 1:]
+        learned = expected != -100
+        total -= float(found[learned].gather(1, expected[learned, None]).sum())
+        count += int(learned.sum())
+    return total, count
+
+
+def test_chats_are_learned_and_scored_by_the_token(
+    build: Build, tiny_llama: Path, chats: Path, check_alone: Any
+) -> None:
+    given = {"model_name_or_path": str(tiny_llama), "train_file": str(chats), "target_modules": ["q_proj", "v_proj"]}
+    first = build(**given, store="first", rows=5, max_steps=1, learning_rate=1e-2)
+    metrics, prepared = train_fleet(first)["adapters"], prepare(first)
+    base = AutoModelForCausalLM.from_pretrained(tiny_llama).double().eval()
+    for name, tenant in prepared.data.tenants.items():
+        own = tenant.batch(0, first.fleet)
+        total, count = token_losses(prepared.data.collate, own, lambda ids: base(input_ids=ids).logits)
+        assert metrics[name]["train_loss"] == pytest.approx(total / count, rel=1e-5)
+        check_alone(first, name)
+    arguments = build(**given, store="whole", rows=3, epochs=2, learning_rate=1e-2, validation_fraction=0.8)
+    metrics, prepared = train_fleet(arguments)["adapters"], prepare(arguments)
+    fleet = FleetModel(AutoModelForCausalLM.from_pretrained(tiny_llama), arguments.store)
+    for name, tenant in prepared.data.tenants.items():
+        assert len(tenant.held_out) == 10  # more than are scored at once, so of several widths
+        said = partial(lambda ids, name: fleet(names=[name], input_ids=ids).logits, name=name)
+        total, count = token_losses(prepared.data.collate, tenant.held_out, said)
+        assert metrics[name]["answer_loss"] == pytest.approx(total / count, rel=1e-4)
 
 
 def test_adapters_learn_what_their_own_rows_say_and_are_scored_on_others(

@@ -119,11 +119,11 @@ class FleetTrainer:
         collated = [self._collated(own) for own, _ in parts]
         counts, losses = torch.zeros(len(batches)), torch.zeros(len(batches))
         for (_, owners), (_, labels) in zip(parts, collated, strict=True):
-            counts.index_add_(0, owners, row_counts(labels, self._task.name))
+            counts.index_add_(0, owners, row_counts(labels, self._task))
         self.plan.model.train()
         for (_, owners), (batch, labels) in zip(parts, collated, strict=True):
             logits = self._logits(batch, numbers.index_select(0, owners))
-            own = row_losses(logits, labels, self._task.name) / counts.clamp(min=1)[owners]
+            own = row_losses(logits, labels, self._task) / counts.clamp(min=1)[owners]
             own.sum().backward()
             losses.index_add_(0, owners, own.detach())
         return losses
@@ -169,7 +169,7 @@ class FleetTrainer:
         scores = {}
         for name, pairs in found.items():
             predictions, labels_of = zip(*pairs, strict=True)
-            answers = labels_of if self._task.name == "answers" else np.concatenate(labels_of)
+            answers = labels_of if self._task.counts_tokens else np.concatenate(labels_of)  # widths differ
             scores[name] = self._task.score(EvalPrediction(np.concatenate(predictions), answers))
         return scores
 
