@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from fourierft.adapters.base import BaseSource, BaseWeights, check_matrices, find_layer, layer_shape
+from fourierft.adapters.base import BaseSource, find_layer
+from fourierft.adapters.base_weights import BaseWeights, check_matrices
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.format.checkpoint import read_checkpoint
 
@@ -78,7 +79,7 @@ def test_layer_that_no_adapter_changes_is_refused() -> None:
 
 @pytest.mark.parametrize(("layer", "shape"), [(nn.Embedding(3, 2), (3, 2)), (nn.Conv2d(4, 6, (2, 3)), (6, 24))])
 def test_shape_of_a_reshaped_layer_is_that_of_its_matrix(layer: nn.Module, shape: tuple[int, int]) -> None:
-    assert layer_shape(find_layer(nn.ModuleDict({"layer": layer}), "layer", "tiny")) == shape
+    assert find_shape(nn.ModuleDict({"layer": layer}), "layer", "tiny") == shape
 
 
 def test_weight_of_a_tied_head_is_that_of_its_embedding(make_headed: Callable[..., Path], tied_llama: Path) -> None:

@@ -139,7 +139,7 @@ def test_config_that_is_no_object_is_refused(adapter: Path) -> None:
         ({"n_frequency_pattern": {"query": -1}}, "n_frequency_pattern['query']=-1"),
         ({"n_frequency_pattern": {"(": 1}}, "which is no pattern"),
         ({"scaling": "auto"}, "scaling='auto'"),
-        ({"scaling": float("nan")}, "scaling=nan"),
+        ({"scaling": float("nan")}, "NaN is no JSON"),
         ({"random_loc_seed": None}, "random_loc_seed=None"),
         ({"fourierft": {"entries": "spiral"}}, "upgrade fourierft"),
         ({"fourierft": {"entries": "bandpass", "center": 1}}, "width=None"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import tracemalloc
 
@@ -214,9 +215,26 @@ def test_the_constant_is_left_out_of_a_band_above_it() -> None:
     assert (bandpass_entries(6, 7, 42, 1, center=0.0, width=1.0) == 0).all(0).any()
 
 
+@pytest.mark.parametrize("seed", [-(2**63) - 1, 2**64, 10**400])
+def test_a_seed_of_more_than_64_bits_is_refused(seed: int) -> None:
+    for draw in (uniform_entries, functools.partial(bandpass_entries, center=2.0, width=1.0)):
+        with pytest.raises(ConfigError, match="bits; use an integer of at most 64, such as 777"):
+            draw(6, 7, 3, seed)
+
+
 @pytest.mark.parametrize(
-    ("center", "width"), [(-1.0, 3.0), (1.0, 0.0), (1.0, -2.0), (math.nan, 1.0), (1.0, math.nan), (math.inf, 1.0)]
+    ("center", "width"),
+    [
+        (-1.0, 3.0),
+        (1.0, 0.0),
+        (1.0, -2.0),
+        (math.nan, 1.0),
+        (1.0, math.nan),
+        (math.inf, 1.0),
+        (1e308, 1.0),
+        (1.0, 1e-200),
+    ],
 )
 def test_a_band_that_is_none_is_refused(center: float, width: float) -> None:
-    with pytest.raises(ConfigError, match="use a finite center >= 0 and a width > 0"):
+    with pytest.raises(ConfigError, match=r"use 0 <= center <= 1e\+06 and 0\.001 <= width <= 1e\+06"):
         bandpass_entries(6, 7, 3, 1, center, width)

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from fourierft.errors import CheckpointError
+from fourierft.errors import CheckpointError, ShapeError
 from fourierft.tuner import FourierFTConfig, scaling
 
 IDS = torch.randint(3, 60, (4, 7), generator=torch.Generator().manual_seed(0))
@@ -73,14 +73,18 @@ def test_a_stock_checkpoint_gives_the_same_logits_here_and_back(make_llama, stoc
     ours = PeftModel.from_pretrained(make_llama().to(dtype), tmp_path / "theirs")
     torch.testing.assert_close(logits(ours), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
     ours.save_pretrained(tmp_path / "ours")
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        assert (tmp_path / "ours" / name).read_bytes() == (tmp_path / "theirs" / name).read_bytes()
+    files = [tmp_path / name / "adapter_model.safetensors" for name in ("ours", "theirs")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    fields = [json.loads((tmp_path / name / "adapter_config.json").read_text()) for name in ("ours", "theirs")]
+    assert fields[0].pop("fourierft")["layers"] == 9
+    assert fields[0] == fields[1]
 
 
-def test_a_plain_checkpoint_loads_in_stock_peft_without_a_warning(make_llama, stock, tmp_path):
+def test_of_a_plain_checkpoint_stock_peft_says_only_that_it_does_not_know_the_record(make_llama, stock, tmp_path):
     get_peft_model(make_llama(), config(scaling=40.0)).save_pretrained(tmp_path)
-    with stock():
+    with stock(), pytest.warns(UserWarning, match=r"Unexpected keyword arguments \['fourierft'\]") as caught:
         PeftModel.from_pretrained(make_llama(), tmp_path)
+    assert len([warning for warning in caught if warning.category is UserWarning]) == 1
 
 
 def test_auto_comes_back_as_auto_with_the_same_scale_and_coefficients(make_llama, randomise, tmp_path):
@@ -268,7 +272,11 @@ def test_mismatched_sizes_can_be_ignored_as_in_peft(make_llama, randomise, tmp_p
 def test_a_checkpoint_of_another_model_is_refused(make_llama, make_bert, tmp_path):
     get_peft_model(make_llama(), config()).save_pretrained(tmp_path)
     path = tmp_path / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": ["query"], "task_type": None}))
+    other = json.loads(path.read_text()) | {"target_modules": ["query"], "task_type": None}
+    path.write_text(json.dumps(other))
+    with pytest.raises(ShapeError, match="made for 9 layers, but its settings name 2 of this model"):
+        PeftModel.from_pretrained(make_bert(), tmp_path)
+    path.write_text(json.dumps({key: value for key, value in other.items() if key != "fourierft"}))
     with pytest.raises(CheckpointError, match=r"coefficients of 9 layers, such as .* none of them is adapted"):
         PeftModel.from_pretrained(make_bert(), tmp_path)
 

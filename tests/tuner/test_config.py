@@ -8,7 +8,7 @@ import pickle
 import peft
 import pytest
 
-from fourierft.errors import ConfigError
+from fourierft.errors import CheckpointError, ConfigError
 from fourierft.tuner import FourierFTConfig
 
 
@@ -27,12 +27,16 @@ def test_defaults_are_those_of_the_design():
         ({"n_frequency": 10.0}, r"n_frequency=10\.0 is not a positive integer"),
         ({"n_frequency_pattern": {"q": -1}}, r"n_frequency_pattern\['q'\]=-1 is not a positive integer"),
         ({"n_frequency_pattern": {"q[": 4}}, r"'q\[', which is no regular expression"),
-        ({"scaling": "automatic"}, r"scaling='automatic' is no scaling; use 'auto' or a finite number"),
+        ({"scaling": "automatic"}, r"scaling='automatic' is no scaling; use 'auto' or a number"),
         ({"scaling": float("nan")}, r"scaling=nan is no scaling"),
+        ({"scaling": 1e31}, r"scaling=1e\+31 is no scaling"),
         ({"random_loc_seed": "777"}, r"random_loc_seed='777' is not an integer"),
+        ({"random_loc_seed": 2**64}, r"random_loc_seed=18446744073709551616 is not an integer of at most 64 bits"),
         ({"entries": "lowpass"}, r"entries='lowpass' is unknown; use one of uniform, bandpass"),
         ({"entries": "bandpass"}, r"entries='bandpass' got .*'center': None.*; use numbers center >= 0 and width > 0"),
         ({"entries": "bandpass", "center": 3, "width": 0}, r"center >= 0 and width > 0"),
+        ({"entries": "bandpass", "center": 1e308, "width": 1}, r"center >= 0 and width > 0, up to 1e\+06"),
+        ({"entries": "bandpass", "center": 3, "width": 1e-200}, r"center >= 0 and width > 0"),
         ({"center": 3.0}, r"has no meaning with entries='uniform'"),
     ],
 )
@@ -69,7 +73,7 @@ def test_an_auto_config_writes_the_number_and_remembers_that_it_was_auto(tmp_pat
     config.save_pretrained(tmp_path)
     fields = json.loads((tmp_path / "adapter_config.json").read_text())
     assert fields["scaling"] == 123.5
-    assert fields["fourierft"] == {"scaling": "auto", "rule": 2}
+    assert fields["fourierft"] == {"format": 2, "scaling": "auto", "rule": 2}
     loaded = peft.PeftConfig.from_pretrained(tmp_path)
     assert (loaded.scaling, loaded.disk_scaling, loaded.from_disk) == ("auto", 123.5, True)
 
@@ -84,7 +88,7 @@ def test_a_config_survives_copy_pickle_and_replace():
 
 
 def test_a_record_of_a_newer_version_is_refused():
-    with pytest.raises(ConfigError, match=r"\['wavelet'\].*upgrade fourierft"):
+    with pytest.raises(CheckpointError, match=r"\['wavelet'\].*upgrade fourierft"):
         FourierFTConfig(scaling=2.0, fourierft={"scaling": "auto", "wavelet": "db4"})
 
 

@@ -1,8 +1,7 @@
-"""The base model an adapter was made for: its class, its layers' shapes without its weights, its weights one by one."""
+"""The base model an adapter was made for: its class, and its layers' shapes without its weights."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,16 +10,18 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
-from transformers.utils import cached_file
 
 from fourierft.adapters.quantization import check_libraries, quantization_settings
-from fourierft.errors import CheckpointError, ConfigError
+from fourierft.errors import CheckpointError, ConfigError, FourierFTError
 from fourierft.format.checkpoint import AdapterCheckpoint
 from fourierft.format.hub import find_near, offline_if_unreachable
+from fourierft.format.identity import check_same_base, identify_base
+from fourierft.format.json_file import read_json
+from fourierft.format.shapes import Shape
+from fourierft.tuner.record import layer_shape
 
 AUTO_CLASSES = {
     "SEQ_CLS": "AutoModelForSequenceClassification",
@@ -32,8 +33,6 @@ AUTO_CLASSES = {
 }
 ADAPTABLE = (nn.Linear, Conv1D, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 LABELLED = ("SEQ_CLS", "TOKEN_CLS")
-INDEX_FILE = "model.safetensors.index.json"
-WEIGHTS_FILE = "model.safetensors"
 TRAINING_RECORD = "fourierft.json"
 
 
@@ -44,11 +43,19 @@ class BaseSource:
         checkpoint: the adapter.
         base: folder or hub id instead of the one the adapter names.
         trust_remote_code: run model code that comes with the base.
+        allow_other_base: take a model of the same shapes that the adapter was not made for.
 
-    Raises: CheckpointError, if no base is named, it cannot be reached, or is not of the adapter's kind.
+    Raises: CheckpointError, if no base is named, it cannot be reached, is not of the adapter's kind, or is another one
+        than the adapter was made for.
     """
 
-    def __init__(self, checkpoint: AdapterCheckpoint, base: str | None = None, trust_remote_code: bool = False):
+    def __init__(
+        self,
+        checkpoint: AdapterCheckpoint,
+        base: str | None = None,
+        trust_remote_code: bool = False,
+        allow_other_base: bool = False,
+    ):
         self.checkpoint = checkpoint
         name = base or checkpoint.base_model
         if not name:
@@ -59,6 +66,10 @@ class BaseSource:
             self.options["revision"] = checkpoint.revision
         with explained(self.name), quiet():
             self.config = AutoConfig.from_pretrained(self.name, **self.options)
+        if not allow_other_base:
+            check_same_base(
+                checkpoint.config.made_for, identify_base(self.name, self.options.get("revision")), checkpoint.path
+            )
         self.loader = model_loader(checkpoint, self.config)
         if checkpoint.task_type in LABELLED or label_names(checkpoint.path):
             self._set_labels(checkpoint)
@@ -103,31 +114,6 @@ class BaseSource:
                 return
 
 
-class BaseWeights:
-    """Weights of a base model, read one at a time from safetensors files on this machine.
-
-    Args:
-        source: the base model; files in the hub's cache count as here, nothing is downloaded.
-        model: the base on the meta device: its file may or may not carry its `base_model_prefix`, and of weights that
-            are tied it carries one.
-    """
-
-    def __init__(self, source: BaseSource, model: PreTrainedModel):
-        self.prefix, self.ties = model.base_model_prefix, model.all_tied_weights_keys
-        self.files = weight_files(source)
-
-    def read(self, layer: str) -> torch.Tensor | None:
-        """The weight of a layer as it lies in the file; None if it is not here under this name."""
-        own = f"{layer}.weight"
-        source = self.ties.get(own, own)
-        for weight in (own, source, *(target for target, other in self.ties.items() if other == source)):
-            for name in (weight, weight.removeprefix(f"{self.prefix}."), f"{self.prefix}.{weight}"):
-                if name in self.files:
-                    with safe_open(self.files[name], framework="pt") as file:
-                        return file.get_tensor(name)
-        return None
-
-
 def fit_vocabulary(model: PreTrainedModel, checkpoint: AdapterCheckpoint) -> None:
     """Give a base the vocabulary that was resized when the adapter was trained, which brings head and embedding whole.
 
@@ -146,70 +132,18 @@ def fit_vocabulary(model: PreTrainedModel, checkpoint: AdapterCheckpoint) -> Non
         raise CheckpointError(
             f"the adapter brings {', '.join(weights.values())} for a vocabulary of {max(sizes)}, the base has "
             f"{max(own.values())}, and the other of head and embedding is not in its file; "
-            "save the base with its new vocabulary, and name that with --base"
+            "save the base with its new vocabulary, and name that with --model_name_or_path"
         )
     model.resize_token_embeddings(sizes.pop(), mean_resizing=False)
-
-
-def check_matrices(checkpoint: AdapterCheckpoint, base: str | None = None) -> None:
-    """Check that what an adapter brings of head and embedding is what its base has, and so need not be kept.
-
-    Args:
-        checkpoint: the adapter.
-        base: folder or hub id instead of the base the adapter names.
-
-    Raises: CheckpointError, if it is not, or the base is not here to be asked.
-    """
-    if not checkpoint.matrices:
-        return
-    advice = "adapters of one base share it; save the base that this one was trained on, and name that"
-    source = BaseSource(checkpoint, base)
-    weights = BaseWeights(source, source.build_meta())
-    for name, tensor in checkpoint.matrices.items():
-        own = weights.read(name.removesuffix(".weight"))
-        if own is None:
-            raise CheckpointError(
-                f"{checkpoint.path} brings {name} {list(tensor.shape)} whole, and whether that is the base's cannot be "
-                f"seen, as the weights of {source.name} are not on this machine as safetensors; fetch them, or save "
-                "the adapter again with save_embedding_layers=False"
-            )
-        if own.shape != tensor.shape or not torch.equal(own.to(tensor.dtype), tensor):
-            raise CheckpointError(
-                f"{checkpoint.path} brings {name} {list(tensor.shape)} whole, and it is not that of the base "
-                f"{source.name} {list(own.shape)}; {advice}"
-            )
-
-
-def weight_files(source: BaseSource) -> dict[str, Path]:
-    """Tensor name -> file that holds it, for a base with safetensors on this machine; empty for any other."""
-    options = {
-        "revision": source.options.get("revision"),
-        "local_files_only": True,
-        "_raise_exceptions_for_missing_entries": False,
-        "_raise_exceptions_for_connection_errors": False,
-    }
-    index = cached_file(source.name, INDEX_FILE, **options)
-    single = cached_file(source.name, WEIGHTS_FILE, **options)
-    try:
-        if index is not None:
-            names = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
-            paths = {name: Path(index).parent / file for name, file in names.items()}
-            return {name: path for name, path in paths.items() if path.is_file()}
-        if single is not None:
-            with safe_open(single, framework="pt") as file:
-                return {name: Path(single) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"the weights of the base {source.name} are damaged ({error}); get it again") from error
-    return {}
 
 
 def label_names(folder: Path) -> list[str]:
     """Names of the classes from the record that `fourierft train` leaves beside an adapter; empty if there is none."""
     try:
-        record = json.loads((folder / TRAINING_RECORD).read_text(encoding="utf-8"))
-        return [str(label) for label in record["labels"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        labels = read_json(folder / TRAINING_RECORD)["labels"]
+    except (CheckpointError, KeyError, TypeError):
         return []
+    return [str(label) for label in labels] if isinstance(labels, list) else []
 
 
 def model_loader(checkpoint: AdapterCheckpoint, config: Any) -> Any:
@@ -222,11 +156,12 @@ def model_loader(checkpoint: AdapterCheckpoint, config: Any) -> Any:
             allowed = ", ".join(AUTO_CLASSES)
             raise ConfigError(f"{checkpoint.path} has task_type={checkpoint.task_type!r}, known are {allowed}")
         return getattr(transformers, AUTO_CLASSES[checkpoint.task_type])
-    mapping = checkpoint.config.get("auto_mapping") or {}
+    mapping = checkpoint.config.content.get("auto_mapping") or {}
     names = [mapping.get("base_model_class"), *(config.architectures or [])]
     name = next((name for name in names if name), "AutoModel")
-    loader = getattr(transformers, name, None)
-    if loader is None or not hasattr(loader, "from_pretrained"):
+    with explained(name):
+        loader = getattr(transformers, name, None)
+    if not isinstance(loader, type) or not (issubclass(loader, PreTrainedModel) or hasattr(loader, "_model_mapping")):
         raise ConfigError(
             f"{checkpoint.path} was made for a {name}, which transformers does not have; load it in Python"
         )
@@ -252,13 +187,32 @@ def find_layer(model: nn.Module, name: str, source: str) -> nn.Module:
     return layer
 
 
-def layer_shape(layer: Any) -> tuple[int, int]:
-    """(out_features, in_features) of what `find_layer` finds, whichever way round the layer keeps its weight."""
-    if isinstance(layer, nn.Linear):
-        return layer.out_features, layer.in_features
-    if isinstance(layer, Conv1D):
-        return layer.weight.shape[1], layer.weight.shape[0]
-    return len(layer.weight), layer.weight.numel() // len(layer.weight)
+def find_shape(model: nn.Module, name: str, source: str) -> Shape:
+    """(out_features, in_features) of the layer that `find_layer` finds."""
+    shape = layer_shape(find_layer(model, name, source))
+    assert shape is not None  # every kind that is adapted has one
+    return shape
+
+
+def check_saved_modules(model: nn.Module, checkpoint: AdapterCheckpoint, base: str) -> None:
+    """Raise CheckpointError if a parameter the adapter saved whole is not in the base, or not of its shape."""
+    parameters = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
+    for name, tensor in {**checkpoint.saved_modules, **checkpoint.matrices}.items():
+        if name not in parameters:
+            raise CheckpointError(
+                f"the adapter brings {name}, which the base {base} does not have; give the right --model_name_or_path"
+            )
+        if parameters[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"the adapter brings {name} of shape {list(tensor.shape)}, but that of the base {base} is "
+                f"{list(parameters[name].shape)}; give the right --model_name_or_path"
+            )
+
+
+def check_layers(model: nn.Module, checkpoint: AdapterCheckpoint, base: str) -> None:
+    """Raise CheckpointError or ShapeError if the base lacks a layer of the adapter, or has it in another shape."""
+    for name in checkpoint.coefficients:
+        checkpoint.check_layer(name, find_shape(model, name, base), base)
 
 
 @contextmanager
@@ -267,7 +221,9 @@ def explained(name: str) -> Iterator[None]:
     try:
         with offline_if_unreachable(name):
             yield
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+    except FourierFTError:
+        raise
+    except Exception as error:  # transformers raises what it likes
         check_libraries(error)
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         hint = find_near(name) or "give its folder or hub id with --model_name_or_path"

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, PeftType
+from peft import PeftType
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from torch import nn
 from transformers import AutoProcessor, PreTrainedModel
 from transformers.utils import cached_file
 
-from fourierft.adapters.base import BaseSource, explained, find_layer, layer_shape, quiet
+from fourierft.adapters.attachment import attach
+from fourierft.adapters.base import BaseSource, explained, quiet
 from fourierft.adapters.folder import check_output, written_beside
-from fourierft.errors import CheckpointError, ConfigError
+from fourierft.errors import ConfigError
 from fourierft.format.checkpoint import AdapterCheckpoint, read_checkpoint
 from fourierft.format.hub import offline_if_unreachable
 from fourierft.tuner.model import FourierFTModel
@@ -72,6 +73,7 @@ def merge_adapter(
     dtype: str = "auto",
     trust_remote_code: bool = False,
     quantization: str | None = None,
+    allow_other_base: bool = False,
 ) -> Merged:
     """Add an adapter to its base model and save the whole, with the tokenizer if one is found.
 
@@ -83,11 +85,13 @@ def merge_adapter(
         trust_remote_code: run model code that comes with the base.
         quantization: nf4, int8 or torchao-int8 quantises the base first, adds dW to the weights dequantised, and
             quantises the sum. A base that is stored quantised needs no word for that.
+        allow_other_base: merge into a base of the same shapes that the adapter was not made for.
 
     Returns: Merged.
 
     Raises: OutputExistsError, if `output` holds something. CheckpointError, if the adapter or the base is missing,
-        damaged, or they do not fit. ShapeError, if a layer is too small for n_frequency. MissingExtraError, if a
+        damaged, or they do not fit. ShapeError, if a layer has another shape than the adapter was made for, or is too
+        small for n_frequency. MissingExtraError, if a
         library of quantisation is not installed.
     """
     output = Path(output)
@@ -95,12 +99,10 @@ def merge_adapter(
     if dtype not in DTYPES:
         raise ConfigError(f"dtype={dtype} is unknown; use one of {', '.join(DTYPES)}")
     checkpoint = read_checkpoint(source)
-    place = BaseSource(checkpoint, base, trust_remote_code)
+    place = BaseSource(checkpoint, base, trust_remote_code, allow_other_base)
     whole = {**checkpoint.saved_modules, **checkpoint.matrices}
     model = place.load(dtype, quantization, sorted({name.rpartition(".")[0] for name in whole}))
-    check_saved_modules(model, checkpoint, place.name)
-    check_layers(model, checkpoint, place.name)
-    merged, rounding = merge_model(model, checkpoint)
+    merged, rounding = merge_model(model, checkpoint, allow_other_base)
     kind = quantization or getattr(merged, "quantization_method", None)
     with written_beside(output) as folder:
         with quiet():  # transformers 5.23 can't undo what it does to weights that it reads quantised
@@ -118,7 +120,9 @@ def merge_adapter(
     )
 
 
-def merge_model(model: PreTrainedModel, checkpoint: AdapterCheckpoint) -> tuple[PreTrainedModel, dict[str, float]]:
+def merge_model(
+    model: PreTrainedModel, checkpoint: AdapterCheckpoint, allow_other_base: bool = False
+) -> tuple[PreTrainedModel, dict[str, float]]:
     """The base model with the adapter's dW added and its saved modules in place, and `Merged.rounding`.
 
     Dtypes and quantisation stay the base's.
@@ -126,12 +130,15 @@ def merge_model(model: PreTrainedModel, checkpoint: AdapterCheckpoint) -> tuple[
     Args:
         model: the base; it is changed.
         checkpoint: the adapter.
+        allow_other_base: as of `attach`.
+
+    Raises: CheckpointError or ShapeError, if the model is not the base that the adapter was made for.
     """
     dtypes = {name: parameter.dtype for name, parameter in model.named_parameters(remove_duplicate=False)}
     with own_tuner(), explained(str(checkpoint.path)), quiet(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="merging into")  # `rounding` says it layer by layer
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)  # PEFT's call
-        adapted = PeftModel.from_pretrained(model, str(checkpoint.path))
+        adapted = attach(model, checkpoint, allow_other_base)
         layers: dict[str, Any] = {name: model.get_submodule(name) for name in checkpoint.coefficients}
         merged = adapted.merge_and_unload()
     for name, parameter in merged.named_parameters():
@@ -139,27 +146,6 @@ def merge_model(model: PreTrainedModel, checkpoint: AdapterCheckpoint) -> tuple[
             parameter.data = parameter.data.to(dtypes[name])
             parameter.requires_grad_(True)
     return merged, {name: loss for name, layer in layers.items() for loss in layer.merge_loss.values()}
-
-
-def check_saved_modules(model: PreTrainedModel, checkpoint: AdapterCheckpoint, base: str) -> None:
-    """Raise CheckpointError if a parameter the adapter saved whole is not in the base, or not of its shape."""
-    parameters = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
-    for name, tensor in {**checkpoint.saved_modules, **checkpoint.matrices}.items():
-        if name not in parameters:
-            raise CheckpointError(
-                f"the adapter brings {name}, which the base {base} does not have; give the right --model_name_or_path"
-            )
-        if parameters[name].shape != tensor.shape:
-            raise CheckpointError(
-                f"the adapter brings {name} of shape {list(tensor.shape)}, but that of the base {base} is "
-                f"{list(parameters[name].shape)}; give the right --model_name_or_path"
-            )
-
-
-def check_layers(model: PreTrainedModel, checkpoint: AdapterCheckpoint, base: str) -> None:
-    """Raise CheckpointError or ShapeError if the base lacks a layer of the adapter, or one is too small for it."""
-    for name, coefficients in checkpoint.coefficients.items():
-        checkpoint.basis(*layer_shape(find_layer(model, name, base)), coefficients.numel())
 
 
 def save_processor(folder: Path, adapter: Path, place: BaseSource) -> bool:

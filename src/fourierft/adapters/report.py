@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from fourierft.adapters.base import BaseSource, BaseWeights, find_layer, layer_shape
+from fourierft.adapters.base import BaseSource, check_layers, find_shape
+from fourierft.adapters.base_weights import BaseWeights
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.format.checkpoint import AdapterCheckpoint, read_checkpoint
 from fourierft.format.config import WEIGHTS_FILE
@@ -106,7 +107,11 @@ class AdapterReport:
 
 
 def inspect_adapter(
-    source: str | Path, base: str | None = None, layers: list[str] | None = None, trust_remote_code: bool = False
+    source: str | Path,
+    base: str | None = None,
+    layers: list[str] | None = None,
+    trust_remote_code: bool = False,
+    allow_other_base: bool = False,
 ) -> AdapterReport:
     """Measure an adapter, layer by layer.
 
@@ -117,23 +122,26 @@ def inspect_adapter(
         base: folder or hub id instead of the base the adapter names; then it must be reachable.
         layers: names, or ends of names, of the layers wanted; None for all.
         trust_remote_code: run model code that comes with the base.
+        allow_other_base: measure against a base of the same shapes that the adapter was not made for.
 
-    Raises: CheckpointError, if the adapter is damaged or does not fit the base. ConfigError, if a layer is unknown.
+    Raises: CheckpointError or ShapeError, if the adapter is damaged or does not fit the base. ConfigError, if a layer
+        is unknown.
     """
     checkpoint = read_checkpoint(source)
     names = select_layers(checkpoint, layers)
     problem = None
     measured: list[LayerReport]
     try:
-        place = BaseSource(checkpoint, base, trust_remote_code)
+        place = BaseSource(checkpoint, base, trust_remote_code, allow_other_base)
         model = place.build_meta()
     except CheckpointError as error:
         if base is not None:
             raise
         problem, measured = str(error), [describe_layer(checkpoint, name) for name in names]
     else:
+        check_layers(model, checkpoint, place.name)
         weights = BaseWeights(place, model)
-        shapes = {name: layer_shape(find_layer(model, name, place.name)) for name in names}
+        shapes = {name: find_shape(model, name, place.name) for name in names}
         measured = [describe_layer(checkpoint, name, shapes[name], weights.read(name)) for name in names]
     saved = [*checkpoint.saved_modules.values(), *checkpoint.matrices.values()]
     return AdapterReport(

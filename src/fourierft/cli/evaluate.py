@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--seed", metavar="SEED", type=int, default=42, help="draws those rows (default: 42)")
     run = parser.add_argument_group("run")
     add_base(run, "where the base model is, if it moved since the training")
+    run.add_argument(
+        "--allow_other_base", action="store_true", help="take a base that the adapter was not made for; off by default"
+    )
     run.add_argument("--batch_size", metavar="SIZE", type=int, default=32, help="rows at a time (default: 32)")
     run.add_argument("--use_cpu", action="store_true", help="leave accelerators alone")
     texts = parser.add_argument_group("texts")
@@ -120,6 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         seed=arguments.seed,
         use_cpu=arguments.use_cpu,
+        allow_other_base=arguments.allow_other_base,
     )
     metrics = without_nan({**evaluation.metrics, "rows": len(evaluation.predictions)})
     print_metrics(metrics)
@@ -159,6 +163,7 @@ def generate(arguments: argparse.Namespace, data: Any) -> dict[str, Any]:
         batch_size=arguments.batch_size,
         seed=arguments.seed,
         use_cpu=arguments.use_cpu,
+        allow_other_base=arguments.allow_other_base,
         without_adapter=arguments.without_adapter,
         wordnet=arguments.wordnet,
         overwrite=arguments.overwrite,

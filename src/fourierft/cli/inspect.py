@@ -53,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of a table")
     add_base(parser, "folder or hub id of the base, if not the one the adapter names")
     parser.add_argument(
+        "--allow_other_base",
+        action="store_true",
+        help="take a base of the same shapes that the adapter was not made for; off by default",
+    )
+    parser.add_argument(
         "--trust_remote_code", action="store_true", help="run model code that comes with the base; off by default"
     )
 
@@ -71,7 +76,13 @@ def run(arguments: argparse.Namespace) -> int:
         hint = find_near(arguments.adapter) or "give the folder or hub id of an adapter, or the file of a store"
         raise ConfigError(f"{arguments.adapter} is not there; {hint}")
     measured = None if arguments.picture else arguments.layer  # the picture has a bar for every layer
-    report = inspect_adapter(arguments.adapter, arguments.model_name_or_path, measured, arguments.trust_remote_code)
+    report = inspect_adapter(
+        arguments.adapter,
+        arguments.model_name_or_path,
+        measured,
+        arguments.trust_remote_code,
+        arguments.allow_other_base,
+    )
     wanted = select_layers(report.checkpoint, arguments.layer)
     shown = replace(report, layers=tuple(layer for layer in report.layers if layer.name in wanted))
     print(json.dumps(shown.to_dict(), indent=2) if arguments.json else "\n".join(describe(shown)))
@@ -91,7 +102,7 @@ def inspect_store(arguments: argparse.Namespace) -> int:
     from fourierft.adapters.store import AdapterStore
     from fourierft.cli.store import show_stats
 
-    given = [name for name in ("layer", BASE, "trust_remote_code") if getattr(arguments, name)]
+    given = [name for name in ("layer", BASE, "allow_other_base", "trust_remote_code") if getattr(arguments, name)]
     if given:
         raise ConfigError(f"--{given[0]} is for a single adapter, but {arguments.adapter} is a store; leave it out")
     with AdapterStore(arguments.adapter, create=False) as store:

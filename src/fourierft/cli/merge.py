@@ -37,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quantization", metavar="KIND", help="quantise the base and the result: nf4, int8 or torchao-int8"
     )
     parser.add_argument(
+        "--allow_other_base",
+        action="store_true",
+        help="take a base of the same shapes that the adapter was not made for; off by default",
+    )
+    parser.add_argument(
         "--trust_remote_code", action="store_true", help="run model code that comes with the base; off by default"
     )
 
@@ -52,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.dtype,
         arguments.trust_remote_code,
         arguments.quantization,
+        arguments.allow_other_base,
     )
     print(f"merged {merged.layers} layers into {merged.base}")
     kind = merged.quantization or merged.dtype

@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--adapter_dtype", default="float32", metavar="DTYPE", help="in memory: float32, bfloat16, int8 (float32)")
     add("--tenants", metavar="FILE", help="TOML file of keys, and what their holders may use")
     add("--requests", type=int, default=1024, metavar="N", help="at once, without tenants (default: %(default)s)")
+    add("--allow_other_base", action="store_true", help="serve a base that the store does not belong to")
     add("--ask", metavar="TEXT", help="ask this, print the answers, and stop")
     add("--of", nargs="+", metavar="NAME", help="with --ask: whom, adapters or the base's name (default: the base)")
     add(
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     base = arguments.model_name_or_path
     if (arguments.model is None) == (base is None):
         raise ConfigError("the base model is to be named once; give MODEL, or --model_name_or_path MODEL")
-    names = ("store", "host", "port", "slots", "adapter_dtype", "tenants", "requests")
+    names = ("store", "host", "port", "slots", "adapter_dtype", "tenants", "requests", "allow_other_base")
     settings = ServeSettings(
         model=arguments.model or base,
         **{name: getattr(arguments, name) for name in names},

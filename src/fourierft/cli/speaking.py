@@ -23,6 +23,9 @@ def add_model_arguments(parser: argparse.ArgumentParser, max_new_tokens: int = 5
     model = parser.add_argument_group("model")
     model.add_argument("--adapter", metavar="DIR", help="folder of a PEFT adapter for MODEL")
     add_base(model, "where the base of RUN is, if it moved since; without RUN, MODEL itself")
+    model.add_argument(
+        "--allow_other_base", action="store_true", help="take a base that the adapter was not made for; off by default"
+    )
     model.add_argument("--dtype", metavar="DTYPE", help="of MODEL: float32 (default), bfloat16, float16 or auto")
     model.add_argument("--quantization", metavar="KIND", help="of MODEL: nf4, int8 or torchao-int8")
     model.add_argument("--trust_remote_code", action="store_true", help="run model code that comes with MODEL")
@@ -64,6 +67,7 @@ def load(arguments: argparse.Namespace) -> Speaker:
         quantization=arguments.quantization,
         trust_remote_code=arguments.trust_remote_code,
         use_cpu=arguments.use_cpu,
+        allow_other_base=arguments.allow_other_base,
     )
 
 

@@ -56,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help="to keep the coefficients in: float32, bfloat16, int8 (default: %(default)s)",
         )
         add_base(one, "folder or hub id of the base, if not the one the adapter names")
+        one.add_argument(
+            "--allow_other_base", action="store_true", help="add what was made for another base of the same shapes"
+        )
     export = action("export", "write all adapters as PEFT directories, a folder each")
     export.add_argument("output", metavar="OUT_DIR", help="folder to make; must not be there, or be empty")
     get = action("get", "write an adapter as a PEFT directory")
@@ -96,6 +99,7 @@ def _add(store: AdapterStore, arguments: argparse.Namespace) -> int:
         arguments.dtype,
         exist_ok=not arguments.new,
         base=arguments.model_name_or_path,
+        allow_other_base=arguments.allow_other_base,
     )
     kept = store.get(arguments.name, version)
     before = len(store.versions(arguments.name)) - 1
@@ -119,7 +123,8 @@ def _import(store: AdapterStore, arguments: argparse.Namespace) -> int:
         arguments.dtype,
         arguments.update,
         arguments.model_name_or_path,
-        lambda line: tqdm.write(f"fourierft: {line}", file=sys.stderr),
+        _tell,
+        arguments.allow_other_base,
     )
     print(f"added {added:,}, left {there:,} that were there, {failed or 'no'} failed; the store has {len(store):,}")
     return 1 if failed else 0
@@ -128,8 +133,14 @@ def _import(store: AdapterStore, arguments: argparse.Namespace) -> int:
 def _export(store: AdapterStore, arguments: argparse.Namespace) -> int:
     from fourierft.adapters.store import export_all
 
-    print(f"wrote {export_all(store, arguments.output):,} adapters into {arguments.output}")
-    return 0
+    written, failed = export_all(store, arguments.output, _tell)
+    lost = f", {failed} failed" if failed else ""
+    print(f"wrote {written:,} adapters into {arguments.output}{lost}")
+    return 1 if failed else 0
+
+
+def _tell(line: str) -> None:
+    tqdm.write(f"fourierft: {line}", file=sys.stderr)
 
 
 def _get(store: AdapterStore, arguments: argparse.Namespace) -> int:

@@ -7,22 +7,26 @@ A checkpoint is a folder with `adapter_config.json` and `adapter_model.safetenso
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from fourierft.errors import CheckpointError
-from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE, expected_frequencies, read_config
-from fourierft.format.draw import Draw
-from fourierft.format.weights import read_weights
+from fourierft.errors import CheckpointError, ShapeError
+from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE, AdapterConfig
+from fourierft.format.shapes import Shape
+from fourierft.format.weights import (
+    PREFIX,
+    SUFFIX,
+    check_finite,
+    is_saved_whole,
+    layer_name,
+    parameter_name,
+    read_weights,
+)
 from fourierft.spectral import SpectralBasis
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-PREFIX = "base_model.model."
-SUFFIX = ".fourierft_spectrum"
 
 
 @dataclass(frozen=True)
@@ -31,34 +35,105 @@ class AdapterCheckpoint:
 
     Attributes:
         path: folder it was read from.
-        base_model: hub id or folder of the base model; None if the config names none.
-        revision: of the base model on the hub.
-        task_type: PEFT's task, such as SEQ_CLS; None if it has none.
-        scaling: one for all layers; dimensionless.
-        seed: of the entries.
-        band: (center, width) if the entries are band-pass, None if they are uniform.
+        config: its settings.
         coefficients: layer name in the base model -> [n], as on disk.
         saved_modules: parameter name in the base model -> tensor saved whole (`modules_to_save`, biases).
         matrices: weight name in the base model -> whole weight of an adapted head or embedding, which PEFT saves
             beside the coefficients if the vocabulary was resized, or if it is asked to.
-        config: adapter_config.json as it stands.
     """
 
     path: Path
-    base_model: str | None
-    revision: str | None
-    task_type: str | None
-    scaling: float
-    seed: int
-    band: tuple[float, float] | None
+    config: AdapterConfig
     coefficients: dict[str, torch.Tensor]
     saved_modules: dict[str, torch.Tensor]
     matrices: dict[str, torch.Tensor]
-    config: dict[str, Any]
+
+    @property
+    def base_model(self) -> str | None:
+        """Hub id or folder of the base model; None if the config names none."""
+        return self.config.base_model
+
+    @property
+    def revision(self) -> str | None:
+        """Of the base model on the hub."""
+        return self.config.revision
+
+    @property
+    def task_type(self) -> str | None:
+        """PEFT's task, such as SEQ_CLS; None if it has none."""
+        return self.config.task_type
+
+    @property
+    def scaling(self) -> float:
+        """One for all layers; dimensionless."""
+        return self.config.scaling
+
+    @property
+    def seed(self) -> int:
+        """Of the entries."""
+        return self.config.draw.seed
+
+    @property
+    def band(self) -> tuple[float, float] | None:
+        """(center, width) if the entries are band-pass, None if they are uniform."""
+        return self.config.draw.band
+
+    @property
+    def shapes(self) -> dict[str, Shape] | None:
+        """Layer name -> (out_features, in_features) that it was made for; None if the adapter does not say."""
+        found = {name: self.config.record.shape_of(name) for name in self.coefficients}
+        return {name: shape for name, shape in found.items() if shape} if all(found.values()) else None
 
     def basis(self, out_features: int, in_features: int, n_frequency: int) -> SpectralBasis:
         """The basis of a layer of this shape: dW is delta_weight(coefficients, basis, scaling)."""
-        return Draw(self.seed, self.band).basis(out_features, in_features, n_frequency)
+        return self.config.draw.basis(out_features, in_features, n_frequency)
+
+    def check_layer(self, name: str, shape: Shape, base: str) -> None:
+        """Raise ShapeError if a layer of a base model is not of the shape that the adapter was made for, or too small.
+
+        Args:
+            name: of the layer.
+            shape: (out_features, in_features) in the base.
+            base: name of the base, for the message.
+        """
+        check_shape(name, shape, self.config.record.shape_of(name), self.coefficients[name].numel(), f"the base {base}")
+
+
+def check_shape(name: str, shape: Shape, made_for: Shape | None, n_frequency: int, where: str) -> None:
+    """Raise ShapeError if a layer has another shape than the one that an adapter was made for, or fewer entries than n.
+
+    Args:
+        name: of the layer.
+        shape: (out_features, in_features) that it has.
+        made_for: the same, as the adapter says; None if it does not.
+        n_frequency: coefficients of the adapter there.
+        where: the layer is, for the message.
+    """
+    if made_for is not None and made_for != shape:
+        raise ShapeError(
+            f"{name} is {shape[0]} x {shape[1]} in {where}, but the adapter was made for {made_for[0]} x "
+            f"{made_for[1]}; use the base model that it was made for"
+        )
+    if n_frequency > shape[0] * shape[1]:
+        raise ShapeError(
+            f"{name} is {shape[0]} x {shape[1]} in {where}, which has {shape[0] * shape[1]} entries, but the adapter "
+            f"has {n_frequency} coefficients there; use the base model that it was made for"
+        )
+
+
+def check_update(coefficients: torch.Tensor, scaling: float, who: str) -> None:
+    """Raise ShapeError if a sum of coefficients, scaled or not, is beyond what float32 holds.
+
+    Args:
+        coefficients: [..., n], finite.
+        scaling: of them.
+        who: names them, for the message.
+    """
+    sums = coefficients.double().abs().sum(-1)
+    if sums.numel() and float(sums.max()) * max(abs(scaling), 1.0) > torch.finfo(torch.float32).max:
+        raise ShapeError(
+            f"{who} with scaling={scaling:g} go beyond what float32 holds; the training that made them diverged"
+        )
 
 
 def find_checkpoint(source: str | Path) -> Path:
@@ -97,68 +172,50 @@ def read_checkpoint(source: str | Path) -> AdapterCheckpoint:
 
     Returns: AdapterCheckpoint, tensors on the CPU in the dtype they have on disk.
 
-    Raises: CheckpointError, naming the file, field or layer that is missing, damaged or contradictory.
+    Raises: CheckpointError, naming the file, field or layer that is missing, damaged or contradictory. ShapeError, if
+        an update is beyond what float32 holds.
     """
     path = find_checkpoint(source)
-    config = read_config(path / CONFIG_FILE)
+    config = AdapterConfig.read(path / CONFIG_FILE)
     tensors = read_weights(path)
-    coefficients = {layer_name(key): value for key, value in tensors.items() if key.endswith(SUFFIX)}
+    keys = [key for key in tensors if key.endswith(SUFFIX)]
+    coefficients = {layer_name(key): tensors[key] for key in keys}
     if not coefficients:
         raise CheckpointError(f"{path / WEIGHTS_FILE} holds no FourierFT coefficients; it belongs to another method")
-    check_coefficients(path, coefficients, config)
-    saved = {parameter_name(key): value for key, value in tensors.items() if is_saved_whole(key)}
+    _check_coefficients(path, coefficients, config)
+    whole = [key for key in tensors if is_saved_whole(key)]
+    saved = {parameter_name(key): tensors[key] for key in whole}
+    if len(coefficients) < len(keys) or len(saved) < len(whole):
+        raise CheckpointError(f"{path / WEIGHTS_FILE} has a layer with and without {PREFIX}; save the adapter again")
     for name, tensor in saved.items():
         check_finite(path, name, tensor)
-    matrices = [name for name in saved if name.endswith(".weight") and name.removesuffix(".weight") in coefficients]
-    record = config.get("fourierft") or {}
-    band = (float(record["center"]), float(record["width"])) if record.get("entries", "uniform") != "uniform" else None
-    return AdapterCheckpoint(
-        path=path,
-        base_model=config.get("base_model_name_or_path"),
-        revision=config.get("revision"),
-        task_type=record["task_type"] if "task_type" in record else config.get("task_type"),
-        scaling=float(config["scaling"]),
-        seed=config["random_loc_seed"],
-        band=band,
-        coefficients=coefficients,
-        saved_modules={name: tensor for name, tensor in saved.items() if name not in matrices},
-        matrices={name: saved[name] for name in matrices},
-        config=config,
-    )
+    matrices = {name: t for name, t in saved.items() if name.removesuffix(".weight") in coefficients}
+    modules = {name: tensor for name, tensor in saved.items() if name not in matrices}
+    return AdapterCheckpoint(path, config, coefficients, modules, matrices)
 
 
-def check_coefficients(path: Path, coefficients: Mapping[str, torch.Tensor], config: Mapping[str, Any]) -> None:
-    """Check that every layer has the finite [n] its config promises.
+def _check_coefficients(path: Path, coefficients: dict[str, torch.Tensor], config: AdapterConfig) -> None:
+    """Check that every layer has the finite [n] its config promises, and room for it, and an update that is finite.
 
     Raises: CheckpointError, naming the first layer that has not.
     """
+    layers = config.record.layers
+    if layers is not None and layers != len(coefficients):
+        raise CheckpointError(
+            f"{path / WEIGHTS_FILE} has {len(coefficients)} layers, but {CONFIG_FILE} says {layers}; the two files "
+            "belong to different adapters"
+        )
     for name, tensor in coefficients.items():
-        n = expected_frequencies(name, config)
+        n, shape = config.count(name), config.record.shape_of(name)
         if tuple(tensor.shape) != (n,):
             raise CheckpointError(
                 f"{path / WEIGHTS_FILE} has coefficients of shape {list(tensor.shape)} for the layer {name}, "
                 f"but {CONFIG_FILE} says n_frequency={n}; the two files belong to different adapters"
             )
+        if shape is not None and n > shape[0] * shape[1]:
+            raise CheckpointError(
+                f"{path / CONFIG_FILE} says {n} coefficients for {name} of {shape[0]} x {shape[1]}, which has fewer "
+                "entries; save or download the adapter again"
+            )
         check_finite(path, name, tensor)
-
-
-def check_finite(path: Path, name: str, tensor: torch.Tensor) -> None:
-    """Raise CheckpointError if a tensor of the file holds NaN or infinity."""
-    if not torch.isfinite(tensor).all():
-        kind = "NaN" if torch.isnan(tensor).any() else "infinity"
-        raise CheckpointError(f"{path / WEIGHTS_FILE} holds {kind} in {name}; the training that wrote it diverged")
-
-
-def layer_name(key: str) -> str:
-    """Name of the base model's layer whose coefficients stand under `key`."""
-    return key.removeprefix(PREFIX).removesuffix(SUFFIX)
-
-
-def is_saved_whole(key: str) -> bool:
-    """Whether a parameter of the base stands under `key`; with bias="all", PEFT saves those of its wrappers too."""
-    return not key.endswith(SUFFIX) and not any(f".{part}." in key for part in ("original_module", "modules_to_save"))
-
-
-def parameter_name(key: str) -> str:
-    """Name of the base model's parameter that stands under `key`, of an adapted layer too."""
-    return key.removeprefix(PREFIX).replace(".base_layer.", ".")
+        check_update(tensor, config.scaling, f"{path / WEIGHTS_FILE} has coefficients for {name} that")

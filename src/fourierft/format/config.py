@@ -1,93 +1,166 @@
-"""adapter_config.json: the settings of an adapter, checked, with stock PEFT's defaults filled in."""
+"""adapter_config.json: the settings of an adapter, checked, with stock PEFT's defaults where it has none.
+
+A field that this package knows has the type that stock PEFT gives it, or the file is refused. Fields that it does not
+know are PEFT's business, which adds some with every release, and are passed over.
+"""
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fourierft.errors import CheckpointError
+from fourierft.format.draw import Draw
+from fourierft.format.identity import BaseIdentity
+from fourierft.format.json_file import is_number, is_text, read_json, shown
+from fourierft.format.patterns import FrequencyPattern
+from fourierft.format.record import Record
+from fourierft.spectral.entries import LEAST_SEED, MOST_SEED
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+_DEFAULTS = {"n_frequency": 1000, "scaling": 150.0, "random_loc_seed": 777}  # stock PEFT's
+MOST_SCALING = 1e30
+_MOST_TEXT, _MOST_ITEMS, _MOST_COEFFICIENTS = 1000, 100_000, 1 << 40
 
 
-def read_config(file: Path) -> dict[str, Any]:
-    """adapter_config.json, with the fields this package computes with checked and stock PEFT's defaults filled in.
+def _is_short(value: object) -> bool:
+    return is_text(value, _MOST_TEXT)
 
-    Raises: CheckpointError, if it is missing, not JSON, or `check_config` refuses it.
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list) and len(value) <= _MOST_ITEMS and all(_is_short(item) for item in value)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 1 <= value <= _MOST_COEFFICIENTS
+
+
+def _is_index(value: object) -> bool:
+    return type(value) is int and 0 <= value < _MOST_ITEMS
+
+
+_Field = tuple[Callable[[Any], bool], str]  # whether a value will do, and what will
+_TEXT: _Field = (lambda value: value is None or _is_short(value), f"a text of up to {_MOST_TEXT} characters, or null")
+_NAMES: _Field = (lambda v: v is None or _is_short(v) or _is_list(v), "a list of texts, a text, or null")
+_FLAG: _Field = (lambda value: isinstance(value, bool), "true or false")
+_FIELDS: dict[str, _Field] = {
+    "task_type": _TEXT,
+    "base_model_name_or_path": _TEXT,
+    "revision": _TEXT,
+    "peft_version": _TEXT,
+    "bias": (_is_short, "a text"),
+    "inference_mode": _FLAG,
+    "fan_in_fan_out": _FLAG,
+    "init_weights": _FLAG,
+    "target_modules": _NAMES,
+    "exclude_modules": _NAMES,
+    "layers_pattern": _NAMES,
+    "modules_to_save": (lambda value: value is None or _is_list(value), "a list of texts, or null"),
+    "layers_to_transform": (
+        lambda v: v is None or _is_index(v) or (isinstance(v, list) and all(map(_is_index, v))),
+        "a list of indices, an index, or null",
+    ),
+    "auto_mapping": (
+        lambda value: value is None or (isinstance(value, dict) and all(map(_TEXT[0], value.values()))),
+        "an object of texts, or null",
+    ),
+    "n_frequency": (_is_count, "a positive integer"),
+    "n_frequency_pattern": (
+        lambda value: value is None or (isinstance(value, dict) and len(value) <= _MOST_ITEMS),
+        "an object of positive integers, or null",
+    ),
+    "scaling": (
+        lambda value: is_number(value, -MOST_SCALING, MOST_SCALING),
+        f"a finite number, up to {MOST_SCALING:g}",
+    ),
+    "random_loc_seed": (
+        lambda value: type(value) is int and LEAST_SEED <= value <= MOST_SEED,
+        "an integer of at most 64 bits",
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterConfig:
+    """The settings of an adapter on disk.
+
+    Attributes:
+        content: of adapter_config.json as it stands.
+        n_frequency: coefficients of a layer that the pattern says nothing of.
+        pattern: coefficients of those that it does.
+        scaling: one for all layers; dimensionless.
+        draw: of the entries.
+        record: what stock PEFT has no field for.
+        base_model: hub id or folder of the base model; None if the config names none.
+        revision: of the base model on the hub.
+        task_type: PEFT's task, such as SEQ_CLS; None if it has none.
     """
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file} is missing; a checkpoint is {CONFIG_FILE} beside {WEIGHTS_FILE}") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read as JSON ({error}); save or download the adapter again") from error
-    return check_config(file, config)
 
+    content: Mapping[str, Any]
+    n_frequency: int
+    pattern: FrequencyPattern
+    scaling: float
+    draw: Draw
+    record: Record
+    base_model: str | None
+    revision: str | None
+    task_type: str | None
 
-def check_config(file: str | Path, config: object) -> dict[str, Any]:
-    """The settings in a config, checked, with stock PEFT's defaults filled in.
+    @classmethod
+    def read(cls, file: Path) -> AdapterConfig:
+        """The config in a file.
 
-    Args:
-        file: where it comes from, for the messages.
-        config: content of an adapter_config.json.
+        Raises: CheckpointError, if it is missing, not JSON, or `of` refuses it.
+        """
+        return cls.of(read_json(file), file)
 
-    Raises: CheckpointError, if it is of another method or has a field that makes no sense.
-    """
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{file} holds a JSON {type(config).__name__} instead of an object of settings")
-    if config.get("peft_type") != "FOURIERFT":
-        raise CheckpointError(
-            f"{file} has peft_type={config.get('peft_type')!r}; only FOURIERFT adapters can be read here"
-        )
-    stock = {"n_frequency": 1000, "scaling": 150.0, "random_loc_seed": 777}
-    config = {**stock, **config, "n_frequency_pattern": config.get("n_frequency_pattern") or {}}
-    if not isinstance(config["n_frequency_pattern"], dict):
-        raise CheckpointError(f"{file} has n_frequency_pattern={config['n_frequency_pattern']!r} instead of an object")
-    counts = {"n_frequency": config["n_frequency"]}
-    counts |= {f"n_frequency_pattern[{key!r}]": value for key, value in config["n_frequency_pattern"].items()}
-    for name, value in counts.items():
-        if type(value) is not int or value < 1:
-            raise CheckpointError(f"{file} has {name}={value!r}; it must be a positive integer")
-    for key in config["n_frequency_pattern"]:
-        try:
-            re.compile(key)
-        except re.error as error:
+    @classmethod
+    def of(cls, content: object, where: str | Path) -> AdapterConfig:
+        """The config of this content.
+
+        Args:
+            content: of an adapter_config.json.
+            where: it comes from, for the messages.
+
+        Raises: CheckpointError, if it is of another method or has a field that makes no sense.
+        """
+        if not isinstance(content, Mapping):
+            raise CheckpointError(f"{where} holds a JSON {type(content).__name__} instead of an object of settings")
+        if content.get("peft_type") != "FOURIERFT":
             raise CheckpointError(
-                f"{file} has the n_frequency_pattern {key!r}, which is no pattern ({error})"
-            ) from error
-    if type(config["scaling"]) not in (int, float) or not math.isfinite(config["scaling"]):
-        raise CheckpointError(f"{file} has scaling={config['scaling']!r}; it must be a finite number")
-    if type(config["random_loc_seed"]) is not int:
-        raise CheckpointError(f"{file} has random_loc_seed={config['random_loc_seed']!r}; it must be an integer")
-    check_record(file, config.get("fourierft"))
-    return config
-
-
-def check_record(file: str | Path, record: object) -> None:
-    """Check this package's own record in the config: what stock PEFT cannot represent.
-
-    Raises: CheckpointError, if it says something this version does not know.
-    """
-    if record is None:
-        return
-    if not isinstance(record, dict) or record.get("entries", "uniform") not in ("uniform", "bandpass"):
-        raise CheckpointError(f"{file} has fourierft={record!r}, which this version does not know; upgrade fourierft")
-    if record.get("entries") == "bandpass":
-        for name in ("center", "width"):
-            if type(record.get(name)) not in (int, float) or not math.isfinite(record[name]):
+                f"{where} has peft_type={shown(content.get('peft_type'))}; only FOURIERFT adapters can be read here"
+            )
+        told = {**_DEFAULTS, **content}
+        for name, (will_do, allowed) in _FIELDS.items():
+            if name in told and not will_do(told[name]):
+                raise CheckpointError(f"{where} has {name}={shown(told[name])}; it must be {allowed}")
+        pattern = told.get("n_frequency_pattern") or {}
+        for key, n in pattern.items():
+            if not _is_count(n):
                 raise CheckpointError(
-                    f"{file} has band-pass entries with {name}={record.get(name)!r}; it must be a number"
+                    f"{where} has n_frequency_pattern[{shown(key)}]={shown(n)}; it must be a positive integer"
                 )
+        record = Record.read(content.get("fourierft"), where)
+        return cls(
+            content=content,
+            n_frequency=told["n_frequency"],
+            pattern=FrequencyPattern(pattern),
+            scaling=float(told["scaling"]),
+            draw=Draw(told["random_loc_seed"], record.band),
+            record=record,
+            base_model=told.get("base_model_name_or_path") or None,
+            revision=told.get("revision"),
+            task_type=told.get("task_type") if record.band is None else record.task_type,
+        )
 
+    def count(self, layer: str) -> int:
+        """n of a layer, as stock PEFT reads it."""
+        return self.pattern.find(layer) or self.n_frequency
 
-def expected_frequencies(name: str, config: Mapping[str, Any]) -> int:
-    """n of a layer: the first key of n_frequency_pattern that matches the end of its name, or else n_frequency."""
-    for key, n in config["n_frequency_pattern"].items():
-        if re.match(rf".*\.{key}$", name):
-            return int(n)
-    return int(config["n_frequency_pattern"].get(name, config["n_frequency"]))
+    @property
+    def made_for(self) -> BaseIdentity:
+        """The base that the adapter was made for, as far as it says."""
+        return BaseIdentity(self.base_model or "an unnamed model", self.record.digest, self.record.signs)

@@ -32,6 +32,7 @@ class ServeSettings:
         adapter_dtype: of the tables: float32, bfloat16 or int8.
         tenants: TOML file of keys; without one everybody may ask, from this machine alone.
         requests: most at once, without tenants.
+        allow_other_base: serve a model of the same shapes that the store does not belong to.
         options: further ones, for vLLM.
     """
 
@@ -43,6 +44,7 @@ class ServeSettings:
     adapter_dtype: str = "float32"
     tenants: str | None = None
     requests: int = 1024
+    allow_other_base: bool = False
     options: tuple[str, ...] = ()
 
 
@@ -75,7 +77,8 @@ def check(settings: ServeSettings) -> str:
     else:
         whom = "to everybody on this machine, without a key (--tenants asks for one)"
     with AdapterStore(settings.store, create=False) as store:
-        store.tables.check_base(identify_base(settings.model), "it is to be served")
+        if not settings.allow_other_base:
+            store.tables.check_base(identify_base(settings.model), "it is to be served")
         adapters = len(store)
     return (
         f"{adapters:,} adapters of {settings.model} on vLLM {version}, {settings.slots:,} of them at a time, at "

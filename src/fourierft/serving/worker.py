@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fourierft.adapters.store import Adapter, AdapterStore, Layer, Layout
 from fourierft.errors import ConfigError, FourierFTError, ShapeError
+from fourierft.format.checkpoint import check_shape
 from fourierft.serving import seam
 from fourierft.serving.batch import Batch, Place, StaticBatch
 from fourierft.serving.residents import Residents, Slot
@@ -140,7 +141,7 @@ class FleetManager:
     def _adapt(self, layout: Layout) -> None:
         """Reach the layers of a layout.
 
-        Raises: ShapeError, if the model has them not, or in another shape.
+        Raises: ShapeError, if the model has them not, or in another shape. ConfigError, if entries cannot be drawn.
         """
         if layout.digest in self._reached:
             return
@@ -149,6 +150,7 @@ class FleetManager:
             local = self._rename(layer.name)
             if not local.startswith(self._absent):
                 found[layer.name] = self._find_place(layer, local)
+                layout.settings.draw.basis(*found[layer.name][1].shape, layer.n_frequency)  # before a step needs it
         for name, (module, place) in found.items():
             if name not in self._names:
                 self._names.add(name)
@@ -162,11 +164,7 @@ class FleetManager:
                 "and embedding do not belong; serve the base that they were trained on, or merge the adapter"
             )
         module, place = self._places[local]
-        if layer.shape not in (None, place.shape):
-            raise ShapeError(
-                f"the adapters were made for a {layer.shape[0]} x {layer.shape[1]} weight {layer.name}, but the model "
-                f"that is served has {place.shape[0]} x {place.shape[1]}; serve the base that they were trained on"
-            )
+        check_shape(layer.name, place.shape, layer.shape, layer.n_frequency, "the model that is served")
         return module, place
 
     def _adapt_module(self, module: nn.Module, place: Place) -> None:

@@ -10,14 +10,18 @@ place below n is then settled by the last draw that hits it, so the stream is re
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 
 from fourierft.errors import ConfigError, ShapeError
 
 _INSIDE_OUT_TOTAL = (2**32 - 1) // 20  # from here on, torch.randperm uses its 64-bit, inside-out shuffle
+MOST_CENTER, LEAST_WIDTH, MOST_WIDTH = (
+    1e6,
+    1e-3,
+    1e6,
+)  # of a band, in entries: beyond, float64 cannot tell entries apart
+LEAST_SEED, MOST_SEED = -(2**63), 2**64 - 1  # what `torch.Generator.manual_seed` takes
 _CHUNK = 1 << 22  # elements in flight while a long stream or a large probability map is read
 
 
@@ -35,9 +39,10 @@ def uniform_entries(out_features: int, in_features: int, n_frequency: int, seed:
 
     Returns: int64 [2, n] on the CPU, rows u above columns v.
 
-    Raises: ShapeError, if n_frequency is not in 1..out * in.
+    Raises: ShapeError, if n_frequency is not in 1..out * in. ConfigError, if the seed has more than 64 bits.
     """
     total = _checked_total(out_features, in_features, n_frequency)
+    _check_seed(seed)
     if total >= _INSIDE_OUT_TOTAL:
         flat = _inside_out_prefix(total, n_frequency, seed)
     elif n_frequency > total // 8:
@@ -62,18 +67,20 @@ def bandpass_entries(
         n_frequency: number of entries.
         seed: of the draw.
         center: favoured distance fc, in entries; 0 favours low frequencies.
-        width: bandwidth W of the paper, in entries, > 0.
+        width: bandwidth W of the paper, in entries.
 
     Returns: int64 [2, n] on the CPU, in order of the draw, indices of the unshifted spectrum.
 
     Raises:
         ShapeError, if there are not n_frequency entries of positive probability.
-        ConfigError, if center or width is out of range.
+        ConfigError, if seed, center or width is out of range.
     """
     total = _checked_total(out_features, in_features, n_frequency)
-    if not 0 <= center < math.inf or not width > 0:
+    _check_seed(seed)
+    if not (0 <= center <= MOST_CENTER and LEAST_WIDTH <= width <= MOST_WIDTH):
         raise ConfigError(
-            f"center={center}, width={width} is no frequency band; use a finite center >= 0 and a width > 0"
+            f"center={center}, width={width} is no frequency band; use 0 <= center <= {MOST_CENTER:g} and "
+            f"{LEAST_WIDTH:g} <= width <= {MOST_WIDTH:g}"
         )
     if center > 0 and n_frequency == total:
         raise ShapeError(
@@ -120,6 +127,11 @@ def _checked_total(out_features: int, in_features: int, n_frequency: int) -> int
             f"use n_frequency <= {total}"
         )
     return total
+
+
+def _check_seed(seed: int) -> None:
+    if not LEAST_SEED <= seed <= MOST_SEED:
+        raise ConfigError(f"the seed has {seed.bit_length()} bits; use an integer of at most 64, such as 777")
 
 
 def _raw_stream(seed: int) -> np.random.RandomState:

@@ -15,7 +15,11 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainingArguments
 
+from fourierft.adapters.attachment import attach
 from fourierft.errors import CheckpointError, FourierFTError
+from fourierft.format.checkpoint import read_checkpoint
+from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
+from fourierft.format.json_file import read_json
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.cells import place_at
@@ -56,14 +60,16 @@ class Evaluation:
     predictions: list[dict[str, Any]]
 
 
-def load_trained(directory: str | Path, base_model: str | None = None) -> Trained:
+def load_trained(directory: str | Path, base_model: str | None = None, allow_other_base: bool = False) -> Trained:
     """Load what `fourierft train` wrote, whatever the method, or `fourierft store get` wrote of it.
 
     Args:
         directory: its output directory.
         base_model: where the base model is, if it moved since.
+        allow_other_base: take a model of the same shapes that the adapter was not made for.
 
-    Raises: CheckpointError, if files are missing or damaged. ConfigError, if the base model can't be had.
+    Raises: CheckpointError, if files are missing or damaged, or of another base. ShapeError, if the base has other
+        shapes. ConfigError, if the base model can't be had.
     """
     directory = Path(directory)
     record = output.read_record(directory)
@@ -83,19 +89,30 @@ def load_trained(directory: str | Path, base_model: str | None = None) -> Traine
     model: Any = load_model(base, task, record["seed"], inputs.model_class, inputs.task_type).model
     inputs.fit(model, processor, record["max_length"])
     if record["is_adapter"]:
-        model = load_adapter(model, directory, is_trainable=record["method"] == "adalora")  # PEFT's has no loss else
+        trainable = record["method"] == "adalora"  # PEFT's has no loss else
+        model = load_adapter(model, directory, trainable, allow_other_base)
     elif record["method"] != "full":
         _load_trained_parameters(model, directory / output.TRAINED_WEIGHTS)
     return Trained(model.eval(), inputs, processor, task, record)
 
 
-def load_adapter(model: nn.Module, directory: Path, is_trainable: bool = False) -> nn.Module:
+def load_adapter(
+    model: nn.Module, directory: Path, is_trainable: bool = False, allow_other_base: bool = False
+) -> nn.Module:
     """A base model with an adapter of PEFT on it.
 
-    Raises: CheckpointError, if files are missing or damaged, or belong to another model.
+    Args:
+        is_trainable: whether it is to be trained; FourierFT's is not.
+        allow_other_base: take a model of the same shapes that a FourierFT adapter was not made for.
+
+    Raises: CheckpointError or ShapeError, if files are missing or damaged, or belong to another model.
     """
-    _read_weights(directory / "adapter_model.safetensors")
+    _read_weights(directory / WEIGHTS_FILE)
     enable()
+    content = read_json(directory / CONFIG_FILE)
+    if isinstance(content, dict) and content.get("peft_type") == "FOURIERFT":
+        with expected_warnings():
+            return attach(model, read_checkpoint(directory), allow_other_base)
     try:
         with expected_warnings():
             return PeftModel.from_pretrained(model, directory, is_trainable=is_trainable)
@@ -141,6 +158,7 @@ def evaluate(
     batch_size: int = 32,
     seed: int = 42,
     use_cpu: bool = False,
+    allow_other_base: bool = False,
 ) -> Evaluation:
     """Score what `fourierft train` wrote.
 
@@ -149,6 +167,7 @@ def evaluate(
         data: `test_file`, or a data set and its `test_split_name`; columns are the training's if not given.
         base_model: where the base model is, if it moved since.
         seed: draws the rows of `max_eval_samples`.
+        allow_other_base: as of `load_trained`.
 
     Raises: FourierFTError, if the directory, the base model or the data are not what they should be.
     """
@@ -163,7 +182,7 @@ def evaluate(
     sample = sample_rows(len(rows), data.max_eval_samples, seed)
     if sample is not None:
         rows, labels = rows.select(sample), [labels[index] for index in sample]
-    trained = load_trained(directory, base_model)
+    trained = load_trained(directory, base_model, allow_other_base)
     encoded = inputs.encode(rows, columns, labels, trained.processor, data.max_length or record["max_length"])
     with tempfile.TemporaryDirectory() as unused:
         trainer = HeadTrainer(

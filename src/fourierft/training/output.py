@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
+from fourierft.format.json_file import read_json
 
 RECORD = "fourierft.json"
 WEIGHTS = "model.safetensors"
@@ -131,8 +132,8 @@ def read_record(directory: str | Path) -> dict[str, Any]:
     """
     path = Path(directory) / RECORD
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        record = read_json(path)
+    except CheckpointError as error:
         raise CheckpointError(f"{path} is missing or damaged; name a directory that `fourierft train` wrote") from error
     if not isinstance(record, dict) or record.get("format") != 1:
         raise CheckpointError(f"{path} is not of format 1; use the version of fourierft that wrote it")

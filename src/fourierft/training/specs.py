@@ -17,7 +17,9 @@ from typing import Any
 from peft import PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
-from fourierft.errors import ConfigError
+from fourierft.errors import CheckpointError, ConfigError
+from fourierft.format.json_file import read_json
+from fourierft.format.record import NOTHING, with_record
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.recommended import N_FREQUENCY
 
@@ -143,7 +145,7 @@ def _parse_value(key: str, text: str) -> Any:
 def _read_file(path: Path, target_modules: list[str] | None) -> dict[str, Any]:
     file = path / "adapter_config.json" if path.is_dir() else path
     try:
-        config = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"method {path} is no readable PEFT adapter_config.json ({type(error).__name__})") from error
+        config = with_record(dict(read_json(file)), file, **NOTHING)  # a new adapter may be for another model
+    except (CheckpointError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"method {path} is no readable PEFT adapter_config.json ({error})") from error
     return {**config, "target_modules": config.get("target_modules") or target_modules}

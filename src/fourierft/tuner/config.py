@@ -7,13 +7,13 @@ stands in one record more, "fourierft", which it ignores with a warning:
   in stock PEFT too (see `FourierFTConfig.disk_scaling`).
 - band-pass entries: the record holds the band and the task, and the field `task_type` holds a sentence in place of the
   task, so that stock PEFT stops and prints the sentence.
+- what the adapter was made for: the shapes of its layers, and the base model (`fourierft.format.record`).
 """
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import InitVar, dataclass, field
+from dataclasses import InitVar, dataclass, field, replace
 from typing import Any
 
 from peft import FourierFTConfig as StockConfig
@@ -21,12 +21,20 @@ from peft import PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from fourierft.errors import ConfigError
+from fourierft.format.config import MOST_SCALING
+from fourierft.format.identity import BaseIdentity
+from fourierft.format.json_file import is_number, shown
+from fourierft.format.record import Record, made_for
+from fourierft.format.shapes import Shape
+from fourierft.spectral.entries import LEAST_SEED, LEAST_WIDTH, MOST_CENTER, MOST_SEED, MOST_WIDTH
 from fourierft.tuner.paper import SEED, paper_run
 
 ENTRIES = ("uniform", "bandpass")
-_OWN_FIELDS = ("entries", "center", "width", "rule", "disk_scaling", "from_disk")
+_OWN_FIELDS = (
+    *("entries", "center", "width", "rule", "disk_scaling", "from_disk"),
+    *("file_record", "layer_shapes", "base", "layer_counts"),
+)
 RULES = (1, 2)  # behind scaling="auto", of which the last is for adapters made today; see scaling.py
-_RECORD_FIELDS = {"scaling", "rule", "entries", "center", "width", "task_type"}
 
 
 @dataclass
@@ -50,6 +58,10 @@ class FourierFTConfig(StockConfig):
             coefficients are saved as they are wherever all layers have one shape; layers of another shape fold their
             ratio to it into the coefficients that are saved. None until an adapter was made.
         from_disk: whether the config was read from a file, so that coefficients are about to be loaded.
+        file_record: what that file says beside its settings, such as the shapes its layers were made for.
+        layer_shapes: layer name -> (out_features, in_features) of the model that the adapter is in, to be saved.
+        base: that model, if it can be told; to be saved.
+        layer_counts: layer name -> n, in place of n_frequency and its patterns.
 
     Raises: ConfigError, if a value is out of range, or entries are "bandpass" and `fourierft.enable()` was not called.
     """
@@ -63,6 +75,10 @@ class FourierFTConfig(StockConfig):
     rule: int = field(default=RULES[-1], init=False, repr=False)
     disk_scaling: float | None = field(default=None, init=False, repr=False, compare=False)
     from_disk: bool = field(default=False, init=False, repr=False, compare=False)
+    file_record: Record = field(default_factory=Record, init=False, repr=False, compare=False)
+    layer_shapes: dict[str, Shape] = field(default_factory=dict, init=False, repr=False, compare=False)
+    base: BaseIdentity | None = field(default=None, init=False, repr=False, compare=False)
+    layer_counts: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self, fourierft: dict[str, Any] | None) -> None:
         self.from_disk = type(self.peft_type) is str  # who makes a config leaves it out, and a made one has the enum
@@ -99,12 +115,13 @@ class FourierFTConfig(StockConfig):
         fields = super().to_dict()
         for name in _OWN_FIELDS:
             fields.pop(name)
-        record: dict[str, Any] = {}
-        if self.scaling == "auto" and self.disk_scaling is not None:
+        is_auto = self.scaling == "auto" and self.disk_scaling is not None
+        if is_auto:
             fields["scaling"] = self.disk_scaling
-            record |= {"scaling": "auto", "rule": self.rule}
-        if self.entries != "uniform":
-            record |= {"entries": self.entries, "center": self.center, "width": self.width, "task_type": self.task_type}
+        band = (self.center, self.width) if self.center is not None and self.width is not None else None
+        rule = self.rule if is_auto else None
+        record = replace(self._made_for(), is_auto=is_auto, rule=rule, band=band, task_type=self.task_type).content
+        if band is not None:
             fields["task_type"] = (
                 f"this adapter has entries={self.entries!r}, which only the package fourierft reads: "
                 "pip install fourierft, then call fourierft.enable() before loading"
@@ -113,35 +130,37 @@ class FourierFTConfig(StockConfig):
             fields["fourierft"] = record
         return fields
 
+    def _made_for(self) -> Record:
+        """What is to be saved of the model that the adapter is in; without one, what the file said."""
+        if not self.layer_shapes:
+            return self.file_record
+        base = self.base or BaseIdentity("")
+        return Record(**made_for(self.layer_shapes), digest=base.digest, signs=base.signs)
+
     def _read_record(self, record: dict[str, Any]) -> None:
-        unknown = sorted(set(record) - _RECORD_FIELDS)
-        if unknown:
-            raise ConfigError(
-                f"adapter_config.json has the settings fourierft={unknown}, known are {sorted(_RECORD_FIELDS)}; "
-                "upgrade fourierft to the version that wrote the adapter"
-            )
-        if record.get("scaling") == "auto":
+        self.file_record = found = Record.read(record, "adapter_config.json")
+        if found.is_auto:
             if not isinstance(self.scaling, (int, float)):
                 raise ConfigError(
                     f"adapter_config.json has scaling={self.scaling!r} beside fourierft.scaling='auto', which needs a "
                     "number there; restore the file that was saved with the adapter"
                 )
             self.scaling, self.disk_scaling = "auto", float(self.scaling)
-            self.rule = record.get("rule", RULES[0])
+            self.rule = RULES[0] if found.rule is None else found.rule
             if self.rule not in RULES:
                 raise ConfigError(
                     f"adapter_config.json has the scale rule {self.rule!r}, known are {RULES}; "
                     "upgrade fourierft to the version that wrote the adapter"
                 )
-        if "entries" in record:
-            self.entries, self.center, self.width = record["entries"], record.get("center"), record.get("width")
-            self.task_type = record.get("task_type")
+        if found.band is not None:
+            self.entries, (self.center, self.width) = "bandpass", found.band
+            self.task_type = found.task_type
 
     def _check_scaling(self) -> None:
         if self.scaling == "auto":
             return
-        if not _is_number(self.scaling):
-            raise ConfigError(f"scaling={self.scaling!r} is no scaling; use 'auto' or a finite number, such as 150.0")
+        if not is_number(self.scaling, -MOST_SCALING, MOST_SCALING):
+            raise ConfigError(f"scaling={self.scaling!r} is no scaling; use 'auto' or a number, such as 150.0")
 
     def _check_counts(self) -> None:
         counts = {"n_frequency": self.n_frequency}
@@ -159,8 +178,11 @@ class FourierFTConfig(StockConfig):
                 raise ConfigError(
                     f"{name}={count!r} is not a positive integer; use 1 up to out * in of the smallest layer"
                 )
-        if isinstance(self.random_loc_seed, bool) or not isinstance(self.random_loc_seed, int):
-            raise ConfigError(f"random_loc_seed={self.random_loc_seed!r} is not an integer; use one, such as 777")
+        seed = self.random_loc_seed
+        if isinstance(seed, bool) or not isinstance(seed, int) or not LEAST_SEED <= seed <= MOST_SEED:
+            raise ConfigError(
+                f"random_loc_seed={shown(seed)} is not an integer of at most 64 bits; use one, such as 777"
+            )
 
     def _check_band(self) -> None:
         band = {"center": self.center, "width": self.width}
@@ -172,8 +194,10 @@ class FourierFTConfig(StockConfig):
                     f"{band} has no meaning with entries='uniform'; use entries='bandpass' or leave them out"
                 )
             return
-        if not (_is_number(self.center) and _is_number(self.width) and self.center >= 0 and self.width > 0):  # type: ignore[operator]
-            raise ConfigError(f"entries='bandpass' got {band}; use numbers center >= 0 and width > 0")
+        if not (is_number(self.center, 0, MOST_CENTER) and is_number(self.width, LEAST_WIDTH, MOST_WIDTH)):
+            raise ConfigError(
+                f"entries='bandpass' got {band}; use numbers center >= 0 and width > 0, up to {MOST_CENTER:g}"
+            )
 
     @staticmethod
     def _check_enabled() -> None:
@@ -182,7 +206,3 @@ class FourierFTConfig(StockConfig):
                 "fourierft.FourierFTConfig needs the tuner of this package, but stock PEFT's is in its place; "
                 "call fourierft.enable() first"
             )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

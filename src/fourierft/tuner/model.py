@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 from peft import FourierFTConfig as StockConfig
@@ -32,6 +33,7 @@ from fourierft.tuner.mixing import RowNames
 from fourierft.tuner.places import check_holder, place_everywhere, take_from_everywhere
 from fourierft.tuner.quantization import keep_layout
 from fourierft.tuner.reading import check_usage, is_among, is_only_read, names_read, warn_of_precision
+from fourierft.tuner.record import check_base, note_base
 from fourierft.tuner.reshaped import CONVOLUTIONS, ReshapedLayer
 from fourierft.tuner.ties import record_parting, shared_weights, tie_flags
 
@@ -53,9 +55,13 @@ class FourierFTModel(BaseTuner):
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add an adapter to the model.
 
-        Raises: ConfigError, naming the nearest modules, if no module of the model is targeted.
+        Raises: ConfigError, naming the nearest modules, if no module of the model is targeted. ShapeError, if the file
+            of the adapter says that it was made for layers of other shapes, or for more or fewer of them.
         """
         keep_layout(model)
+        if kwargs.get("state_dict") is None:
+            config = cast(StockConfig, self.peft_config[adapter_name])
+            check_base(model, config, partial(self._check_target_module_exists, config))
         leave_embeddings(cast(StockConfig, self.peft_config[adapter_name]))
         self._shared_weights, self._names_read = shared_weights(model), names_read(model)
         self._only_read: list[FourierFTLayer] = []
@@ -207,6 +213,7 @@ class FourierFTModel(BaseTuner):
         selected = super()._get_adapter_state_dict(model, config, adapter_name, state_dict, unwanted_adapter_names)
         awaited = {key: value for key, value in state_dict.items() if key.endswith(f".{ON_DISK}.{adapter_name}")}
         leave_embeddings(config, model)
+        note_base(model, config, adapter_name)
         folded = fold(model, adapter_name, selected | awaited)
         for key in selected.keys() - folded.keys():
             del state_dict[key]
@@ -223,6 +230,8 @@ class FourierFTModel(BaseTuner):
 
 def _n_frequency(config: StockConfig, key: str) -> int:
     """n of a module, as stock PEFT reads `n_frequency_pattern`: the first pattern that ends its path, or its path."""
+    if isinstance(config, FourierFTConfig) and config.layer_counts:
+        return config.layer_counts[key]
     patterns = config.n_frequency_pattern or {}
     matching = (count for pattern, count in patterns.items() if re.match(rf".*\.{pattern}$", key))
     return next(matching, patterns.get(key, config.n_frequency))

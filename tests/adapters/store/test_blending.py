@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ def test_stock_peft_runs_a_blend_of_different_counts(
     store.export("mix", tmp_path / "mix")
 
     def updates(folder: Path) -> dict[str, torch.Tensor]:
-        model = peft.PeftModel.from_pretrained(load_base(), folder)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"Unexpected keyword arguments \['fourierft'\]")
+            model = peft.PeftModel.from_pretrained(load_base(), folder)
         layers = {name: m for name, m in model.named_modules() if hasattr(m, "get_delta_weight")}
         return {name: layer.get_delta_weight("default").detach() for name, layer in layers.items()}
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fourierft.adapters.store import AdapterStore, Layout, export_all, import_folder
+from fourierft.adapters.store import Adapter, AdapterStore, Layout, export_all, import_folder
 from fourierft.adapters.store.bulk import folder_name
 from fourierft.errors import CheckpointError, OutputExistsError, StoreError
 
@@ -21,7 +21,7 @@ NAMES = ["../../etc", "..", " ", "a/b", "a%2Fb", "Bob", "bob", "names.json", "mÃ
 def test_all_go_out_and_come_back(store: AdapterStore, layout: Layout, row: Any, tmp_path: Path) -> None:
     for k, name in enumerate(NAMES):
         store.put(name, layout, row(k), {"head.weight": torch.full((2, 3), float(k))}, metrics={"k": k})
-    assert export_all(store, tmp_path / "out") == len(NAMES)
+    assert export_all(store, tmp_path / "out") == (len(NAMES), 0)
     assert len({path.name.lower() for path in (tmp_path / "out").iterdir()}) == len(NAMES) + 1
     with AdapterStore(tmp_path / "again.db") as again:
         assert import_folder(again, tmp_path / "out") == (len(NAMES), 0, 0)
@@ -78,7 +78,7 @@ def test_nothing_to_do_and_nowhere_to_write_are_refused(
         import_folder(store, adapter)
     shutil.copytree(adapter, tmp_path / "runs/a")
     (tmp_path / "runs/names.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"names\.json is damaged"):
+    with pytest.raises(CheckpointError, match=r"names\.json cannot be read as JSON"):
         import_folder(store, tmp_path / "runs")
     store.put("a", layout, row(0))
     with pytest.raises(OutputExistsError):
@@ -86,12 +86,34 @@ def test_nothing_to_do_and_nowhere_to_write_are_refused(
     assert json.loads((tmp_path / "runs/a/adapter_config.json").read_text())["peft_type"] == "FOURIERFT"
 
 
-def test_an_export_is_whole_or_not_there(store: AdapterStore, layout: Layout, row: Any, tmp_path: Path) -> None:
+def test_what_is_damaged_is_told_and_the_rest_is_exported(
+    store: AdapterStore, layout: Layout, row: Any, tmp_path: Path
+) -> None:
     for k in range(3):
         store.put(f"t{k}", layout, row(k))
     with store.tables.writing() as execute:
         execute("UPDATE fourierft_adapters SET sha256 = :sha WHERE name = 't2'", {"sha": b"other"})
-    with pytest.raises(StoreError, match="'t2' version 1 is damaged"):
+    told: list[str] = []
+    assert export_all(store, tmp_path / "out", told.append) == (2, 1)
+    assert len(told) == 1
+    assert "'t2' was not written: adapter 't2' version 1 is damaged" in told[0]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["names.json", "t0", "t1"]
+
+
+def test_an_export_is_whole_or_not_there(
+    store: AdapterStore, layout: Layout, row: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for k in range(3):
+        store.put(f"t{k}", layout, row(k))
+    written: list[Path] = []
+
+    def fill(adapter: Adapter, output: Path) -> None:
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(output)
+
+    monkeypatch.setattr(Adapter, "write", fill)
+    with pytest.raises(OSError, match="No space left"):
         export_all(store, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("fleet.db")] == []
 

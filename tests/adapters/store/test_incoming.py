@@ -31,12 +31,12 @@ HOSTILE = [
 
 
 def test_record_and_metrics_of_the_training_come_along(store: AdapterStore, adapter: Path, tmp_path: Path) -> None:
-    (adapter / "fourierft.json").write_text('{"labels": ["bad", "good"]}')
+    (adapter / "fourierft.json").write_text('{"labels": ["bad", "fine", "good"]}')
     (adapter / "metrics.json").write_text('{"accuracy": 0.82}')
     store.add("reviews", adapter)
     assert store.get("reviews").metrics == {"accuracy": 0.82}
     store.export("reviews", tmp_path / "out")
-    assert (tmp_path / "out/fourierft.json").read_text() == '{"labels": ["bad", "good"]}'
+    assert (tmp_path / "out/fourierft.json").read_text() == '{"labels": ["bad", "fine", "good"]}'
     store.add("reviews", adapter, metrics={"f1": 0.5})
     assert store.get("reviews").metrics == {"f1": 0.5}
 

@@ -78,7 +78,7 @@ class AdapterBank:
         """
         source = read_source(adapter_dir)
         check_whole(source.checkpoint)
-        layout = Layout.of(source.checkpoint, source.config)
+        layout = Layout.of(source.checkpoint)
         self.put(name, layout, source.checkpoint.coefficients, source.checkpoint.saved_modules)
 
     def put(

@@ -17,7 +17,7 @@ from fourierft.adapters.fleet.hooks import RowHooks
 from fourierft.adapters.fleet.served import ServedRows
 from fourierft.adapters.store import AdapterStore
 from fourierft.errors import ConfigError
-from fourierft.format.identity import identify_base
+from fourierft.tuner.record import find_identity
 
 _KEPT = 4  # batches whose prepared updates a thread keeps
 _INPUTS = ("input_ids", "inputs_embeds", "pixel_values", "input_values", "input_features", "decoder_input_ids")
@@ -35,16 +35,19 @@ class FleetModel:
     Args:
         base: a model of transformers, encoder, decoder or both, of the class that the adapters were trained with.
         adapters: a bank; or a store, or its path, from which all adapters are loaded.
+        allow_other_base: take a base of the same shapes that the store does not belong to.
 
     Raises: StoreError, if the store is missing, or keeps adapters of another base model.
     """
 
-    def __init__(self, base: nn.Module, adapters: AdapterBank | AdapterStore | str | Path) -> None:
+    def __init__(
+        self, base: nn.Module, adapters: AdapterBank | AdapterStore | str | Path, allow_other_base: bool = False
+    ) -> None:
         if not isinstance(adapters, AdapterBank):
             store = adapters if isinstance(adapters, AdapterStore) else AdapterStore(adapters, create=False)
-            name = getattr(base, "name_or_path", "")
-            if name:
-                store.tables.check_base(identify_base(name), "the model was loaded")
+            identity = find_identity(base)
+            if identity is not None and not allow_other_base:
+                store.tables.check_base(identity, "the model was loaded")
             adapters = AdapterBank(store).load()
         self.base, self.bank = base.eval(), adapters
         self._hooks = RowHooks(base)
@@ -92,6 +95,7 @@ class FleetModel:
         if rows is None or self.bank.stamps(names) != rows.stamps:
             rows = ServedRows(self.bank.gather(names))
             self._hooks.install(rows.layers | rows.head_layers)
+            rows.check(self.base)
         kept[tuple(names)] = rows
         while len(kept) > _KEPT:
             kept.popitem(last=False)

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from fourierft.adapters.base import layer_shape
 from fourierft.adapters.fleet.gathered import Gathered, Part
 from fourierft.errors import ConfigError, ShapeError
+from fourierft.format.checkpoint import check_shape
+from fourierft.format.shapes import Shape
 from fourierft.spectral import PreparedUpdate, SpectralBasis, spectral_embedding
 from fourierft.tuner.embedding import lookup_scale
+from fourierft.tuner.record import layer_shape
 
 LARGEST_HEAD = 1 << 20  # elements of a weight up to which each row has its own
 
@@ -45,6 +47,12 @@ class ServedRows:
         self.layers = {name for part in gathered.parts for name in part.coefficients}
         self.head_layers = {key.rpartition(".")[0] for key in gathered.heads}
 
+    def check(self, model: nn.Module) -> None:
+        """Raise ShapeError if a layer of the base is not what the adapters were made for."""
+        for part in self._gathered.parts:
+            for name in part.coefficients:
+                _checked_shape(part, name, model.get_submodule(name))
+
     def output(self, name: str, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """y [rows, ..., out] with the update of each row, or what its head gives.
 
@@ -71,7 +79,8 @@ class ServedRows:
             y = _replace(y, x, self._heads[name], self._count)
         if name in self.layers:
             if name not in self._updates:
-                self._updates[name] = [_prepare(part, name, layer, x) for part in self._gathered.parts]
+                parts = [part for part in self._gathered.parts if name in part.coefficients]
+                self._updates[name] = [_prepare(part, name, layer, x) for part in parts]
             for rows, update in self._updates[name]:
                 y = _add(y, x, rows, update, self._count)
         return y
@@ -108,19 +117,22 @@ class _Lookup:
         return delta if onto is None else onto.add_(delta)
 
 
-def _prepare(part: Part, name: str, layer: nn.Module, x: Tensor) -> tuple[Tensor | None, PreparedUpdate | _Lookup]:
-    scale = lookup_scale(layer) if isinstance(layer, nn.Embedding) else None
-    if scale is None and not isinstance(layer, (nn.Linear, Conv1D)):
+def _checked_shape(part: Part, name: str, layer: nn.Module) -> Shape:
+    """(out_features, in_features) of a layer; ShapeError, if it is not what the adapters of a part were made for."""
+    is_lookup = isinstance(layer, nn.Embedding) and lookup_scale(layer) is not None
+    if not is_lookup and not isinstance(layer, (nn.Linear, Conv1D)):
         raise ShapeError(
             f"{name} of the base is a {type(layer).__name__}; a fleet changes Linear, Conv1D and plain embeddings alone"
         )
     shape = layer_shape(layer)
-    if part.shapes.get(name, shape) != shape:
-        made = part.shapes[name]
-        raise ShapeError(
-            f"{name} is {shape[0]} x {shape[1]} in the base, but the adapters were made for {made[0]} x {made[1]}; "
-            "load the base model that they belong to"
-        )
+    assert shape is not None
+    check_shape(name, shape, part.shapes.get(name), part.coefficients[name].shape[1], "the base")
+    return shape
+
+
+def _prepare(part: Part, name: str, layer: nn.Module, x: Tensor) -> tuple[Tensor | None, PreparedUpdate | _Lookup]:
+    shape = _checked_shape(part, name, layer)
+    scale = lookup_scale(layer) if isinstance(layer, nn.Embedding) else None
     coefficients = part.coefficients[name].to(x.device)
     basis = part.draw.basis(*shape, coefficients.shape[1])
     rows = None if part.rows is None else torch.tensor(part.rows, device=x.device)

@@ -13,6 +13,7 @@ from fourierft.adapters.store.layout import Layer, Layout
 from fourierft.adapters.store.space import common_layers, place
 from fourierft.adapters.store.store import AdapterStore
 from fourierft.errors import ConfigError, StoreError
+from fourierft.format.record import NOTHING, made_for, with_record
 
 
 def blend(
@@ -62,8 +63,10 @@ def blended_layout(layout: Layout, layers: tuple[Layer, ...]) -> Layout:
         return layout
     counts = [layer.n_frequency for layer in layers]
     most = max(set(counts), key=counts.count)
+    shapes = {layer.name: layer.shape for layer in layers if layer.shape is not None}
+    known = made_for(shapes) if len(shapes) == len(layers) else NOTHING
     config: dict[str, Any] = {
-        **layout.config,
+        **with_record(layout.config, "the config", **known),
         "n_frequency": most,
         "n_frequency_pattern": {layer.name: layer.n_frequency for layer in layers if layer.n_frequency != most},
         "target_modules": [layer.name for layer in layers],

@@ -14,8 +14,9 @@ from tqdm import tqdm
 from fourierft.adapters.folder import check_output, written_beside
 from fourierft.adapters.store.incoming import check_name
 from fourierft.adapters.store.store import AdapterStore
-from fourierft.errors import CheckpointError, ShapeError, StoreError
+from fourierft.errors import CheckpointError, FourierFTError, StoreError
 from fourierft.format.config import CONFIG_FILE
+from fourierft.format.json_file import read_json
 
 NAMES_FILE = "names.json"
 _LONGEST = 200  # characters of a folder's name; file systems take 255 bytes
@@ -28,6 +29,7 @@ def import_folder(
     update: bool = False,
     base: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    allow_other_base: bool = False,
 ) -> tuple[int, int, int]:
     """Add every FourierFT adapter below a folder, named by its path in it, or as the names.json of an export says.
 
@@ -41,6 +43,7 @@ def import_folder(
         update: add the next version of a name that is there, instead of leaving it as it is.
         base: as of `AdapterStore.add`.
         tell: gets a sentence for each adapter that cannot be added.
+        allow_other_base: as of `AdapterStore.add`.
 
     Returns: how many were added, were there already, could not be added.
 
@@ -61,28 +64,31 @@ def import_folder(
             if name in store and not update:
                 there += 1
                 continue
-            store.add(name, path, dtype, base=base)
+            store.add(name, path, dtype, base=base, allow_other_base=allow_other_base)
             added += 1
-        except (CheckpointError, ShapeError, StoreError) as error:
+        except FourierFTError as error:
             failed += 1
             tell(f"{name!r} was not added: {error}")
     return added, there, failed
 
 
-def export_all(store: AdapterStore, out_dir: str | Path) -> int:
-    """Write the latest version of every adapter as a PEFT directory, all of them or none.
+def export_all(
+    store: AdapterStore, out_dir: str | Path, tell: Callable[[str], None] = lambda line: None
+) -> tuple[int, int]:
+    """Write the latest version of every adapter as a PEFT directory.
 
     A folder is called like its adapter, with % and hexadecimal digits for what file systems may not take; names.json
-    says which is which, and `import_folder` reads it.
+    says which is which, and `import_folder` reads it. An adapter that is damaged costs none of the others.
 
     Args:
         store: to write.
         out_dir: folder to make; may be there if it is empty.
+        tell: gets a sentence for each adapter that cannot be read.
 
-    Returns: how many were written.
+    Returns: how many were written, and how many could not be.
 
-    Raises: OutputExistsError, if `out_dir` holds something. StoreError, if an adapter is damaged, or there is none.
-        ConfigError, if it cannot be written.
+    Raises: OutputExistsError, if `out_dir` holds something. StoreError, if there is no adapter. ConfigError, if the
+        folder cannot be written.
     """
     out_dir = Path(out_dir)
     check_output(out_dir)
@@ -91,15 +97,19 @@ def export_all(store: AdapterStore, out_dir: str | Path) -> int:
         raise StoreError(f"{store.tables} has no adapters; add some first")
     names: dict[str, str] = {}
     taken = {NAMES_FILE}
-    for name in wanted:
-        place = folder_name(name, taken)
-        names[place] = name
-        taken.add(place.lower())
     with written_beside(out_dir) as folder:
-        for place, name in tqdm(names.items(), unit=" adapters", desc="writing", disable=None, delay=1):
-            store.export(name, folder / place)
+        for name in tqdm(wanted, unit=" adapters", desc="writing", disable=None, delay=1):
+            place = folder_name(name, taken)
+            try:
+                adapter = store.get(name)
+            except (StoreError, CheckpointError) as error:
+                tell(f"{name!r} was not written: {error}")
+                continue
+            adapter.write(folder / place)
+            names[place] = name
+            taken.add(place.lower())
         (folder / NAMES_FILE).write_text(json.dumps(names, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return len(wanted)
+    return len(names), len(wanted) - len(names)
 
 
 def folder_name(name: str, taken: Collection[str] = ()) -> str:
@@ -128,7 +138,7 @@ def _read_names(folder: Path) -> dict[str, str]:
     file = folder / NAMES_FILE
     if not file.is_file():
         return {}
-    try:
-        return {str(place): str(name) for place, name in json.loads(file.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{file} is damaged ({error}); mend or remove it") from error
+    names = read_json(file)
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise CheckpointError(f"{file} is no object of names; mend or remove it")
+    return names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,9 +16,10 @@ from fourierft.adapters.store.encoding import encode
 from fourierft.adapters.store.layout import Layout
 from fourierft.adapters.store.rows import digest
 from fourierft.errors import CheckpointError, ShapeError, StoreError
-from fourierft.format.checkpoint import AdapterCheckpoint, read_checkpoint
-from fourierft.format.config import CONFIG_FILE
-from fourierft.format.identity import BaseIdentity, identify_base
+from fourierft.format.checkpoint import AdapterCheckpoint, check_update, read_checkpoint
+from fourierft.format.config import AdapterConfig
+from fourierft.format.identity import BaseIdentity, check_same_base, identify_base
+from fourierft.format.json_file import parse_json, read_bytes, read_json
 
 MOST_CHARACTERS = 500
 
@@ -27,13 +29,11 @@ class Source(NamedTuple):
 
     Fields:
         checkpoint: its content.
-        config: adapter_config.json as it stands.
         record: text of the fourierft.json that its training left; None if there is none.
         metrics: content of metrics.json; empty if there is none.
     """
 
     checkpoint: AdapterCheckpoint
-    config: dict[str, Any]
     record: str | None
     metrics: dict[str, Any]
 
@@ -44,44 +44,46 @@ def read_source(adapter_dir: str | Path) -> Source:
     Raises: CheckpointError, if something in it is missing or damaged.
     """
     checkpoint = read_checkpoint(adapter_dir)
-    config = json.loads((checkpoint.path / CONFIG_FILE).read_text(encoding="utf-8"))
     record, metrics = checkpoint.path / RECORD_FILE, checkpoint.path / METRICS_FILE
-    try:
-        return Source(
-            checkpoint,
-            config,
-            record.read_text(encoding="utf-8") if record.is_file() else None,
-            json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {},
-        )
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{RECORD_FILE} or {METRICS_FILE} in {checkpoint.path} is damaged ({error})") from error
+    text = read_bytes(record) if os.path.lexists(record) else None
+    scores = read_json(metrics) if os.path.lexists(metrics) else {}
+    for file, content in ((record, {} if text is None else parse_json(text, record)), (metrics, scores)):
+        if not isinstance(content, dict):
+            raise CheckpointError(
+                f"{file} holds a JSON {type(content).__name__} instead of an object; mend or remove it"
+            )
+    return Source(checkpoint, None if text is None else text.decode(), scores)
 
 
-def identify(name: str | None, revision: str | None = None) -> BaseIdentity:
-    """The base that an adapter names.
+def base_of(
+    config: AdapterConfig, who: str | Path, base: str | None = None, allow_other_base: bool = False
+) -> BaseIdentity:
+    """The base that an adapter goes with.
 
-    Raises: StoreError, if it names none.
+    Args:
+        config: of the adapter.
+        who: the adapter, for messages.
+        base: hub id or folder in place of what the adapter names.
+        allow_other_base: take that one, even if the adapter was made for another.
+
+    Raises: StoreError, if none is named. CheckpointError, if it is not the one that the adapter says it was made for.
     """
+    name = base or config.base_model
     if not name:
         raise StoreError(
             "the adapter names no base model, and a store keeps those of one base; give it with --model_name_or_path"
         )
-    return identify_base(name, revision)
+    here = identify_base(name, None if base else config.revision)
+    if not allow_other_base:
+        check_same_base(config.made_for, here, who)
+    return here if here.is_known or not config.made_for.is_known else config.made_for
 
 
-def base_of(layout: Layout) -> BaseIdentity:
-    """The base that a layout's config names.
-
-    Raises: StoreError, if it names none.
-    """
-    return identify(layout.base_model, layout.settings.get("revision"))
-
-
-def check_whole(checkpoint: AdapterCheckpoint, base: str | None = None) -> None:
+def check_whole(checkpoint: AdapterCheckpoint, base: str | None = None, allow_other_base: bool = False) -> None:
     """Raise CheckpointError if an adapter brings a head or embedding that its base has not, which all would need."""
-    from fourierft.adapters.base import check_matrices
+    from fourierft.adapters.base_weights import check_matrices
 
-    check_matrices(checkpoint, base)
+    check_matrices(checkpoint, base, allow_other_base)
 
 
 def check_name(name: str) -> None:
@@ -114,6 +116,7 @@ def check_values(values: torch.Tensor, layout: Layout) -> torch.Tensor:
     values = values.detach().to("cpu", torch.float32)
     if not torch.isfinite(values).all():
         raise ShapeError("the coefficients hold NaN or infinity; the training that made them diverged")
+    check_update(values, layout.scaling, "the coefficients")
     return values
 
 

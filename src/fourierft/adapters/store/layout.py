@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 
 from fourierft.errors import CheckpointError, ShapeError
-from fourierft.format.checkpoint import AdapterCheckpoint
-from fourierft.format.config import check_config, expected_frequencies
-from fourierft.format.draw import Draw
+from fourierft.format.checkpoint import AdapterCheckpoint, check_shape
+from fourierft.format.config import AdapterConfig
+from fourierft.format.record import made_for, with_record
 from fourierft.spectral import SpectralBasis
 
 _SETS = ("target_modules", "exclude_modules")  # PEFT holds them as sets: their order on disk is by chance
@@ -58,40 +58,33 @@ class Layout:
 
         Raises: CheckpointError, if the config makes no sense. ShapeError, if a layer has fewer entries than its n.
         """
-        settings = check_config("the config", dict(config))
-        layers = tuple(Layer(name, expected_frequencies(name, settings), shapes[name]) for name in sorted(shapes))
-        return cls(_plain(config), layers).with_shapes(shapes)
+        content = with_record(_plain(config), "the config", **made_for(shapes))
+        settings = AdapterConfig.of(content, "the config")
+        return cls(content, tuple(Layer(name, settings.count(name)) for name in sorted(shapes))).with_shapes(shapes)
 
     @classmethod
-    def of(cls, checkpoint: AdapterCheckpoint, config: Mapping[str, Any]) -> Layout:
-        """The layout of a checkpoint, without shapes.
-
-        Args:
-            checkpoint: the adapter.
-            config: its adapter_config.json as it stands.
-        """
+    def of(cls, checkpoint: AdapterCheckpoint) -> Layout:
+        """The layout of a checkpoint, with the shapes that it says it was made for, if it does."""
+        shapes = checkpoint.shapes or {}
         found = sorted(checkpoint.coefficients.items())
-        return cls(_plain(config), tuple(Layer(name, c.numel(), None, _name_of(c.dtype)) for name, c in found))
+        layers = tuple(Layer(name, c.numel(), shapes.get(name), _name_of(c.dtype)) for name, c in found)
+        return cls(_plain(checkpoint.config.content), layers)
 
     def with_shapes(self, shapes: Mapping[str, tuple[int, int]]) -> Layout:
-        """The same layout, with the shapes of its layers.
+        """The same layout, with the shapes that its layers have in a base, as far as they are known.
 
-        Raises: ShapeError, if a layer has fewer entries than coefficients.
+        Raises: ShapeError, if a layer is known to have another shape, or has fewer entries than coefficients.
         """
-        layout = Layout(self.config, tuple(layer._replace(shape=shapes[layer.name]) for layer in self.layers))
-        for layer in layout.layers:
-            out_features, in_features = shapes[layer.name]
-            if layer.n_frequency > out_features * in_features:
-                raise ShapeError(
-                    f"{layer.name} has {layer.n_frequency} coefficients, but its {out_features} x {in_features} weight "
-                    f"only {out_features * in_features} entries; the adapter was made for another model"
-                )
-        return layout
+        for layer in self.layers:
+            if layer.name in shapes:
+                check_shape(layer.name, shapes[layer.name], layer.shape, layer.n_frequency, "the base")
+        layers = (layer._replace(shape=shapes.get(layer.name, layer.shape)) for layer in self.layers)
+        return Layout(self.config, tuple(layers))
 
     @functools.cached_property
-    def settings(self) -> dict[str, Any]:
-        """The config with stock PEFT's defaults filled in."""
-        return check_config("the config", dict(self.config))
+    def settings(self) -> AdapterConfig:
+        """What the config says, checked."""
+        return AdapterConfig.of(self.config, "the config")
 
     @functools.cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -106,23 +99,22 @@ class Layout:
     @property
     def scaling(self) -> float:
         """Of all layers; dimensionless."""
-        return float(self.settings["scaling"])
+        return self.settings.scaling
 
     @property
     def base_model(self) -> str | None:
         """Hub id or folder that the config names."""
-        return self.settings.get("base_model_name_or_path")
+        return self.settings.base_model
 
     @property
     def seed(self) -> int:
         """Of the entries."""
-        return int(self.settings["random_loc_seed"])
+        return self.settings.draw.seed
 
     @property
     def band(self) -> tuple[float, float] | None:
         """(center, width) if the entries are band-pass, None if they are uniform."""
-        record = self.settings.get("fourierft") or {}
-        return None if record.get("entries", "uniform") == "uniform" else (record["center"], record["width"])
+        return self.settings.draw.band
 
     @functools.cached_property
     def bases(self) -> dict[str, SpectralBasis] | None:
@@ -131,8 +123,7 @@ class Layout:
         if len(shapes) < len(self.layers):
             return None
         sizes = {layer.name: (*shapes[layer.name], layer.n_frequency) for layer in self.layers}
-        draw = Draw(self.seed, self.band)
-        return {name: draw.basis(*size) for name, size in sizes.items()}
+        return {name: self.settings.draw.basis(*size) for name, size in sizes.items()}
 
     @property
     def draw_key(self) -> str:
@@ -201,16 +192,17 @@ def read_layout(config: str, layers: str, shapes: str | None) -> Layout:
 def base_shapes(checkpoint: AdapterCheckpoint, base: str | None = None) -> dict[str, tuple[int, int]] | None:
     """Layer name -> (out_features, in_features), asked of the base's config; None if the base cannot be reached.
 
-    Raises: CheckpointError, if the base is here and does not have the adapter's layers.
+    Raises: CheckpointError, if the base is here and does not have the adapter's layers, or heads of its shapes.
     """
-    from fourierft.adapters.base import BaseSource, find_layer, layer_shape
+    from fourierft.adapters.base import BaseSource, check_saved_modules, find_shape
 
     try:
-        source = BaseSource(checkpoint, base)
+        source = BaseSource(checkpoint, base, allow_other_base=True)
         model = source.build_meta()
     except CheckpointError:
         return None
-    return {name: layer_shape(find_layer(model, name, source.name)) for name in checkpoint.coefficients}
+    check_saved_modules(model, checkpoint, source.name)
+    return {name: find_shape(model, name, source.name) for name in checkpoint.coefficients}
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,38 +59,37 @@ class AdapterStore:
         metrics: Mapping[str, Any] | None = None,
         exist_ok: bool = True,
         base: str | None = None,
+        allow_other_base: bool = False,
     ) -> int:
         """Add a PEFT FourierFT adapter.
 
         Args:
             name: to find it by.
             adapter_dir: its folder, or a hub id.
-            dtype: to keep the coefficients in: float32 loses nothing, bfloat16 and int8 do (`measure_loss`). Heads
-                keep the dtype they have.
+            dtype: to keep the coefficients in; bfloat16 and int8 lose something (`measure_loss`). Heads keep theirs.
             metrics: to keep with it; None takes the metrics.json beside it, if there is one.
             exist_ok: False refuses a name that is there, instead of making its next version.
             base: hub id or folder of the base, where it is not what the adapter names.
+            allow_other_base: add what was made for another model of the same shapes.
 
         Returns: version.
 
-        Raises: CheckpointError, if the adapter is missing or damaged. StoreError, if it is of another base, the name
-            cannot be used, or the store is full or busy. ShapeError, if it does not fit its base.
+        Raises: CheckpointError, if the adapter is damaged or was made for another base. StoreError, if the store is of
+            another, the name cannot be used, or it is full or busy. ShapeError, if the base has other shapes.
         """
         check_dtype(dtype)
         incoming.check_name(name)
-        source = incoming.read_source(adapter_dir)
-        checkpoint = source.checkpoint
-        identity = incoming.identify(base or checkpoint.base_model, None if base else checkpoint.revision)
-        self.tables.check_base(identity, f"{checkpoint.path} was made")
-        incoming.check_whole(checkpoint, base)
-        found = Layout.of(checkpoint, source.config)
+        checkpoint, record, scores = incoming.read_source(adapter_dir)
+        identity = incoming.base_of(checkpoint.config, checkpoint.path, base, allow_other_base)
+        identity = self.tables.check_base(identity, f"{checkpoint.path} was made", allow_other_base)
+        incoming.check_whole(checkpoint, base, allow_other_base)
+        found = Layout.of(checkpoint)
         layout = self.tables.find_layout(found.digest)
         if layout is None:
-            shapes = base_shapes(checkpoint, base)
-            layout = found if shapes is None else found.with_shapes(shapes)
+            layout = found.with_shapes(base_shapes(checkpoint, identity.name if allow_other_base else base) or {})
         values = incoming.check_values(layout.join(checkpoint.coefficients)[None], layout)
-        metrics = source.metrics if metrics is None else metrics
-        rows = incoming.make_rows([name], layout, values, dtype, checkpoint.saved_modules, metrics, source.record)
+        metrics = scores if metrics is None else metrics
+        rows = incoming.make_rows([name], layout, values, dtype, checkpoint.saved_modules, metrics, record)
         return self.tables.insert(layout, identity, rows, exist_ok)
 
     def put(
@@ -124,7 +123,7 @@ class AdapterStore:
         row = coefficients if isinstance(coefficients, torch.Tensor) else layout.join(coefficients)
         values = incoming.check_values(row[None], layout)
         rows = incoming.make_rows([name], layout, values, dtype, heads, metrics, record)
-        return self.tables.insert(layout, incoming.base_of(layout), rows, exist_ok)
+        return self.tables.insert(layout, incoming.base_of(layout.settings, "what is added"), rows, exist_ok)
 
     def add_many(
         self,
@@ -146,7 +145,7 @@ class AdapterStore:
         Raises: as `put`.
         """
         check_dtype(dtype)
-        base, count, waiting = incoming.base_of(layout), 0, iter(adapters)
+        base, count, waiting = incoming.base_of(layout.settings, "what is added"), 0, iter(adapters)
         most = max(1, min(_BATCH_ROWS, _BATCH_BYTES // encoded_bytes(dtype, layout.sizes)))
         with tqdm(total=total, unit=" adapters", desc="adding", disable=None, delay=1) as bar:
             while batch := list(itertools.islice(waiting, most)):

@@ -60,25 +60,35 @@ class StoreTables:
                 f"{self} is a store of format {facts.get('format')}, this version reads format {schema.FORMAT}; "
                 "upgrade fourierft"
             )
-        kept = BaseIdentity(facts["base_model"], facts.get("base_digest"))
+        kept = BaseIdentity(facts["base_model"], facts.get("base_digest"), facts.get("base_signs"))
         wanted, self.base = self.base, kept
         if wanted is not None:
             self.check_base(wanted, "it was opened")
         self._made = True
         return True
 
-    def check_base(self, other: BaseIdentity, what: str) -> None:
-        """Raise StoreError, with both names, if the store's base is not `other`.
+    def check_base(self, other: BaseIdentity, what: str, allow_other_base: bool = False) -> BaseIdentity:
+        """The store's base, or `other` if it has none yet.
 
         Args:
             other: base of what is about to be added or read.
             what: that, for the message.
+            allow_other_base: let it be another.
+
+        Raises: StoreError, with both names, if it is another.
         """
-        if self.base is not None and not self.base.is_same(other):
-            raise StoreError(
-                f"{self} keeps adapters of the base {self.base.describe()}, but {what} for {other.describe()}; "
-                "use a store of its own for each base"
-            )
+        if self.base is None or self.base.is_same(other):
+            return other
+        if allow_other_base:
+            return self.base
+        if self.base.signs is None:  # of a store that was made before there were any, or without the base at hand
+            here = identify_base(self.base.name)
+            if here.digest == self.base.digest and here.is_same(other):
+                return other
+        raise StoreError(
+            f"{self} keeps adapters of the base {self.base.describe()}, but {what} for {other.describe()}; "
+            "use a store of its own for each base, or, if you mean it, allow_other_base"
+        )
 
     def rows(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
         """Rows of a query; none if there are no tables yet."""
@@ -180,6 +190,7 @@ class StoreTables:
     def _describe(self, execute: Execute) -> None:
         assert self.base is not None
         facts = {"format": str(schema.FORMAT), "base_model": self.base.name, "base_digest": self.base.digest}
+        facts["base_signs"] = self.base.signs
         execute(schema.ADD_STORE, [{"key": key, "value": value} for key, value in facts.items() if value])
 
 

@@ -115,6 +115,7 @@ def load_speaker(
     quantization: str | None = None,
     trust_remote_code: bool = False,
     use_cpu: bool = False,
+    allow_other_base: bool = False,
 ) -> Speaker:
     """Load what is to answer.
 
@@ -122,6 +123,7 @@ def load_speaker(
         source: output directory of `fourierft train`, or hub id or folder of a causal language model.
         adapter: folder of a PEFT adapter for that model.
         base_model: where the base of an output directory is, if it moved since.
+        allow_other_base: take a base of the same shapes that the adapter was not made for.
         dtype, quantization: of a model; an output directory knows its own. float32 if no dtype is given.
 
     Raises: FourierFTError, if something is missing, damaged, or does not fit.
@@ -134,7 +136,7 @@ def load_speaker(
         record = output.read_record(source)
         if record.get("inputs") not in ("chat", "prompt"):
             raise ConfigError(f"{source} was trained on {record['task']}, which answers nothing; name a language model")
-        trained = load_trained(source, base_model)
+        trained = load_trained(source, base_model, allow_other_base)
         model, tokenizer = trained.model, trained.processor
     else:
         if base_model is not None:
@@ -148,7 +150,7 @@ def load_speaker(
         tokenizer = Chats().load_processor(arguments, DataArguments())
         model = load_model(arguments, Chat(), 0, AutoModelForCausalLM, Chats.task_type).model
         if adapter is not None:
-            model = load_adapter(model, Path(adapter))
+            model = load_adapter(model, Path(adapter), allow_other_base=allow_other_base)
     is_placed = getattr(model, "quantization_method", None) is not None  # where it was quantised
     if torch.accelerator.is_available() and not use_cpu and not is_placed:
         model = model.to(torch.accelerator.current_accelerator())

@@ -17,6 +17,7 @@ from fourierft.training.arguments import MethodArguments
 from fourierft.training.methods import attach
 from fourierft.training.models import BaseModel
 from fourierft.tuner.layer import FourierFTLayer
+from fourierft.tuner.record import note_base
 from fourierft.tuner.reshaped import ReshapedLayer
 from fourierft.tuner.scaling import disk_scaling
 
@@ -92,6 +93,7 @@ def make_plan(base: BaseModel, method: MethodArguments, name: str, revision: str
     adapted: Any = trainable.model
     config = adapted.peft_config["default"]
     body = adapted.get_base_model()
+    note_base(adapted, config, "default")
     found = {name: layer for name, layer in body.named_modules() if isinstance(layer, FourierFTLayer)}
     fields = {**config.to_dict(), "base_model_name_or_path": name, "revision": revision, "inference_mode": True}
     if any(isinstance(layer, ReshapedLayer) for layer in found.values()):

@@ -40,6 +40,7 @@ def generate(
     wordnet: str | None = None,
     overwrite: bool = False,
     quiet: bool = False,
+    allow_other_base: bool = False,
 ) -> dict[str, Any]:
     """Let what `fourierft train` wrote answer the prompts of a data set, and score the answers.
 
@@ -56,6 +57,7 @@ def generate(
         wordnet: folder of WordNet's files, for METEOR; `find_wordnet` looks for it if None.
         overwrite: replace the results of another call.
         quiet: leave the progress bar out.
+        allow_other_base: as of `load_trained`.
 
     Returns: the content of metrics.json.
 
@@ -79,7 +81,7 @@ def generate(
     }
     texts = find_texts(folder, settings, overwrite)
     if len(texts) < len(items):
-        trained = load_trained(directory, base_model)
+        trained = load_trained(directory, base_model, allow_other_base)
         model: Any = trained.model
         if torch.accelerator.is_available() and not use_cpu:
             model = model.to(torch.accelerator.current_accelerator())

@@ -1,0 +1,124 @@
+"""What an adapter's files say of the model that it was made for: noted when it is saved, checked when it meets one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from peft import FourierFTConfig as StockConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from fourierft.errors import ShapeError
+from fourierft.format.checkpoint import check_shape
+from fourierft.format.identity import BaseIdentity, identify_base
+from fourierft.format.shapes import Shape
+from fourierft.tuner.config import FourierFTConfig
+from fourierft.tuner.layer import FourierFTLayer
+
+_PREFIX = "base_model.model."
+_WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
+
+
+def note_base(model: nn.Module, config: StockConfig, adapter_name: str) -> None:
+    """Let the config of an adapter say, when it is saved, the shapes of its layers, and which model they are in.
+
+    A model that was built from a config, or whose files are gone, is not identified; its layers still have shapes.
+    """
+    if isinstance(config, FourierFTConfig):
+        config.layer_shapes = dict(_adapted_shapes(model, adapter_name))
+        config.base = find_identity(model)
+
+
+def check_base(model: nn.Module, config: StockConfig, is_target: Callable[[str], Any]) -> None:
+    """Check a model against what the file of an adapter says, before any of its layers is changed.
+
+    Warns if it is another model of the same shapes: a sibling checkpoint may be meant.
+
+    Args:
+        model: without the adapter.
+        config: of the adapter.
+        is_target: whether the adapter changes the layer of a name.
+
+    Raises: ShapeError, if a layer is not of the shape that the adapter was made for, or there are fewer or more layers.
+    """
+    if not isinstance(config, FourierFTConfig) or not config.file_record.shapes:
+        return
+    record, count = config.file_record, 0
+    for name, layer in _outer_modules(model):
+        shape = layer_shape(layer) if is_target(name) else None
+        if shape is not None:
+            count += 1
+            _check_shape(name, shape, record.shape_of(name))
+    if record.layers is not None and count != record.layers:
+        raise ShapeError(
+            f"the adapter was made for {record.layers} layers, but its settings name {count} of this model; load the "
+            f"base model that it was made for{_NEW}"
+        )
+    made_for = BaseIdentity(config.base_model_name_or_path or "an unnamed model", record.digest, record.signs)
+    base = find_identity(model)
+    if base is not None and base.is_known and made_for.is_known and not made_for.is_same(base):
+        warnings.warn(
+            f"the adapter was made for the base {made_for.describe()}, and {base.describe()} is another model of the "
+            "same shapes; what it learned may not hold there",
+            stacklevel=3,
+        )
+
+
+def find_identity(model: nn.Module) -> BaseIdentity | None:
+    """Which model this is, by the name it was loaded by, and its files where they are here; None if it has no name."""
+    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    config = getattr(base, "config", None)
+    name = getattr(base, "name_or_path", None) or getattr(config, "_name_or_path", None)
+    if not isinstance(name, str) or not name:
+        return None
+    return identify_base(name, getattr(config, "_commit_hash", None))
+
+
+def layer_shape(layer: Any) -> Shape | None:
+    """(out_features, in_features) of a layer, whichever way round it keeps its weight; None if it has none."""
+    if isinstance(layer, BaseTunerLayer):
+        layer = layer.get_base_layer()
+    if isinstance(layer, nn.Linear):
+        return layer.out_features, layer.in_features
+    if isinstance(layer, Conv1D):
+        return layer.nf, layer.nx
+    weight = getattr(layer, "weight", None)
+    if weight is None or weight.dim() < 2:
+        return None
+    return len(weight), weight.numel() // len(weight)
+
+
+_NEW = "; for a new adapter with the settings of an old one, pass dataclasses.replace(config)"
+
+
+def _check_shape(name: str, shape: Shape, made_for: Shape | None) -> None:
+    try:
+        check_shape(name, shape, made_for, 1, "this model")
+    except ShapeError as error:
+        raise ShapeError(f"{error}{_NEW}") from None
+
+
+def _adapted_shapes(model: nn.Module, adapter_name: str) -> Iterator[tuple[str, Shape]]:
+    for name, layer in model.named_modules():
+        if isinstance(layer, FourierFTLayer) and adapter_name in layer.fourierft_scaling:
+            yield _plain(name), (layer.out_features, layer.in_features)
+
+
+def _outer_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Modules of a model by name, without what tuners put into layers that they adapted."""
+    inside = "\0"
+    for name, module in model.named_modules():
+        if name and not name.startswith(inside):
+            yield name, module
+            if isinstance(module, BaseTunerLayer):
+                inside = f"{name}."
+
+
+def _plain(name: str) -> str:
+    """The name of a layer in the base model."""
+    for wrapper in _WRAPPERS:
+        name = name.replace(wrapper, "")
+    return name.removeprefix(_PREFIX)
