@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from fourierft.adapters.base import BaseSource, find_layer
+from fourierft.adapters.base import BaseSource, find_layer, find_shape
 from fourierft.adapters.base_weights import BaseWeights, check_matrices
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.format.checkpoint import read_checkpoint

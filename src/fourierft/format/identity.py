@@ -41,14 +41,16 @@ class BaseIdentity:
     def is_same(self, other: BaseIdentity) -> bool:
         """Whether both are one model, or copies of one.
 
-        The same revision is the same model. Otherwise signs decide where both have some to compare, then digests of one
-        kind, then names.
+        The same revision is the same model. Otherwise signs decide where both have some to compare; where neither has,
+        digests of one kind do; otherwise, as for a copy in another file format, names.
         """
         if self.digest and self.digest == other.digest:
             return True
-        if self.signs and other.signs and (same := same_signs(self.signs, other.signs)) is not None:
-            return same
-        if self.digest and other.digest and self.digest.split(":")[0] == other.digest.split(":")[0]:
+        if self.signs and other.signs:
+            same = same_signs(self.signs, other.signs)
+            return self.name == other.name if same is None else same
+        neither = not self.signs and not other.signs
+        if neither and self.digest and other.digest and self.digest.split(":")[0] == other.digest.split(":")[0]:
             return False
         return self.name == other.name
 
