@@ -58,7 +58,7 @@ def test_examples_import_what_is_there(page: Path) -> None:
 def test_commands_that_train_are_understood_and_name_recipes_that_are_there(pages: list[Path]) -> None:
     commands = [command for page in pages for command in COMMAND.findall(page.read_text(encoding="utf-8"))]
     assert len(commands) > 5
-    parser = build_parser("train")
+    parser = build_parser(["train"])
     for command in commands:
         given = parser.parse_args(shlex.split(command.replace("\\\n", " "), comments=True))
         recipe = str(getattr(given, "config", None) or "")

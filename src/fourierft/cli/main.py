@@ -26,7 +26,7 @@ from fourierft.cli.streams import READER_GONE, drop_unread, outliving_readers
 from fourierft.errors import FourierFTError
 
 COMMANDS = {
-    "quickstart": "fine-tune a real model in three ways, compare them, leave a page to look at",
+    "quickstart": "fine-tune a real model in four ways, compare them, leave a page to look at",
     "train": "fine-tune a model on a data set: FourierFT, LoRA, head only, full, or any PEFT config",
     "evaluate": "score what `train` wrote on any data set",
     "generate": "let a model answer a prompt, a file of prompts, or you",
