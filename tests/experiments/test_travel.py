@@ -16,8 +16,9 @@ from fourierft.training.comparison.tasks import read_task
 def test_a_first_step_moves_layers_by_the_norm_of_the_rule(write_task: Callable[..., Path]) -> None:
     task = read_task(write_task("movies", methods=["fourierft:50"], max_steps=20))
     after_one, after_twenty = travel(task, task.runs()[0])
-    norm_over_direction = math.sqrt(1 + 4 * 32 / 25)  # of the signs of 50 gradients at width 32
-    assert after_one == pytest.approx(24 * math.sqrt(norm_over_direction), rel=0.35)
+    noise, half = 4 * 32, 50 / 2  # of the signs of 50 gradients at width 32
+    first = 200 * math.sqrt(half * (noise + half) / (10 * half * (noise + 10 * half)))
+    assert after_one == pytest.approx(first, rel=0.35)
     assert after_one < after_twenty < 20 * after_one
 
 

@@ -4,16 +4,16 @@ Adam moves every coefficient by about the learning rate, with the sign of its gr
 has two parts (docs/quality.md):
 
 - A direction. The gradients of real layers are nearly of rank one; along it n signs add up to
-  alpha * rate * (n / 2) / (out * in). This part lowers the loss.
+  alpha * rate * (n / 2) / (out * in). From step to step this part adds up.
 - Noise. Most signs are as good as random: an update whose entries have the deviation
-  alpha * rate * sqrt(n / 2) / (out * in), of spectral norm sqrt(out) + sqrt(in) times that. With the direction it makes
-  the norm of the step, which is what a layer bears or not.
+  alpha * rate * sqrt(n / 2) / (out * in), of spectral norm sqrt(out) + sqrt(in) times that. Over steps it adds up like
+  a random walk.
 
-Few coefficients in a wide layer make much noise for a little direction: to hold the direction alone breaks them, to
-hold the norm alone starves them. The rule holds the geometric mean of both at KAPPA times the rate.
+The rule holds the norm of what a layer has travelled after STEPS steps at TRAVEL times the rate, which is where LoRA
+r=8 with alpha = 16 is by then (docs/quality/travel.md).
 
-Adapters made before have rule 1, which held the norm alone at 16 times the rate. They keep it: their optimizer's state
-and their learning rate belong to it.
+Adapters made before have rule 1, which held the norm of the first step at 16 times the rate. They keep it: their
+optimizer's state and their learning rate belong to it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from peft import FourierFTConfig as StockConfig
 from fourierft.errors import ConfigError
 from fourierft.tuner.config import FourierFTConfig
 
-KAPPA = 24.0  # geometric mean of a step's direction and norm, per unit of learning rate
-KAPPA_1 = 16.0  # norm of a step under rule 1
+STEPS = 10
+TRAVEL = 200.0  # spectral norm of a layer's update after STEPS steps, per unit of learning rate
+FIRST_STEP = 16.0  # the same after one step, under rule 1
 RULE = 2  # of adapters that are made today
 
 
@@ -35,8 +36,8 @@ def auto_scaling(out_features: int, in_features: int, n_frequency: int, rule: in
     """The scaling of a layer whose config says "auto".
 
     Semantics, with h = n / 2 and w = sqrt(out) + sqrt(in):
-        rule 2: KAPPA * out * in / (h * h * h * (w * w + h)) ** 0.25
-        rule 1: KAPPA_1 * out * in / (h * (w * w + h)) ** 0.5
+        rule 2: TRAVEL * out * in / sqrt(STEPS * h * (w * w + STEPS * h))
+        rule 1: FIRST_STEP * out * in / sqrt(h * (w * w + h))
 
     Args:
         out_features: rows of the weight.
@@ -44,10 +45,9 @@ def auto_scaling(out_features: int, in_features: int, n_frequency: int, rule: in
         n_frequency: number of coefficients.
         rule: 2, or 1 for an adapter that was made under it.
     """
-    direction = n_frequency / 2
-    norm = math.sqrt(direction * ((math.sqrt(out_features) + math.sqrt(in_features)) ** 2 + direction))
-    held = KAPPA_1 / norm if rule == 1 else KAPPA / math.sqrt(direction * norm)
-    return held * out_features * in_features
+    steps, travel = (1, FIRST_STEP) if rule == 1 else (STEPS, TRAVEL)
+    direction, noise = steps * n_frequency / 2, (math.sqrt(out_features) + math.sqrt(in_features)) ** 2
+    return travel * out_features * in_features / math.sqrt(direction * (noise + direction))
 
 
 def layer_scaling(config: StockConfig, out_features: int, in_features: int, n_frequency: int) -> float:
