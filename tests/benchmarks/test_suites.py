@@ -124,14 +124,14 @@ def test_contenders_share_the_weights_of_the_base_but_not_its_head():
 
 @pytest.mark.parametrize("popularity", ["distinct", "uniform", "Zipf", "identical"])
 def test_popularity_gives_each_row_an_adapter(popularity: str):
-    chosen = choose(popularity, 16)
+    chosen = choose(popularity, 16, 16)
     assert len(chosen) == 16
     assert set(chosen) <= set(range(16))
-    assert choose(popularity, 16) == chosen, "the same in every run"
+    assert choose(popularity, 16, 16) == chosen, "the same in every run"
 
 
 def test_popularities_differ_in_the_number_of_adapters():
-    counts = {name: len(set(choose(name, 16))) for name in ("distinct", "uniform", "Zipf", "identical")}
+    counts = {name: len(set(choose(name, 16, 16))) for name in ("distinct", "uniform", "Zipf", "identical")}
     assert counts["distinct"] == 16
     assert counts["identical"] == 1
     assert 16 > counts["uniform"] > 1

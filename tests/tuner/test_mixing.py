@@ -52,7 +52,7 @@ def test_active_adapters_of_a_layer_add_up(several, expected, shape):
 def test_active_adapters_of_one_draw_take_one_transform(several):
     several.update_layer("long", 30, FourierFTConfig(init_weights=False))
     terms = summed_terms(several, ["default", "short", "other", "long"])
-    assert [basis.n_frequency for _, basis, _ in terms] == [30, 11]
+    assert [term.basis.n_frequency for term in terms] == [30, 11]
 
 
 def test_active_adapters_compile_without_a_graph_break(several):

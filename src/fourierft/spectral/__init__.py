@@ -1,16 +1,21 @@
 """Ground floor: the mathematics of FourierFT, on torch alone."""
 
 from fourierft.spectral.basis import SpectralBasis, uniform_basis
+from fourierft.spectral.compiled import compiled_update
+from fourierft.spectral.eager import is_eager
 from fourierft.spectral.entries import bandpass_entries, uniform_entries
-from fourierft.spectral.prepared import PreparedUpdate
+from fourierft.spectral.prepared import PreparedUpdate, add_product
 from fourierft.spectral.views import adapted_linear, delta_weight, spectral_embedding, spectral_linear
 
 __all__ = [
     "PreparedUpdate",
     "SpectralBasis",
     "adapted_linear",
+    "add_product",
     "bandpass_entries",
+    "compiled_update",
     "delta_weight",
+    "is_eager",
     "spectral_embedding",
     "spectral_linear",
     "uniform_basis",

@@ -106,14 +106,14 @@ class SpectralBasis:
         """Places of the coefficients in the weight's half spectrum, on a device."""
         return self._on(device, "half", lambda: _half_spectrum(self.out_features, self.in_features, self.entries))
 
-    def keep(self, key: Hashable, build: Callable[[], _Kept]) -> _Kept:
+    def keep(self, key: Hashable, build: Callable[[SpectralBasis], _Kept]) -> _Kept:
         """What was built under this key, built now if it is asked for the first time; it lives as long as the basis."""
         if key not in self._kept:
-            self._kept.setdefault(key, build())
+            self._kept.setdefault(key, build(self))
         return self._kept[key]
 
     def _on(self, device: torch.device, name: str, build: Callable[[], _Tensors]) -> _Tensors:
-        def moved() -> _Tensors:
+        def moved(_: SpectralBasis) -> _Tensors:
             built = build()
             tensors: dict[str, Any] = {k: v.to(device) for k, v in vars(built).items() if isinstance(v, torch.Tensor)}
             return replace(built, **tensors)

@@ -17,6 +17,37 @@ from fourierft.spectral.transforms import compute_dtype, from_token_spectrum, li
 _SMALL = 1 << 16  # elements of x up to which it is transformed in one piece
 
 
+def add_product(y: Tensor, x: Tensor, coefficients: Tensor, basis: SpectralBasis, scaling: float) -> bool:
+    """Add x dW^T to y in place, if the compiled kernel can: it reads coefficients as it runs, so nothing is prepared.
+
+    Args:
+        y: [..., out].
+        x: [..., in], or [rows, ..., in] for a set of coefficients a row.
+        coefficients: [n] or [rows, n].
+        basis: entries of an [out, in] weight.
+        scaling: dimensionless.
+
+    Returns: whether it did; not if a tensor is not float32, y not contiguous, or the kernel cannot serve the basis.
+
+    Raises: ShapeError, if shapes do not fit.
+    """
+    if not x.dtype == y.dtype == coefficients.dtype == torch.float32 or not y.is_contiguous():
+        return False
+    device = x.device
+    kernel = compiled_update(basis, torch.float32, device)
+    if kernel is None or y.device != device or coefficients.device != device:
+        return False
+    sets = 1
+    if coefficients.dim() != 1 or len(coefficients) != basis.n_frequency:
+        _check_sets(coefficients, basis)
+        sets = max(len(coefficients), 1)
+    _check_input(x, sets, basis)
+    if x.numel() * basis.out_features != y.numel() * basis.in_features:
+        raise ShapeError(f"y is {list(y.shape)}; use {[*x.shape[:-1], basis.out_features]}")
+    kernel.add(y, x, coefficients, scaling, sets)
+    return True
+
+
 class PreparedUpdate:
     """The token and row views of coefficients that do not change; no gradients.
 
@@ -34,10 +65,7 @@ class PreparedUpdate:
     """
 
     def __init__(self, coefficients: Tensor, basis: SpectralBasis, scaling: float) -> None:
-        if coefficients.dim() not in (1, 2) or coefficients.shape[-1] != basis.n_frequency:
-            raise ShapeError(
-                f"coefficients are {list(coefficients.shape)}; use [{basis.n_frequency}] or [rows, {basis.n_frequency}]"
-            )
+        _check_sets(coefficients, basis)
         self.basis, self.dtype = basis, compute_dtype(coefficients.dtype)
         sets = coefficients.detach().reshape(-1, basis.n_frequency).to(self.dtype)
         self._sets = len(sets)
@@ -54,11 +82,7 @@ class PreparedUpdate:
         Given `onto`, [..., out] of the result's dtype and contiguous, adds to it in place and returns it.
         """
         sets, length = self._sets, self.basis.out_features
-        if x.shape[-1] != self.basis.in_features or (sets > 1 and len(x) != sets):
-            raise ShapeError(
-                f"x is {list(x.shape)} for {sets} sets of a {length} x {self.basis.in_features} weight; "
-                f"use x [{'rows' if sets == 1 else sets}, ..., {self.basis.in_features}]"
-            )
+        _check_input(x, sets, self.basis)
         with torch.no_grad():
             x, shape = x.to(self.dtype).reshape(sets, -1, x.shape[-1]), (*x.shape[:-1], length)
             y = self._product(x, None if onto is None else onto.view(*x.shape[:2], length))
@@ -80,3 +104,17 @@ class _TorchProduct:
         else:
             y = carry(x, self._factors, self._links, self._length)
         return y if onto is None else onto.add_(y)
+
+
+def _check_sets(coefficients: Tensor, basis: SpectralBasis) -> None:
+    n = basis.n_frequency
+    if coefficients.dim() not in (1, 2) or coefficients.shape[-1] != n:
+        raise ShapeError(f"coefficients are {list(coefficients.shape)}; use [{n}] or [rows, {n}]")
+
+
+def _check_input(x: Tensor, sets: int, basis: SpectralBasis) -> None:
+    if x.shape[-1] != basis.in_features or (sets > 1 and len(x) != sets):
+        raise ShapeError(
+            f"x is {list(x.shape)} for {sets} sets of a {basis.out_features} x {basis.in_features} weight; "
+            f"use x [{'rows' if sets == 1 else sets}, ..., {basis.in_features}]"
+        )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fourierft.spectral import spectral_embedding
-from fourierft.tuner.mixing import row_terms, summed_terms
+from fourierft.tuner.mixing import RowPlan, summed_terms
 from fourierft.tuner.reshaped import ReshapedLayer
 
 
@@ -49,7 +49,7 @@ class EmbeddingLayer(ReshapedLayer):
             return self._mixed_rows(x, result, adapter_names, scale)
         names = [name for name in self.active_adapters if name in self.fourierft_coefficients]
         delta = None
-        for coefficients, basis, scaling in summed_terms(self, names) if names else []:
+        for _, coefficients, basis, scaling in summed_terms(self, names) if names else []:
             rows = spectral_embedding(x, coefficients, basis, scaling)
             delta = rows if delta is None else delta + rows
         return result if delta is None else (result + self._masked(x, delta) * scale).to(result.dtype)
@@ -57,12 +57,14 @@ class EmbeddingLayer(ReshapedLayer):
     def _mixed_rows(self, x: Tensor, result: Tensor, names: Sequence[str], scale: Tensor | float) -> Tensor:
         """Row i of x with the update of names[i]."""
         wide = result
-        for rows, coefficients, basis in row_terms(self, names):
-            places = torch.tensor(rows, device=x.device)
-            sets = coefficients.view(len(rows), *[1] * (x.dim() - 1), basis.n_frequency)
-            delta = self._masked(x[places], spectral_embedding(x[places], sets, basis, 1.0)) * scale
+        for rows, coefficients, basis, scaling in RowPlan(self, names).terms(self):
+            ids = x if rows is None else x[rows]
+            if coefficients.dim() == 2:
+                coefficients = coefficients.view(len(coefficients), *[1] * (x.dim() - 1), basis.n_frequency)
+            delta = self._masked(ids, spectral_embedding(ids, coefficients, basis, scaling)) * scale
             dtype = torch.promote_types(wide.dtype, delta.dtype)
-            wide = wide.to(dtype).index_add(0, places, delta.to(dtype))
+            delta = delta.to(dtype)
+            wide = wide.to(dtype) + delta if rows is None else wide.to(dtype).index_add(0, rows, delta)
         return wide.to(result.dtype)
 
     def _masked(self, x: Tensor, delta: Tensor) -> Tensor:

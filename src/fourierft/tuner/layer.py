@@ -15,14 +15,18 @@ from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError
 from fourierft.format.draw import Draw
-from fourierft.spectral import SpectralBasis, adapted_linear, delta_weight, spectral_linear
+from fourierft.spectral import SpectralBasis, adapted_linear, delta_weight, is_eager, spectral_linear
 from fourierft.tuner.coefficients import Coefficients, CoefficientsByAdapter, Spectrum, show_awaited, take
 from fourierft.tuner.merging import merge_update, unmerge_update
-from fourierft.tuner.mixing import RowNames, row_terms, summed_terms
+from fourierft.tuner.mixing import RowNames, RowPlan, Term, summed_terms
 from fourierft.tuner.quantization import KeptWeight, find_backend
 from fourierft.tuner.reading import Usage, read_weight
-from fourierft.tuner.resting import SMALL_WEIGHT, RestingUpdates, add_rows, kept_weight, prepared_sum, rests
+from fourierft.tuner.resting import RestingUpdates, add_updates
 from fourierft.tuner.scaling import disk_scaling, layer_scaling
+
+_ONE_PRODUCT = (nn.Linear, Conv1D)
+_PLAIN = (nn.Parameter, Tensor, type(None))
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class FourierFTLayer(nn.Module, BaseTunerLayer):
@@ -135,22 +139,19 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             self.unmerge()
         if self.disable_adapters or self.merged:
             return self.base_layer(x, *args, **kwargs)
-        resting = rests(x)
-        if not resting:
-            self.resting.drop()
+        if is_eager(x):
+            return self._resting_forward(x, adapter_names, *args, **kwargs)
+        self.resting.drop()
         if adapter_names is not None:
-            return self._mixed_forward(x, adapter_names, resting, *args, **kwargs)
-        names = [name for name in self.active_adapters if name in self.fourierft_coefficients]
-        if resting and names:
-            return self._resting_forward(x, names, *args, **kwargs)
-        terms = summed_terms(self, names) if names else []
-        if len(terms) == 1 and not args and not kwargs and self._takes_one_product(x, terms[0][0]):
-            base: Any = self.base_layer
-            weight = base.weight.T if isinstance(base, Conv1D) else base.weight
-            return adapted_linear(x, weight, base.bias, *terms[0])
+            return self._mixed_forward(x, adapter_names, *args, **kwargs)
+        terms = self._active_terms()
+        product = self._base_product(x) if len(terms) == 1 and not args and not kwargs else None
+        if product is not None and product[0].dtype == terms[0].coefficients.dtype:
+            _, coefficients, basis, scaling = terms[0]
+            return adapted_linear(x, *product, coefficients, basis, scaling)
         result = self.base_layer(x, *args, **kwargs)
         dtype = result.dtype
-        for coefficients, basis, scaling in terms:
+        for _, coefficients, basis, scaling in terms:
             cast = self._cast_input_dtype(x, coefficients.dtype)
             result = result + spectral_linear(cast, coefficients, basis, scaling)
         return result.to(dtype)
@@ -165,23 +166,29 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         """The base layer's weight, as PEFT finds it in layers of any kind."""
         return super().weight
 
-    def _resting_forward(self, x: Tensor, names: list[str], *args: Any, **kwargs: Any) -> Tensor:
-        """The same numbers without gradients, with what was kept since the last call."""
-        base: Any = self.base_layer
-        if not args and not kwargs and self._takes_one_product(x, self.fourierft_coefficients[names[0]].weight):
-            weight = base.weight.T if isinstance(base, Conv1D) else base.weight
-            if weight.numel() <= SMALL_WEIGHT:
-                return F.linear(x, kept_weight(self, names, weight), base.bias)
-        result = self.base_layer(x, *args, **kwargs)
-        dtype = result.dtype
-        for update in prepared_sum(self, names):
-            result = result + update(x)
-        return result.to(dtype)
+    def _resting_forward(self, x: Tensor, adapter_names: Sequence[str] | None, *args: Any, **kwargs: Any) -> Tensor:
+        """The same numbers without gradients."""
+        if adapter_names is None:
+            terms = self._active_terms()
+        else:
+            terms = list(self.resting.plan(self, adapter_names).terms(self))
+        product = None if args or kwargs else self._base_product(x)
+        result = self.base_layer(x, *args, **kwargs) if product is None else F.linear(x, *product)
+        return add_updates(self, result, x, terms, product is not None)
+
+    def _active_terms(self) -> list[Term]:
+        names = [name for name in self.active_adapters if name in self.fourierft_basis]
+        return summed_terms(self, names) if names else []
+
+    def coefficients(self, name: str) -> Tensor:
+        """The coefficients [n] of an adapter."""
+        part: Any = self._modules["fourierft_coefficients"]._modules[name]  # type: ignore[union-attr]
+        found = part._parameters.get("weight")  # a module's own look-up takes longer than a small product
+        return part.weight if found is None else found
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """The update dW of an adapter, [out, in] (for a `Conv1D` too, as in stock PEFT), dtype of its coefficients."""
-        ((coefficients, basis, scaling),) = summed_terms(self, [adapter])
-        return delta_weight(coefficients, basis, scaling)
+        return delta_weight(self.coefficients(adapter), self.fourierft_basis[adapter], self.fourierft_scaling[adapter])
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the updates of the active adapters to the base weight; what a layer keeps for it, see merging.py.
@@ -236,20 +243,22 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             "can; name other target_modules"
         )
 
-    def _takes_one_product(self, x: Tensor, coefficients: Tensor) -> bool:
-        """Whether nothing but x W^T + b happens in the base layer, in a precision in which W + dW keeps dW."""
-        base = self.base_layer
-        if type(base) not in (nn.Linear, Conv1D) or "forward" in base.__dict__:
-            return False
-        if base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks:
-            return False
-        weight = base.weight
-        return (
-            type(weight) in (nn.Parameter, Tensor)
-            and weight.dtype in (torch.float32, torch.float64)
-            and weight.dtype == x.dtype == coefficients.dtype
-            and (x.is_meta or not torch.is_autocast_enabled(x.device.type))
-        )
+    def _base_product(self, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
+        """Weight [out, in] and bias, if the base layer does nothing but x W^T + b and W + dW would keep dW."""
+        base: Any = self._modules["base_layer"]
+        kind, parameters, state = type(base), base._parameters, base.__dict__
+        if kind not in _ONE_PRODUCT or "weight" not in parameters or "bias" not in parameters or "forward" in state:
+            return None
+        weight: Any = parameters["weight"]
+        bias: Any = parameters["bias"]
+        if any(state[hooks] for hooks in _HOOKS) or type(weight) not in _PLAIN or type(bias) not in _PLAIN:
+            return None
+        dtype = weight.dtype
+        if dtype not in (torch.float32, torch.float64) or dtype != x.dtype:
+            return None
+        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
+            return None
+        return weight.T if kind is Conv1D else weight, bias
 
     def _check_rows(self, x: Tensor, adapter_names: Sequence[str]) -> None:
         if len(x) != len(adapter_names):
@@ -259,22 +268,17 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
                 f"cannot pass adapter_names while {self.merged_adapters} are merged; call unmerge_adapter() first"
             )
 
-    def _mixed_forward(
-        self, x: Tensor, adapter_names: Sequence[str], resting: bool, *args: Any, **kwargs: Any
-    ) -> Tensor:
+    def _mixed_forward(self, x: Tensor, adapter_names: Sequence[str], *args: Any, **kwargs: Any) -> Tensor:
         """Row i of x with the update of adapter_names[i]: one call of the row view for each draw."""
         result = self.base_layer(x, *args, **kwargs)
         dtype = result.dtype
-        if resting:
-            return add_rows(self, result, x, adapter_names).to(dtype)
-        for rows, coefficients, basis in row_terms(self, adapter_names):
-            places = torch.tensor(rows, device=x.device)
-            part = x if len(rows) == len(x) else x[places]
-            part = self._cast_input_dtype(part, self.fourierft_coefficients[adapter_names[rows[0]]].weight.dtype)
-            sets = coefficients.view(len(rows), *[1] * (x.dim() - 2), basis.n_frequency)
-            delta = spectral_linear(part, sets, basis, 1.0)
+        for rows, coefficients, basis, scaling in RowPlan(self, adapter_names).terms(self):
+            part = self._cast_input_dtype(x if rows is None else x[rows], coefficients.dtype)
+            if coefficients.dim() == 2:
+                coefficients = coefficients.view(len(coefficients), *[1] * (x.dim() - 2), basis.n_frequency)
+            delta = spectral_linear(part, coefficients, basis, scaling)
             wide = torch.promote_types(result.dtype, delta.dtype)
-            result = result.to(wide).index_add(0, places, delta.to(wide))
+            result = result.to(wide) + delta if rows is None else result.to(wide).index_add(0, rows, delta.to(wide))
         return result.to(dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:

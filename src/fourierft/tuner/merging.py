@@ -73,6 +73,6 @@ def unmerge_update(layer: FourierFTLayer, name: str) -> None:
 
 def base_update(layer: FourierFTLayer, name: str, weight: Tensor) -> Tensor:
     """The update in the layout of the base weight, in float32 or better."""
-    ((coefficients, basis, scaling),) = summed_terms(layer, [name])
+    ((_, coefficients, basis, scaling),) = summed_terms(layer, [name])
     update = delta_weight(coefficients.to(torch.promote_types(weight.dtype, torch.float32)), basis, scaling)
     return layer.in_layout(update)

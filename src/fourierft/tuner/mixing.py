@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,21 @@ if TYPE_CHECKING:
     from fourierft.format.draw import Draw
     from fourierft.tuner.layer import FourierFTLayer
 
-Term = tuple[Tensor, SpectralBasis, float]  # coefficients, basis, scaling
-RowTerm = tuple[list[int], Tensor, SpectralBasis]  # rows, coefficients [rows, n], basis
+
+class Term(NamedTuple):
+    """What one call of a view takes.
+
+    Fields:
+        rows: which rows of a batch, on the device of the coefficients; None for all.
+        coefficients: [n], the same for all of these rows, or [rows, n].
+        basis: of n entries.
+        scaling: of all the coefficients.
+    """
+
+    rows: Tensor | None
+    coefficients: Tensor
+    basis: SpectralBasis
+    scaling: float
 
 
 class RowNames:
@@ -51,29 +64,68 @@ class RowNames:
         return self._once if self._once is None or rows != len(self._each_beam) else self._each_beam
 
 
+class RowPlan:
+    """Which rows of a batch go together in a layer: all of its terms but the coefficients, which are read each time.
+
+    Args:
+        layer: of the adapters.
+        names: adapter of each row; rows whose adapter the layer does not have (such as "__base__") are in no term.
+    """
+
+    def __init__(self, layer: FourierFTLayer, names: Sequence[str]) -> None:
+        self._names, self._settings = list(names), [dict(part) for part in _settings(layer)]
+        self._parts: list[_Part] = []
+        for group, basis in _draws(layer, [name for name in dict.fromkeys(names) if name in layer.fourierft_basis]):
+            rows = [i for i, name in enumerate(names) if name in group]
+            own = group if len(group) == 1 else [names[i] for i in rows]
+            scalings, device = [layer.fourierft_scaling[name] for name in own], layer.coefficients(group[0]).device
+            factors = None
+            if len(set(scalings)) > 1:
+                factors = torch.tensor(scalings, dtype=torch.float64).to(device, torch.float32)[:, None]
+            places = None if len(rows) == len(names) else torch.tensor(rows, device=device)
+            self._parts.append(
+                _Part(places, own, basis, 1.0 if len(set(scalings)) > 1 else scalings[0], factors, device)
+            )
+
+    def fits(self, layer: FourierFTLayer, names: Sequence[str]) -> bool:
+        """Whether it would be the same if it was made now."""
+        same = self._names == names and all(a == b for a, b in zip(self._settings, _settings(layer), strict=True))
+        return same and all(layer.coefficients(part.names[0]).device == part.device for part in self._parts)
+
+    def terms(self, layer: FourierFTLayer) -> Iterator[Term]:
+        """The update of each row, a term for each draw."""
+        for rows, names, basis, scaling, factors, _ in self._parts:
+            if len(names) == 1:
+                yield Term(rows, layer.coefficients(names[0]), basis, scaling)
+            else:
+                table = _table(layer, names, basis)
+                yield Term(rows, table if factors is None else table * factors.to(table.dtype), basis, scaling)
+
+
+class _Part(NamedTuple):
+    rows: Tensor | None
+    names: list[str]  # one for all of these rows, or one each
+    basis: SpectralBasis
+    scaling: float
+    factors: Tensor | None  # [rows, 1] scalings, where they differ
+    device: torch.device
+
+
 def summed_terms(layer: FourierFTLayer, names: Sequence[str]) -> list[Term]:
     """The updates of all the adapters named, as few terms as there are draws."""
     if len(names) == 1:
         name = names[0]
-        coefficients = layer.fourierft_coefficients[name].weight
-        return [(coefficients, layer.fourierft_basis[name], layer.fourierft_scaling[name])]
-    return [(table.sum(0), basis, 1.0) for _, table, basis in _tables(layer, names)]
+        return [Term(None, layer.coefficients(name), layer.fourierft_basis[name], layer.fourierft_scaling[name])]
+    terms = []
+    for group, basis in _draws(layer, names):
+        scalings = [layer.fourierft_scaling[name] for name in group]
+        table = _table(layer, group, basis)
+        terms.append(Term(None, sum(row * scaling for row, scaling in zip(table, scalings, strict=True)), basis, 1.0))
+    return terms
 
 
-def row_terms(layer: FourierFTLayer, names: Sequence[str]) -> Iterator[RowTerm]:
-    """The update of adapter names[i] for each row i, scaling 1: for each draw, its rows and their coefficients.
-
-    Rows whose adapter this layer does not have (such as "__base__") are in no term.
-    """
-    known = dict.fromkeys(name for name in names if name in layer.fourierft_coefficients)
-    for group, table, basis in _tables(layer, list(known)):
-        place = {name: i for i, name in enumerate(group)}
-        rows = [i for i, name in enumerate(names) if name in place]
-        yield rows, table[torch.tensor([place[names[i]] for i in rows], device=table.device)], basis
-
-
-def _tables(layer: FourierFTLayer, names: Sequence[str]) -> Iterator[tuple[list[str], Tensor, SpectralBasis]]:
-    """Adapters by draw: names, scaled coefficients [adapters, n] in float32 or better, basis of the largest n."""
+def _draws(layer: FourierFTLayer, names: Sequence[str]) -> Iterator[tuple[list[str], SpectralBasis]]:
+    """Adapters by draw, with the basis of their largest n."""
     draws: dict[Draw, list[str]] = {}
     for name in names:
         draws.setdefault(layer.fourierft_draw[name], []).append(name)
@@ -82,10 +134,17 @@ def _tables(layer: FourierFTLayer, names: Sequence[str]) -> Iterator[tuple[list[
         for name in group:
             if layer.fourierft_basis[name].n_frequency > basis.n_frequency:
                 basis = layer.fourierft_basis[name]
-        rows = []
-        for name in group:
-            coefficients: Tensor = layer.fourierft_coefficients[name].weight
-            coefficients = coefficients.to(torch.promote_types(coefficients.dtype, torch.float32))
-            padding = basis.n_frequency - len(coefficients)
-            rows.append(F.pad(coefficients * layer.fourierft_scaling[name], (0, padding)))
-        yield group, torch.stack(rows), basis
+        yield group, basis
+
+
+def _table(layer: FourierFTLayer, names: Sequence[str], basis: SpectralBasis) -> Tensor:
+    """Coefficients of adapters of one draw, [adapters, n], zeros behind those of a smaller n; float32 or float64."""
+    rows = [layer.coefficients(name) for name in names]
+    if any(len(row) != basis.n_frequency for row in rows):
+        rows = [F.pad(row, (0, basis.n_frequency - len(row))) for row in rows]
+    table = torch.stack(rows)
+    return table if table.dtype in (torch.float32, torch.float64) else table.float()
+
+
+def _settings(layer: FourierFTLayer) -> tuple[dict[str, SpectralBasis], dict[str, Draw], dict[str, float]]:
+    return layer.fourierft_basis, layer.fourierft_draw, layer.fourierft_scaling

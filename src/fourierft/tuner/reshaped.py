@@ -7,6 +7,7 @@ Stock PEFT has no such layers and stops at an adapter that names one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fourierft.errors import ConfigError
+from fourierft.spectral import is_eager
 from fourierft.tuner.layer import FourierFTLayer
-from fourierft.tuner.resting import adapted_weight, kept_weight, rests
+from fourierft.tuner.resting import kept_update
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -49,14 +51,14 @@ class ReshapedLayer(FourierFTLayer):
         names = [name for name in self.active_adapters if name in self.fourierft_coefficients]
         if self.disable_adapters or self.merged or not names:
             return base(x, *args, **kwargs)
-        if rests(x):
-            find = kept_weight
+        if is_eager(x):
+            update = kept_update(self, names).to(base.weight.dtype)
         else:
             self.resting.drop()
-            find = adapted_weight
+            update = reduce(torch.add, [self.get_delta_weight(name) for name in names]).to(base.weight.dtype)
         if base.weight.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(x.device.type):
-            return functional_call(base, {"weight": find(self, names, base.weight)}, (x, *args), kwargs)
-        parts = {"weight": find(self, names, base.weight, onto=False)}  # in this precision, W + dW would lose dW
+            return functional_call(base, {"weight": base.weight + update}, (x, *args), kwargs)
+        parts = {"weight": update}  # in this precision, W + dW would lose dW
         if getattr(base, "bias", None) is not None:
             parts["bias"] = torch.zeros_like(base.bias)
         return base(x, *args, **kwargs) + functional_call(base, parts, (x, *args), kwargs)

@@ -1,31 +1,42 @@
-"""Inference: what a layer computes from its coefficients alone is kept for as long as they rest.
+"""Inference: the updates of a layer without gradients, from coefficients as they are at each call.
 
-Where a layer is so small that starting a kernel costs more than its product, W + dW itself is kept and one adapter
-costs nothing over the base; elsewhere, and for a different adapter in every row, the factors of the entries are kept.
-Taking gradients, changing a coefficient, a scaling or the base weight, and copying the layer drop what was kept.
+Coefficients and base weights are written to by ways that leave no trace (`parameter.data.copy_`, a numpy view, another
+process), so nothing is kept on the strength of a tensor's version or address, and nothing of the base weight at all.
+The compiled kernel reads the coefficients as it runs. Where it cannot serve, what was prepared of them on a CPU is
+kept together with a copy of them, and found again if they are equal to it, number by number. On an accelerator,
+comparing would wait for the device, which takes longer than preparing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from fourierft.spectral import PreparedUpdate
-from fourierft.tuner.mixing import row_terms, summed_terms
+from fourierft.spectral import PreparedUpdate, SpectralBasis, add_product, compiled_update, delta_weight
+from fourierft.tuner.mixing import RowPlan, Term, summed_terms
 
 if TYPE_CHECKING:
     from fourierft.tuner.layer import FourierFTLayer
 
-SMALL_WEIGHT = 1 << 22  # elements up to which W + dW is kept (16 MB in float32)
+MOST = 4  # values and plans that a layer keeps: adapters and batches that take turns
 _Kept = TypeVar("_Kept")
 
 
+class _Entry(NamedTuple):
+    kind: Hashable
+    numbers: Tensor
+    value: object
+
+
 class RestingUpdates:
-    """One value and the state it was computed from; a copy starts empty."""
+    """What a layer keeps between calls: a few values, each with the numbers it was computed from. A copy starts empty.
+
+    Threads may share one: an entry never changes, and the tuples of them are replaced whole.
+    """
 
     def __init__(self) -> None:
         self.drop()
@@ -34,81 +45,77 @@ class RestingUpdates:
         return RestingUpdates, ()
 
     def drop(self) -> None:
-        """Forget the value."""
-        self._state: Hashable = None
-        self._value: object = None
-        self._sources: list[Tensor] = []
+        """Forget all values."""
+        self._entries: tuple[_Entry, ...] = ()
+        self._plans: tuple[RowPlan, ...] = ()
 
-    def keep(self, key: Hashable, sources: Sequence[Tensor], compute: Callable[[], _Kept]) -> _Kept:
-        """The value computed from the sources as they are now, or the last one if they and the key are the same."""
-        try:
-            state = (key, *[(source.data_ptr(), source._version) for source in sources])
-        except RuntimeError:  # tensors made in inference mode have no version: their changes cannot be seen
-            return compute()
-        if self._state != state:
-            self.drop()
-            self._value, self._state = compute(), state
-            self._sources = [source.detach() for source in sources]  # no other tensor takes their addresses
-        return self._value  # type: ignore[return-value]
+    def find(self, kind: Hashable, numbers: Tensor, compute: Callable[[Tensor], _Kept]) -> _Kept:
+        """compute(numbers), or what it gave for equal numbers and the same kind before."""
+        if numbers.device.type != "cpu":
+            return compute(numbers)
+        for entry in self._entries:
+            if entry.kind == kind and _equal(entry.numbers, numbers):
+                return cast(_Kept, entry.value)
+        own = numbers.detach().clone()
+        value = compute(own)
+        self._entries = (_Entry(kind, own, value), *self._entries)[:MOST]
+        return value
 
-
-def rests(x: Tensor) -> bool:
-    """Whether values may be kept: nothing is traced or differentiated."""
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta)
-
-
-def kept_weight(layer: FourierFTLayer, names: Sequence[str], weight: Tensor, onto: bool = True) -> Tensor:
-    """`adapted_weight`, computed once."""
-
-    def compute() -> Tensor:
-        return adapted_weight(layer, names, weight, onto)
-
-    key = ("weight", onto, *_settings(layer, names))
-    return layer.resting.keep(key, [weight, *_coefficients(layer, names)], compute)
+    def plan(self, layer: FourierFTLayer, names: Sequence[str]) -> RowPlan:
+        """The plan of a batch whose rows have these adapters."""
+        for plan in self._plans:
+            if plan.fits(layer, names):
+                return plan
+        plan = RowPlan(layer, names)
+        self._plans = (plan, *self._plans)[:MOST]
+        return plan
 
 
-def adapted_weight(layer: FourierFTLayer, names: Sequence[str], weight: Tensor, onto: bool = True) -> Tensor:
-    """W + dW of all the adapters named, or dW alone if it is not to be added onto W; in the dtype of W."""
-    update = reduce(torch.add, [layer.get_delta_weight(name) for name in names]).to(weight.dtype)
-    return weight + update if onto else update
+def add_updates(layer: FourierFTLayer, y: Tensor, x: Tensor, terms: Iterable[Term], onto: bool) -> Tensor:
+    """y + x dW^T for all terms, rounded to the dtype of y once.
 
-
-def prepared_sum(layer: FourierFTLayer, names: Sequence[str]) -> list[PreparedUpdate]:
-    """The updates of all the adapters named, one for each draw."""
-
-    def compute() -> list[PreparedUpdate]:
-        return [PreparedUpdate(*term) for term in summed_terms(layer, names)]
-
-    return layer.resting.keep(("sum", *_settings(layer, names)), _coefficients(layer, names), compute)
-
-
-def add_rows(layer: FourierFTLayer, result: Tensor, x: Tensor, names: Sequence[str]) -> Tensor:
-    """The base layer's result with the update of adapter names[i] added to row i, in the dtype of the sum."""
-
-    def compute() -> list[tuple[Tensor | None, PreparedUpdate]]:
-        return [
-            (
-                None if len(rows) == len(names) else torch.tensor(rows, device=coefficients.device),
-                PreparedUpdate(coefficients, basis, 1.0),
-            )
-            for rows, coefficients, basis in row_terms(layer, names)
-        ]
-
-    known = [name for name in dict.fromkeys(names) if name in layer.fourierft_scaling]
-    key = ("rows", tuple(names), *_settings(layer, known))
-    for rows, update in layer.resting.keep(key, _coefficients(layer, known), compute):
+    Args:
+        layer: whose terms they are.
+        y: [..., out], the base layer's output.
+        x: [..., in], its input.
+        terms: the updates.
+        onto: whether y is no one else's, so that it may be added to in place.
+    """
+    total = y
+    for rows, coefficients, basis, scaling in terms:
+        if rows is None and onto and add_product(total, x, coefficients, basis, scaling):
+            continue
+        update = _prepared(layer, coefficients, basis, scaling)
         if rows is None:
-            result = result + update(x)
+            total = total + update(x)
         else:
             delta = update(x[rows])
-            result = result.to(torch.promote_types(result.dtype, delta.dtype)).index_add(0, rows, delta.to(result))
-    return result
+            total = total.to(torch.promote_types(total.dtype, delta.dtype))
+            total = total.index_add(0, rows, delta.to(total.dtype))
+    return total if total is y else total.to(y.dtype)
 
 
-def _coefficients(layer: FourierFTLayer, names: Sequence[str]) -> list[Tensor]:
-    return [layer.fourierft_coefficients[name].weight for name in names]
+def kept_update(layer: FourierFTLayer, names: Sequence[str]) -> Tensor:
+    """The sum of the updates dW of all the adapters named, in the shape of the base weight."""
+    parts = []
+    for _, coefficients, basis, scaling in summed_terms(layer, names):
+
+        def build(numbers: Tensor, basis: SpectralBasis = basis, scaling: float = scaling) -> Tensor:
+            return layer.in_layout(delta_weight(numbers, basis, scaling))
+
+        parts.append(layer.resting.find(("weight", basis, scaling), coefficients, build))
+    return reduce(torch.add, parts)
 
 
-def _settings(layer: FourierFTLayer, names: Sequence[str]) -> Iterator[Hashable]:
-    for name in names:
-        yield name, layer.fourierft_scaling[name], layer.fourierft_basis[name]
+def _prepared(layer: FourierFTLayer, coefficients: Tensor, basis: SpectralBasis, scaling: float) -> PreparedUpdate:
+    def prepare(numbers: Tensor) -> PreparedUpdate:
+        return PreparedUpdate(numbers, basis, scaling)
+
+    dtype = torch.float64 if coefficients.dtype == torch.float64 else torch.float32
+    if compiled_update(basis, dtype, coefficients.device) is not None:
+        return prepare(coefficients)
+    return layer.resting.find(("tokens", basis, scaling), coefficients, prepare)
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import platform
 
 import pytest
@@ -12,7 +11,7 @@ from fourierft import uniform_basis
 from fourierft.errors import BackendError
 from fourierft.spectral.basis import SpectralBasis
 from fourierft.spectral.compiled import calls, compiled_update
-from fourierft.spectral.compiled.build import Kernel, find_compiler, load_kernel, processor_features
+from fourierft.spectral.compiled.build import Kernel, find_compiler, load_kernel, open_library, processor_features
 from fourierft.spectral.compiled.compiler import PORTABLE, PORTABLE_FEATURES, VARIANTS, compile_kernel
 from fourierft.spectral.compiled.plan import plan_of
 
@@ -49,7 +48,7 @@ def portable(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
     folder = tmp_path_factory.mktemp("portable")
     for variant, flags in VARIANTS.items():
         compile_kernel(str(find_compiler()), folder / f"{variant}.so", PORTABLE, *flags)
-    return Kernel(**{variant: ctypes.CDLL(str(folder / f"{variant}.so")) for variant in VARIANTS})
+    return Kernel(**{variant: open_library(folder / f"{variant}.so") for variant in VARIANTS})
 
 
 @pytest.mark.parametrize(

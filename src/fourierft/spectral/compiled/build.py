@@ -35,6 +35,15 @@ SWITCH = "FOURIERFT_KERNEL"
 _LOG = logging.getLogger("fourierft.kernel")
 
 
+_POINTER, _LONG, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_PRODUCT = (*[_POINTER] * 5, ctypes.c_float, _POINTER, *[_LONG] * 3, _INT, _INT)
+ARGUMENTS = {  # of the functions of kernel.c
+    "token_product": _PRODUCT,
+    "row_product": _PRODUCT,
+    "token_gradients": (*[_POINTER] * 7, ctypes.c_float, *[_POINTER] * 3, _LONG, _LONG, _INT, _INT),
+}
+
+
 class Kernel(NamedTuple):
     """The two builds of kernel.c."""
 
@@ -64,7 +73,7 @@ def load_kernel() -> Kernel | None:
             )
         return shipped
     try:
-        return Kernel(*(ctypes.CDLL(str(_built(compiler, *flags))) for flags in VARIANTS.values()))
+        return Kernel(*(open_library(_built(compiler, *flags)) for flags in VARIANTS.values()))
     except (OSError, subprocess.SubprocessError) as error:
         reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
         warnings.warn(
@@ -93,7 +102,7 @@ def find_shipped() -> Kernel | None:
     if not all(file.is_file() for file in files) or not processor_features() >= PORTABLE_FEATURES:
         return None
     try:
-        return Kernel(*(ctypes.CDLL(str(file)) for file in files))
+        return Kernel(*(open_library(file) for file in files))
     except OSError:  # of another system
         return None
 
@@ -113,6 +122,15 @@ def processor_features() -> set[str]:
     """Instruction sets of the first processor, as Linux names them."""
     lines = [line.partition(":") for line in _processor().splitlines()]
     return {word for name, _, words in lines if name.strip() == "flags" for word in words.split()}
+
+
+def open_library(path: Path) -> ctypes.CDLL:
+    """A build of kernel.c, with the types of its arguments."""
+    library = ctypes.CDLL(str(path))
+    for name, types in ARGUMENTS.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = types, None
+    return library
 
 
 def _processor() -> str:

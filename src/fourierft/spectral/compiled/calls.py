@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fourierft.spectral.basis import SpectralBasis
 from fourierft.spectral.compiled.build import Kernel, load_kernel
-from fourierft.spectral.compiled.plan import Links, Plan, entries_of, links_of, plan_of
+from fourierft.spectral.compiled.plan import Plan, entries_of, links_of, plan_of
 from fourierft.spectral.probe import check_product
 from fourierft.spectral.slabs import slabs, write
 
@@ -32,9 +32,11 @@ class CompiledUpdate:
         self._kernel, self._inner, self._outer = kernel, inner, outer
         self._n, self._factor = basis.n_frequency, 0.5 / (basis.out_features * basis.in_features)
         rows, columns = basis.entries.numpy()
-        self._links = links_of(inner, outer, columns, rows)
-        self._reversed = links_of(outer, inner, rows, columns)
+        self._links, self._reversed = links_of(inner, outer, columns, rows), links_of(outer, inner, rows, columns)
         self._entries = entries_of(basis, inner, outer)
+        self._forward = _references(inner, outer, self._links)
+        self._backward = _references(outer, inner, self._reversed)
+        self._inner_length = basis.in_features  # a field of a struct takes longer to read
         self._narrow_tile = 2 * kernel.narrow.lanes()
 
     def product(
@@ -54,6 +56,19 @@ class CompiledUpdate:
             write(y[part], self._product(x[part].float(), sets, scaling, transposed, found, False), onto is not None)
         return y
 
+    def add(self, y: Tensor, x: Tensor, coefficients: Tensor, scaling: float, sets: int) -> None:
+        """Add dW x to y in place, with less around the kernel than `product`: all float32.
+
+        Args:
+            y: contiguous, [..., out].
+            x: [..., in], or [sets, ..., in] for several sets.
+            coefficients: [n] or [sets, n].
+            scaling: alpha.
+            sets: how many, at least 1.
+        """
+        tokens = x.numel() // (sets * self._inner_length)
+        self._run(x.contiguous(), coefficients.contiguous(), scaling, False, y, sets, tokens, True)
+
     def _fills_tiles_with_sets(self, sets: int, tokens: int) -> bool:
         """Whether a tile filled with the tokens of several sets is cheaper than a tile for each set."""
         return sets > 1 and tokens <= self._narrow_tile
@@ -66,22 +81,36 @@ class CompiledUpdate:
         self, x: Tensor, coefficients: Tensor, scaling: float, transposed: bool, y: Tensor, add: bool
     ) -> Tensor:
         sets, tokens, _ = x.shape
-        source, target, links = self._sides(transposed)
-        x, coefficients = x.contiguous(), coefficients.contiguous()
+        self._run(x.contiguous(), coefficients.contiguous(), scaling, transposed, y, sets, tokens, add)
+        return y
+
+    def _run(
+        self,
+        x: Tensor,
+        coefficients: Tensor,
+        scaling: float,
+        transposed: bool,
+        y: Tensor,
+        sets: int,
+        tokens: int,
+        add: bool,
+    ) -> None:
         if self._fills_tiles_with_sets(sets, tokens):
             function = self._library(sets * tokens).row_product
         else:
             function = self._library(tokens).token_product
         function(
-            *_references(source, target, links),
-            *_addresses(x, coefficients),
-            ctypes.c_float(self._factor * scaling),
-            *_addresses(y),
-            *map(ctypes.c_int64, (sets, tokens, self._n)),
-            int(add),
+            *(self._backward if transposed else self._forward),
+            x.data_ptr(),
+            coefficients.data_ptr(),
+            self._factor * scaling,
+            y.data_ptr(),
+            sets,
+            tokens,
+            self._n,
+            add,
             torch.get_num_threads(),
         )
-        return y
 
     def gradients(
         self, grad: Tensor, x: Tensor, coefficients: Tensor | None, scaling: float, onto: Tensor | None = None
@@ -112,19 +141,18 @@ class CompiledUpdate:
         found, partial = x.new_empty(len(x), self._n), x.new_empty(threads, self._n)
         self._library(x.shape[1]).token_gradients(
             *_references(self._inner, self._outer, self._entries, self._reversed),
-            *_addresses(grad, x, coefficients),
-            ctypes.c_float(self._factor * scaling),
-            *_addresses(None if coefficients is None else grad_x, found, partial),
-            *map(ctypes.c_int64, x.shape[:2]),
-            int(add),
+            grad.data_ptr(),
+            x.data_ptr(),
+            None if coefficients is None else coefficients.data_ptr(),
+            self._factor * scaling,
+            None if coefficients is None else grad_x.data_ptr(),
+            found.data_ptr(),
+            partial.data_ptr(),
+            *x.shape[:2],
+            add,
             threads,
         )
         return found
-
-    def _sides(self, transposed: bool) -> tuple[Plan, Plan, Links]:
-        if transposed:
-            return self._outer, self._inner, self._reversed
-        return self._inner, self._outer, self._links
 
 
 def compiled_update(basis: SpectralBasis, dtype: torch.dtype, device: torch.device) -> CompiledUpdate | None:
@@ -134,7 +162,7 @@ def compiled_update(basis: SpectralBasis, dtype: torch.dtype, device: torch.devi
     """
     if dtype != torch.float32 or device.type != "cpu":
         return None
-    return basis.keep("compiled", lambda: _compiled(basis))
+    return basis.keep("compiled", _compiled)
 
 
 def _compiled(basis: SpectralBasis) -> CompiledUpdate | None:
@@ -150,10 +178,6 @@ def _compiled(basis: SpectralBasis) -> CompiledUpdate | None:
 
 def _references(*structs: ctypes.Structure) -> list[Any]:
     return [ctypes.byref(struct) for struct in structs]
-
-
-def _addresses(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
-    return [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors]
 
 
 def _is_direct(*tensors: Tensor) -> bool:
