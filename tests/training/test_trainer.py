@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fourierft.errors import CheckpointError, ConfigError
+from fourierft.errors import CheckpointError
 from fourierft.training.arguments import Arguments
 from fourierft.training.run import train
 from fourierft.training.trainer import count_steps
@@ -89,7 +89,7 @@ def assert_same_adapter(first: Path, second: Path) -> None:
 
 def test_killed_and_resumed_training_reaches_the_same_adapter(flags: list[str], whole: Path, tmp_path: Path) -> None:
     process = start(flags, tmp_path / "killed", seconds_per_step=0.2)
-    wait_for(tmp_path / "killed" / "checkpoint-8" / "trainer_state.json", process)
+    wait_for(tmp_path / "killed" / "checkpoint-8" / "checkpoint.json", process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -122,12 +122,12 @@ def test_interrupted_training_saves_its_step_and_says_how_to_go_on(
     assert_same_adapter(whole, tmp_path / "out")
 
 
-def test_checkpoint_cut_short_by_a_kill_is_passed_over(build: Build, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_passed_over_to_the_same_adapter(build: Build, tmp_path: Path) -> None:
     settings = {"max_steps": 8, "save_steps": 2, "save_total_limit": 8}
     train(build(**settings, output_dir=str(tmp_path / "whole")))
     train(build(**settings))
-    state = tmp_path / "out" / "checkpoint-8" / "trainer_state.json"
-    state.write_text(state.read_text()[:50])
+    optimizer = tmp_path / "out" / "checkpoint-8" / "optimizer.pt"
+    optimizer.write_bytes(optimizer.read_bytes()[:50])
     (tmp_path / "out" / "checkpoint-6" / "trainer_state.json").unlink()
     metrics = train(build(**settings, resume_from_checkpoint="true"))
     assert metrics["train"]["steps"] == 8
@@ -156,16 +156,8 @@ def test_other_methods_resume_too(build: Build, tmp_path: Path, method: str) -> 
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_resuming_with_other_settings_is_refused(build: Build) -> None:
-    train(build(save_steps=3))
-    with pytest.raises(
-        ConfigError, match=r"trained with another settings.*resume with the settings it was started with"
-    ):
-        train(build(resume_from_checkpoint="true", n_frequency=60))
-
-
 def test_resuming_from_what_is_no_checkpoint_is_refused(build: Build, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is no complete checkpoint"):
+    with pytest.raises(CheckpointError, match="is no whole checkpoint: it was not written to its end"):
         train(build(resume_from_checkpoint=str(tmp_path)))
 
 

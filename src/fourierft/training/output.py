@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
+from fourierft.errors import CheckpointError, OutputExistsError
 from fourierft.format.json_file import read_json
 
 RECORD = "fourierft.json"
@@ -72,55 +72,11 @@ def open_results(directory: Path, name: str) -> dict[str, Any]:
     return {}
 
 
-def find_checkpoint(wanted: str, directory: Path) -> Path:
-    """The checkpoint to go on from.
-
-    Args:
-        wanted: a checkpoint's directory, or true: the last complete one in `directory`. One that was being written
-            when the process was killed is not complete.
-
-    Raises: CheckpointError, if there is none.
-    """
-    if wanted.lower() != "true":
-        if not _is_complete(Path(wanted)):
-            raise CheckpointError(
-                f"{wanted} is no complete checkpoint of a training; name another, or true for the last"
-            )
-        return Path(wanted)
-    complete = [path for path in _checkpoints(directory) if _is_complete(path)]
-    if not complete:
-        raise CheckpointError(
-            f"no checkpoint in {directory} is complete; start anew, with --overwrite_output_dir if it is not empty"
-        )
-    return max(complete, key=_step)
-
-
-def has_checkpoint(directory: Path) -> bool:
-    """Whether a training in this directory can be gone on with."""
-    return any(_is_complete(path) for path in _checkpoints(directory))
-
-
-def _checkpoints(directory: Path) -> list[Path]:
-    return [path for path in directory.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    """Whether the file that Trainer writes last is whole."""
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
-
-
 def clear_output(directory: Path) -> None:
     """Remove what an earlier training left, and nothing else."""
-    for path in _checkpoints(directory):
-        shutil.rmtree(path)
+    for path in directory.glob("checkpoint-*"):
+        if path.name.rpartition("-")[2].isdigit():
+            shutil.rmtree(path)
     for name in RESULTS:
         (directory / name).unlink(missing_ok=True)
 
@@ -138,20 +94,6 @@ def read_record(directory: str | Path) -> dict[str, Any]:
     if not isinstance(record, dict) or record.get("format") != 1:
         raise CheckpointError(f"{path} is not of format 1; use the version of fourierft that wrote it")
     return record
-
-
-def check_same_run(record: dict[str, Any], directory: Path) -> None:
-    """Raise ConfigError if `directory` holds the checkpoints of a run other than the one of `record`."""
-    if not (directory / RECORD).exists():
-        return
-    before = read_record(directory)
-    changed = [name for name in record if name != "versions" and record[name] != before.get(name)]
-    if changed:
-        raise ConfigError(
-            f"{directory} was trained with another {', '.join(changed)} "
-            f"({'; '.join(f'{name}: {before.get(name)} before, {record[name]} now' for name in changed)}); "
-            "resume with the settings it was started with"
-        )
 
 
 def write_json(path: str | Path, content: Any) -> None:

@@ -18,6 +18,7 @@ from fourierft.errors import CheckpointError
 from fourierft.training import output
 from fourierft.training.assets import Fetch, fetch_with_pip, hash_file, obtain
 from fourierft.training.catalogue import MINILM, VADER
+from fourierft.training.checkpoints import find_checkpoint, has_checkpoint
 from fourierft.training.evaluation import load_trained
 from fourierft.training.report import format_bytes, table
 from fourierft.training.run import train
@@ -150,7 +151,7 @@ def train_contender(
     Returns: its entry in the results: key, metrics, curve.
     """
     folder = directory / contender.name
-    going_on = not fresh and results.get(contender.name, {}).get("key") == key and output.has_checkpoint(folder)
+    going_on = not fresh and results.get(contender.name, {}).get("key") == key and has_checkpoint(folder)
     results[contender.name] = {"key": key}
     output.write_json(directory / RESULTS, results)
     start = {"resume_from_checkpoint": "true"} if going_on else {"overwrite_output_dir": True}
@@ -191,9 +192,9 @@ def is_finished(folder: Path, entry: Mapping[str, Any]) -> bool:
 
 def read_curve(folder: Path) -> list[tuple[int, float]]:
     """(step, accuracy) of every evaluation, from the log in the last checkpoint; empty if there is none."""
-    if not output.has_checkpoint(folder):
+    if not has_checkpoint(folder):
         return []
-    state = output.find_checkpoint("true", folder) / "trainer_state.json"
+    state = find_checkpoint("true", folder) / "trainer_state.json"
     log = json.loads(state.read_text(encoding="utf-8"))["log_history"]
     return [(entry["step"], entry["eval_accuracy"]) for entry in log if "eval_accuracy" in entry]
 

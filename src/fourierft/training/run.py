@@ -16,11 +16,14 @@ from fourierft.errors import ConfigError, FourierFTError
 from fourierft.format.hub import offline_if_unreachable
 from fourierft.training import output, report, scores
 from fourierft.training.arguments import Arguments
+from fourierft.training.checkpoints import find_checkpoint, read_run, step_of
 from fourierft.training.images import CropsByEpoch
 from fourierft.training.outlook import look_ahead
 from fourierft.training.preparation import Preparation, import_chat, prepare
+from fourierft.training.resuming import check_same_run, describe_run
 from fourierft.training.tasks import lower_is_better
 from fourierft.training.trainer import (
+    BestFollows,
     HeadTrainer,
     Interruption,
     RankAllocation,
@@ -52,7 +55,7 @@ def train(arguments: Arguments) -> dict[str, Any]:
         return look_ahead(arguments)
     output.check_output(directory, arguments.run.overwrite_output_dir, resume is not None)
     report.require_plotting()
-    checkpoint = output.find_checkpoint(resume, directory) if resume else None
+    checkpoint = find_checkpoint(resume, directory) if resume else None
     names = (arguments.model.model_name_or_path, arguments.data.dataset_name)
     with arguments.training.main_process_first(desc="preparing data and model"), offline_if_unreachable(*names):
         prepared = prepare(arguments)
@@ -67,12 +70,14 @@ def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoin
     trainer = build_trainer(arguments, prepared)
     trainer.add_callback(timer)
     trainer.add_callback(interruption)
+    trainer.add_callback(BestFollows())
     if arguments.data.augment_images:
         trainer.add_callback(CropsByEpoch())
     if prepared.trainable.method == "adalora":
         trainer.add_callback(RankAllocation())
+    trainer.run = describe_run(arguments, prepared, trainer.args)
     if checkpoint is not None:
-        output.check_same_run(prepared.record, directory)
+        check_same_run(read_run(checkpoint), trainer.run, checkpoint)
         if prepared.trainable.method == "adalora":
             raise ConfigError(
                 "adalora can't be resumed: PEFT saves no state of its ranks; start anew in another folder"
@@ -99,11 +104,11 @@ def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoin
             "seconds_per_step": timer.seconds_per_step,
         }
     }
-    is_best = bool(trainer.args.load_best_model_at_end and state.best_global_step)
+    is_best = bool(trainer.args.load_best_model_at_end and state.best_model_checkpoint)
+    step = step_of(Path(state.best_model_checkpoint)) if is_best else state.global_step
     for name, prefix in (("validation", "eval"), ("test", "test")):
         if name in prepared.splits:
-            step = state.best_global_step if is_best else state.global_step
-            metrics[prefix] = _evaluate(trainer, prepared.splits[name], prefix, step or 0)
+            metrics[prefix] = _evaluate(trainer, prepared.splits[name], prefix, step)
     summary = scores.sum_up(state.log_history, prepared.ground.task.main_metric)
     return _write_results(trainer, prepared, directory, {**metrics, "saved": "best" if is_best else "last", **summary})
 
@@ -114,7 +119,7 @@ def _evaluate(trainer: Trainer, rows: Dataset, prefix: str, step: int) -> dict[s
     return known or scores.without_prefix(trainer.evaluate(rows, metric_key_prefix=prefix), prefix)
 
 
-def build_trainer(arguments: Arguments, prepared: Preparation) -> Trainer:
+def build_trainer(arguments: Arguments, prepared: Preparation) -> Any:
     """The Trainer of a training.
 
     Raises: ConfigError, if its settings contradict each other.

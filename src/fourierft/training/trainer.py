@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import shutil
 import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import torch
@@ -19,6 +21,8 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from fourierft.errors import CheckpointError
+from fourierft.training.checkpoints import find_fault, keep_last, seal
 from fourierft.training.methods import is_head_parameter
 
 
@@ -39,14 +43,52 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 class SteadyTrainer:
-    """What trainers of this package have in common; stands before transformers' Trainer, or TRL's, among the bases."""
+    """What trainers of this package have in common; stands before transformers' Trainer, or TRL's, among the bases.
+
+    Attributes:
+        run: what makes the training the run that it is; every checkpoint has it.
+    """
 
     callback_handler: Any
+    args: Any
+    state: Any
+    accelerator: Any
+    run: Mapping[str, Any] = MappingProxyType({})
 
     def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
         """Trainer's evaluation, leaving the random state alone: a training resumed at its end does not repeat it."""
         with torch.random.fork_rng():
             return super().evaluation_loop(*arguments, **options)  # type: ignore[misc]
+
+    def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
+        """Trainer's, written anew, then sealed; older ones go when it is whole, and not before."""
+        path = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            if self.args.should_save and path.exists():  # damaged, or of a training that went on from an earlier one
+                shutil.rmtree(path)
+            self.accelerator.wait_for_everyone()
+            super()._save_checkpoint(*arguments, **options)  # type: ignore[misc]
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                seal(path, self.run)
+                keep_last(path, limit, self.state.best_model_checkpoint)
+        finally:
+            self.args.save_total_limit = limit
+
+    def _load_best_model(self) -> None:
+        """Trainer's, but a best model that is damaged is an error; Trainer would save the last in its place.
+
+        Raises: CheckpointError.
+        """
+        best = Path(self.state.best_model_checkpoint)
+        fault = find_fault(best)
+        if fault:
+            raise CheckpointError(
+                f"the best model, {best}, is damaged: {fault}; go on from a checkpoint before it, or leave out "
+                "--load_best_model_at_end"
+            )
+        super()._load_best_model()  # type: ignore[misc]
 
     def _save(self, *arguments: Any, **options: Any) -> None:
         """Trainer's saving. PEFT warns of layers without numbers, which AdaLoRA has where it left no rank."""
@@ -126,6 +168,15 @@ class RankAllocation(TrainerCallback):
     ) -> None:
         """Count the step's gradients in, before they are cleared."""
         model.base_model.update_and_allocate(state.global_step)
+
+
+class BestFollows(TrainerCallback):
+    """Finds the best checkpoint again where a training goes on in a folder that was moved."""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Name it in this folder, if it is not where it was."""
+        if state.best_model_checkpoint and not Path(state.best_model_checkpoint).exists():
+            state.best_model_checkpoint = str(Path(args.output_dir or "") / Path(state.best_model_checkpoint).name)
 
 
 class StepTimer(TrainerCallback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,9 @@ def test_file_of_other_answers_is_left_alone(speaker: Speaker, prompts: Path, tm
     assert "years of work" in (tmp_path / "mine.jsonl").read_text()
     answer_file(speaker, prompts, tmp_path / "mine.jsonl", GREEDY, overwrite=True, quiet=True)
     assert len(read(tmp_path / "mine.jsonl")) == 5
+    for other, sampling in ((replace(speaker, origin="another"), GREEDY), (speaker, replace(GREEDY, seed=1))):
+        with pytest.raises(OutputExistsError, match="answers of another model or other settings"):
+            answer_file(other, prompts, tmp_path / "mine.jsonl", sampling, quiet=True)
 
 
 def test_prompt_that_does_not_fit_costs_nothing(speaker: Speaker, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def test_second_turn_sees_the_first_and_its_answer(speaker: Speaker, questions: 
     asked = read_questions(questions, "mt-bench")
     assert answer_questions(speaker, asked, tmp_path / "tiny.jsonl", "tiny", SAMPLING, 3, quiet=True) == 4
     rows = [json.loads(line) for line in (tmp_path / "tiny.jsonl").read_text().splitlines()]
-    assert [sorted(row) for row in rows] == [["answer_id", "choices", "model_id", "question_id", "tstamp"]] * 4
+    assert [sorted(row) for row in rows] == [
+        ["answer_id", "choices", "made_by", "model_id", "question_id", "tstamp"]
+    ] * 4
     assert [row["question_id"] for row in rows] == [81, 82, 83, 84]
     assert len({row["answer_id"] for row in rows}) == 4
     assert {row["model_id"] for row in rows} == {"tiny"}
@@ -68,6 +71,8 @@ def test_answers_that_are_there_are_kept(speaker: Speaker, questions: str, tmp_p
     assert target.read_text().startswith(before)
     with pytest.raises(OutputExistsError, match="holds something else"):
         answer_questions(speaker, asked, target, "another", SAMPLING, quiet=True)
+    with pytest.raises(OutputExistsError, match="answers of another model"):
+        answer_questions(replace(speaker, origin="another"), asked, target, "tiny", SAMPLING, quiet=True)
 
 
 def test_data_set_of_the_hub_is_read_by_its_columns(tmp_path: Path) -> None:

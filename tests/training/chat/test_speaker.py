@@ -44,14 +44,19 @@ def test_batch_of_prompts_is_answered_as_each_alone(speaker: Speaker, chat_llama
 
 def test_run_and_its_adapter_answer_alike(build: Callable[..., Arguments], chat_llama: Path, tmp_path: Path) -> None:
     train(build(learning_rate=5e-2, max_steps=20))
-    answers = []
+    answers, origins = [], []
     for speaker in (
         load_speaker(str(tmp_path / "out"), use_cpu=True),
         load_speaker(str(chat_llama), str(tmp_path / "out"), use_cpu=True),
         load_speaker(str(chat_llama), use_cpu=True),
     ):
         answers.append(speaker.answer([speaker.encode(messages, "a prompt") for messages in QUESTIONS], GREEDY))
+        origins.append(speaker.origin)
     assert answers[0] == answers[1] != answers[2]
+    assert len(set(origins)) == 2
+    assert origins[0] == origins[1]
+    with pytest.raises(ConfigError, match="is a model, no run with a base"):
+        load_speaker(str(chat_llama), base_model="elsewhere")
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's use of it

@@ -75,8 +75,10 @@ def test_interrupted_and_resumed_equals_uninterrupted(
         patch.setattr(Loop, "_step", interrupted)
         with pytest.raises(TrainingInterrupted, match="interrupted at step 2 of 4"):
             train_dreambooth(build(**settings))
-    with pytest.raises(ConfigError, match="was trained with another seed"):
+    with pytest.raises(ConfigError, match=r"is of another run \(seed 42 before, 1 now\)"):
         train_dreambooth(build(**settings, seed=1, resume_from_checkpoint="true"))
+    with pytest.raises(ConfigError, match=r"max_grad_norm 1\.0 before, 0.5 now"):
+        train_dreambooth(build(**settings, max_grad_norm=0.5, resume_from_checkpoint="true"))
     train_dreambooth(build(**settings, resume_from_checkpoint="true"))
     for name in ("adapter_model.safetensors", "history.json"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

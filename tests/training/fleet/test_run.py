@@ -206,15 +206,18 @@ def test_an_interrupted_training_goes_on_to_the_same_result_and_takes_new_adapte
         train_fleet(build(**with_dropout))
     with pytest.raises(OutputExistsError, match="go on with --resume"):
         train_fleet(build(**with_dropout))
-    with pytest.raises(ConfigError, match="was trained with another learning_rate; resume with the settings"):
+    with pytest.raises(ConfigError, match=r"learning_rate 0.01 before, 0.02 now\); go on with the settings"):
         train_fleet(build(**with_dropout | {"learning_rate": 2e-2}, resume=True))
     odd = [*make_rows(), {"adapter": "dee", "text": "a book", "label": "perhaps"}]
-    with pytest.raises(ConfigError, match="was trained with another labels"):
+    with pytest.raises(ConfigError, match=r"is of another run \(labels "):
         train_fleet(build(**with_dropout, resume=True, train_file=str(write(odd, tmp_path / "odd.csv"))))
-    with pytest.raises(ConfigError, match="was trained with another n_frequency"):
+    with pytest.raises(ConfigError, match=r"n_frequency .* before, 30 now"):
         train_fleet(build(**with_dropout, resume=True, n_frequency=30))
-    with pytest.raises(ConfigError, match="trains the adapter 'ann' on 8 rows, but the data has 0 of it"):
+    with pytest.raises(ConfigError, match=r"trains the adapter 'ann' on other rows \(8, digest \w+ before, none now\)"):
         train_fleet(build(**with_dropout, resume=True, train_file=str(write(make_rows(cy=9), tmp_path / "less.csv"))))
+    flipped = [row | {"label": {"yes": "no", "no": "yes"}.get(row["label"], row["label"])} for row in make_rows()]
+    with pytest.raises(ConfigError, match=r"other rows \(8, digest (\w+) before, 8, digest (?!\1)\w+ now\)"):
+        train_fleet(build(**with_dropout, resume=True, train_file=str(write(flipped, tmp_path / "flipped.csv"))))
     results = train_fleet(build(**with_dropout, resume=True))
     assert not (tmp_path / "fleet.db.training").exists()
     assert set(results["adapters"]) <= set(COUNTS)
@@ -248,7 +251,7 @@ def test_adapters_that_came_into_the_data_join_on_resuming(
         ({"dtype": "int4"}, ConfigError, "dtype=int4 is unknown"),
         ({"method": "lora"}, ConfigError, "method=lora cannot be trained as a fleet"),
         ({"n_frequency": 5000}, FourierFTError, "5000.*1024"),
-        ({"resume": True}, CheckpointError, "holds no checkpoint of a fleet"),
+        ({"resume": True}, CheckpointError, "holds no whole checkpoint to go on from"),
         ({"validation_fraction": 1.0}, ConfigError, "validation_fraction=1.0"),
         ({"watch": 5.0}, ConfigError, "watch=5 wants a folder of files"),
         ({"shared_head": True}, ConfigError, "has no trained head that adapters could share .classifier.bias"),
@@ -292,6 +295,28 @@ def test_the_last_complete_checkpoint_is_found_after_a_crash(build: Build, monke
         train_fleet(arguments)
     monkeypatch.setattr(fleet_run, "_publish", publish)
     assert set(train_fleet(replace(arguments, resume=True))["adapters"]) == set(COUNTS)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_no_adapter_is_made_twice(
+    build: Build, tmp_path: Path, interrupted: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"epochs": 1, "adapters": 2, "save_steps": 2}
+    train_fleet(build(store="whole.db", **settings))
+    interrupted(5)
+    with pytest.raises(TrainingInterrupted):
+        train_fleet(build(**settings))
+    with AdapterStore(tmp_path / "fleet.db") as store:
+        before = set(store.names())
+        assert before
+    first, last = sorted((tmp_path / "fleet.db.training").iterdir(), key=lambda path: path.name[-1])
+    state = last / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-1] + b"?")
+    assert before & set(train_fleet(build(**settings, resume=True))["adapters"])
+    assert f"state.safetensors is not as it was written; going on from {first.name}" in capsys.readouterr().err
+    with AdapterStore(tmp_path / "whole.db") as whole, AdapterStore(tmp_path / "fleet.db") as resumed:
+        for name in COUNTS:
+            assert torch.equal(whole.get(name).values, resumed.get(name).values)
+            assert list(resumed.versions(name)) == [1]
 
 
 def test_images_are_trained_by_adapter(build: Build, tiny_dinov2: Path, tmp_path: Path) -> None:

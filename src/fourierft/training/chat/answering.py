@@ -78,22 +78,27 @@ def answer_file(
 
     Args:
         prompts: see `read_prompts`.
-        target: JSON lines: `messages`, `answer`. The same call again goes on after the last line that is whole.
+        target: JSON lines: `messages`, `answer`, `made_by`, which tells model and sampling. The same call again goes on
+            after the last line that is whole.
 
     Returns: the number of answers that were missing.
 
     Raises: FourierFTError, if a file or a prompt is not what it should be. OutputExistsError, if `target` holds the
-        answers to other prompts.
+        answers to other prompts, of another model or of another sampling.
     """
     separator = INPUT_HEADING if is_alpaca(speaker.tokenizer) else "\n"
     waiting = read_prompts(prompts, separator)
     target = Path(target)
-    known = read_lines(target, overwrite, lambda rows: _fit(rows, waiting))
+    made_by = speaker.sign(sampling)
+    known = read_lines(target, overwrite, lambda rows: _fit(rows, waiting, made_by))
     tokens = [speaker.encode(messages, f"prompt {n} of {prompts}") for n, messages in enumerate(waiting, start=1)]
 
     def answer(places: Sequence[int]) -> list[dict[str, Any]]:
         texts = speaker.answer([tokens[place] for place in places], sampling)
-        return [{"messages": waiting[place], "answer": text} for place, text in zip(places, texts, strict=True)]
+        return [
+            {"messages": waiting[place], "answer": text, "made_by": made_by}
+            for place, text in zip(places, texts, strict=True)
+        ]
 
     missing = list(range(len(known), len(waiting)))
     write_lines(target, known, missing, answer, batch_size, quiet)
@@ -121,7 +126,10 @@ def read_lines(target: Path, overwrite: bool, fit: Callable[[list[dict[str, Any]
     except (OSError, UnicodeDecodeError):
         fits = False
     if not fits:
-        raise OutputExistsError(f"{target} holds something else; choose another file, or give --overwrite")
+        raise OutputExistsError(
+            f"{target} holds something else, or answers of another model or other settings; choose another file, or "
+            "give --overwrite"
+        )
     return rows
 
 
@@ -150,7 +158,8 @@ def write_lines(
                 progress.update()
 
 
-def _fit(rows: Sequence[Mapping[str, Any]], waiting: Sequence[Conversation]) -> bool:
+def _fit(rows: Sequence[Mapping[str, Any]], waiting: Sequence[Conversation], made_by: str) -> bool:
     return len(rows) <= len(waiting) and all(
-        row.get("messages") == messages and "answer" in row for row, messages in zip(rows, waiting, strict=False)
+        row.get("messages") == messages and "answer" in row and row.get("made_by") == made_by
+        for row, messages in zip(rows, waiting, strict=False)
     )

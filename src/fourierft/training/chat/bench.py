@@ -1,6 +1,7 @@
 """Answers to the questions of MT-Bench and Vicuna, in the format of FastChat's judge.
 
-A line a question: question_id, answer_id, model_id, choices [{index, turns}], tstamp. Temperatures are FastChat's.
+A line a question: question_id, answer_id, model_id, choices [{index, turns}], tstamp, and made_by, which tells model
+and sampling. Temperatures are FastChat's.
 """
 
 from __future__ import annotations
@@ -95,10 +96,13 @@ def answer_questions(
     Raises: OutputExistsError, if `target` holds something else. DataError, if a question does not fit the context.
     """
     target = Path(target)
-    numbers = {question.number for question in questions}
+    numbers, made_by = {question.number for question in questions}, speaker.sign(sampling)
 
     def fit(rows: list[dict[str, Any]]) -> bool:
-        return all(row.get("model_id") == model_id and row.get("question_id") in numbers for row in rows)
+        told = (model_id, made_by)
+        return all(
+            (row.get("model_id"), row.get("made_by")) == told and row.get("question_id") in numbers for row in rows
+        )
 
     known = read_lines(target, overwrite, fit)
     answered = {row["question_id"] for row in known}
@@ -113,6 +117,7 @@ def answer_questions(
                 "model_id": model_id,
                 "choices": [{"index": 0, "turns": said}],
                 "tstamp": time.time(),
+                "made_by": made_by,
             }
             for question, said in zip(batch, turns, strict=True)
         ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedToken
 from fourierft.errors import ConfigError, DataError
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, ModelArguments
+from fourierft.training.assets import hash_file
 from fourierft.training.chat.inputs import Chats
 from fourierft.training.chat.template import Messages, encode_question
 from fourierft.training.evaluation import load_adapter, load_trained
 from fourierft.training.generation.decoding import end_tokens
 from fourierft.training.models import context_length, load_model
 from fourierft.training.prompts import encode_pair
+from fourierft.training.resuming import describe_base
 from fourierft.training.tasks import Chat
 
 
@@ -49,10 +53,19 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Speaker:
-    """A model ready to answer, with its tokenizer."""
+    """A model ready to answer, with its tokenizer.
+
+    Attributes:
+        origin: digest of the weights that it was loaded from.
+    """
 
     model: Any
     tokenizer: PreTrainedTokenizerBase
+    origin: str = ""
+
+    def sign(self, sampling: Sampling) -> str:
+        """A digest that tells its answers, sampled so, from those of another model or another sampling."""
+        return _digest(self.origin, asdict(sampling))
 
     def encode(self, messages: Messages, where: str) -> list[int]:
         """Tokens of a conversation up to the answer, as the training wrote them.
@@ -138,6 +151,8 @@ def load_speaker(
             raise ConfigError(f"{source} was trained on {record['task']}, which answers nothing; name a language model")
         trained = load_trained(source, base_model, allow_other_base)
         model, tokenizer = trained.model, trained.processor
+        base = base_model or record["base_model"], record["revision"], record["dtype"], record.get("quantization")
+        folder: str | None = source
     else:
         if base_model is not None:
             raise ConfigError(f"{source} is a model, no run with a base; name {base_model} alone, or a run before it")
@@ -151,7 +166,14 @@ def load_speaker(
         model = load_model(arguments, Chat(), 0, AutoModelForCausalLM, Chats.task_type).model
         if adapter is not None:
             model = load_adapter(model, Path(adapter), allow_other_base=allow_other_base)
+        base, folder = (source, None, arguments.dtype, quantization), adapter
     is_placed = getattr(model, "quantization_method", None) is not None  # where it was quantised
     if torch.accelerator.is_available() and not use_cpu and not is_placed:
         model = model.to(torch.accelerator.current_accelerator())
-    return Speaker(model.eval(), tokenizer)
+    weights = sorted(Path(folder).glob("*.safetensors")) if folder else []
+    origin = _digest(describe_base(*base[:2]), *base[2:], *map(hash_file, weights))
+    return Speaker(model.eval(), tokenizer, origin)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

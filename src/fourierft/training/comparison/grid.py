@@ -21,6 +21,7 @@ import torch
 from fourierft.errors import ConfigError
 from fourierft.training import output, report
 from fourierft.training.arguments import DataArguments
+from fourierft.training.checkpoints import has_checkpoint
 from fourierft.training.comparison.results import FILE, Row, name_rule, read_lines
 from fourierft.training.comparison.tasks import Run, Task, digest
 from fourierft.training.comparison.written import score_pretrained, score_written
@@ -144,7 +145,7 @@ def perform(task: Task, run: Run, settings: Mapping[str, Any], protocol: str, di
     key = run_key(run, protocol)
     folder = directory / "runs" / key
     given = run_settings(run, settings, folder)
-    start = {"resume_from_checkpoint": "true"} if output.has_checkpoint(folder) else {"overwrite_output_dir": True}
+    start = {"resume_from_checkpoint": "true"} if has_checkpoint(folder) else {"overwrite_output_dir": True}
     begin = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         if task.is_headless and run.method.family == "head":

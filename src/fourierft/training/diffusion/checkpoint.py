@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from fourierft.adapters.folder import written_beside
 from fourierft.errors import CheckpointError
+from fourierft.training.checkpoints import seal
 from fourierft.tuner.coefficients import former_name
 from fourierft.tuner.registration import enable
 
@@ -77,7 +79,14 @@ def load_adapter(unet: Any, folder: str | Path) -> None:
 
 
 def save_checkpoint(
-    path: Path, step: int, unet: Any, state: dict[str, Tensor], base: str, optimizer: torch.optim.Optimizer, rest: Any
+    path: Path,
+    step: int,
+    unet: Any,
+    state: dict[str, Tensor],
+    base: str,
+    optimizer: torch.optim.Optimizer,
+    rest: Any,
+    run: Mapping[str, Any],
 ) -> None:
     """Write a checkpoint, whole or not at all.
 
@@ -87,6 +96,7 @@ def save_checkpoint(
         base: name of the pipeline.
         optimizer: AdamW over the trained parameters, in their order.
         rest: what else is to be kept, as JSON.
+        run: what makes the run.
     """
     if path.exists():
         shutil.rmtree(path)
@@ -99,6 +109,7 @@ def save_checkpoint(
         save_adapter(unet, state, base, work)
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, work / TENSORS)
         (work / STATE).write_text(json.dumps({"step": step, **rest}, indent=2) + "\n", encoding="utf-8")
+        seal(work, run)
 
 
 def load_checkpoint(path: Path, unet: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean, median
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from transformers import get_scheduler
 
 from fourierft.errors import ConfigError
 from fourierft.extras import needs
+from fourierft.training.checkpoints import keep_last
 from fourierft.training.diffusion.arguments import DreamBoothArguments
 from fourierft.training.diffusion.checkpoint import load_checkpoint, save_checkpoint
 from fourierft.training.diffusion.data import Concept, Sample, draw_sample
@@ -35,19 +37,26 @@ class Loop:
         pipeline: whose UNet has the adapter `default`; nothing else of it is trained.
         concepts: what was encoded, on the CPU.
         arguments: of the training.
+        described: what makes the run.
 
     Attributes:
         history: step, mean loss since the line before, and learning rate, a line every `logging_steps` steps.
     """
 
     def __init__(
-        self, accelerator: Accelerator, pipeline: Any, concepts: list[Concept], arguments: DreamBoothArguments
+        self,
+        accelerator: Accelerator,
+        pipeline: Any,
+        concepts: list[Concept],
+        arguments: DreamBoothArguments,
+        described: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         with silent(), needs("diffusion", "DreamBooth"):
             from diffusers import DDPMScheduler
 
             self.noising = DDPMScheduler.from_config(pipeline.scheduler.config)
         self.accelerator, self.concepts, self.arguments = accelerator, concepts, arguments
+        self.described = described
         self.options, self.base = arguments.loop, str(arguments.pipeline.model_name_or_path)
         self.target = self.noising.config.prediction_type
         if self.target not in ("epsilon", "v_prediction"):
@@ -213,10 +222,8 @@ class Loop:
                 "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
             }
             unet = self.accelerator.unwrap_model(self.unet)
-            save_checkpoint(path, step, unet, state, self.base, self.optimizer.optimizer, rest)
-            kept = sorted(directory.glob("checkpoint-*"), key=lambda other: int(other.name.rpartition("-")[2]))
-            for other in kept[: -self.options.save_total_limit]:
-                shutil.rmtree(other)
+            save_checkpoint(path, step, unet, state, self.base, self.optimizer.optimizer, rest, self.described)
+            keep_last(path, self.options.save_total_limit)
         self.accelerator.wait_for_everyone()
         return path
 

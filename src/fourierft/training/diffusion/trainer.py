@@ -15,6 +15,7 @@ from transformers import set_seed
 
 from fourierft.errors import ConfigError, FourierFTError
 from fourierft.training import output
+from fourierft.training.checkpoints import find_checkpoint, read_run
 from fourierft.training.diffusion.arguments import DreamBoothArguments
 from fourierft.training.diffusion.card import write_card
 from fourierft.training.diffusion.checkpoint import save_adapter, trained_names
@@ -24,9 +25,15 @@ from fourierft.training.diffusion.pipeline import build_unet, load_pipeline, nat
 from fourierft.training.diffusion.sampling import count_others, fill_folder, load_trained
 from fourierft.training.methods import adapter_config, adapter_settings, check_method
 from fourierft.training.report import format_bytes, table, versions, without_nan
+from fourierft.training.resuming import adapter_fields, as_json, check_same_run, describe_base, digest_files
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 VALIDATION = "validation"
+PHOTOS = ("instance_prompt", "class_prompt", "prior_loss_weight", "image_size", "random_flip")
+LOOP = (
+    *("seed", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps"),
+)
 
 
 def train_dreambooth(arguments: DreamBoothArguments) -> dict[str, Any]:
@@ -49,7 +56,7 @@ def train_dreambooth(arguments: DreamBoothArguments) -> dict[str, Any]:
         return sizes(unet)
     output.check_output(directory, options.overwrite_output_dir, options.resume_from_checkpoint is not None)
     resume = options.resume_from_checkpoint
-    checkpoint = output.find_checkpoint(resume, directory) if resume else None
+    checkpoint = find_checkpoint(resume, directory) if resume else None
     photos = find_images(str(arguments.photos.instance_data_dir), "instance_data_dir")
     accelerator = _accelerator(arguments)
     pipeline = load_pipeline(name, named.model_revision, named.variant)
@@ -60,8 +67,9 @@ def train_dreambooth(arguments: DreamBoothArguments) -> dict[str, Any]:
     attach(pipeline.unet, arguments)
     record = _record(pipeline.unet, arguments, [len(concept) for concept in concepts], accelerator.num_processes)
     accelerator.print(summarize(pipeline.unet, arguments, record["images"]))
+    run = _describe_run(pipeline.unet, arguments, accelerator, photos)
     if checkpoint is not None:
-        output.check_same_run(record, directory)
+        check_same_run(read_run(checkpoint), run, checkpoint)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         directory.mkdir(parents=True, exist_ok=True)
@@ -69,7 +77,7 @@ def train_dreambooth(arguments: DreamBoothArguments) -> dict[str, Any]:
             output.clear_output(directory)
             shutil.rmtree(directory / VALIDATION, ignore_errors=True)
         output.write_json(directory / output.RECORD, record)
-    loop = Loop(accelerator, pipeline, concepts, arguments)
+    loop = Loop(accelerator, pipeline, concepts, arguments, run)
     metrics = {**loop.run(directory, checkpoint), **sizes(pipeline.unet), "seed": options.seed}
     metrics["versions"] = record["versions"]
     state = loop.state()
@@ -187,12 +195,31 @@ def _make_images(
     accelerator.wait_for_everyone()
 
 
+def _describe_run(
+    unet: Any, arguments: DreamBoothArguments, accelerator: Accelerator, photos: list[Path]
+) -> dict[str, Any]:
+    """What makes the run, by name: data and base by their digests."""
+    given, options, named = arguments.photos, arguments.loop, arguments.pipeline
+    name = str(named.model_name_or_path)
+    others = find_images(given.class_data_dir, "class_data_dir") if given.class_data_dir else []
+    return as_json(
+        {
+            "base_model": describe_base(f"{name}/unet" if Path(name).is_dir() else name, named.model_revision),
+            "variant": named.variant,
+            **{each: getattr(given, each) for each in PHOTOS},
+            **{each: getattr(options, each) for each in LOOP},
+            "processes": accelerator.num_processes,
+            "mixed_precision": accelerator.mixed_precision,
+            **adapter_fields(unet.peft_config["default"].to_dict()),
+            "instance photos": digest_files(photos),
+            "class images": digest_files(others),
+        }
+    )
+
+
 def _record(unet: Any, arguments: DreamBoothArguments, images: list[int], processes: int) -> dict[str, Any]:
     """What a training writes of itself, so that it can be resumed and sampled from."""
     options, named, config = arguments.loop, arguments.pipeline, unet.peft_config["default"]
-    kept = ("seed", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay")
-    batch = ("per_device_train_batch_size", "gradient_accumulation_steps")
-    photos = ("instance_prompt", "class_prompt", "prior_loss_weight", "image_size", "random_flip")
     return {
         "format": 1,
         "task": "dreambooth",
@@ -201,9 +228,9 @@ def _record(unet: Any, arguments: DreamBoothArguments, images: list[int], proces
         "variant": named.variant,
         "method": config.peft_type.value.lower(),
         "settings": adapter_settings(config),
-        **{name: getattr(arguments.photos, name) for name in photos},
+        **{name: getattr(arguments.photos, name) for name in PHOTOS},
         "images": images,
-        **{name: getattr(options, name) for name in (*kept, *batch)},
+        **{name: getattr(options, name) for name in LOOP},
         "processes": processes,
         "versions": versions(),
     }

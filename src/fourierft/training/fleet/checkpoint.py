@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,27 @@ import torch
 
 from fourierft.adapters.folder import written_beside
 from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
-from fourierft.training.fleet.tenants import Tenant, count_rows
+from fourierft.training.checkpoints import keep_last, list_checkpoints, read_run, seal
+from fourierft.training.fleet.tenants import Tenant
 from fourierft.training.fleet.trainer import FleetTrainer
+from fourierft.training.resuming import check_same_run
 
-FORMAT = 1
+FORMAT, KEPT = 2, 2
 _TENSORS = ("numbers", "first", "second", "steps", "totals")
 
 
-def save_checkpoint(folder: Path, step: int, trainer: FleetTrainer, done: list[str], record: dict[str, Any]) -> Path:
-    """Write `checkpoint-STEP` and remove those before it.
+def save_checkpoint(
+    folder: Path, step: int, trainer: FleetTrainer, done: list[str], rows: Mapping[str, str], run: Mapping[str, Any]
+) -> Path:
+    """Write `checkpoint-STEP`; it and the one before it are kept.
 
     Args:
         folder: of the checkpoints.
         step: number of it.
         trainer: between two steps.
         done: adapters that have left.
-        record: what the training writes of itself.
+        rows: digest of the rows of each adapter.
+        run: what makes the run, beside the rows.
 
     Returns: its path.
     """
@@ -43,10 +47,8 @@ def save_checkpoint(folder: Path, step: int, trainer: FleetTrainer, done: list[s
     state = {
         "format": FORMAT,
         "step": step,
-        "record": record,
-        "settings": asdict(trainer.settings),
         "members": [[member.tenant.name, member.losses] for member in members],
-        "rows": count_rows({member.tenant.name: member.tenant for member in members}),
+        "rows": {member.tenant.name: rows[member.tenant.name] for member in members},
         "queue": list(trainer.queue),
         "done": done,
     }
@@ -56,38 +58,21 @@ def save_checkpoint(folder: Path, step: int, trainer: FleetTrainer, done: list[s
     with written_beside(path) as beside:
         save_file({**tensors, "random": torch.get_rng_state()}, beside / "state.safetensors")
         (beside / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
-    for other in _checkpoints(folder):
-        if other != path:
-            shutil.rmtree(other)
+        seal(beside, run)
+    keep_last(path, KEPT)
     return path
-
-
-def find_checkpoint(folder: Path) -> Path:
-    """The last checkpoint.
-
-    Raises: CheckpointError, if there is none.
-    """
-    found = _checkpoints(folder)
-    if not found:
-        raise CheckpointError(f"{folder} holds no checkpoint of a fleet; start anew, without --resume")
-    return found[-1]
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Whether a training that was interrupted can be gone on with."""
-    return bool(_checkpoints(folder))
 
 
 def check_folder(folder: Path) -> None:
     """Raise OutputExistsError if a training that was interrupted could be gone on with."""
-    if has_checkpoint(folder):
+    if list_checkpoints(folder):
         raise OutputExistsError(
             f"{folder} holds a training that was interrupted; go on with --resume, or remove the folder"
         )
 
 
 def load_checkpoint(
-    path: Path, trainer: FleetTrainer, tenants: Mapping[str, Tenant], record: dict[str, Any]
+    path: Path, trainer: FleetTrainer, tenants: Mapping[str, Tenant], rows: Mapping[str, str], run: Mapping[str, Any]
 ) -> tuple[int, list[str]]:
     """Bring a trainer to where it was; adapters that came into the data since then join at the end of the queue.
 
@@ -95,14 +80,16 @@ def load_checkpoint(
         path: of the checkpoint.
         trainer: a new one.
         tenants: in the data.
-        record: what the training writes of itself.
+        rows: digest of the rows of each.
+        run: what makes the run, beside the rows.
 
     Returns: its step, and the adapters that had left.
 
     Raises: CheckpointError, if it is damaged. ConfigError, if settings or data are other than before.
     """
     state, tensors = _read(path)
-    _check_same(path, state, trainer, tenants, record)
+    check_same_run(read_run(path), run, path)
+    _check_rows(path, state["rows"], rows)
     for k, (name, losses) in enumerate(state["members"]):
         trainer.join(tenants[name])
         member = trainer.members[name]
@@ -120,7 +107,7 @@ def load_checkpoint(
 
 def remove_checkpoints(folder: Path) -> None:
     """Remove all checkpoints, and the folder if nothing else is in it."""
-    for path in _checkpoints(folder):
+    for path in list_checkpoints(folder):
         shutil.rmtree(path)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
@@ -142,27 +129,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     return state, tensors
 
 
-def _check_same(
-    path: Path, state: dict[str, Any], trainer: FleetTrainer, tenants: Mapping[str, Tenant], record: dict[str, Any]
-) -> None:
-    changed = trainer.settings.differing(state["settings"])
-    before, now = ({**told, **told["settings"]} for told in (state["record"], record))
-    changed += [
-        name
-        for name, value in now.items()
-        if name not in ("settings", "data", "versions") and before.get(name) != value
-    ]
-    if changed:
-        raise ConfigError(f"{path} was trained with another {', '.join(changed)}; resume with the settings it had")
-    for name, count in state["rows"].items():
-        found = len(tenants[name].train) if name in tenants else 0
-        if found != count:
+def _check_rows(path: Path, rows: Mapping[str, str], found: Mapping[str, str]) -> None:
+    for name, before in rows.items():
+        now = found.get(name, "none")
+        if now != before:
             raise ConfigError(
-                f"{path} trains the adapter {name!r} on {count} rows, but the data has {found} of it; resume with the "
-                "rows it had (adapters may be added)"
+                f"{path} trains the adapter {name!r} on other rows ({before} before, {now} now); resume with the rows "
+                "it had (adapters may be added), or start anew with other --checkpoints"
             )
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))

@@ -21,6 +21,7 @@ from fourierft.training.files import read_file
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.fleet.tenants import Tenant, make_tenants
 from fourierft.training.groundwork import Groundwork
+from fourierft.training.resuming import digest_all, row_digests
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,6 +44,7 @@ class FleetData:
         self._collator = ground.inputs.collator(ground.processor)
         self._parts: list[Any] = []
         self._rows: Any = ()
+        self._digests: list[bytes] = []
         self.tenants: dict[str, Tenant] = {}
         self.lengths: list[int] = []
 
@@ -62,6 +64,7 @@ class FleetData:
         encoded = self._ground.encode(rows, labels)
         is_image = self._ground.inputs.name == "image"
         self.lengths += [1] * len(rows) if is_image else [len(tokens) for tokens in encoded["input_ids"]]
+        self._digests += row_digests(encoded)
         self._parts.append(encoded)
         self._rows = ConcatDataset(self._parts)
         self.tenants |= found
@@ -74,6 +77,13 @@ class FleetData:
         """
         rows = read_adapter(file, self._settings.adapter_column)
         return self.add(rows, self._ground.read_labels(rows))
+
+    def digests(self) -> dict[str, str]:
+        """Name -> number and digest of its rows, as the model reads them."""
+        return {
+            name: digest_all(self._digests[row] for row in (*tenant.train, *tenant.held_out))
+            for name, tenant in self.tenants.items()
+        }
 
     def collate(self, numbers: Sequence[int]) -> Mapping[str, Tensor]:
         """A batch of rows by their numbers, `labels` among its tensors."""

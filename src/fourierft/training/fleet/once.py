@@ -13,7 +13,8 @@ from fourierft.adapters.store import AdapterStore
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, MethodArguments, ModelArguments
 from fourierft.training.assets import hash_file
-from fourierft.training.fleet.checkpoint import has_checkpoint, remove_checkpoints
+from fourierft.training.checkpoints import has_checkpoint
+from fourierft.training.fleet.checkpoint import remove_checkpoints
 from fourierft.training.fleet.run import train_fleet
 from fourierft.training.fleet.settings import FleetArguments, FleetSettings
 

@@ -7,26 +7,31 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from fourierft.adapters.store import AdapterStore
+from fourierft.adapters.store import Adapter, AdapterStore, Layout
+from fourierft.adapters.store.encoding import decode, encode
 from fourierft.errors import ConfigError
 from fourierft.format.identity import identify_base
 from fourierft.training import report
+from fourierft.training.checkpoints import find_checkpoint
 from fourierft.training.fleet import checkpoint
 from fourierft.training.fleet.data import FleetData, is_folder, load_rows
 from fourierft.training.fleet.heads import share_head
 from fourierft.training.fleet.plan import FleetPlan, make_plan
-from fourierft.training.fleet.settings import FleetArguments
+from fourierft.training.fleet.settings import FleetArguments, FleetSettings
 from fourierft.training.fleet.trainer import Finished, FleetTrainer
 from fourierft.training.fleet.watch import Watch
 from fourierft.training.groundwork import divide, lay_groundwork, read_rows
 from fourierft.training.models import required_name
+from fourierft.training.resuming import RECORDED, adapter_fields, as_json, describe_base
 from fourierft.training.tasks import Task
 from fourierft.training.trainer import Interruption, TrainingInterrupted
 
@@ -38,12 +43,14 @@ class FleetPreparation:
     Attributes:
         data: rows of all adapters.
         record: what the training writes of itself, beside each adapter.
+        run: what makes the run, beside the rows.
     """
 
     plan: FleetPlan
     task: Task
     data: FleetData
     record: dict[str, Any]
+    run: dict[str, Any]
 
 
 def train_fleet(arguments: FleetArguments) -> dict[str, Any]:
@@ -57,7 +64,7 @@ def train_fleet(arguments: FleetArguments) -> dict[str, Any]:
     folder = Path(arguments.folder or f"{arguments.store}.training")
     if not arguments.resume:
         checkpoint.check_folder(folder)
-    path = checkpoint.find_checkpoint(folder) if arguments.resume else None
+    path = find_checkpoint("true", folder) if arguments.resume else None
     with AdapterStore(arguments.store) as store:
         if store.base is not None or store.tables.is_made():
             store.tables.check_base(identify_base(base), "the fleet is trained")
@@ -71,7 +78,9 @@ def train_fleet(arguments: FleetArguments) -> dict[str, Any]:
                 for tenant in prepared.data.tenants.values():
                     trainer.join(tenant)
                 return _run(arguments, prepared, trainer, store, folder, 0, [])
-            step, done = checkpoint.load_checkpoint(path, trainer, prepared.data.tenants, prepared.record)
+            step, done = checkpoint.load_checkpoint(
+                path, trainer, prepared.data.tenants, prepared.data.digests(), prepared.run
+            )
             return _run(arguments, prepared, trainer, store, folder, step, done)
         finally:
             trainer.close()
@@ -94,7 +103,19 @@ def prepare(arguments: FleetArguments) -> FleetPreparation:
     plan = make_plan(ground.base, arguments.method, name, None if Path(name).exists() else revision)
     fleet = FleetData(ground, settings)
     fleet.add(reading.rows["train"], ground.labels["train"])
-    return FleetPreparation(plan, ground.task, fleet, ground.record("fourierft", plan.settings, is_adapter=True))
+    record = ground.record("fourierft", plan.settings, is_adapter=True)
+    return FleetPreparation(plan, ground.task, fleet, record, describe_run(plan, record, settings))
+
+
+def describe_run(plan: FleetPlan, record: Mapping[str, Any], settings: FleetSettings) -> dict[str, Any]:
+    """What makes the run of a fleet, by name, as JSON has it; the rows of each adapter come beside it."""
+    run = {
+        "base_model": describe_base(record["base_model"], record["revision"]),
+        **{name: record.get(name) for name in RECORDED},
+        **adapter_fields(plan.layout.settings),
+        **{name: value for name, value in asdict(settings).items() if name != "save_steps"},
+    }
+    return as_json(run)
 
 
 def _run(
@@ -106,9 +127,9 @@ def _run(
     step: int,
     done: list[str],
 ) -> dict[str, Any]:
-    settings, interruption, begin = arguments.fleet, Interruption(), time.perf_counter()
+    settings, data, interruption, begin = arguments.fleet, prepared.data, Interruption(), time.perf_counter()
     metrics: dict[str, Any] = {}
-    record, total = prepared.record, trainer.steps_left
+    total = trainer.steps_left
     watch = None
     if arguments.watch is not None:
         watch = Watch(Path(arguments.data.train_file or ""), prepared.data, arguments.watch)
@@ -123,16 +144,16 @@ def _run(
                 break
             before = trainer.steps_left
             for finished in trainer.step():
-                _publish(store, prepared, finished, settings.dtype)
+                _publish(store, prepared, finished, settings.dtype, arguments.resume)
                 metrics[finished.name] = finished.metrics
                 done.append(finished.name)
             step += 1
             bar.update(before - trainer.steps_left)
             bar.set_postfix(adapters=len(trainer.members), refresh=False)
             if settings.save_steps and step % settings.save_steps == 0:
-                checkpoint.save_checkpoint(folder, step, trainer, done, record)
+                checkpoint.save_checkpoint(folder, step, trainer, done, data.digests(), prepared.run)
     if trainer.queue:
-        saved = checkpoint.save_checkpoint(folder, step, trainer, done, record)
+        saved = checkpoint.save_checkpoint(folder, step, trainer, done, data.digests(), prepared.run)
         raise TrainingInterrupted(total - trainer.steps_left, total, str(saved))
     checkpoint.remove_checkpoints(folder)
     return {
@@ -144,8 +165,21 @@ def _run(
     }
 
 
-def _publish(store: AdapterStore, prepared: FleetPreparation, finished: Finished, dtype: str) -> None:
-    coefficients, heads = prepared.plan.split(finished.numbers)
+def _publish(
+    store: AdapterStore, prepared: FleetPreparation, finished: Finished, dtype: str, may_be_there: bool
+) -> None:
+    """Add an adapter to the store, unless its last version is this one: it was finished after the checkpoint."""
+    (coefficients, heads), layout = prepared.plan.split(finished.numbers), prepared.plan.layout
+    row = layout.join(coefficients)
+    if may_be_there and finished.name in store and _is_kept(store.get(finished.name), layout, row, heads, dtype):
+        return
     record = json.dumps(prepared.record, indent=2, ensure_ascii=False) + "\n"
     metrics = report.without_nan(finished.metrics)
-    store.put(finished.name, prepared.plan.layout, coefficients, heads, dtype, metrics, record=record)
+    store.put(finished.name, layout, row, heads, dtype, metrics, record=record)
+
+
+def _is_kept(kept: Adapter, layout: Layout, row: Tensor, heads: Mapping[str, Tensor], dtype: str) -> bool:
+    if kept.dtype != dtype or kept.layout.layers != layout.layers or kept.heads.keys() != heads.keys():
+        return False
+    values = decode(encode(row[None], dtype, layout.sizes), dtype, layout.sizes)[0]
+    return torch.equal(kept.values, values) and all(torch.equal(kept.heads[name], heads[name]) for name in heads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from fourierft.adapters.store.encoding import check_dtype
 from fourierft.errors import ConfigError
@@ -63,14 +63,6 @@ class FleetSettings:
                 raise ConfigError(f"{name}={value} is too small; use at least {smallest}")
         if not 0 <= self.validation_fraction < 1:
             raise ConfigError(f"validation_fraction={self.validation_fraction} is not between 0 and 1; use 0.1")
-
-    def differing(self, other: dict[str, object]) -> list[str]:
-        """Names of settings that are other than in a checkpoint, but for how often it is saved."""
-        return [
-            item.name
-            for item in fields(self)
-            if item.name != "save_steps" and getattr(self, item.name) != other.get(item.name)
-        ]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fourierft.adapters.fleet import BASE
@@ -91,11 +91,6 @@ def divide_batch(lengths: Sequence[int]) -> list[list[int]]:
             longest, padding = lengths[place], 0
         passes[-1].append(place)
     return passes
-
-
-def count_rows(tenants: Mapping[str, Tenant]) -> dict[str, int]:
-    """Name -> rows to train on."""
-    return {name: len(tenant.train) for name, tenant in tenants.items()}
 
 
 def _divide(name: str, rows: list[int], settings: FleetSettings) -> Tenant:
