@@ -180,3 +180,25 @@ def test_long_values_are_shortened_and_names_of_one_side_are_left_alone(tmp_path
     with pytest.raises(ConfigError) as caught:
         check_same_run(before, {"labels": ["a"]}, tmp_path)
     assert len(str(caught.value)) < 300 + len(str(tmp_path))
+
+
+def test_coefficients_of_layers_of_several_shapes_come_back_to_the_bit(tiny_bert: Path, tmp_path: Path) -> None:
+    from peft import get_peft_model
+    from transformers import AutoModel
+
+    import fourierft
+    from fourierft.training.coefficients import load_exact, save_exact
+
+    fourierft.enable()
+    config = fourierft.FourierFTConfig(n_frequency=50, target_modules=["query", "intermediate.dense"])
+    first, second = (get_peft_model(AutoModel.from_pretrained(tiny_bert), config) for _ in range(2))
+    kept = {name: value for name, value in first.named_parameters() if value.requires_grad}
+    with torch.no_grad():
+        for value in kept.values():
+            value.normal_()
+    save_exact(first, tmp_path)
+    load_exact(second, tmp_path)
+    found = dict(second.named_parameters())
+    assert len(kept) == 4
+    assert all(torch.equal(found[name], value) for name, value in kept.items())
+    load_exact(second, tmp_path / "elsewhere")

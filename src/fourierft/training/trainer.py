@@ -23,6 +23,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from fourierft.errors import CheckpointError
 from fourierft.training.checkpoints import find_fault, keep_last, seal
+from fourierft.training.coefficients import load_exact, save_exact
 from fourierft.training.methods import is_head_parameter
 
 
@@ -53,6 +54,9 @@ class SteadyTrainer:
     args: Any
     state: Any
     accelerator: Any
+    model: Any
+    is_fsdp_enabled: bool
+    is_deepspeed_enabled: bool
     run: Mapping[str, Any] = MappingProxyType({})
 
     def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
@@ -71,10 +75,17 @@ class SteadyTrainer:
             super()._save_checkpoint(*arguments, **options)  # type: ignore[misc]
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
+                if not self.is_fsdp_enabled and not self.is_deepspeed_enabled:  # whose files have what is in memory
+                    save_exact(self.accelerator.unwrap_model(self.model), path)
                 seal(path, self.run)
                 keep_last(path, limit, self.state.best_model_checkpoint)
         finally:
             self.args.save_total_limit = limit
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Trainer's, and then the coefficients as they were in memory."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+        load_exact(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
         """Trainer's, but a best model that is damaged is an error; Trainer would save the last in its place.

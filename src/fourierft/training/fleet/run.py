@@ -112,8 +112,9 @@ def describe_run(plan: FleetPlan, record: Mapping[str, Any], settings: FleetSett
     run = {
         "base_model": describe_base(record["base_model"], record["revision"]),
         **{name: record.get(name) for name in RECORDED},
-        **adapter_fields(plan.layout.settings),
-        **{name: value for name, value in asdict(settings).items() if name != "save_steps"},
+        **adapter_fields(plan.layout.config),
+        **{name: value for name, value in asdict(settings).items() if name not in ("save_steps", "dtype")},
+        "dtype in the store": settings.dtype,
     }
     return as_json(run)
 
