@@ -10,7 +10,7 @@ from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_
 from safetensors.torch import load_file, save_file
 
 from fourierft.errors import CheckpointError, ShapeError
-from fourierft.tuner import FourierFTConfig, scaling
+from fourierft.tuner import FourierFTConfig, FourierFTLayer, scaling
 
 IDS = torch.randint(3, 60, (4, 7), generator=torch.Generator().manual_seed(0))
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -147,9 +147,30 @@ def test_a_checkpoint_stays_the_same_model_when_the_auto_rule_changes(make_llama
     model = get_peft_model(make_llama(), config())
     randomise(model)
     model.save_pretrained(tmp_path)
-    monkeypatch.setattr(scaling, "KAPPA", 3.0)
+    monkeypatch.setattr(scaling, "TRAVEL", 3.0)
     loaded = PeftModel.from_pretrained(make_llama(), tmp_path)
     torch.testing.assert_close(logits(loaded), logits(model), rtol=1e-5, atol=1e-5)
+
+
+def test_an_adapter_made_under_rule_1_trains_on_at_its_scale_and_says_so_again(make_llama, randomise, tmp_path):
+    model = get_peft_model(make_llama(), config())
+    randomise(model)
+    model.save_pretrained(tmp_path / "new")
+    fields = json.loads((tmp_path / "new" / "adapter_config.json").read_text())
+    assert fields["fourierft"].pop("rule") == 2  # before there was a second rule, files did not say
+    (tmp_path / "new" / "adapter_config.json").write_text(json.dumps(fields))
+    old = PeftModel.from_pretrained(make_llama(), tmp_path / "new", is_trainable=True)
+    torch.testing.assert_close(logits(old), logits(model), rtol=1e-5, atol=1e-5)
+    old.train()
+    for layer in (module for module in old.modules() if isinstance(module, FourierFTLayer)):
+        n = layer.fourierft_basis["default"].n_frequency
+        expected = scaling.auto_scaling(layer.out_features, layer.in_features, n, rule=1)
+        assert layer.fourierft_scaling["default"] == expected
+    old.save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "adapter_config.json").read_text())["fourierft"]["rule"] == 1
+    torch.testing.assert_close(
+        logits(PeftModel.from_pretrained(make_llama(), tmp_path / "again")), logits(model), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
