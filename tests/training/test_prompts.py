@@ -97,7 +97,7 @@ def test_reported_loss_is_that_of_the_saved_adapter_a_token(
         total -= sum(float(chances[k, token]) for k, token in enumerate(answer))
         count += len(answer)
     assert metrics["eval"]["answer_loss"] == pytest.approx(total / count, rel=1e-4)
-    assert metrics["parameters"] == {"adapter": 4 * 50, "head": 0, "base": metrics["parameters"]["base"]}
+    assert metrics["parameters"] == {"adapter": 2 * 7 * 50, "head": 0, "base": metrics["parameters"]["base"]}
     assert evaluate(tmp_path / "out", DataArguments(test_file=str(tmp_path / "rows.json")), use_cpu=True).metrics[
         "answer_loss"
     ] == pytest.approx(metrics["eval"]["answer_loss"], rel=1e-5)
@@ -145,6 +145,15 @@ def test_usual_columns_of_instructions_call_for_answers() -> None:
 def test_row_without_an_answer_is_refused(answer: Any) -> None:
     with pytest.raises(DataError, match="in row 2 is no text"):
         Answers().encode(["good", answer])
+
+
+@pytest.mark.parametrize("beside", [{"system": "Be short."}, {"history": [["a", "b"]]}, {"tools": [{"name": "c"}]}])
+def test_what_belongs_to_a_conversation_is_not_left_out_unsaid(beside: dict[str, Any]) -> None:
+    rows = Dataset.from_list([{**ROWS[0], **dict.fromkeys(beside)}, {**ROWS[1], **beside}])
+    message = f"row 2 has {next(iter(beside))} beside its prompt, which --task chat heeds and --task answers does not"
+    with pytest.raises(DataError, match=message):
+        Prompts().check_rows(rows, Columns(("instruction", "input"), "output"))
+    Prompts().check_rows(rows.select([0]), Columns(("instruction", "input"), "output"))
 
 
 def test_loss_a_token_weighs_tokens_not_rows() -> None:

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTraine
 from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.cells import as_text, column_names, is_blank, place_at, place_of, read_cell, read_column
+from fourierft.training.chat.conversation import BESIDE, Conversation, find_beside
 from fourierft.training.chat.template import encode_conversation
 from fourierft.training.columns import Columns, check_columns, check_texts, find_column, require_columns
 from fourierft.training.models import load_tokenizer, longest_text
@@ -55,9 +56,20 @@ class Prompts:
         parts = zip(*(read_column(rows, column) for column in columns.inputs), strict=True)
         empty = next((index for index, values in enumerate(parts) if all(map(is_blank, values))), None)
         if empty is not None:
-            raise DataError(
-                f"{place_at(rows, empty)} has no prompt in {' and '.join(columns.inputs)}; fill or remove it"
-            )
+            names = " and ".join(columns.inputs)
+            raise DataError(f"{place_at(rows, empty)} has no prompt in {names}; fill or remove it")
+        self.check_beside(rows, columns)
+
+    def check_beside(self, rows: Dataset, columns: Columns) -> None:
+        """Raise DataError if a row says something beside prompt and answer that belongs to a conversation."""
+        beside = [name for name in BESIDE if name in rows.column_names]
+        for index, row in enumerate(rows.select_columns(beside) if beside else ()):
+            name = find_beside(row, (*columns.inputs, columns.label))
+            if name is not None:
+                raise DataError(
+                    f"{place_at(rows, index)} has {name} beside its prompt, which --task chat heeds and --task answers "
+                    "does not; give --task chat, or remove the column"
+                )
 
     def load_processor(self, arguments: ModelArguments, data: DataArguments) -> PreTrainedTokenizerBase:
         """The tokenizer.
@@ -86,7 +98,10 @@ class Prompts:
         """
 
         def encode(row: dict[str, Any], index: int) -> dict[str, Any]:
-            tokens, learned = self.encode_row(row, columns, labels[index], processor)
+            try:
+                tokens, learned = self.encode_row(row, columns, labels[index], processor)
+            except ConfigError as error:
+                raise DataError(f"{place_of(row, index)}: {error}") from error
             prompt = next((place for place, label in enumerate(learned) if label != IGNORED), len(learned))
             if limit is not None and prompt >= limit:
                 raise DataError(
@@ -129,6 +144,6 @@ def encode_pair(prompt: str, answer: str, tokenizer: PreTrainedTokenizerBase) ->
         answered = [*tokenizer.encode(answer, add_special_tokens=False), int(tokenizer.eos_token_id)]
         return start + tokenizer.encode(f"{prompt}\n", add_special_tokens=False), answered
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-    tokens, labels = encode_conversation(messages, tokenizer)
+    tokens, labels = encode_conversation(Conversation(messages), tokenizer)
     length = labels.count(IGNORED)
     return tokens[:length], tokens[length:]

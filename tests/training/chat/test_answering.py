@@ -11,6 +11,7 @@ import pytest
 
 from fourierft.errors import DataError, OutputExistsError
 from fourierft.training.chat.answering import answer_file, read_prompts
+from fourierft.training.chat.conversation import Conversation
 from fourierft.training.chat.speaker import Sampling, Speaker, load_speaker
 
 GREEDY = Sampling(max_new_tokens=4)
@@ -36,7 +37,7 @@ def test_every_prompt_gets_the_answer_it_gets_alone(speaker: Speaker, prompts: P
     rows = read(tmp_path / "new" / "answers.jsonl")
     assert [row["messages"][0]["content"] for row in rows] == ["the film", "a book is", "very good", "so", "the book"]
     for row in rows:
-        assert row["answer"] == speaker.answer([speaker.encode(row["messages"], "a prompt")], GREEDY)[0]
+        assert row["answer"] == speaker.answer([speaker.encode(Conversation(row["messages"]), "a prompt")], GREEDY)[0]
 
 
 def test_interrupted_file_goes_on_after_its_last_whole_line(
@@ -94,12 +95,20 @@ def test_prompt_that_does_not_fit_costs_nothing(speaker: Speaker, tmp_path: Path
             [("system", "s"), ("user", "a")],
         ),
         ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}, [("user", "a")]),
+        (
+            {"instruction": "c", "system": "s", "history": [["a", "b"]]},
+            [("system", "s"), ("user", "a"), ("assistant", "b"), ("user", "c")],
+        ),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]},
+            [("user", "a"), ("tool", "b")],
+        ),
     ],
 )
 def test_every_form_of_prompt_is_read(row: dict[str, Any], expected: list[tuple[str, str]], tmp_path: Path) -> None:
     (tmp_path / "prompts.jsonl").write_text(json.dumps(row) + "\n")
-    (messages,) = read_prompts(tmp_path / "prompts.jsonl", "|")
-    assert [(message["role"], message["content"]) for message in messages] == expected
+    (talk,) = read_prompts(tmp_path / "prompts.jsonl", "|")
+    assert [(message["role"], message["content"]) for message in talk.messages] == expected
 
 
 @pytest.mark.parametrize(
@@ -107,13 +116,34 @@ def test_every_form_of_prompt_is_read(row: dict[str, Any], expected: list[tuple[
     [
         ({"mood": "good"}, "has the columns mood, but no messages, conversations, prompt or instruction"),
         ({"messages": [{"role": "assistant", "content": "b"}]}, "does not end with a message of the user"),
-        ({"prompt": ""}, "message of role user without text"),
+        ({"prompt": ""}, r"row 1 of .*prompts\.jsonl has the prompt '', which is no text"),
     ],
 )
 def test_what_is_no_prompt_is_named(row: dict[str, Any], message: str, tmp_path: Path) -> None:
     (tmp_path / "prompts.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(DataError, match=message):
         read_prompts(tmp_path / "prompts.jsonl", "\n")
+
+
+def test_a_file_of_lines_is_read_without_its_mark(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_bytes("\ufeffthe film\r\na\u2028book\r\n".encode())
+    talks = read_prompts(tmp_path / "prompts.txt", "|")
+    assert [talk.messages[0]["content"] for talk in talks] == ["the film", "a\u2028book"]
+
+
+def test_tools_are_kept_beside_the_answer(chat_llama: Path, tmp_path: Path) -> None:
+    template = (chat_llama / "chat_template.jinja").read_text()
+    (chat_llama / "chat_template.jinja").write_text("{% if tools %}{{ tools[0].function.name }} {% endif %}" + template)
+    speaker = load_speaker(str(chat_llama), use_cpu=True)
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": "the film", "tools": [{"name": "quite"}]}) + "\n")
+    assert answer_file(speaker, tmp_path / "prompts.jsonl", tmp_path / "out.jsonl", GREEDY, quiet=True) == 1
+    (row,) = read(tmp_path / "out.jsonl")
+    tools = [{"type": "function", "function": {"name": "quite"}}]
+    assert row["tools"] == tools
+    tokens = speaker.encode(Conversation(row["messages"], tools), "a prompt")
+    assert speaker.tokenizer.decode(tokens) == "quite [BOS] the film [EOS] [BOS]"
+    assert row["answer"] == speaker.answer([tokens], GREEDY)[0]
+    assert answer_file(speaker, tmp_path / "prompts.jsonl", tmp_path / "out.jsonl", GREEDY, quiet=True) == 0
 
 
 def test_missing_or_empty_file_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from fourierft.errors import ConfigError, DataError, OutputExistsError
 from fourierft.training.chat.bench import answer_questions, read_questions
+from fourierft.training.chat.conversation import Conversation
 from fourierft.training.chat.speaker import Sampling, Speaker, load_speaker
 
 QUESTIONS = [
@@ -59,7 +60,7 @@ def test_second_turn_sees_the_first_and_its_answer(speaker: Speaker, questions: 
         talk: list[dict[str, str]] = []
         for text, answer in zip(question["turns"], (first, second), strict=True):
             talk.append({"role": "user", "content": text})
-            assert speaker.answer([speaker.encode(talk, "a turn")], SAMPLING) == [answer]
+            assert speaker.answer([speaker.encode(Conversation(talk), "a turn")], SAMPLING) == [answer]
             talk.append({"role": "assistant", "content": answer})
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from fourierft.errors import DataError
-from fourierft.training.chat.conversation import read_row
+from fourierft.training.cells import NESTED
+from fourierft.training.chat.conversation import Conversation, find_beside, read_conversation, read_row
 from fourierft.training.columns import Columns
 
 ASKED, ANSWERED = {"role": "user", "content": "the film"}, {"role": "assistant", "content": "is good"}
@@ -24,18 +26,24 @@ ASKED, ANSWERED = {"role": "user", "content": "the film"}, {"role": "assistant",
         ({"instruction": "the film", "input": "", "output": "is good"}, Columns(("instruction", "input"), "output")),
         ({"instruction": "the film", "input": None, "output": "is good"}, Columns(("instruction", "input"), "output")),
         ({"prompt": "the film", "completion": "is good"}, Columns(("prompt",), "completion")),
+        ({"messages": json.dumps([ASKED, ANSWERED])}, Columns(("messages",), "messages")),
+        ({"messages": {NESTED: json.dumps([ASKED, ANSWERED])}}, Columns(("messages",), "messages")),
+        ({"prompt": json.dumps([ASKED]), "completion": "is good"}, Columns(("prompt",), "completion")),
+        (
+            {"prompt": "the film", "completion": "is good", "system": "", "history": [], "tools": None, "images": []},
+            Columns(("prompt",), "completion"),
+        ),
         ({"prompt": [ASKED], "completion": [ANSWERED]}, Columns(("prompt",), "completion")),
     ],
 )
 def test_all_forms_are_the_same_messages(row: dict[str, Any], columns: Columns) -> None:
-    assert read_row(row, columns, "\n", "row 1") == [ASKED, ANSWERED]
+    assert read_row(row, columns, "\n", "row 1") == Conversation([ASKED, ANSWERED])
 
 
 def test_input_stands_behind_its_instruction() -> None:
     row = {"instruction": "the film", "input": "the book", "output": "x"}
-    assert read_row(row, Columns(("instruction", "input"), "output"), " / ", "row 1")[0]["content"] == (
-        "the film / the book"
-    )
+    talk = read_row(row, Columns(("instruction", "input"), "output"), " / ", "row 1")
+    assert talk.messages[0]["content"] == "the film / the book"
 
 
 @pytest.mark.parametrize(
@@ -44,10 +52,10 @@ def test_input_stands_behind_its_instruction() -> None:
         ([ASKED], "row 3 has no answer, that is, no message of the assistant"),
         ([], "in place of a list of messages"),
         ("hello", "holds 'hello' in place of a list of messages"),
-        ([{"role": "judge", "content": "a"}], "message of role 'judge'; known are system, developer, user"),
-        ([ASKED, {"role": "assistant", "content": " "}], "message of role assistant without text"),
-        ([ASKED, {"role": "assistant", "content": None}], "message of role assistant without text"),
-        (["hello"], "message of role None"),
+        ([ASKED, {"role": "assistant", "content": None}], "row 3 has a message of role assistant without text"),
+        ([ASKED, {**ANSWERED, "weight": 0}], "row 3 has no answer to learn, as the weight of all is 0"),
+        ("[{'role': 'user'}]", "in place of a list of messages"),
+        (None, "holds None in place of a list of messages"),
     ],
 )
 def test_what_is_no_conversation_is_named(value: Any, message: str) -> None:
@@ -60,9 +68,79 @@ def test_what_is_no_conversation_is_named(value: Any, message: str) -> None:
     [
         ({"prompt": "a", "completion": ""}, "row 3 has the answer '', which is no text"),
         ({"prompt": None, "completion": "b"}, "row 3 has the prompt None, which is no text"),
-        ({"prompt": 5, "completion": "b"}, "row 3 has the prompt 5, which is no text"),
+        ({"prompt": {"a": 5}, "completion": "b"}, "row 3 has the prompt {'a': 5}, which is no text"),
     ],
 )
 def test_pair_that_is_no_text_is_named(row: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_row(row, Columns(("prompt",), "completion"), "\n", "row 3")
+
+
+def test_what_stands_beside_a_prompt_belongs_to_the_conversation() -> None:
+    row = {
+        "instruction": "And the book?",
+        "input": "",
+        "output": "is dull",
+        "system": "Be short.",
+        "history": [["the film", "is good"]],
+        "tools": json.dumps([{"name": "look", "parameters": {}}]),
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+    talk = read_row(row, Columns(("instruction", "input"), "output"), "\n", "row 1")
+    system = {"role": "system", "content": "Be short."}
+    last = [{"role": "user", "content": "And the book?"}, {"role": "assistant", "content": "is dull"}]
+    assert talk.messages == [system, ASKED, ANSWERED, *last]
+    assert talk.tools == [{"type": "function", "function": {"name": "look", "parameters": {}}}]
+    assert talk.options == {"enable_thinking": False}
+    assert talk.answers == [2, 4]
+    row |= {"history": json.dumps([ASKED, {**ANSWERED, "weight": 0}])}
+    talk = read_row(row, Columns(("instruction", "input"), "output"), "\n", "row 1")
+    assert (talk.messages[1:3], talk.unlearned) == ([ASKED, ANSWERED], {2})
+
+
+def test_a_system_message_stands_first_and_once() -> None:
+    system, columns = {"role": "system", "content": "Be short."}, Columns(("messages",), "messages")
+    for row in ({"system": "Be short."}, {"system_prompt": "Be short."}, {"messages": [system, ASKED, ANSWERED]}):
+        row = {"messages": [ASKED, ANSWERED], **row}
+        assert read_row(row, columns, "\n", "row 1").messages == [system, ASKED, ANSWERED]
+    same = {"messages": [system, ASKED, ANSWERED], "system": "Be short."}
+    assert read_row(same, columns, "\n", "row 1").messages == [system, ASKED, ANSWERED]
+    with pytest.raises(DataError, match="row 1 has two system messages, one in a column of its own"):
+        read_row({**same, "system": "Be long."}, columns, "\n", "row 1")
+
+
+def test_places_that_a_typed_column_has_for_other_rows_are_left_out() -> None:
+    call = {"id": None, "type": "function", "function": {"name": "look", "arguments": {"at": "film", "city": None}}}
+    typed = [{**ASKED, "tool_calls": None}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    columns = Columns(("messages",), "messages")
+    (found,) = read_row({"messages": typed}, columns, "\n", "row 1").messages[1]["tool_calls"]
+    assert found == {"type": "function", "function": {"name": "look", "arguments": {"at": "film"}}}
+    (found,) = read_row({"messages": {NESTED: json.dumps(typed)}}, columns, "\n", "row 1").messages[1]["tool_calls"]
+    assert found["function"]["arguments"] == {"at": "film", "city": None}, "a JSON file says what it says"
+
+
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        ({"history": "a, b"}, "row 3 has the history 'a, b', which is no list of pairs of question and answer"),
+        ({"history": [["a"]]}, "which is no list of pairs"),
+        ({"history": [["a", None]]}, "which is no list of pairs"),
+        ({"tools": "a hammer"}, "row 3 has the tools 'a hammer', no list of functions"),
+        ({"functions": [7]}, r"row 3 has the tools \[7\], no list of functions"),
+        ({"chat_template_kwargs": [1]}, "no object; mend it"),
+        ({"system": {"a": 1}}, "a system message that is no text"),
+        ({"images": ["a.png"]}, "row 3 has images, which are not learned from; remove the column, or the row"),
+    ],
+)
+def test_what_can_not_be_heeded_is_named(beside: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_row({"prompt": "a", "completion": "b", **beside}, Columns(("prompt",), "completion"), "\n", "row 3")
+
+
+def test_what_waits_for_an_answer_needs_none() -> None:
+    talk = read_conversation({"prompt": "the film", "system": "so"}, ["prompt"], None, "\n", "row 1")
+    assert talk.messages == [{"role": "system", "content": "so"}, ASKED]
+    assert not talk.answers
+    assert find_beside({"prompt": "a", "history": "[]", "tools": [], "system": " "}, ["prompt"]) is None
+    assert find_beside({"prompt": "a", "history": "[]", "functions": [{"name": "b"}]}, ["prompt"]) == "functions"
+    assert find_beside({"system": "a", "b": "c"}, ["system"]) is None

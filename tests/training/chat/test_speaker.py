@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fourierft.errors import CheckpointError, ConfigError, DataError
 from fourierft.training.arguments import Arguments
+from fourierft.training.chat.conversation import Conversation
 from fourierft.training.chat.speaker import Sampling, Speaker, load_speaker
 from fourierft.training.run import train
 
@@ -35,7 +36,7 @@ def search(model: Any, tokens: list[int], count: int) -> list[int]:
 
 def test_batch_of_prompts_is_answered_as_each_alone(speaker: Speaker, chat_llama: Path) -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(chat_llama), AutoTokenizer.from_pretrained(chat_llama)
-    prompts = [speaker.encode(messages, "a prompt") for messages in QUESTIONS]
+    prompts = [speaker.encode(Conversation(messages), "a prompt") for messages in QUESTIONS]
     assert tokenizer.decode(prompts[0]) == "[BOS] the film is [EOS] [BOS]"
     expected = [tokenizer.decode(search(model, prompt, 6), skip_special_tokens=True) for prompt in prompts]
     assert speaker.answer(prompts, GREEDY) == expected
@@ -50,7 +51,8 @@ def test_run_and_its_adapter_answer_alike(build: Callable[..., Arguments], chat_
         load_speaker(str(chat_llama), str(tmp_path / "out"), use_cpu=True),
         load_speaker(str(chat_llama), use_cpu=True),
     ):
-        answers.append(speaker.answer([speaker.encode(messages, "a prompt") for messages in QUESTIONS], GREEDY))
+        prompts = [speaker.encode(Conversation(messages), "a prompt") for messages in QUESTIONS]
+        answers.append(speaker.answer(prompts, GREEDY))
         origins.append(speaker.origin)
     assert answers[0] == answers[1] != answers[2]
     assert len(set(origins)) == 2
@@ -74,7 +76,7 @@ def test_run_on_pairs_is_asked_as_it_was_trained(
     file = str(tmp_path / "rows.csv")
     train(build(model_name_or_path=str(tiny_llama), task="answers", train_file=file, validation_file=file))
     speaker = load_speaker(str(tmp_path / "out"), use_cpu=True)
-    assert speaker.tokenizer.decode(speaker.encode(QUESTIONS[0], "a prompt")) == "[BOS] the film is"
+    assert speaker.tokenizer.decode(speaker.encode(Conversation(QUESTIONS[0]), "a prompt")) == "[BOS] the film is"
 
 
 def test_words_are_printed_as_they_come(speaker: Speaker, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,7 +85,7 @@ def test_words_are_printed_as_they_come(speaker: Speaker, capsys: pytest.Capture
 
 
 def test_drawing_repeats_with_its_seed(speaker: Speaker) -> None:
-    prompts = [speaker.encode(QUESTIONS[0], "a prompt")] * 4
+    prompts = [speaker.encode(Conversation(QUESTIONS[0]), "a prompt")] * 4
     drawn = [speaker.answer(prompts, Sampling(2.0, seed=seed, max_new_tokens=8)) for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert len({*drawn[0]}) > 1
@@ -93,7 +95,7 @@ def test_drawing_repeats_with_its_seed(speaker: Speaker) -> None:
 
 
 def test_answer_ends_where_the_context_does(speaker: Speaker) -> None:
-    prompt = speaker.encode([{"role": "user", "content": "very " * 20}], "a prompt")
+    prompt = speaker.encode(Conversation([{"role": "user", "content": "very " * 20}]), "a prompt")
     model = speaker.model
     assert len(prompt) < 32
     text = speaker.answer([prompt], Sampling(max_new_tokens=500))[0]
@@ -105,7 +107,7 @@ def test_prompt_longer_than_the_context_is_refused(speaker: Speaker) -> None:
     with pytest.raises(
         DataError, match=r"prompt 7 has 5\d tokens, which leaves no room for an answer in the 32 tokens"
     ):
-        speaker.encode([{"role": "user", "content": "very " * 50}], "prompt 7")
+        speaker.encode(Conversation([{"role": "user", "content": "very " * 50}]), "prompt 7")
 
 
 @pytest.mark.parametrize(

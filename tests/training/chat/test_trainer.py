@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from fourierft.adapters.merge import merge_adapter
 from fourierft.errors import ConfigError, DataError, MissingExtraError
 from fourierft.training.arguments import Arguments, DataArguments
+from fourierft.training.chat.conversation import Conversation
 from fourierft.training.chat.template import encode_conversation
 from fourierft.training.evaluation import evaluate, load_trained
 from fourierft.training.outlook import look_ahead
@@ -50,7 +51,7 @@ def test_reported_loss_is_that_of_the_saved_adapter_a_token(build: Build, chat_l
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     total, count = 0.0, 0
     for line in (tmp_path / "chats.jsonl").read_text().splitlines():
-        tokens, labels = encode_conversation(json.loads(line)["messages"], tokenizer)
+        tokens, labels = encode_conversation(Conversation(json.loads(line)["messages"]), tokenizer)
         with torch.no_grad():
             chances = model(input_ids=torch.tensor([tokens])).logits[0].log_softmax(-1)
         learned = [place for place, label in enumerate(labels) if label != IGNORED]
@@ -63,6 +64,28 @@ def test_reported_loss_is_that_of_the_saved_adapter_a_token(build: Build, chat_l
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Chat of `messages`" in card
     assert "TRL" not in card
+
+
+def test_rows_of_other_trainers_are_learned_as_they_ask_for(build: Build, tmp_path: Path) -> None:
+    def write(*changes: dict[str, Any]) -> str:
+        asked, answered = {"role": "user", "content": "the film"}, {"role": "assistant", "content": "is good"}
+        rows = [{"messages": [asked, answered]}] * 3 + [{"messages": [asked, answered], **change} for change in changes]
+        (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        return str(tmp_path / "rows.jsonl")
+
+    asked = {"from": "human", "value": [{"type": "text", "text": "a book"}]}
+    poor, fine = {"from": "gpt", "value": "bad", "weight": 0}, {"from": "gpt", "value": "good", "weight": 1}
+    file = write({"messages": [asked, poor, asked, fine]}, {"system": "quite"})
+    train_rows = prepare(build(train_file=file, validation_file=file)).splits["train"]
+    tokenizer = AutoTokenizer.from_pretrained(build().model.model_name_or_path)
+    learned = [tokenizer.decode([t for t in labels if t != IGNORED]) for labels in train_rows["labels"]]
+    assert learned[3:] == ["good [EOS]", "is good [EOS]"]
+    assert tokenizer.decode(train_rows["input_ids"][3]).count("bad") == 1
+    assert tokenizer.decode(train_rows["input_ids"][4]).startswith("[BOS] quite [EOS] [BOS] the film")
+    tools = write({"tools": [{"name": "look", "parameters": {}}]})
+    with pytest.raises(DataError, match=r"row 4 of .*rows\.jsonl: the tokenizer's chat template leaves out tools"):
+        train(build(train_file=tools, validation_file=tools))
+    assert not (tmp_path / "out").exists()
 
 
 def test_training_lowers_the_loss_of_answers(build: Build, tmp_path: Path) -> None:

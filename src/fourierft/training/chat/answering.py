@@ -11,14 +11,12 @@ from tqdm import tqdm
 
 from fourierft.errors import ConfigError, DataError, OutputExistsError
 from fourierft.training import output
-from fourierft.training.cells import as_text, column_names, place_of, read_cell
-from fourierft.training.chat.conversation import CONVERSATION_COLUMNS, read_messages
+from fourierft.training.cells import column_names, place_of
+from fourierft.training.chat.conversation import CONVERSATION_COLUMNS, Conversation, read_conversation
 from fourierft.training.chat.speaker import Sampling, Speaker
 from fourierft.training.chat.template import INPUT_HEADING, is_alpaca
 from fourierft.training.files import read_file
 from fourierft.training.prompts import PROMPT_COLUMNS
-
-Conversation = list[dict[str, str]]
 
 
 def read_prompts(path: str | Path, separator: str) -> list[Conversation]:
@@ -33,10 +31,11 @@ def read_prompts(path: str | Path, separator: str) -> list[Conversation]:
     path = Path(path)
     if path.suffix.lower() == ".txt":
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            with path.open(encoding="utf-8-sig") as file:
+                lines = [line.rstrip("\n") for line in file]
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path} can't be read ({error}); name a text file in UTF-8") from error
-        prompts = [[{"role": "user", "content": line}] for line in lines if line.strip()]
+        prompts = [Conversation([{"role": "user", "content": line}]) for line in lines if line.strip()]
         if not prompts:
             raise DataError(f"{path} holds no prompts; write one a line")
         return prompts
@@ -51,17 +50,12 @@ def read_prompts(path: str | Path, separator: str) -> list[Conversation]:
     found = []
     for index, row in enumerate(rows):
         where = place_of(row, index)
-        values = [read_cell(row[name]) for name in ([whole] if whole else names or ())]
-        if len(values) == 1 and isinstance(values[0], list):
-            messages = read_messages(values[0], where)
-        else:
-            text = separator.join(as_text(value) or str(value) for value in values if value)
-            messages = read_messages([{"role": "user", "content": text}], where)
-        if messages[-1]["role"] == "assistant":
-            messages = messages[:-1]
-        if not messages or messages[-1]["role"] != "user":
+        talk = read_conversation(row, [whole] if whole else names or (), None, separator, where)
+        if talk.messages[-1]["role"] == "assistant":
+            talk = talk.until(len(talk.messages) - 1)
+        if not talk.messages or talk.messages[-1]["role"] not in ("user", "tool"):
             raise DataError(f"{where} does not end with a message of the user; there is nothing to answer")
-        found.append(messages)
+        found.append(talk)
     return found
 
 
@@ -78,8 +72,8 @@ def answer_file(
 
     Args:
         prompts: see `read_prompts`.
-        target: JSON lines: `messages`, `answer`, `made_by`, which tells model and sampling. The same call again goes on
-            after the last line that is whole.
+        target: JSON lines: `messages`, `tools` if there are any, `answer`, `made_by`, which tells model and sampling.
+            The same call again goes on after the last line that is whole.
 
     Returns: the number of answers that were missing.
 
@@ -91,12 +85,12 @@ def answer_file(
     target = Path(target)
     made_by = speaker.sign(sampling)
     known = read_lines(target, overwrite, lambda rows: _fit(rows, waiting, made_by))
-    tokens = [speaker.encode(messages, f"prompt {n} of {prompts}") for n, messages in enumerate(waiting, start=1)]
+    tokens = [speaker.encode(talk, f"prompt {n} of {prompts}") for n, talk in enumerate(waiting, start=1)]
 
     def answer(places: Sequence[int]) -> list[dict[str, Any]]:
         texts = speaker.answer([tokens[place] for place in places], sampling)
         return [
-            {"messages": waiting[place], "answer": text, "made_by": made_by}
+            {**_shown(waiting[place]), "answer": text, "made_by": made_by}
             for place, text in zip(places, texts, strict=True)
         ]
 
@@ -158,8 +152,14 @@ def write_lines(
                 progress.update()
 
 
+def _shown(talk: Conversation) -> dict[str, Any]:
+    return {"messages": talk.messages, **({"tools": talk.tools} if talk.tools else {})}
+
+
 def _fit(rows: Sequence[Mapping[str, Any]], waiting: Sequence[Conversation], made_by: str) -> bool:
     return len(rows) <= len(waiting) and all(
-        row.get("messages") == messages and "answer" in row and row.get("made_by") == made_by
-        for row, messages in zip(rows, waiting, strict=False)
+        {key: row.get(key) for key in _shown(talk)} == _shown(talk)
+        and "answer" in row
+        and row.get("made_by") == made_by
+        for row, talk in zip(rows, waiting, strict=False)
     )

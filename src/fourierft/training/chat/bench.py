@@ -18,6 +18,7 @@ from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import DataArguments
 from fourierft.training.cells import column_names, read_cell
 from fourierft.training.chat.answering import read_lines, write_lines
+from fourierft.training.chat.conversation import Conversation
 from fourierft.training.chat.speaker import Sampling, Speaker
 from fourierft.training.data import load_splits
 from fourierft.training.files import FORMATS, read_file
@@ -138,7 +139,7 @@ def _converse(speaker: Speaker, questions: list[Question], sampling: Sampling) -
         for talk, question in zip(talks, questions, strict=True):
             talk.append({"role": "user", "content": question.turns[turn]})
         tokens = [
-            speaker.encode(talk, f"turn {turn + 1} of question {question.number}")
+            speaker.encode(Conversation(talk), f"turn {turn + 1} of question {question.number}")
             for talk, question in zip(talks, questions, strict=True)
         ]
         for talk, text in zip(talks, speaker.answer(tokens, chosen), strict=True):

@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from fourierft.errors import DataError
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.cells import column_names, place_of, read_cell
-from fourierft.training.chat.conversation import CONVERSATION_COLUMNS, read_row
+from fourierft.training.cells import column_names, place_of
+from fourierft.training.chat.conversation import CONVERSATION_COLUMNS, holds_list, read_row
 from fourierft.training.chat.template import INPUT_HEADING, encode_conversation, ensure_template, is_alpaca
 from fourierft.training.columns import Columns, check_columns, require_columns
 from fourierft.training.prompts import ANSWER_COLUMNS, PROMPT_COLUMNS, Prompts
@@ -34,7 +34,7 @@ class Chats(Prompts):
         whole = wanted[0] if wanted and (label is None or wanted == [label]) else None
         if whole is None and not wanted and not label:
             whole = next((name for name in CONVERSATION_COLUMNS if name in held), None)
-        if whole is not None and not isinstance(read_cell(rows[0][whole]), str):
+        if whole is not None and holds_list(rows[0][whole]):
             return Columns((whole,), whole)
         prompt = tuple(wanted) if wanted else next((names for names in PROMPT_COLUMNS if set(names) <= set(held)), None)
         answer = label or next((name for name in ANSWER_COLUMNS if name in held), None)
@@ -66,4 +66,4 @@ class Chats(Prompts):
     ) -> tuple[list[int], list[int]]:
         """Tokens and labels of a conversation."""
         separator = INPUT_HEADING if is_alpaca(tokenizer) else "\n"
-        return encode_conversation(read_row(row, columns, separator, "a row"), tokenizer)
+        return encode_conversation(read_row(row, columns, separator, place_of(row, 0)), tokenizer)

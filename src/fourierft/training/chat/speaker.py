@@ -16,8 +16,10 @@ from fourierft.errors import ConfigError, DataError
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.assets import hash_file
+from fourierft.training.chat.conversation import Conversation
 from fourierft.training.chat.inputs import Chats
-from fourierft.training.chat.template import Messages, encode_question
+from fourierft.training.chat.messages import Message
+from fourierft.training.chat.template import encode_question
 from fourierft.training.evaluation import load_adapter, load_trained
 from fourierft.training.generation.decoding import end_tokens
 from fourierft.training.models import context_length, load_model
@@ -67,18 +69,21 @@ class Speaker:
         """A digest that tells its answers, sampled so, from those of another model or another sampling."""
         return _digest(self.origin, asdict(sampling))
 
-    def encode(self, messages: Messages, where: str) -> list[int]:
+    def encode(self, talk: Conversation, where: str) -> list[int]:
         """Tokens of a conversation up to the answer, as the training wrote them.
 
         Args:
             where: names the prompt, for errors.
 
-        Raises: DataError, if they leave no room in the model's context. ConfigError, if the template refuses them.
+        Raises: DataError, if they leave no room in the model's context, or the template refuses them.
         """
         if self.tokenizer.chat_template is None:  # trained on pairs of prompt and answer, without a template
-            tokens = encode_pair("\n".join(message["content"] for message in messages), "a", self.tokenizer)[0]
+            tokens = encode_pair("\n".join(message["content"] for message in talk.messages), "a", self.tokenizer)[0]
         else:
-            tokens = encode_question(messages, self.tokenizer)
+            try:
+                tokens = encode_question(talk, self.tokenizer)
+            except ConfigError as error:
+                raise DataError(f"{where}: {error}") from error
         limit = context_length(self.model, self.tokenizer)
         if len(tokens) >= limit:
             raise DataError(
@@ -109,10 +114,10 @@ class Speaker:
             tokens = self.model.generate(**batch.to(self.model.device), generation_config=settings, streamer=streamer)
         return [text.strip() for text in self.tokenizer.batch_decode(tokens[:, length:], skip_special_tokens=True)]
 
-    def speak(self, messages: Messages, sampling: Sampling) -> str:
+    def speak(self, messages: Sequence[Message], sampling: Sampling) -> str:
         """Answer one conversation, its words printed as they come."""
         streamer = TextStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        return self.answer([self.encode(messages, "the prompt")], sampling, streamer)[0]
+        return self.answer([self.encode(Conversation(list(messages)), "the prompt")], sampling, streamer)[0]
 
     def _ends(self) -> list[int]:
         known = self.model.generation_config.eos_token_id
