@@ -126,7 +126,7 @@ class FormLayer(FourierFTLayer):
 class FormModel(FourierFTModel):
     """The tuner that puts FormLayers into a model."""
 
-    tuner_layer_cls = FormLayer
+    linear_layer_cls = FormLayer
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add an adapter to the model; tied layers of a block take the coefficients of the first of them."""

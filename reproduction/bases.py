@@ -89,7 +89,7 @@ class BasisLayer(FourierFTLayer):
 class BasisModel(FourierFTModel):
     """The tuner that puts BasisLayers into a model."""
 
-    tuner_layer_cls = BasisLayer
+    linear_layer_cls = BasisLayer
 
 
 def bases_enabled() -> AbstractContextManager[None]:

@@ -286,3 +286,11 @@ def test_adapting_a_seven_billion_model_on_the_meta_device_is_fast(targets, limi
     layers = 32 * (2 if isinstance(targets, list) else 7)
     assert adapted.get_nb_trainable_parameters()[0] == 1000 * layers
     assert seconds < limit
+
+
+def test_a_further_adapter_of_all_linear_layers_finds_those_of_the_first(make_llama):
+    model = get_peft_model(make_llama(), FourierFTConfig(n_frequency=9, target_modules="all-linear"))
+    model.add_adapter("second", FourierFTConfig(n_frequency=9, target_modules="all-linear"))
+    layers = [module for module in model.modules() if isinstance(module, FourierFTLayer)]
+    assert len(layers) == 7 * model.config.num_hidden_layers
+    assert all(set(layer.fourierft_spectrum) == {"default", "second"} for layer in layers)

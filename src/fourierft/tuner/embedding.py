@@ -35,7 +35,8 @@ class EmbeddingLayer(ReshapedLayer):
         scale = lookup_scale(self.base_layer)
         if scale is None:
             return super().forward(x, *args, adapter_names=adapter_names, **kwargs)
-        adapter_names = self.row_names.of(len(x)) if adapter_names is None else adapter_names
+        if adapter_names is None:
+            adapter_names = self.row_names.each(self.path, x.shape)
         if adapter_names is not None:
             if len(x) == 1:
                 x = x.expand(len(adapter_names), *x.shape[1:])

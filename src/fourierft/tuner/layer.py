@@ -18,10 +18,11 @@ from fourierft.format.draw import Draw
 from fourierft.spectral import SpectralBasis, adapted_linear, delta_weight, is_eager, spectral_linear
 from fourierft.tuner.coefficients import Coefficients, CoefficientsByAdapter, Spectrum, show_awaited, take
 from fourierft.tuner.merging import merge_update, unmerge_update
-from fourierft.tuner.mixing import RowNames, RowPlan, Term, summed_terms
+from fourierft.tuner.mixing import RowPlan, Term, summed_terms
 from fourierft.tuner.quantization import KeptWeight, find_backend
 from fourierft.tuner.reading import Usage, read_weight
 from fourierft.tuner.resting import RestingUpdates, add_updates
+from fourierft.tuner.rows import RowNames
 from fourierft.tuner.scaling import disk_scaling, layer_scaling
 
 _ONE_PRODUCT = (nn.Linear, Conv1D)
@@ -125,14 +126,20 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
 
         Args:
             x: [..., in], cast to the dtype of the coefficients for the updates, as PEFT's tuners do.
-            adapter_names: of each row of x [batch, ..., in], "__base__" for none; if absent, those of the model's call.
+            adapter_names: of each row of x [batch, ..., in], "__base__" for none; if absent, those of the model's call,
+                each for as many rows as `rows.RowNames` finds.
 
         Returns: [..., out], dtype of the base layer's output.
 
         Raises: ConfigError, if adapter_names do not fit x, or adapters are merged.
         """
         self.usage.called = True
-        adapter_names = self.row_names.of(len(x)) if adapter_names is None else adapter_names
+        if adapter_names is None:
+            adapter_names = self.row_names.of(self.path, x.shape[:-1])
+            if adapter_names is not None and len(adapter_names) != len(x):
+                parts = x.reshape(len(adapter_names), -1, x.shape[-1])
+                result = self.forward(parts, *args, adapter_names=adapter_names, **kwargs)
+                return result.reshape(*x.shape[:-1], result.shape[-1])
         if adapter_names is not None:
             self._check_rows(x, adapter_names)
         if self.disable_adapters and self.merged:
@@ -284,3 +291,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
         take(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class FourierFTLinear(FourierFTLayer):
+    """An adapted linear layer. By the name of the class PEFT finds it for a further adapter of all linear layers."""

@@ -7,7 +7,6 @@ are padded with zeros. Scalings are multiplied in, so that adapters of different
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -35,33 +34,6 @@ class Term(NamedTuple):
     coefficients: Tensor
     basis: SpectralBasis
     scaling: float
-
-
-class RowNames:
-    """The adapter of each row of a batch: what the layers of one model share while a call with `adapter_names` runs."""
-
-    def __init__(self) -> None:
-        self._once: list[str] | None = None
-        self._each_beam: list[str] = []
-
-    @contextmanager
-    def handed(self, names: Sequence[str], beams: int) -> Iterator[None]:
-        """Inside, rows have these names; in a beam search, each of them `beams` times."""
-        before = self._once, self._each_beam
-        self._once, self._each_beam = list(names), [name for name in names for _ in range(beams)]
-        try:
-            yield
-        finally:
-            self._once, self._each_beam = before
-
-    @property
-    def are_handed(self) -> bool:
-        """Whether a call with names runs."""
-        return self._once is not None
-
-    def of(self, rows: int) -> list[str] | None:
-        """Names for an input of so many rows: the encoder of an encoder-decoder sees them before beams repeat them."""
-        return self._once if self._once is None or rows != len(self._each_beam) else self._each_beam
 
 
 class RowPlan:

@@ -28,13 +28,13 @@ from fourierft.tuner.checkpoint import fold, leave_embeddings, unfold
 from fourierft.tuner.coefficients import ON_DISK
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.embedding import EmbeddingLayer
-from fourierft.tuner.layer import FourierFTLayer
-from fourierft.tuner.mixing import RowNames
+from fourierft.tuner.layer import FourierFTLayer, FourierFTLinear
 from fourierft.tuner.places import check_holder, place_everywhere, take_from_everywhere
 from fourierft.tuner.quantization import keep_layout
 from fourierft.tuner.reading import check_usage, is_among, is_only_read, names_read, warn_of_precision
 from fourierft.tuner.record import check_base, note_base
 from fourierft.tuner.reshaped import CONVOLUTIONS, ReshapedLayer
+from fourierft.tuner.rows import BASE, RowNames
 from fourierft.tuner.ties import record_parting, shared_weights, tie_flags
 
 
@@ -45,7 +45,8 @@ class FourierFTModel(BaseTuner):
     """
 
     prefix = "fourierft_"
-    tuner_layer_cls: type[FourierFTLayer] = FourierFTLayer
+    tuner_layer_cls = FourierFTLayer
+    linear_layer_cls: type[FourierFTLayer] = FourierFTLinear
     target_module_mapping: Any = TRANSFORMERS_MODELS_TO_FOURIERFT_TARGET_MODULES_MAPPING
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -155,7 +156,7 @@ class FourierFTModel(BaseTuner):
     def _layer_class(self, base: nn.Module) -> type[FourierFTLayer]:
         if isinstance(base, nn.Embedding):
             return EmbeddingLayer
-        return ReshapedLayer if isinstance(base, CONVOLUTIONS) else self.tuner_layer_cls
+        return ReshapedLayer if isinstance(base, CONVOLUTIONS) else self.linear_layer_cls
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
@@ -164,19 +165,20 @@ class FourierFTModel(BaseTuner):
         if names is None:
             yield
             return
-        self._check_adapter_names(names)
+        names = self._checked_names(names)
         handles = [
             wrapper.register_forward_pre_hook(self._hand_over, with_kwargs=True) for wrapper in self._saved_modules()
         ]
         try:
-            with self.row_names.handed(names, kwargs.get("num_beams") or 1):
+            with self.row_names.handed(names, self.model, args, kwargs):
                 yield
         finally:
             for handle in handles:
                 handle.remove()
 
     def _hand_over(self, module: nn.Module, inputs: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-        return inputs, options | {"adapter_names": self.row_names.of(len(inputs[0]) if inputs else 0)}
+        names = self.row_names.each("a module to save", inputs[0].shape[:-1]) if inputs else None
+        return inputs, options | {"adapter_names": names}
 
     def _saved_modules(self) -> list[nn.Module]:
         """PEFT's wrappers of modules that adapters replace; looked for only where a config asks for some."""
@@ -185,15 +187,19 @@ class FourierFTModel(BaseTuner):
             return []
         return [module for module in self.modules() if isinstance(module, AuxiliaryTrainingWrapper)]
 
-    def _check_adapter_names(self, names: Sequence[str]) -> None:
+    def _checked_names(self, names: Sequence[str]) -> list[str]:
+        if isinstance(names, str):
+            raise ConfigError(f"adapter_names={names!r} gives no name a row; use a list, such as [{names!r}, {BASE!r}]")
+        names = [str(name) for name in names]
         if self.training:
             raise ConfigError("adapter_names work in evaluation mode only; call model.eval() first")
-        unknown = sorted(set(names) - set(self.peft_config) - {"__base__"})
+        unknown = sorted(set(names) - set(self.peft_config) - {BASE})
         if unknown:
             raise ConfigError(
                 f"adapter_names has {', '.join(map(repr, unknown))}, but the model's adapters are "
-                f"{sorted(self.peft_config)}; use one of these, or '__base__' for rows without an adapter"
+                f"{sorted(self.peft_config)}; use one of these, or {BASE!r} for rows without an adapter"
             )
+        return names
 
     def _target_advice(self, model: nn.Module, adapter_name: str) -> list[str]:
         return _advice(model, cast(StockConfig, self.peft_config[adapter_name]).target_modules)

@@ -41,7 +41,7 @@ class ReshapedLayer(FourierFTLayer):
         """
         self.usage.called = True
         base: Any = self.base_layer
-        if adapter_names is not None or self.row_names.of(len(x)) is not None:
+        if adapter_names is not None or self.row_names.are_handed:
             raise ConfigError(
                 f"a layer of type {type(base).__name__} cannot have a different adapter in every row; "
                 "leave adapter_names out, or adapt linear layers alone"

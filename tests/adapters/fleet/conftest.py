@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
-from fourierft.adapters.fleet import BASE
+from fourierft.adapters.fleet import BASE, AdapterBank
 from fourierft.adapters.store import AdapterStore
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -52,12 +52,25 @@ class Family:
         model = self.load()
         return model if name == BASE else peft.PeftModel.from_pretrained(model, self.folder / name).eval()
 
+    def bank(self) -> AdapterBank:
+        """A bank with all four."""
+        bank = AdapterBank()
+        for name in SETTINGS:
+            bank.add(name, self.folder / name)
+        return bank
+
     def store(self, path: Path) -> AdapterStore:
         """A store with all four."""
         store = AdapterStore(path)
         for name in SETTINGS:
             store.add(name, self.folder / name)
         return store
+
+
+@pytest.fixture
+def make_family() -> type[Family]:
+    """Makes a family: (load, targets, folder, **settings)."""
+    return Family
 
 
 @pytest.fixture(scope="session")

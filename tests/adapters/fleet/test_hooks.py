@@ -16,7 +16,7 @@ class Plus:
     """Adds a number to a layer's output."""
 
     def __init__(self, number: float, *layers: str) -> None:
-        self.number, self.layers = number, set(layers)
+        self.number, self.layers, self.count = number, set(layers), 1
 
     def output(self, name: str, layer: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return y + self.number

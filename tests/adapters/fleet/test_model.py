@@ -15,6 +15,10 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
     LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    SwitchTransformersConfig,
+    SwitchTransformersForConditionalGeneration,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -43,7 +47,7 @@ def left(batch):
 
 
 def row(batch, i):
-    return {name: tensor[i : i + 1] for name, tensor in batch.items()}
+    return {name: tensor[i if isinstance(i, slice) else slice(i, i + 1)] for name, tensor in batch.items()}
 
 
 def assert_same(actual, expected, tolerance=1e-5):
@@ -231,6 +235,59 @@ def test_what_cannot_differ_by_row_is_refused(encoders, tmp_path):
     fleet = FleetModel(encoders.load(), bank)
     with pytest.raises(ConfigError, match="a LayerNorm, but only weights of linear layers"):
         fleet(names=["norms"], input_ids=torch.ones(1, 3, dtype=torch.long))
+
+
+@pytest.fixture
+def make_opt():
+    """A tiny OPT, whose fc1 gets [rows * tokens, width]."""
+
+    def make():
+        torch.manual_seed(0)
+        settings = {"vocab_size": 20, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 1}
+        more = {"word_embed_proj_dim": 32, "num_attention_heads": 4, "max_position_embeddings": 32, "init_std": 0.2}
+        return OPTForCausalLM(OPTConfig(**settings, **more)).eval()
+
+    return make
+
+
+def test_tokens_under_one_another_belong_to_their_rows(make_family, make_opt, batch, pick, tmp_path):
+    opts = make_family(make_opt, ["q_proj", "fc1"], tmp_path)
+    fleet, names = FleetModel(make_opt(), opts.bank()), pick("distinct", ROWS)
+    logits = fleet(names=names, **batch).logits
+    for i, name in enumerate(names):
+        with torch.no_grad():
+            assert_same(logits[i], opts.alone(name)(**row(batch, i)).logits[0])
+    ragged = torch.randn(3 * ROWS, 32)  # of some tokens alone it is not known whose they are
+    fleet.base.model.decoder.layers[0].fc1.register_forward_pre_hook(lambda layer, inputs: (ragged,))
+    with pytest.raises(ConfigError, match=r"layers\.0\.fc1 got an input of 24 vectors for 8 rows"):
+        fleet(names=names, **batch)
+
+
+def test_tokens_that_a_router_gives_to_an_expert_are_refused(make_family, batch, tmp_path):
+    def load():
+        torch.manual_seed(0)
+        settings = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 4}
+        more = {"num_experts": 2, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 0, "vocab_size": 20}
+        return SwitchTransformersForConditionalGeneration(SwitchTransformersConfig(**settings, **more)).eval()
+
+    switches = make_family(load, ["wi", "wo"], tmp_path)
+    fleet = FleetModel(load(), switches.bank())
+    inputs = {**row(batch, slice(0, 2)), "decoder_input_ids": batch["input_ids"][:2, :3]}
+    with pytest.raises(ConfigError, match=r"mlp\.experts\.expert_\d\.w[io] got an input of \d+ vectors for 2 rows"):
+        fleet(names=["long", "short"], **inputs)
+
+
+class Guided(LlamaForCausalLM):
+    """Runs every row with its text, then every row without, in one call."""
+
+    def prepare_inputs_for_generation(self, input_ids, attention_mask=None, **options):
+        return {"input_ids": input_ids.repeat(2, 1), "attention_mask": attention_mask.repeat(2, 1)}
+
+
+def test_rows_that_guidance_doubles_are_refused(decoders, left, pick, tiny_llama, tmp_path):
+    fleet = FleetModel(Guided.from_pretrained(tiny_llama), decoders.store(tmp_path / "fleet.db"))
+    with pytest.raises(ConfigError, match="got 16 rows for 8 names: guidance_scale doubles them"):
+        fleet.generate(names=pick("distinct", ROWS), **left, max_new_tokens=1, guidance_scale=2.0)
 
 
 def test_a_path_is_opened_and_a_missing_one_named(encoders, batch, tmp_path):

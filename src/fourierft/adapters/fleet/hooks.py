@@ -12,12 +12,14 @@ from torch.utils.hooks import RemovableHandle
 
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.tuner.reading import is_among, names_read
+from fourierft.tuner.rows import Batch, Expansion, check_rows, read_batch
 
 
 class Rows(Protocol):
     """A batch that runs."""
 
     layers: set[str]  # that it changes
+    count: int  # of rows that differ; 1 if all are treated alike
 
     def output(self, name: str, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """What a layer gives in place of y, its own output for x."""
@@ -42,17 +44,26 @@ class RowHooks:
         Raises: CheckpointError, if the model has none of a name.
         """
         with self._installing:
+            if "" not in self._handles:
+                self._handles[""] = self.model.register_forward_pre_hook(self._enter, with_kwargs=True)
             for name in sorted(names):
                 if name not in self._handles:
                     self._handles[name] = self._layer(name).register_forward_hook(self._hook(name))
 
     @contextmanager
-    def running(self, rows: Rows) -> Iterator[None]:
+    def running(self, rows: Rows, batch: Batch | None = None, expansion: Expansion | None = None) -> Iterator[None]:
         """Inside, and in this thread, layers give what `rows` make of their outputs.
 
-        Raises: ConfigError, if the model read the weight of a layer instead of calling it.
+        Args:
+            rows: of the batch.
+            batch: what the model is called with, as far as that is known before.
+            expansion: of these rows, by `generate`.
+
+        Raises: ConfigError, if a layer gets rows that are not known to be those of the batch, or the model read the
+            weight of a layer instead of calling it.
         """
         self._running.rows, self._running.called = rows, set()
+        self._running.batch, self._running.expansion = batch, expansion
         try:
             yield
         finally:
@@ -70,6 +81,21 @@ class RowHooks:
             handle.remove()
         self._handles.clear()
 
+    def _enter(self, model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if getattr(self._running, "rows", None) is not None:
+            self._running.batch = read_batch(model, inputs, named)
+
+    def _check(self, name: str, layer: nn.Module, x: Tensor, count: int) -> None:
+        is_lookup = isinstance(layer, nn.Embedding)
+        expansion: Expansion | None = self._running.expansion
+        if expansion is not None and expansion.is_doubled(len(x), count):
+            raise ConfigError(
+                f"{name} got {len(x)} rows for {count} names: guidance_scale doubles them, which a fleet does not "
+                "follow; leave it out, or use PEFT with adapter_names"
+            )
+        if not (is_lookup and len(x) == 1):  # ids that all rows share
+            check_rows(name, x.shape if is_lookup else x.shape[:-1], count, self._running.batch)
+
     def _layer(self, name: str) -> nn.Module:
         try:
             return self.model.get_submodule(name)
@@ -85,6 +111,8 @@ class RowHooks:
             if rows is None:
                 return y
             self._running.called.add(name)
+            if rows.count > 1:
+                self._check(name, layer, inputs[0], rows.count)
             return rows.output(name, layer, inputs[0], y)
 
         return hook

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fourierft.adapters.fleet.bank import AdapterBank
 from fourierft.adapters.fleet.gathered import BASE
@@ -18,9 +18,9 @@ from fourierft.adapters.fleet.served import ServedRows
 from fourierft.adapters.store import AdapterStore
 from fourierft.errors import ConfigError
 from fourierft.tuner.record import find_identity
+from fourierft.tuner.rows import Batch, read_batch, read_expansion
 
 _KEPT = 4  # batches whose prepared updates a thread keeps
-_INPUTS = ("input_ids", "inputs_embeds", "pixel_values", "input_values", "input_features", "decoder_input_ids")
 
 
 class FleetModel:
@@ -65,7 +65,8 @@ class FleetModel:
         Raises: ConfigError, if there is not a name for each row. StoreError, if a name is unknown. CheckpointError or
             ShapeError, if an adapter does not fit the base.
         """
-        with self._hooks.running(self._rows(names, inputs, named)):
+        batch = read_batch(self.base, inputs, named)
+        with self._hooks.running(self._rows(names, batch), batch):
             return self.base(*inputs, **named)
 
     @torch.no_grad()
@@ -74,20 +75,19 @@ class FleetModel:
 
         Args and Raises: as the forward.
         """
-        with self._hooks.running(self._rows(names, inputs, named)):
+        batch = read_batch(self.base, inputs, named)
+        with self._hooks.running(self._rows(names, batch), batch, read_expansion(self.base, named)):
             return self.base.generate(*inputs, **named)  # type: ignore[operator]
 
     def close(self) -> None:
         """Take the hooks off the base."""
         self._hooks.remove()
 
-    def _rows(self, names: Sequence[str], inputs: tuple[Any, ...], named: dict[str, Any]) -> ServedRows:
+    def _rows(self, names: Sequence[str], batch: Batch | None) -> ServedRows:
         if isinstance(names, str) or not names:
             raise ConfigError(f"names={names!r} gives no name a row; use a list, such as ['a', {BASE!r}]")
-        key = getattr(self.base, "main_input_name", "input_ids")
-        given = next((x for x in (*inputs, *map(named.get, (key, *_INPUTS))) if isinstance(x, Tensor)), None)
-        if given is not None and len(given) != len(names):
-            raise ConfigError(f"got {len(names)} names for {len(given)} rows; give one name a row, {BASE!r} for none")
+        if batch is not None and batch.rows != len(names):
+            raise ConfigError(f"got {len(names)} names for {batch.rows} rows; give one name a row, {BASE!r} for none")
         if len(set(names)) == 1:
             names = names[:1]  # one set of coefficients for all rows
         kept: OrderedDict[tuple[str, ...], ServedRows] = self._recent.__dict__.setdefault("kept", OrderedDict())

@@ -40,7 +40,7 @@ class ServedRows:
 
     def __init__(self, gathered: Gathered) -> None:
         self.stamps = gathered.stamps
-        self._count = len(gathered.names)
+        self.count = len(gathered.names)
         self._gathered = gathered
         self._updates: dict[str, list[tuple[Tensor | None, PreparedUpdate | _Lookup]]] = {}
         self._heads: dict[str, _Head] = {}
@@ -66,23 +66,19 @@ class ServedRows:
             ShapeError, if the layer is none that the adapters were made for.
         """
         if isinstance(layer, nn.Embedding):
-            if len(x) == 1 < self._count:  # ids that all rows share, as positions are
-                x, y = (shared.expand(self._count, *shared.shape[1:]) for shared in (x, y))
+            if len(x) == 1 < self.count:  # ids that all rows share, as positions are
+                x, y = (shared.expand(self.count, *shared.shape[1:]) for shared in (x, y))
             x = x[..., None]
-        if len(x) % self._count:
-            raise ConfigError(
-                f"{name} got {len(x)} rows for {self._count} names; give one name a row, and batch-first inputs"
-            )
         if name in self.head_layers:
             if name not in self._heads:
                 self._heads[name] = self._head(name, layer, x)
-            y = _replace(y, x, self._heads[name], self._count)
+            y = _replace(y, x, self._heads[name], self.count)
         if name in self.layers:
             if name not in self._updates:
                 parts = [part for part in self._gathered.parts if name in part.coefficients]
                 self._updates[name] = [_prepare(part, name, layer, x) for part in parts]
             for rows, update in self._updates[name]:
-                y = _add(y, x, rows, update, self._count)
+                y = _add(y, x, rows, update, self.count)
         return y
 
     def _head(self, name: str, layer: nn.Module, x: Tensor) -> _Head:

@@ -19,16 +19,16 @@ class TrainedRows:
     """
 
     def __init__(self, plan: FleetPlan, numbers: Tensor) -> None:
-        self._plan, self._count = plan, len(numbers)
+        self._plan, self.count = plan, len(numbers)
         sizes = [*plan.layout.sizes, *(shape.numel() for _, shape in plan.heads.values())]
         parts = iter(numbers.split(sizes, dim=1))  # one backward for all of them
         self._coefficients = {name: next(parts) for name in plan.layers}
-        self._heads = {name: next(parts).reshape(self._count, *shape) for name, (_, shape) in plan.heads.items()}
+        self._heads = {name: next(parts).reshape(self.count, *shape) for name, (_, shape) in plan.heads.items()}
         self.layers = {*plan.layers, *(name.rpartition(".")[0] for name in plan.heads)}
 
     def output(self, name: str, layer: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """y with the update of each row's adapter, or what its head gives."""
-        grouped = x.reshape(self._count, -1, x.shape[-1])
+        grouped = x.reshape(self.count, -1, x.shape[-1])
         weight = self._heads.get(f"{name}.weight")
         if weight is not None:
             bias = self._heads.get(f"{name}.bias")
