@@ -57,6 +57,7 @@ _FIELDS: dict[str, _Field] = {
     "init_weights": _FLAG,
     "target_modules": _NAMES,
     "exclude_modules": _NAMES,
+    "target_parameters": _NAMES,
     "layers_pattern": _NAMES,
     "modules_to_save": (lambda value: value is None or _is_list(value), "a list of texts, or null"),
     "layers_to_transform": (
@@ -153,7 +154,7 @@ class AdapterConfig:
             record=record,
             base_model=told.get("base_model_name_or_path") or None,
             revision=told.get("revision"),
-            task_type=told.get("task_type") if record.band is None else record.task_type,
+            task_type=record.task_type if record.is_beyond_stock else told.get("task_type"),
         )
 
     def count(self, layer: str) -> int:

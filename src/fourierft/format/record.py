@@ -20,7 +20,8 @@ from fourierft.spectral.entries import LEAST_WIDTH, MOST_CENTER, MOST_WIDTH
 
 FORMAT = 2
 _FIRST = {"scaling", "rule", "entries", "center", "width", "task_type"}  # keys of format 1
-_KNOWN = _FIRST | {"format", "required", "shapes", "layers", "base"}
+_KNOWN = _FIRST | {"format", "required", "shapes", "layers", "base", "parameters"}
+_REQUIRED = {"entries", "center", "width", "parameters"}
 _MOST_SHAPES, _LARGEST_SIDE = 100_000, 1 << 31
 _MOST_TEXT = 200
 
@@ -33,7 +34,9 @@ class Record:
         is_auto: whether the scaling of the config came from the rule, so that training goes on with it.
         rule: of that scaling, 1, 2, ...; None if nothing is said of it, as before there was a second one.
         band: (center, width) of band-pass entries; None if they are uniform.
-        task_type: PEFT's task, where the config's own field has a sentence for stock PEFT in its place.
+        has_parameters: whether some of its layers are parameters, which may be stacks of weights: [weights, n].
+        is_beyond_stock: whether the config's own task_type has a sentence for stock PEFT in place of the task.
+        task_type: PEFT's task in that case.
         shapes: ends of layer names -> (out_features, in_features) of the layers that the adapter was made for; empty if
             nothing is said of them.
         layers: how many they are; None if nothing is said of it.
@@ -43,6 +46,8 @@ class Record:
     is_auto: bool = False
     rule: int | None = None
     band: tuple[float, float] | None = None
+    has_parameters: bool = False
+    is_beyond_stock: bool = False
     task_type: str | None = None
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     layers: int | None = None
@@ -76,7 +81,21 @@ class Record:
         rule = content.get("rule")
         if rule is not None and (type(rule) is not int or rule < 1):
             raise CheckpointError(f"{where} has fourierft.rule={shown(rule)}; it must be a positive integer")
-        return cls(scaling == "auto", rule, band, task, shapes, layers, base.get("digest"), base.get("signs"))
+        parts = content.get("parameters", False)
+        if not isinstance(parts, bool):
+            raise CheckpointError(f"{where} has fourierft.parameters={shown(parts)}; it must be true or false")
+        return cls(
+            scaling == "auto",
+            rule,
+            band,
+            parts,
+            "task_type" in content,
+            task,
+            shapes,
+            layers,
+            base.get("digest"),
+            base.get("signs"),
+        )
 
     @property
     def content(self) -> dict[str, Any]:
@@ -87,8 +106,13 @@ class Record:
             if self.rule is not None:
                 said["rule"] = self.rule
         if self.band is not None:
-            said |= {"entries": "bandpass", "center": self.band[0], "width": self.band[1], "task_type": self.task_type}
-            said["required"] = ["center", "entries", "width"]
+            said |= {"entries": "bandpass", "center": self.band[0], "width": self.band[1]}
+        if self.has_parameters:
+            said["parameters"] = True
+        if said.keys() & _REQUIRED:
+            said["required"] = sorted(said.keys() & _REQUIRED)
+        if self.is_beyond_stock:
+            said["task_type"] = self.task_type
         if self.shapes:
             said |= {"shapes": {end: list(shape) for end, shape in sorted(self.shapes.items())}, "layers": self.layers}
         base = {key: value for key, value in (("digest", self.digest), ("signs", self.signs)) if value}

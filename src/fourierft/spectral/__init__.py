@@ -5,12 +5,14 @@ from fourierft.spectral.compiled import compiled_update
 from fourierft.spectral.eager import is_eager
 from fourierft.spectral.entries import bandpass_entries, uniform_entries
 from fourierft.spectral.prepared import PreparedUpdate, add_product
+from fourierft.spectral.stack import adapted_stack
 from fourierft.spectral.views import adapted_linear, delta_weight, spectral_embedding, spectral_linear
 
 __all__ = [
     "PreparedUpdate",
     "SpectralBasis",
     "adapted_linear",
+    "adapted_stack",
     "add_product",
     "bandpass_entries",
     "compiled_update",

@@ -17,6 +17,7 @@ from transformers import PretrainedConfig
 from fourierft.errors import CheckpointError
 from fourierft.tuner.coefficients import IN_MODEL, ON_DISK, folded, unfolded
 from fourierft.tuner.layer import FourierFTLayer
+from fourierft.tuner.parameters import PLACE
 
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
 _PEFT_MODEL = "base_model.model."  # a checkpoint has it, a model into which layers were injected does not
@@ -31,6 +32,7 @@ def fold(model: nn.Module, adapter_name: str, state_dict: dict[str, Tensor]) -> 
             checkpoint[key] = value
         else:
             _, layer = layers[_plain(path)]
+            path = path.replace(f".{PLACE}.", ".")
             checkpoint[f"{path}.{ON_DISK}.{adapter_name}"] = folded(layer, adapter_name, value)
     return checkpoint
 
@@ -106,7 +108,8 @@ def _layers(model: nn.Module, adapter_name: str) -> dict[str, tuple[str, Fourier
 
 
 def _plain(name: str) -> str:
-    """A module's name without what wrappers of modules put into some names and not into others."""
+    """A layer's name without what wrappers of modules put into some names and not into others."""
     for wrapper in _WRAPPERS:
         name = name.replace(wrapper, "")
+    name = name.replace(f".{PLACE}.", ".")
     return name.removeprefix(_PEFT_MODEL)

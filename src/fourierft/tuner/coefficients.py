@@ -27,7 +27,7 @@ IN_MODEL, ON_DISK = "fourierft_coefficients", "fourierft_spectrum"
 
 
 class Coefficients(nn.Module):
-    """The coefficients of one adapter of one layer: `weight`, a parameter [n]."""
+    """The coefficients of one adapter of one layer: `weight`, a parameter [n], or [weights, n] of a stack."""
 
     weight: nn.Parameter
 
@@ -37,7 +37,7 @@ class Coefficients(nn.Module):
 
     def extra_repr(self) -> str:
         """The number of coefficients."""
-        return f"n_frequency={len(self.weight)}"
+        return f"n_frequency={self.weight.shape[-1]}"
 
 
 class CoefficientsByAdapter(nn.ModuleDict):

@@ -5,8 +5,8 @@ stands in one record more, "fourierft", which it ignores with a warning:
 
 - scaling="auto": the record says so, and the field `scaling` holds the number that makes the saved coefficients right
   in stock PEFT too (see `FourierFTConfig.disk_scaling`).
-- band-pass entries: the record holds the band and the task, and the field `task_type` holds a sentence in place of the
-  task, so that stock PEFT stops and prints the sentence.
+- band-pass entries, adapted parameters, and layers whose weight the model reads: the record holds the band and the
+  task, and the field `task_type` holds a sentence in place of the task, so that stock PEFT stops and prints it.
 - what the adapter was made for: the shapes of its layers, and the base model (`fourierft.format.record`).
 """
 
@@ -31,7 +31,7 @@ from fourierft.tuner.paper import SEED, paper_run
 
 ENTRIES = ("uniform", "bandpass")
 _OWN_FIELDS = (
-    *("entries", "center", "width", "rule", "disk_scaling", "from_disk"),
+    *("entries", "center", "width", "rule", "disk_scaling", "from_disk", "reads_weights"),
     *("file_record", "layer_shapes", "base", "layer_counts"),
 )
 RULES = (1, 2)  # behind scaling="auto", of which the last is for adapters made today; see scaling.py
@@ -46,6 +46,9 @@ class FourierFTConfig(StockConfig):
             number is one scaling for all layers, as in stock PEFT (the paper's alpha).
         init_weights: True starts from zeros, so that step 0 is the base model; False draws from N(0, 1), as stock PEFT
             does.
+        target_parameters: names, or ends of names, of parameters that are matrices or stacks of them, as the weights of
+            fused experts are: "mlp.experts.gate_up_proj". n_frequency is that of each matrix. Stock PEFT cannot load
+            them.
         entries: "uniform" draws as stock PEFT does; "bandpass" favours a band of frequencies (paper Eq. 5), which stock
             PEFT cannot load.
         center: favoured distance from frequency 0, in entries (paper fc); needed by "bandpass" only.
@@ -68,6 +71,7 @@ class FourierFTConfig(StockConfig):
 
     scaling: float | str = "auto"  # type: ignore[assignment]
     init_weights: bool = True
+    target_parameters: list[str] | None = None
     entries: str = "uniform"
     center: float | None = None
     width: float | None = None
@@ -79,6 +83,7 @@ class FourierFTConfig(StockConfig):
     layer_shapes: dict[str, Shape] = field(default_factory=dict, init=False, repr=False, compare=False)
     base: BaseIdentity | None = field(default=None, init=False, repr=False, compare=False)
     layer_counts: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    reads_weights: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self, fourierft: dict[str, Any] | None) -> None:
         self.from_disk = type(self.peft_type) is str  # who makes a config leaves it out, and a made one has the enum
@@ -88,6 +93,11 @@ class FourierFTConfig(StockConfig):
         self._check_scaling()
         self._check_counts()
         self._check_band()
+        names = self.target_parameters
+        if isinstance(names, str) or any(not isinstance(name, str) for name in names or ()):
+            raise ConfigError(
+                f"target_parameters={names!r} is no list of names; use one, such as ['experts.down_proj']"
+            )
         if self.entries != "uniform":  # stock PEFT would draw others without a word; "auto" it cannot multiply with
             self._check_enabled()
 
@@ -119,16 +129,27 @@ class FourierFTConfig(StockConfig):
         if is_auto:
             fields["scaling"] = self.disk_scaling
         band = (self.center, self.width) if self.center is not None and self.width is not None else None
-        rule = self.rule if is_auto else None
-        record = replace(self._made_for(), is_auto=is_auto, rule=rule, band=band, task_type=self.task_type).content
-        if band is not None:
+        said: dict[str, Any] = {"is_auto": is_auto, "rule": self.rule if is_auto else None, "band": band}
+        said |= {"has_parameters": bool(self.target_parameters), "is_beyond_stock": bool(self._beyond_stock())}
+        record = replace(self._made_for(), **said, task_type=self.task_type).content
+        if self.target_parameters is None:
+            fields.pop("target_parameters")
+        if self._beyond_stock():
             fields["task_type"] = (
-                f"this adapter has entries={self.entries!r}, which only the package fourierft reads: "
+                f"this adapter has {self._beyond_stock()}, which only the package fourierft reads: "
                 "pip install fourierft, then call fourierft.enable() before loading"
             )
         if record:
             fields["fourierft"] = record
         return fields
+
+    def _beyond_stock(self) -> str:
+        """What stock PEFT would pass over without a word, which therefore must make it stop; empty if there is none."""
+        if self.entries != "uniform":
+            return f"entries={self.entries!r}"
+        if self.target_parameters:
+            return f"target_parameters={self.target_parameters}"
+        return "adapters of layers whose weights the model reads" if self.reads_weights else ""
 
     def _made_for(self) -> Record:
         """What is to be saved of the model that the adapter is in; without one, what the file said."""
@@ -154,6 +175,7 @@ class FourierFTConfig(StockConfig):
                 )
         if found.band is not None:
             self.entries, (self.center, self.width) = "bandpass", found.band
+        if found.is_beyond_stock:
             self.task_type = found.task_type
 
     def _check_scaling(self) -> None:

@@ -72,9 +72,9 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         quantization: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.base_layer = base_layer
+        self._hold(base_layer)
         self.in_features, self.out_features = self._matrix_size()
-        self.quantization_backend = find_backend(self.get_base_layer(), quantization or {})
+        self.quantization_backend = self._find_backend(quantization or {})
         self.path, self.is_tied, self.is_read, self.usage = "", False, False, Usage()
         self.kept_weight: KeptWeight | None = None
         self.fourierft_coefficients = CoefficientsByAdapter()
@@ -103,7 +103,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         self.fourierft_scaling[adapter_name] = layer_scaling(config, *shape, n_frequency)
         self.disk_scaling[adapter_name] = disk_scaling(config, self.fourierft_scaling[adapter_name])
         # Stock PEFT draws before it decides for zeros; drawing too leaves the generator in the same state.
-        start = torch.randn(n_frequency)
+        start = torch.randn(self._start_shape(n_frequency))
         self.fourierft_coefficients[adapter_name] = Coefficients(start.zero_() if config.init_weights else start)
         if config.inference_mode or getattr(config, "from_disk", False):
             self.awaiting.add(adapter_name)
@@ -238,6 +238,15 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
     def in_layout(self, update: Tensor) -> Tensor:
         """An update [out, in] as the base layer stores its weight."""
         return update.T if isinstance(self.get_base_layer(), Conv1D) else update
+
+    def _hold(self, base_layer: nn.Module) -> None:
+        self.base_layer = base_layer
+
+    def _find_backend(self, quantization: Mapping[str, Any]) -> Any:
+        return find_backend(self.get_base_layer(), quantization)
+
+    def _start_shape(self, n_frequency: int) -> tuple[int, ...]:
+        return (n_frequency,)
 
     def _matrix_size(self) -> tuple[int, int]:
         base: Any = self.get_base_layer()

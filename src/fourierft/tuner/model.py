@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import warnings
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, cast
 
+from accelerate import init_empty_weights
 from peft import FourierFTConfig as StockConfig
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import (
@@ -17,18 +17,19 @@ from peft.utils import (
     AuxiliaryTrainingWrapper,
     get_quantization_kwargs,
 )
-from peft.utils.constants import DUMMY_TARGET_MODULES
 from peft.utils.error import NoMatchingPeftModuleError
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError, ShapeError
+from fourierft.tuner.advice import target_advice, warn_of_stacks
 from fourierft.tuner.caution import follow, watch
 from fourierft.tuner.checkpoint import fold, leave_embeddings, unfold
 from fourierft.tuner.coefficients import ON_DISK
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.embedding import EmbeddingLayer
 from fourierft.tuner.layer import FourierFTLayer, FourierFTLinear
+from fourierft.tuner.parameters import ParameterHost, add_parameter, find_parameters
 from fourierft.tuner.places import check_holder, place_everywhere, take_from_everywhere
 from fourierft.tuner.quantization import keep_layout
 from fourierft.tuner.reading import check_usage, is_among, is_only_read, names_read, warn_of_precision
@@ -76,6 +77,8 @@ class FourierFTModel(BaseTuner):
         advice = self._target_advice(model, adapter_name)
         if advice:
             warnings.warn(f"some target_modules match no module of the model: {'; '.join(advice)}", stacklevel=2)
+        if self._takes_all:
+            warn_of_stacks(model)
         place_everywhere(model)
         warn_of_precision(self._only_read)
 
@@ -108,6 +111,12 @@ class FourierFTModel(BaseTuner):
         take_from_everywhere(model)
         return model
 
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        if isinstance(child, ParameterHost):  # PEFT would look for a weight
+            setattr(parent, child_name, new_module)
+        else:
+            super()._replace_module(parent, child_name, new_module, child)
+
     def _check_tied_modules(self, model: nn.Module, peft_config: Any) -> None:
         """Nothing to warn of: merging parts what is tied, and says so."""
 
@@ -137,21 +146,49 @@ class FourierFTModel(BaseTuner):
                 layer = self._layer_class(base)(target, adapter_name, n_frequency, config, quantization)
         except ShapeError as error:
             raise ShapeError(f"layer {current_key}: {error}") from None
+        self._take_in(layer, adapter_name, config, current_key)
+        _set_layout(config, layer)
+        layer.is_tied = layer.is_tied or id(getattr(layer.get_base_layer(), "weight", None)) in self._shared_weights
+        layer.is_read = is_among(current_key, self._names_read)
+        if layer.is_read and is_only_read(parent, target_name):
+            self._only_read.append(layer)
+            if isinstance(config, FourierFTConfig):
+                config.reads_weights = True
+        if layer is not target:
+            self._replace_module(parent, target_name, layer, target)
+
+    def _take_in(self, layer: FourierFTLayer, adapter_name: str, config: StockConfig, path: str) -> None:
+        """Make a layer one of the model's."""
         if isinstance(config, FourierFTConfig) and config.disk_scaling is None:
             config.disk_scaling = layer.fourierft_scaling[adapter_name]
         follow(layer)
         if config.scaling != "auto":
             watch(layer, adapter_name)
-        _set_layout(config, layer)
-        layer.is_tied = layer.is_tied or id(getattr(layer.get_base_layer(), "weight", None)) in self._shared_weights
-        layer.path, layer.is_read = current_key, is_among(current_key, self._names_read)
-        if layer.is_read and is_only_read(parent, target_name):
-            self._only_read.append(layer)
-        layer.row_names = self.row_names
-        if layer is not target:
-            if adapter_name not in self.active_adapters:
-                layer.requires_grad_(False)  # a further adapter is not trained until it is activated
-            self._replace_module(parent, target_name, layer, target)
+        layer.path, layer.row_names = path, self.row_names
+        if adapter_name not in self.active_adapters:
+            layer.fourierft_coefficients[adapter_name].requires_grad_(False)  # until it is activated
+
+    def _prepare_adapter_config(self, peft_config: Any, model_config: Any) -> Any:
+        self._takes_all = str(peft_config.target_modules).lower() == "all-linear"
+        if peft_config.target_modules is None and getattr(peft_config, "target_parameters", None):
+            peft_config.target_modules = set()
+        return super()._prepare_adapter_config(peft_config, model_config)
+
+    def _inject_parameters(
+        self, peft_config: Any, model: nn.Module, adapter_name: str, low_cpu_mem_usage: bool
+    ) -> list[str]:
+        config: StockConfig = peft_config
+        for path, name in find_parameters(model, peft_config.target_parameters):
+            full = f"{path}.{name}"
+            n_frequency = _n_frequency(config, full)
+            with init_empty_weights() if low_cpu_mem_usage else nullcontext():
+                try:
+                    layer = add_parameter(model, path, name, adapter_name, n_frequency, config)
+                except ShapeError as error:
+                    raise ShapeError(f"parameter {full}: {error}") from None
+            self._take_in(layer, adapter_name, config, full)
+            self.targeted_parameter_names.append(full)
+        return self.targeted_parameter_names
 
     def _layer_class(self, base: nn.Module) -> type[FourierFTLayer]:
         if isinstance(base, nn.Embedding):
@@ -202,7 +239,7 @@ class FourierFTModel(BaseTuner):
         return names
 
     def _target_advice(self, model: nn.Module, adapter_name: str) -> list[str]:
-        return _advice(model, cast(StockConfig, self.peft_config[adapter_name]).target_modules)
+        return target_advice(model, cast(StockConfig, self.peft_config[adapter_name]).target_modules)
 
     def _layers(self) -> list[FourierFTLayer]:
         return [module for module in self.modules() if isinstance(module, FourierFTLayer)]
@@ -253,28 +290,6 @@ def _set_layout(config: StockConfig, layer: FourierFTLayer) -> None:
     config.fan_in_fan_out = transposed
 
 
-def _advice(model: nn.Module, targets: str | Collection[str] | None) -> list[str]:
-    """For each target that matches no module, what was likely meant."""
-    paths = [name for name, _ in model.named_modules() if name]
-    leaves = sorted({path.rpartition(".")[2] for path in paths if not path.rpartition(".")[2].isdigit()})
-    if targets == DUMMY_TARGET_MODULES:
-        return []
-    if isinstance(targets, str):
-        unmatched = [] if any(re.fullmatch(targets, path) for path in paths) else [targets]
-    else:
-        suffixes = {path[start:] for path in paths for start in _starts(path)}
-        unmatched = sorted(set(targets or ()) - suffixes)
-    advice = []
-    for target in unmatched:
-        near = difflib.get_close_matches(target.rpartition(".")[2], leaves, n=3, cutoff=0.4) or leaves[:8]
-        advice.append(f"target_modules has {target!r}, the nearest names in the model are {', '.join(near)}")
-    return advice
-
-
-def _starts(path: str) -> list[int]:
-    return [0, *(match.end() for match in re.finditer(r"\.", path))]
-
-
 def _warn_of_loss(layers: Sequence[FourierFTLayer]) -> None:
     losses = [loss for layer in layers for loss in layer.merge_loss.values()]
     if not losses:
@@ -282,7 +297,7 @@ def _warn_of_loss(layers: Sequence[FourierFTLayer]) -> None:
     shares = f"{max(losses):.1%} of the update's norm in the worst layer and {sum(losses) / len(losses):.1%} on average"
     backend = layers[0].quantization_backend
     if backend is None:
-        dtype = layers[0].get_base_layer().weight.dtype
+        dtype = layers[0].stored_weight.dtype
         text = f"merging into {dtype} rounded away {shares}; load the base model in float32 to merge without loss"
     else:
         text = (

@@ -7,12 +7,19 @@ from transformers import PreTrainedModel
 
 from fourierft.errors import ConfigError
 from fourierft.tuner.layer import FourierFTLayer
+from fourierft.tuner.parameters import ParameterHost
 from fourierft.tuner.reading import is_named
+
+_WRAPPERS = (FourierFTLayer, ParameterHost)
 
 
 def place_everywhere(model: nn.Module) -> None:
     """Put adapted layers wherever their base layers stand: PEFT replaces a module at the first of its places alone."""
-    layers = {id(layer.base_layer): layer for layer in model.modules() if isinstance(layer, FourierFTLayer)}
+    layers = {
+        id(module.base_layer): module
+        for module in model.modules()
+        if hasattr(module, "base_layer") and isinstance(module, _WRAPPERS)
+    }
     for path, module in list(model.named_modules(remove_duplicate=False)):
         layer = layers.get(id(module))
         parent = model.get_submodule(path.rpartition(".")[0])
@@ -23,7 +30,7 @@ def place_everywhere(model: nn.Module) -> None:
 def take_from_everywhere(model: nn.Module) -> None:
     """Put base layers back where PEFT, which unloads at the first place, has left adapted ones."""
     for path, module in list(model.named_modules(remove_duplicate=False)):
-        if isinstance(module, FourierFTLayer):
+        if isinstance(module, _WRAPPERS):
             setattr(model.get_submodule(path.rpartition(".")[0]), path.rpartition(".")[2], module.get_base_layer())
 
 

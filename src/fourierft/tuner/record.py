@@ -17,6 +17,7 @@ from fourierft.format.identity import BaseIdentity, identify_base
 from fourierft.format.shapes import Shape
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.layer import FourierFTLayer
+from fourierft.tuner.parameters import PLACE, ParameterHost, find_parameters, matrix_shape
 
 _PREFIX = "base_model.model."
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
@@ -52,6 +53,11 @@ def check_base(model: nn.Module, config: StockConfig, is_target: Callable[[str],
         if shape is not None:
             count += 1
             _check_shape(name, shape, record.shape_of(name))
+    for path, name in find_parameters(model, config.target_parameters or []):
+        count += 1
+        module = model.get_submodule(path)
+        holder = module.base_layer if isinstance(module, ParameterHost) else module
+        _check_shape(f"{path}.{name}", matrix_shape(holder, name), record.shape_of(f"{path}.{name}"))
     if record.layers is not None and count != record.layers:
         raise ShapeError(
             f"the adapter was made for {record.layers} layers, but its settings name {count} of this model; load the "
@@ -121,4 +127,4 @@ def _plain(name: str) -> str:
     """The name of a layer in the base model."""
     for wrapper in _WRAPPERS:
         name = name.replace(wrapper, "")
-    return name.removeprefix(_PREFIX)
+    return name.replace(f".{PLACE}.", ".").removeprefix(_PREFIX)

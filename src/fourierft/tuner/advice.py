@@ -1,0 +1,70 @@
+"""What a user likely meant by targets that match nothing, and what targets that match something leave out."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import warnings
+from collections.abc import Collection, Iterator
+
+from peft.utils.constants import DUMMY_TARGET_MODULES
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from fourierft.tuner.layer import FourierFTLayer
+from fourierft.tuner.parameters import ParameterHost, ParameterLayer
+
+
+def target_advice(model: nn.Module, targets: str | Collection[str] | None) -> list[str]:
+    """For each target that matches no module, what was likely meant."""
+    paths = [name for name, _ in model.named_modules() if name]
+    leaves = sorted({path.rpartition(".")[2] for path in paths if not path.rpartition(".")[2].isdigit()})
+    if targets == DUMMY_TARGET_MODULES:
+        return []
+    if isinstance(targets, str):
+        unmatched = [] if any(re.fullmatch(targets, path) for path in paths) else [targets]
+    else:
+        suffixes = {path[start:] for path in paths for start in _starts(path)}
+        unmatched = sorted(set(targets or ()) - suffixes)
+    advice = []
+    for target in unmatched:
+        near = difflib.get_close_matches(target.rpartition(".")[2], leaves, n=3, cutoff=0.4) or leaves[:8]
+        advice.append(f"target_modules has {target!r}, the nearest names in the model are {', '.join(near)}")
+    return advice
+
+
+def _starts(path: str) -> list[int]:
+    return [0, *(match.end() for match in re.finditer(r"\.", path))]
+
+
+def warn_of_stacks(model: nn.Module) -> None:
+    """Warn, once, if stacked weights, as of fused experts, have no adapter, and say how much of the model they are."""
+    stacks = dict(_stacks(model))
+    if not stacks:
+        return
+    left = sum(math.prod(shape) for shape in stacks.values())
+    linear = (module for module in model.modules() if isinstance(module, (nn.Linear, Conv1D, ParameterLayer)))
+    whole = left + sum(module.parameter.numel() if isinstance(module, ParameterLayer) else module.weight.numel()
+                       for module in linear)  # fmt: skip
+    names = sorted({re.sub(r".*\.\d+\.", "", path) for path in stacks})
+    path, shape = next(iter(stacks.items()))
+    warnings.warn(
+        f"all linear layers are {1 - left / whole:.0%} of the model's linear weights: the other {left / whole:.0%} are "
+        f"stacked in {len(stacks)} parameters, such as {path} {list(shape)}, and get no adapter; name them in "
+        f"target_parameters={names} to adapt them too",
+        stacklevel=4,
+    )
+
+
+def _stacks(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Path and shape of each parameter of matrices that belongs to no layer and has no adapter."""
+    for path, module in model.named_modules():
+        if isinstance(module, (nn.modules.conv._ConvNd, nn.modules.conv._ConvTransposeNd, FourierFTLayer)):
+            continue
+        host = model.get_submodule(path.rpartition(".")[0]) if path.endswith(".base_layer") else None
+        adapted = host.layers if isinstance(host, ParameterHost) else {}
+        for name, parameter in module.named_parameters(recurse=False):
+            is_stack = parameter.dim() == 3 and parameter.is_floating_point() and min(parameter.shape) > 1
+            if is_stack and name not in adapted:
+                yield f"{path}.{name}".replace(".base_layer.", "."), tuple(parameter.shape)
