@@ -7,6 +7,7 @@ Shapes: weight [weights, out, in], coefficients [weights, n].
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ def _stack_gradient_backward(ctx: Any, direction: Tensor) -> tuple:
 
 def _register() -> None:
     names = "str basis, float scaling"
-    table = [
+    table: list[tuple[str, Callable[..., Any], Callable[..., Any], str, Callable[..., Any]]] = [
         ("stack", _stack, _fake_stack, f"(Tensor weight, Tensor coefficients, {names}) -> Tensor", _stack_backward),
         (
             "stack_gradient",

@@ -170,7 +170,7 @@ class ParameterHost(nn.Module):
     @property
     def layers(self) -> dict[str, ParameterLayer]:
         """Parameter name -> its adapters."""
-        return dict(self._modules[PLACE].items())  # type: ignore[union-attr]
+        return dict(self.get_submodule(PLACE).named_children())  # type: ignore[arg-type]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module gives with the updates of the active adapters."""
