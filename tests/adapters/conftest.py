@@ -9,7 +9,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, PreTrainedModel
 
 from fourierft.tuner import FourierFTConfig, disable, enable
 
@@ -54,7 +54,7 @@ def make_headed(tied_llama: Path, tmp_path: Path) -> Callable[..., Path]:
             generator = torch.Generator().manual_seed(sum(name.encode()))
             with torch.no_grad():
                 for key, parameter in model.named_parameters():
-                    if "fourierft_spectrum" in key:
+                    if "fourierft_" in key:
                         parameter.copy_(torch.randn(parameter.shape, generator=generator))
                 torch.save(model.eval()(TOKENS).logits.detach(), tmp_path / f"{name}.logits")
             model.save_pretrained(tmp_path / name, **options)
@@ -69,3 +69,27 @@ def make_headed(tied_llama: Path, tmp_path: Path) -> Callable[..., Path]:
 def headed_logits(tmp_path: Path) -> Callable[[Path], torch.Tensor]:
     """What the model gave for `TOKENS` that an adapter of `make_headed` was saved from."""
     return lambda adapter: torch.load(tmp_path / f"{adapter.name}.logits")
+
+
+@pytest.fixture
+def expert_adapter(tmp_path: Path) -> Path:
+    """An adapter of q_proj and of the fused experts of a random Mixtral, saved beside it in `mixtral`."""
+    enable()
+    try:
+        torch.manual_seed(0)
+        sizes = {"vocab_size": 37, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+        experts = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_local_experts": 4}
+        MixtralForCausalLM(MixtralConfig(**sizes, **experts, pad_token_id=0)).save_pretrained(tmp_path / "mixtral")
+        base = MixtralForCausalLM.from_pretrained(tmp_path / "mixtral")
+        settings = {"n_frequency": 20, "scaling": 20.0, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
+        stacks = ["experts.gate_up_proj", "experts.down_proj"]
+        model = peft.get_peft_model(base, FourierFTConfig(**settings, target_parameters=stacks)).eval()
+        with torch.no_grad():
+            for key, parameter in model.named_parameters():
+                if "fourierft_" in key:
+                    torch.nn.init.normal_(parameter)
+            torch.save(model(TOKENS).logits, tmp_path / "experts.logits")
+        model.save_pretrained(tmp_path / "experts")
+        return tmp_path / "experts"
+    finally:
+        disable()

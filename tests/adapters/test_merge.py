@@ -14,6 +14,7 @@ import torch
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from safetensors.torch import load_file
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -274,3 +275,23 @@ def test_trained_biases_are_merged(adapter: Path, tiny_bert: Path, tmp_path: Pat
     merge_adapter(tmp_path / "biased", tmp_path / "merged", base=str(tiny_bert))
     with torch.inference_mode():
         torch.testing.assert_close(merged_logits(tmp_path / "merged"), adapted(TOKENS).logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_fused_experts_are_merged(
+    expert_adapter: Path, headed_logits: Callable[[Path], torch.Tensor], tmp_path: Path, dtype: str
+) -> None:
+    merged = merge_adapter(expert_adapter, tmp_path / "merged", dtype=dtype)
+    close = {"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else {"rtol": 0.1, "atol": 0.05}
+    found = causal_logits(tmp_path / "merged").float()
+    torch.testing.assert_close(found, headed_logits(expert_adapter), **close)
+    place = "model.layers.0.mlp.experts"
+    assert merged.layers == 3
+    assert (f"{place}.down_proj" in merged.rounding) == (dtype == "bfloat16")
+
+
+def test_experts_of_another_number_are_refused(expert_adapter: Path, tmp_path: Path) -> None:
+    config = AutoConfig.from_pretrained(tmp_path / "mixtral", num_local_experts=6)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "six")
+    with pytest.raises(ShapeError, match=r"down_proj is \[6, 16, 24\] in the base .*six, but the adapter has coeffici"):
+        merge_adapter(expert_adapter, tmp_path / "merged", base=str(tmp_path / "six"), allow_other_base=True)

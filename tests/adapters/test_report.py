@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from fourierft.adapters.report import inspect_adapter, natural_order, spectral_norm
 from fourierft.errors import CheckpointError, ConfigError
+from fourierft.spectral.reference import reference_delta_weight
 
 QUERY = "bert.encoder.layer.0.attention.self.query"
 
@@ -91,3 +92,15 @@ def test_spectral_norm_of_low_rank_and_zero_is_exact() -> None:
     matrix = torch.outer(torch.arange(1.0, 9.0), torch.ones(5))
     assert spectral_norm(matrix) == pytest.approx(float(matrix.norm()), rel=1e-5)
     assert spectral_norm(torch.zeros(8, 5)) == 0.0
+
+
+def test_a_stack_is_measured_as_a_whole(expert_adapter: Path) -> None:
+    report = inspect_adapter(expert_adapter)
+    layer = next(layer for layer in report.layers if layer.name.endswith("down_proj"))
+    checkpoint = report.checkpoint
+    rows, basis = checkpoint.coefficients[layer.name], checkpoint.basis(16, 24, 20)
+    updates = [reference_delta_weight(row, basis.entries, 16, 24, checkpoint.scaling) for row in rows]
+    assert (layer.weights, layer.shape, layer.n_frequency) == (4, (16, 24), 80)
+    assert layer.frobenius_norm == pytest.approx(float(torch.stack(updates).norm()), rel=1e-4)
+    assert layer.spectral_norm == pytest.approx(max(float(torch.linalg.matrix_norm(u, 2)) for u in updates), rel=1e-4)
+    assert report.dense_parameters == 4 * (16 * 24 + 48 * 16) + 16 * 16

@@ -53,6 +53,17 @@ def test_what_must_be_known_of_band_pass_entries_is_required() -> None:
     assert "required" not in Record(is_auto=True).content
 
 
+def test_what_stock_peft_would_pass_over_moves_the_task() -> None:
+    for facts in ({"has_parameters": True}, {"reads_weights": True}, {"has_parameters": True, "reads_weights": True}):
+        record = Record(**facts, task_type="SEQ_CLS")
+        assert record.is_beyond_stock
+        assert record.content["task_type"] == "SEQ_CLS"
+        assert record.content.get("required", []) == (["parameters"] if "has_parameters" in facts else [])
+        assert Record.read(record.content, "f") == record
+    with pytest.raises(CheckpointError, match=r"fourierft.parameters=3; it must be true or false"):
+        Record.read({"format": 2, "parameters": 3}, "f")
+
+
 @pytest.mark.parametrize(
     ("record", "word"),
     [

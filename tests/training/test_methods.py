@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from peft import TaskType
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from fourierft.errors import ConfigError
 from fourierft.training.arguments import MethodArguments, ModelArguments
@@ -139,3 +141,19 @@ def test_budget_sizes_the_adapter(base: BaseModel) -> None:
 def test_budget_beside_a_method_with_a_size_is_refused(base: BaseModel, method: str) -> None:
     with pytest.raises(ConfigError, match="like=lora:1 sizes a FourierFT adapter, but method="):
         attach(base, MethodArguments(method=method, like="lora:1"))
+
+
+def test_parameters_of_experts_are_trained_by_name() -> None:
+    sizes = {"vocab_size": 37, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    experts = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_local_experts": 4}
+    stacks = ["experts.gate_up_proj", "experts.down_proj"]
+    made = []
+    for method in ("fourierft", "lora:2"):
+        model = MixtralForCausalLM(MixtralConfig(**sizes, **experts, pad_token_id=0))
+        arguments = MethodArguments(method=method, n_frequency=20, target_modules=["q_proj"], target_parameters=stacks)
+        made.append(attach(BaseModel(model, (), TaskType.CAUSAL_LM), arguments))
+    assert made[0].settings["target_parameters"] == stacks
+    assert sum(p.numel() for p in made[0].model.parameters() if p.requires_grad) == 20 + 2 * 4 * 20
+    assert any("experts" in name for name in trained_names(made[1]))
+    with pytest.raises(ConfigError, match="method vera adapts no parameters; leave --target_parameters out"):
+        attach(BaseModel(model, (), TaskType.CAUSAL_LM), MethodArguments(method="vera", target_parameters=stacks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -232,3 +233,15 @@ def test_an_adapter_that_is_merged_without_a_call_is_merged(randomise: Any) -> N
     randomise(model)
     assert model.base_model.model.proj.weight.shape == (16, 16)
     model.merge_and_unload()
+
+
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments", "ignore:`is_gradient_checkpointing`")
+def test_stock_peft_stops_where_it_would_have_no_effect(randomise: Any, stock: Any, tmp_path: Path) -> None:
+    make("encoder", randomise, "out_proj").save_pretrained(tmp_path / "read")
+    with stock(), pytest.raises(ValueError, match="adapters of layers whose weights the model reads, which only the"):
+        PeftModel.from_pretrained(Encoder(), tmp_path / "read")
+    loaded = PeftModel.from_pretrained(Encoder(), tmp_path / "read")
+    torch.testing.assert_close(loaded.eval()(X), make("encoder", randomise, "out_proj").eval()(X))
+    make("reader", randomise, "called").save_pretrained(tmp_path / "called")
+    with stock():
+        PeftModel.from_pretrained(Reader(), tmp_path / "called")

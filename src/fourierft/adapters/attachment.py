@@ -43,7 +43,7 @@ def attach(model: nn.Module, checkpoint: AdapterCheckpoint, allow_other_base: bo
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="the adapter was made for the base")  # it is allowed
-            return PeftModel.from_pretrained(model, str(checkpoint.path), config=_exact_config(checkpoint))
+            return PeftModel.from_pretrained(model, str(checkpoint.path), config=_exact_config(model, checkpoint))
     except FourierFTError:
         raise
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
@@ -51,12 +51,15 @@ def attach(model: nn.Module, checkpoint: AdapterCheckpoint, allow_other_base: bo
         raise CheckpointError(f"the adapter in {checkpoint.path} is not one of the base {name}: {reason}") from error
 
 
-def _exact_config(checkpoint: AdapterCheckpoint) -> PeftConfig:
+def _exact_config(model: nn.Module, checkpoint: AdapterCheckpoint) -> PeftConfig:
     """The adapter's config, with names of layers in place of patterns."""
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)} & set(checkpoint.coefficients)
     known = {item.name for item in fields(FourierFTConfig)} | {"fourierft"}
     content: dict[str, Any] = {key: value for key, value in checkpoint.config.content.items() if key in known}
     content |= dict.fromkeys(_PATTERNS)
-    content["target_modules"] = "|".join(map(re.escape, checkpoint.coefficients))
+    content["target_modules"] = "|".join(re.escape(name) for name in checkpoint.coefficients if name not in parameters)
+    if parameters:
+        content["target_parameters"] = sorted(parameters)
     config = FourierFTConfig(**content)
-    config.layer_counts = {name: len(values) for name, values in checkpoint.coefficients.items()}
+    config.layer_counts = {name: values.shape[-1] for name, values in checkpoint.coefficients.items()}
     return config

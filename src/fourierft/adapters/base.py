@@ -15,12 +15,13 @@ from transformers import AutoConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.adapters.quantization import check_libraries, quantization_settings
-from fourierft.errors import CheckpointError, ConfigError, FourierFTError
+from fourierft.errors import CheckpointError, ConfigError, FourierFTError, ShapeError
 from fourierft.format.checkpoint import AdapterCheckpoint
 from fourierft.format.hub import find_near, offline_if_unreachable
 from fourierft.format.identity import check_same_base, identify_base
 from fourierft.format.json_file import read_json
 from fourierft.format.shapes import Shape
+from fourierft.tuner.parameters import matrix_shape
 from fourierft.tuner.record import layer_shape
 
 AUTO_CLASSES = {
@@ -188,7 +189,16 @@ def find_layer(model: nn.Module, name: str, source: str) -> nn.Module:
 
 
 def find_shape(model: nn.Module, name: str, source: str) -> Shape:
-    """(out_features, in_features) of the layer that `find_layer` finds."""
+    """(out_features, in_features) of the layer that `find_layer` finds, or of each matrix of a parameter of that name.
+
+    Raises: CheckpointError, as `find_layer`, or if the parameter is no matrix of floats.
+    """
+    holder, _, leaf = name.rpartition(".")
+    if name in dict(model.named_parameters(remove_duplicate=False)):
+        try:
+            return matrix_shape(model.get_submodule(holder), leaf)
+        except ConfigError as error:
+            raise CheckpointError(f"{name} of the base {source} does not fit the adapter: {error}") from None
     shape = layer_shape(find_layer(model, name, source))
     assert shape is not None  # every kind that is adapted has one
     return shape
@@ -211,8 +221,13 @@ def check_saved_modules(model: nn.Module, checkpoint: AdapterCheckpoint, base: s
 
 def check_layers(model: nn.Module, checkpoint: AdapterCheckpoint, base: str) -> None:
     """Raise CheckpointError or ShapeError if the base lacks a layer of the adapter, or has it in another shape."""
-    for name in checkpoint.coefficients:
+    for name, coefficients in checkpoint.coefficients.items():
         checkpoint.check_layer(name, find_shape(model, name, base), base)
+        if coefficients.dim() > 1 and coefficients.shape[:-1] != model.get_parameter(name).shape[:-2]:
+            raise ShapeError(
+                f"{name} is {list(model.get_parameter(name).shape)} in the base {base}, but the adapter has "
+                f"coefficients {list(coefficients.shape)}; use the base model that it was made for"
+            )
 
 
 @contextmanager

@@ -32,10 +32,10 @@ class BaseWeights:
         self.files = weight_files(source)
 
     def read(self, layer: str) -> torch.Tensor | None:
-        """The weight of a layer as it lies in the file; None if it is not here under this name."""
+        """The weight of a layer, or the parameter of that name, as it lies in the file; None if it is not here so."""
         own = f"{layer}.weight"
         source = self.ties.get(own, own)
-        for weight in (own, source, *(target for target, other in self.ties.items() if other == source)):
+        for weight in (own, source, *(target for target, other in self.ties.items() if other == source), layer):
             for name in (weight, weight.removeprefix(f"{self.prefix}."), f"{self.prefix}.{weight}"):
                 if name in self.files:
                     with safe_open(self.files[name], framework="pt") as file:

@@ -22,6 +22,7 @@ from fourierft.adapters.folder import check_output, written_beside
 from fourierft.errors import ConfigError
 from fourierft.format.checkpoint import AdapterCheckpoint, read_checkpoint
 from fourierft.format.hub import offline_if_unreachable
+from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.model import FourierFTModel
 from fourierft.tuner.registration import disable, enable
 
@@ -139,7 +140,7 @@ def merge_model(
         warnings.filterwarnings("ignore", message="merging into")  # `rounding` says it layer by layer
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)  # PEFT's call
         adapted = attach(model, checkpoint, allow_other_base)
-        layers: dict[str, Any] = {name: model.get_submodule(name) for name in checkpoint.coefficients}
+        layers = {layer.path: layer for layer in adapted.modules() if isinstance(layer, FourierFTLayer)}
         merged = adapted.merge_and_unload()
     for name, parameter in merged.named_parameters():
         if type(parameter) is nn.Parameter:

@@ -52,13 +52,15 @@ def pick_layers(report: AdapterReport, names: list[str] | None) -> list[LayerRep
     Raises: ConfigError, if one has no known shape, is unknown, or there are too many.
     """
     if names is None:
-        drawable = [layer for layer in report.layers if layer.shape]
+        drawable = [layer for layer in report.layers if layer.shape and layer.weights == 1]
         return sorted(drawable, key=lambda layer: -(layer.relative_norm or layer.frobenius_norm or 0))[:1]
     by_name = {layer.name: layer for layer in report.layers}
     for name in names:
         if name not in by_name or by_name[name].shape is None:
             why = f"({report.base_problem})" if report.base_problem else "(the adapter has no such layer)"
             raise ConfigError(f"the layer {name} cannot be drawn {why}")
+        if by_name[name].weights > 1:
+            raise ConfigError(f"{name} is a stack of weights, which is too much for one picture; name other layers")
     if len(names) > MOST_LAYERS:
         raise ConfigError(f"{len(names)} layers are too many for one picture; name at most {MOST_LAYERS}")
     return [by_name[name] for name in names]

@@ -22,13 +22,14 @@ class LayerReport:
 
     Attributes:
         name: of the layer in the base model.
-        n_frequency: number of coefficients.
+        n_frequency: number of coefficients, of all weights of a stack.
         n_bytes: they take on disk.
         coefficient_norm: ||c||, Euclidean.
-        shape: (out_features, in_features); None if the base model cannot be reached.
+        shape: (out_features, in_features), of each weight of a stack; None if the base model cannot be reached.
         frobenius_norm: of dW; None without a shape.
-        spectral_norm: largest singular value of dW; None without a shape.
+        spectral_norm: largest singular value of dW, in a stack of any; None without a shape.
         relative_norm: ||dW|| / ||W||, Frobenius; None if the base's weight is not on this machine.
+        weights: how many the layer has; more than one in a stack, such as that of fused experts.
     """
 
     name: str
@@ -39,6 +40,7 @@ class LayerReport:
     frobenius_norm: float | None = None
     spectral_norm: float | None = None
     relative_norm: float | None = None
+    weights: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class AdapterReport:
         """Number of entries of all dW; None without shapes."""
         if any(layer.shape is None for layer in self.layers):
             return None
-        return sum(layer.shape[0] * layer.shape[1] for layer in self.layers if layer.shape)
+        return sum(layer.weights * layer.shape[0] * layer.shape[1] for layer in self.layers if layer.shape)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the tensors, for JSON."""
@@ -175,28 +177,33 @@ def describe_layer(
         n_frequency=coefficients.numel(),
         n_bytes=coefficients.nbytes,
         coefficient_norm=float(torch.linalg.vector_norm(coefficients.double())),
+        weights=coefficients.shape[:-1].numel(),
     )
     if shape is None:
         return known
     delta = layer_update(checkpoint, name, shape)
     size = float(torch.linalg.vector_norm(delta))
+    largest = max(spectral_norm(own) for own in delta.reshape(-1, *shape))
     base_size = None if weight is None else float(torch.linalg.vector_norm(weight.float()))
     return replace(
         known,
         shape=shape,
         frobenius_norm=size,
-        spectral_norm=spectral_norm(delta),
+        spectral_norm=largest,
         relative_norm=size / base_size if base_size else None,
     )
 
 
 def layer_update(checkpoint: AdapterCheckpoint, name: str, shape: tuple[int, int]) -> torch.Tensor:
-    """dW of a layer: [out, in], float32.
+    """dW of a layer: [out, in], float32; of a stack, [.., out, in].
 
     Raises: ShapeError, if the layer is too small for its coefficients.
     """
     coefficients = checkpoint.coefficients[name].float()
-    return delta_weight(coefficients, checkpoint.basis(*shape, coefficients.numel()), checkpoint.scaling)
+    basis = checkpoint.basis(*shape, coefficients.shape[-1])
+    rows = coefficients.reshape(-1, basis.n_frequency)
+    updates = torch.stack([delta_weight(own, basis, checkpoint.scaling) for own in rows])
+    return updates.view(*coefficients.shape[:-1], *shape)
 
 
 def select_layers(checkpoint: AdapterCheckpoint, wanted: list[str] | None) -> list[str]:

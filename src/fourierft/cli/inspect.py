@@ -139,10 +139,13 @@ def describe(report: AdapterReport) -> list[str]:
 
 def layer_cells(layer: LayerReport) -> tuple[str, ...]:
     """A row of the table; a dash for what is not known."""
+    shape = f"{layer.shape[0]} x {layer.shape[1]}" if layer.shape else "-"
+    if layer.weights > 1:
+        shape = f"{layer.weights} of {shape}"
     norms = (layer.coefficient_norm, layer.frobenius_norm, layer.spectral_norm)
     return (
         layer.name,
-        f"{layer.shape[0]} x {layer.shape[1]}" if layer.shape else "-",
+        shape,
         f"{layer.n_frequency:,}",
         f"{layer.n_bytes:,}",
         *("-" if value is None else f"{value:.4g}" for value in norms),

@@ -36,7 +36,7 @@ class AdapterCheckpoint:
     Attributes:
         path: folder it was read from.
         config: its settings.
-        coefficients: layer name in the base model -> [n], as on disk.
+        coefficients: layer name in the base model -> [n], as on disk; of a parameter that is a stack, [weights, n].
         saved_modules: parameter name in the base model -> tensor saved whole (`modules_to_save`, biases).
         matrices: weight name in the base model -> whole weight of an adapted head or embedding, which PEFT saves
             beside the coefficients if the vocabulary was resized, or if it is asked to.
@@ -96,7 +96,9 @@ class AdapterCheckpoint:
             shape: (out_features, in_features) in the base.
             base: name of the base, for the message.
         """
-        check_shape(name, shape, self.config.record.shape_of(name), self.coefficients[name].numel(), f"the base {base}")
+        check_shape(
+            name, shape, self.config.record.shape_of(name), self.coefficients[name].shape[-1], f"the base {base}"
+        )
 
 
 def check_shape(name: str, shape: Shape, made_for: Shape | None, n_frequency: int, where: str) -> None:
@@ -197,6 +199,8 @@ def read_checkpoint(source: str | Path) -> AdapterCheckpoint:
 def _check_coefficients(path: Path, coefficients: dict[str, torch.Tensor], config: AdapterConfig) -> None:
     """Check that every layer has the finite [n] its config promises, and room for it, and an update that is finite.
 
+    A stack of weights has [weights, n].
+
     Raises: CheckpointError, naming the first layer that has not.
     """
     layers = config.record.layers
@@ -207,7 +211,8 @@ def _check_coefficients(path: Path, coefficients: dict[str, torch.Tensor], confi
         )
     for name, tensor in coefficients.items():
         n, shape = config.count(name), config.record.shape_of(name)
-        if tuple(tensor.shape) != (n,):
+        is_stack = tensor.dim() > 1 and config.record.has_parameters
+        if tensor.shape[-1:] != (n,) or (tensor.dim() > 1 and not is_stack):
             raise CheckpointError(
                 f"{path / WEIGHTS_FILE} has coefficients of shape {list(tensor.shape)} for the layer {name}, "
                 f"but {CONFIG_FILE} says n_frequency={n}; the two files belong to different adapters"

@@ -20,7 +20,7 @@ from fourierft.spectral.entries import LEAST_WIDTH, MOST_CENTER, MOST_WIDTH
 
 FORMAT = 2
 _FIRST = {"scaling", "rule", "entries", "center", "width", "task_type"}  # keys of format 1
-_KNOWN = _FIRST | {"format", "required", "shapes", "layers", "base", "parameters"}
+_KNOWN = _FIRST | {"format", "required", "shapes", "layers", "base", "parameters", "reads_weights"}
 _REQUIRED = {"entries", "center", "width", "parameters"}
 _MOST_SHAPES, _LARGEST_SIDE = 100_000, 1 << 31
 _MOST_TEXT = 200
@@ -35,8 +35,8 @@ class Record:
         rule: of that scaling, 1, 2, ...; None if nothing is said of it, as before there was a second one.
         band: (center, width) of band-pass entries; None if they are uniform.
         has_parameters: whether some of its layers are parameters, which may be stacks of weights: [weights, n].
-        is_beyond_stock: whether the config's own task_type has a sentence for stock PEFT in place of the task.
-        task_type: PEFT's task in that case.
+        reads_weights: whether some of its layers are read by the model instead of called, as only this package knows.
+        task_type: PEFT's task, where the config's own field has a sentence for stock PEFT in its place.
         shapes: ends of layer names -> (out_features, in_features) of the layers that the adapter was made for; empty if
             nothing is said of them.
         layers: how many they are; None if nothing is said of it.
@@ -47,7 +47,7 @@ class Record:
     rule: int | None = None
     band: tuple[float, float] | None = None
     has_parameters: bool = False
-    is_beyond_stock: bool = False
+    reads_weights: bool = False
     task_type: str | None = None
     shapes: Mapping[str, Shape] = field(default_factory=dict)
     layers: int | None = None
@@ -81,15 +81,16 @@ class Record:
         rule = content.get("rule")
         if rule is not None and (type(rule) is not int or rule < 1):
             raise CheckpointError(f"{where} has fourierft.rule={shown(rule)}; it must be a positive integer")
-        parts = content.get("parameters", False)
-        if not isinstance(parts, bool):
-            raise CheckpointError(f"{where} has fourierft.parameters={shown(parts)}; it must be true or false")
+        flags = {name: content.get(name, False) for name in ("parameters", "reads_weights")}
+        for name, flag in flags.items():
+            if not isinstance(flag, bool):
+                raise CheckpointError(f"{where} has fourierft.{name}={shown(flag)}; it must be true or false")
         return cls(
             scaling == "auto",
             rule,
             band,
-            parts,
-            "task_type" in content,
+            flags["parameters"],
+            flags["reads_weights"],
             task,
             shapes,
             layers,
@@ -109,6 +110,8 @@ class Record:
             said |= {"entries": "bandpass", "center": self.band[0], "width": self.band[1]}
         if self.has_parameters:
             said["parameters"] = True
+        if self.reads_weights:
+            said["reads_weights"] = True
         if said.keys() & _REQUIRED:
             said["required"] = sorted(said.keys() & _REQUIRED)
         if self.is_beyond_stock:
@@ -119,6 +122,11 @@ class Record:
         if base:
             said["base"] = base
         return {"format": FORMAT, **said} if said else {}
+
+    @property
+    def is_beyond_stock(self) -> bool:
+        """Whether stock PEFT must not read the adapter, and finds a sentence in place of the task."""
+        return self.band is not None or self.has_parameters or self.reads_weights
 
     def shape_of(self, layer: str) -> Shape | None:
         """(out_features, in_features) that a layer had; None if nothing is said of it."""

@@ -143,6 +143,14 @@ class MethodArguments:
             "do if absent; PEFT's choice for others",
         ),
     )
+    target_parameters: list[str] | None = field(
+        default=None,
+        metadata=_help(
+            "NAME",
+            "fourierft and lora: names of parameters to adapt that belong to no linear layer, such as fused experts': "
+            "mlp.experts.gate_up_proj",
+        ),
+    )
     n_frequency: int | None = field(default=None, metadata=_help("N", "fourierft: coefficients a layer (default: 340)"))
     like: str | None = field(
         default=None, metadata=_help("lora:R", "fourierft: as many numbers as LoRA of rank R on the same layers")

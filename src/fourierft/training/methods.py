@@ -128,6 +128,10 @@ def adapter_config(
     content = {name: value for name, value in (method.config or {}).items() if value is not None}
     if method.family in ("fourierft", "lora"):
         content.setdefault("target_modules", layers)
+        if arguments.target_parameters:
+            content.setdefault("target_parameters", arguments.target_parameters)
+    elif arguments.target_parameters:
+        raise ConfigError(f"method {arguments.method} adapts no parameters; leave --target_parameters out")
     if content.get("peft_type") == "ADALORA" and steps is not None:
         content.setdefault("total_step", steps)
     return _make_config({**content, **_spread(arguments, content, model)}, arguments.method)
@@ -226,6 +230,8 @@ def adapter_settings(config: Any) -> dict[str, Any]:
         ):
             settings.setdefault(item.name, value)
     targets = config.target_modules
+    if getattr(config, "target_parameters", None):
+        settings["target_parameters"] = list(config.target_parameters)
     return {**settings, "target_modules": targets if isinstance(targets, str) else sorted(targets)}
 
 

@@ -130,7 +130,7 @@ class FourierFTConfig(StockConfig):
             fields["scaling"] = self.disk_scaling
         band = (self.center, self.width) if self.center is not None and self.width is not None else None
         said: dict[str, Any] = {"is_auto": is_auto, "rule": self.rule if is_auto else None, "band": band}
-        said |= {"has_parameters": bool(self.target_parameters), "is_beyond_stock": bool(self._beyond_stock())}
+        said |= {"has_parameters": bool(self.target_parameters), "reads_weights": self.reads_weights}
         record = replace(self._made_for(), **said, task_type=self.task_type).content
         if self.target_parameters is None:
             fields.pop("target_parameters")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fourierft.adapters.fleet import AdapterBank
 from fourierft.adapters.store import AdapterStore, Layout
 from fourierft.errors import CheckpointError, ConfigError, ShapeError, StoreError
 
@@ -105,3 +106,10 @@ def test_a_matrix_that_is_the_bases_is_not_kept_and_another_is_refused(store: Ad
     ):
         store.add("resized", resized)
     assert list(store.names()) == ["whole"]
+
+
+def test_adapters_of_parameters_are_refused(store: AdapterStore, expert_adapter: Path) -> None:
+    with pytest.raises(CheckpointError, match="adapts parameters, such as the weights of fused experts, which a store"):
+        store.add("experts", expert_adapter)
+    with pytest.raises(CheckpointError, match="adapts parameters"):
+        AdapterBank().add("experts", expert_adapter)

@@ -64,7 +64,15 @@ class Layout:
 
     @classmethod
     def of(cls, checkpoint: AdapterCheckpoint) -> Layout:
-        """The layout of a checkpoint, with the shapes that it says it was made for, if it does."""
+        """The layout of a checkpoint, with the shapes that it says it was made for, if it does.
+
+        Raises: CheckpointError, if it adapts parameters, which cannot differ from row to row.
+        """
+        if checkpoint.config.record.has_parameters:
+            raise CheckpointError(
+                f"{checkpoint.path} adapts parameters, such as the weights of fused experts, which a store and a fleet "
+                "do not take; load it with PEFT, or merge it"
+            )
         shapes = checkpoint.shapes or {}
         found = sorted(checkpoint.coefficients.items())
         layers = tuple(Layer(name, c.numel(), shapes.get(name), _name_of(c.dtype)) for name, c in found)

@@ -17,6 +17,7 @@ from fourierft.training.arguments import MethodArguments
 from fourierft.training.methods import attach
 from fourierft.training.models import BaseModel
 from fourierft.tuner.layer import FourierFTLayer
+from fourierft.tuner.parameters import ParameterLayer
 from fourierft.tuner.record import note_base
 from fourierft.tuner.reshaped import ReshapedLayer
 from fourierft.tuner.scaling import disk_scaling
@@ -96,8 +97,10 @@ def make_plan(base: BaseModel, method: MethodArguments, name: str, revision: str
     note_base(adapted, config, "default")
     found = {name: layer for name, layer in body.named_modules() if isinstance(layer, FourierFTLayer)}
     fields = {**config.to_dict(), "base_model_name_or_path": name, "revision": revision, "inference_mode": True}
-    if any(isinstance(layer, ReshapedLayer) for layer in found.values()):
-        raise ConfigError("a fleet adapts linear layers alone, no convolution or embedding; name other target_modules")
+    if any(isinstance(layer, (ReshapedLayer, ParameterLayer)) for layer in found.values()):
+        raise ConfigError(
+            "a fleet adapts linear layers alone, no convolution, embedding or parameter; name other target_modules"
+        )
     layout = Layout.make(fields, {name: (layer.out_features, layer.in_features) for name, layer in found.items()})
     layers, start, at = {}, [], 0
     for layer_name in sorted(found):
