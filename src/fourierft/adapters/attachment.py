@@ -43,7 +43,7 @@ def attach(model: nn.Module, checkpoint: AdapterCheckpoint, allow_other_base: bo
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="the adapter was made for the base")  # it is allowed
-            return PeftModel.from_pretrained(model, str(checkpoint.path), config=_exact_config(model, checkpoint))
+            return PeftModel.from_pretrained(model, str(checkpoint.path), config=exact_config(model, checkpoint))
     except FourierFTError:
         raise
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
@@ -51,8 +51,8 @@ def attach(model: nn.Module, checkpoint: AdapterCheckpoint, allow_other_base: bo
         raise CheckpointError(f"the adapter in {checkpoint.path} is not one of the base {name}: {reason}") from error
 
 
-def _exact_config(model: nn.Module, checkpoint: AdapterCheckpoint) -> PeftConfig:
-    """The adapter's config, with names of layers in place of patterns."""
+def exact_config(model: nn.Module, checkpoint: AdapterCheckpoint) -> PeftConfig:
+    """The adapter's config as PEFT takes it, with names of layers in place of patterns."""
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)} & set(checkpoint.coefficients)
     known = {item.name for item in fields(FourierFTConfig)} | {"fourierft"}
     content: dict[str, Any] = {key: value for key, value in checkpoint.config.content.items() if key in known}

@@ -70,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sample.add_argument("--guidance_scale", type=float, default=7.5, metavar="X", help="of the text (default: 7.5)")
     sample.add_argument("--image_size", type=int, metavar="PIXELS", help="side (default: as the model has it)")
     sample.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights (default: float32)")
+    sample.add_argument(
+        "--allow_other_base", action="store_true", help="take what is in the base's place now; off by default"
+    )
     sample.add_argument("--use_cpu", action="store_true", help="even if there is an accelerator")
     score = actions.add_parser("score", help="compare images that were made with photos of the subject")
     score.add_argument("images", metavar="IMAGES", help="folder of images that were made")
@@ -153,7 +156,10 @@ def _sample(given: argparse.Namespace) -> int:
     make_folder(given.images_dir)
     dtype = getattr(torch, given.dtype)
     is_trained = (Path(given.directory) / RECORD).exists()
-    pipeline = load_trained(given.directory, dtype) if is_trained else load_pipeline(given.directory, dtype=dtype)
+    if is_trained:
+        pipeline = load_trained(given.directory, dtype, given.allow_other_base)
+    else:
+        pipeline = load_pipeline(given.directory, dtype=dtype)
     pipeline.to(_device(given.use_cpu))
     side = given.image_size or native_size(pipeline)
     paths = fill_folder(

@@ -53,9 +53,7 @@ class FleetManager:
         """Get hold of the layers of the model that the store's adapters change; the model."""
         self._places, self._rename = seam.find_places(model), seam.rename_layers(model)
         self._absent = tuple(f"{path}." for path in seam.find_absent(model))
-        layouts = self.store.tables.layouts()
-        for layout in layouts:
-            self._adapt(layout)
+        layouts = self._fitting(self.store.tables.layouts())
         dtype = os.environ.get(DTYPE, "float32")
         self.residents = Residents(self._slots, dtype, self._device, layouts)
         self._batch: Batch | StaticBatch = Batch(self._keys, self._find)
@@ -123,6 +121,22 @@ class FleetManager:
     def supports_tower_connector_lora(self) -> bool:
         """Adapters change the language model alone."""
         return False
+
+    def _fitting(self, layouts: list[Layout]) -> list[Layout]:
+        """The layouts that the model has the layers of; who asks for an adapter of another is told when it is held.
+
+        Raises: FourierFTError, if there are some, and none fits.
+        """
+        fitting, faults = [], []
+        for layout in layouts:
+            try:
+                self._adapt(layout)
+                fitting.append(layout)
+            except FourierFTError as fault:
+                faults.append(fault)
+        if faults and not fitting:
+            raise faults[0]
+        return fitting
 
     def _find(self, key: int) -> Slot | None:
         if key in self._dummies:

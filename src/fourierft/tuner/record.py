@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from peft import FourierFTConfig as StockConfig
@@ -77,10 +78,11 @@ def find_identity(model: nn.Module) -> BaseIdentity | None:
     """Which model this is, by the name it was loaded by, and its files where they are here; None if it has no name."""
     base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     config = getattr(base, "config", None)
-    name = getattr(base, "name_or_path", None) or getattr(config, "_name_or_path", None)
-    if not isinstance(name, str) or not name:
+    told = config if isinstance(config, Mapping) else getattr(config, "__dict__", {})  # diffusers', transformers'
+    name = getattr(base, "name_or_path", None) or told.get("_name_or_path")
+    if not name or not isinstance(name, (str, Path)):
         return None
-    return identify_base(name, getattr(config, "_commit_hash", None))
+    return identify_base(str(name), told.get("_commit_hash"))
 
 
 def layer_shape(layer: Any) -> Shape | None:

@@ -19,10 +19,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fourierft.adapters.attachment import exact_config
+from fourierft.adapters.base import check_layers
 from fourierft.adapters.folder import written_beside
-from fourierft.errors import CheckpointError
+from fourierft.errors import CheckpointError, FourierFTError
+from fourierft.format.checkpoint import read_checkpoint
+from fourierft.format.config import CONFIG_FILE
+from fourierft.format.identity import check_same_base
+from fourierft.format.json_file import read_json
 from fourierft.training.checkpoints import seal
 from fourierft.tuner.coefficients import former_name
+from fourierft.tuner.record import find_identity
 from fourierft.tuner.registration import enable
 
 ADAPTER, PREFIX = "adapter_model.safetensors", "base_model.model."
@@ -51,18 +58,25 @@ def save_adapter(unet: Any, state: dict[str, Tensor], base: str, folder: Path) -
     return (folder / ADAPTER).stat().st_size
 
 
-def load_adapter(unet: Any, folder: str | Path) -> None:
+def load_adapter(unet: Any, folder: str | Path, allow_other_base: bool = False) -> None:
     """Put an adapter that `save_adapter` or PEFT wrote into a UNet, ready to use.
 
-    Raises: CheckpointError, if it is missing, damaged or of another model.
+    Args:
+        unet: the base.
+        folder: of the adapter.
+        allow_other_base: take a UNet of the same shapes that a FourierFT adapter was not made for.
+
+    Raises: CheckpointError, if it is missing, damaged or of another model. ShapeError, if that has other shapes.
     """
     enable()
     folder = Path(folder)
     try:
-        config = PeftConfig.from_pretrained(str(folder))
+        config = _read_config(unet, folder, allow_other_base)
         weights = load_file(folder / ADAPTER)
         unet.add_adapter(config)
         cast_adapter_dtype(unet, "default")  # to float32, whatever the UNet's
+    except FourierFTError:
+        raise
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder} holds no adapter that fits the pipeline ({' '.join(str(error).split())}); name a folder that "
@@ -76,6 +90,18 @@ def load_adapter(unet: Any, folder: str | Path) -> None:
             f"{len(set(weights) - expected)} too many; load it with the model it was trained on"
         )
     set_peft_model_state_dict(unet, weights)
+
+
+def _read_config(unet: Any, folder: Path, allow_other_base: bool) -> PeftConfig:
+    """The config of an adapter; of FourierFT's, after its files were checked, and its base."""
+    content = read_json(folder / CONFIG_FILE)
+    if not isinstance(content, dict) or content.get("peft_type") != "FOURIERFT":
+        return PeftConfig.from_pretrained(str(folder))
+    checkpoint, base = read_checkpoint(folder), find_identity(unet)
+    check_layers(unet, checkpoint, base.name if base else type(unet).__name__)
+    if base is not None and not allow_other_base:
+        check_same_base(checkpoint.config.made_for, base, folder)
+    return exact_config(unet, checkpoint)
 
 
 def save_checkpoint(

@@ -15,16 +15,21 @@ from fourierft.training.diffusion.data import SUFFIXES
 from fourierft.training.diffusion.pipeline import load_pipeline
 
 
-def load_trained(folder: str | Path, dtype: Any = torch.float32) -> Any:
+def load_trained(folder: str | Path, dtype: Any = torch.float32, allow_other_base: bool = False) -> Any:
     """The pipeline that a `fourierft dreambooth` trained, its adapter in place.
 
-    Raises: CheckpointError, if the folder holds none. ConfigError, if its base model can't be had.
+    Args:
+        folder: that it wrote.
+        dtype: of the pipeline.
+        allow_other_base: take what stands in the base's place now, though the adapter was not made for it.
+
+    Raises: CheckpointError, if the folder holds none, or the base is another now. ConfigError, if it can't be had.
     """
     record = output.read_record(folder)
     if record.get("task") != "dreambooth":
         raise CheckpointError(f"{folder} holds a training of another kind; name one of `fourierft dreambooth`")
     pipeline = load_pipeline(record["base_model"], record["revision"], record["variant"], dtype)
-    load_adapter(pipeline.unet, folder)
+    load_adapter(pipeline.unet, folder, allow_other_base)
     return pipeline
 
 
