@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from experiments.factors import Factors
 from fourierft.errors import ConfigError
+from fourierft.format.record import FORMAT
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.model import FourierFTModel
@@ -57,7 +58,7 @@ class FormConfig(FourierFTConfig):
         """The fields of adapter_config.json, which no loader takes for those of FourierFT."""
         content = super().to_dict()
         own = {name: content.pop(name) for name in OWN_FIELDS}
-        content["fourierft"] = {**content.get("fourierft", {}), **own}
+        content["fourierft"] = {"format": FORMAT, **content.get("fourierft", {}), **own, "required": sorted(own)}
         content["task_type"] = "trained by an experiment with another form of FourierFT, which is for comparison alone"
         return content
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from fourierft import uniform_entries
 from fourierft.errors import ConfigError
+from fourierft.format.record import FORMAT
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.model import FourierFTModel
@@ -49,7 +50,8 @@ class BasisConfig(FourierFTConfig):
     def to_dict(self) -> dict[str, Any]:
         """The fields of adapter_config.json, which no loader takes for those of FourierFT."""
         fields = super().to_dict()
-        fields["fourierft"] = {**fields.get("fourierft", {}), "basis": fields.pop("basis")}
+        fields["fourierft"] = {"format": FORMAT, **fields.get("fourierft", {}), "basis": fields.pop("basis")}
+        fields["fourierft"]["required"] = ["basis"]
         fields["task_type"] = f"trained in the {self.basis} basis of the paper's Table 6, which is for comparison alone"
         return fields
 

@@ -13,7 +13,7 @@ import torch
 import fourierft
 from experiments.factors import ALPHA, Factors, fourier_basis
 from experiments.forms import FormConfig, FormLayer, forms_enabled
-from fourierft.errors import ConfigError
+from fourierft.errors import CheckpointError, ConfigError
 from fourierft.spectral.reference import reference_delta_weight
 
 N = 24
@@ -130,7 +130,7 @@ def test_checkpoint_opens_nowhere_else(tmp_path: Path) -> None:
         adapted(form="factored").save_pretrained(tmp_path)
     fourierft.enable()
     try:
-        with pytest.raises(ConfigError, match="form"):
+        with pytest.raises(CheckpointError, match="form"):
             peft.PeftConfig.from_pretrained(tmp_path)
     finally:
         fourierft.disable()

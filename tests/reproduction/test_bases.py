@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fourierft
-from fourierft.errors import ConfigError
+from fourierft.errors import CheckpointError, ConfigError
 from fourierft.spectral.reference import reference_delta_weight
 from reproduction.bases import BasisConfig, BasisLayer, bases_enabled, basis_factors, basis_matrix, compose
 
@@ -83,7 +83,7 @@ def test_checkpoint_opens_nowhere_else(tmp_path: Path) -> None:
         adapted("orthogonal").save_pretrained(tmp_path)
     fourierft.enable()
     try:
-        with pytest.raises(ConfigError, match="basis"):
+        with pytest.raises(CheckpointError, match="basis"):
             peft.PeftConfig.from_pretrained(tmp_path)
     finally:
         fourierft.disable()
