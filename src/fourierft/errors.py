@@ -31,6 +31,10 @@ class OutputExistsError(FourierFTError, FileExistsError):
     """Something stands where the result would be written; nothing was changed."""
 
 
+class BusyError(FourierFTError, RuntimeError):
+    """Another process writes there; nothing was changed."""
+
+
 class BackendError(FourierFTError, RuntimeError):
     """The numerical backend of this machine gives wrong results for this shape."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from fourierft.errors import CheckpointError, OutputExistsError
 from fourierft.format.json_file import read_json
+from fourierft.training import lock
 
 RECORD = "fourierft.json"
 WEIGHTS = "model.safetensors"
@@ -39,7 +40,7 @@ def refuse_file(directory: Path) -> None:
 def check_output(directory: Path, overwrite: bool, resume: bool) -> None:
     """Raise OutputExistsError if `directory` holds anything and neither overwriting nor resuming was asked for."""
     refuse_file(directory)
-    if not (overwrite or resume) and directory.is_dir() and any(directory.iterdir()):
+    if not (overwrite or resume) and directory.is_dir() and any(path.name != lock.FILE for path in directory.iterdir()):
         raise OutputExistsError(
             f"{directory} exists and is not empty; choose another --output_dir, or give --overwrite_output_dir, "
             "or --resume_from_checkpoint true to go on from its last checkpoint"

@@ -6,6 +6,7 @@ method. The results are written beside and moved into place when they are whole.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from fourierft.training import output, report, scores
 from fourierft.training.arguments import Arguments
 from fourierft.training.checkpoints import find_checkpoint, read_run, step_of
 from fourierft.training.images import CropsByEpoch
+from fourierft.training.lock import held
 from fourierft.training.outlook import look_ahead
 from fourierft.training.preparation import Preparation, import_chat, prepare
 from fourierft.training.resuming import check_same_run, describe_run
@@ -47,12 +49,19 @@ def train(arguments: Arguments) -> dict[str, Any]:
         `versions`. Of a dry run: see `outlook.look_ahead`. Beside metrics.json stands history.json, what was logged
         step by step.
 
-    Raises: FourierFTError, if anything given is wrong. TrainingInterrupted, after SIGINT or SIGTERM.
+    Raises: FourierFTError, if anything given is wrong, or another process trains into that directory.
+        TrainingInterrupted, after SIGINT or SIGTERM.
     """
-    directory = Path(arguments.training.output_dir or "")
-    resume = arguments.training.resume_from_checkpoint
     if arguments.run.dry_run:
         return look_ahead(arguments)
+    directory = Path(arguments.training.output_dir or "")
+    output.refuse_file(directory)
+    with held(directory) if arguments.training.process_index == 0 else nullcontext():
+        return _train(arguments, directory)
+
+
+def _train(arguments: Arguments, directory: Path) -> dict[str, Any]:
+    resume = arguments.training.resume_from_checkpoint
     output.check_output(directory, arguments.run.overwrite_output_dir, resume is not None)
     report.require_plotting()
     checkpoint = find_checkpoint(resume, directory) if resume else None

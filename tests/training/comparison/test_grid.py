@@ -13,8 +13,9 @@ import pytest
 
 from fourierft.errors import ConfigError
 from fourierft.training.comparison import grid
-from fourierft.training.comparison.grid import format_time, run_grid
+from fourierft.training.comparison.grid import format_time, run_grid, run_key
 from fourierft.training.comparison.tasks import read_task
+from fourierft.training.lock import held
 from fourierft.training.trainer import StepTimer, TrainingInterrupted
 
 
@@ -36,9 +37,30 @@ def test_every_run_leaves_a_line_and_is_done_once(
         assert row["eval_curve"][-1] == [2, row["score"]]
         assert row["score"] == row["metrics"]["accuracy"]
         assert row["bytes"]["file"] > row["bytes"]["adapter"] > 0
-    assert list((out / "runs").iterdir()) == []
+    assert not (out / "runs").exists()
     monkeypatch.setattr(grid, "train", lambda arguments: pytest.fail("all was done"))
     assert run_grid(task, out, tell=told.append) == rows
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it(
+    task_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    task, out = read_task(task_file).change(["head"]), tmp_path / "out"
+    key = run_key(task.runs()[0], task.protocol(task.prepare()))
+    with held(out / "runs", f"{key}.pid"):
+        assert run_grid(task, out, tell=told.append) == []
+    assert "head only, learning rate 0.01, seed 0: left out, as process" in told[-1]
+    (row,) = run_grid(task, out, tell=told.append)
+    (out / "runs.jsonl").unlink()
+
+    def find(path: Path) -> list[Any]:
+        return [row] if (out / "runs").exists() else []  # the other is done when this one gets at it
+
+    monkeypatch.setattr(grid, "read_lines", find)
+    monkeypatch.setattr(grid, "train", lambda arguments: pytest.fail("it was done"))
+    run_grid(task, out, tell=told.append)
+    assert told[-1] == "head only, learning rate 0.01, seed 0: finished by another process"
 
 
 def test_other_settings_are_other_runs(task_file: Path, tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from accelerate.state import AcceleratorState
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
-from fourierft.errors import ConfigError, OutputExistsError
+from fourierft.errors import BusyError, ConfigError, OutputExistsError
 from fourierft.training.diffusion.arguments import DreamBoothArguments
 from fourierft.training.diffusion.loop import Loop
 from fourierft.training.diffusion.trainer import train_dreambooth
+from fourierft.training.lock import held
 from fourierft.training.trainer import TrainingInterrupted
 
 Build = Callable[..., DreamBoothArguments]
@@ -82,6 +83,11 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     train_dreambooth(build(**settings, resume_from_checkpoint="true"))
     for name in ("adapter_model.safetensors", "history.json"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_folder_that_another_training_has_is_refused(build: Build, tmp_path: Path) -> None:
+    with held(tmp_path / "out"), pytest.raises(BusyError, match=r"writes into .*out since"):
+        train_dreambooth(build())
 
 
 def test_two_processes_see_the_samples_of_one(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

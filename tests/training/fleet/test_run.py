@@ -19,12 +19,21 @@ from PIL import Image as Pillow
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from fourierft import AdapterStore, FleetModel
-from fourierft.errors import CheckpointError, ConfigError, DataError, FourierFTError, OutputExistsError, StoreError
+from fourierft.errors import (
+    BusyError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    FourierFTError,
+    OutputExistsError,
+    StoreError,
+)
 from fourierft.training.evaluation import load_trained
 from fourierft.training.fleet import run as fleet_run
-from fourierft.training.fleet.run import prepare, train_fleet
+from fourierft.training.fleet.run import default_folder, prepare, train_fleet
 from fourierft.training.fleet.settings import FleetArguments
 from fourierft.training.fleet.trainer import FleetTrainer
+from fourierft.training.lock import held
 from fourierft.training.trainer import TrainingInterrupted
 
 Build = Callable[..., FleetArguments]
@@ -317,6 +326,13 @@ def test_a_damaged_checkpoint_is_passed_over_and_no_adapter_is_made_twice(
         for name in COUNTS:
             assert torch.equal(whole.get(name).values, resumed.get(name).values)
             assert list(resumed.versions(name)) == [1]
+
+
+def test_two_trainings_of_one_fleet_are_one(build: Build, tmp_path: Path) -> None:
+    with held(tmp_path / "fleet.db.training"), pytest.raises(BusyError, match=r"writes into .*fleet\.db\.training"):
+        train_fleet(build())
+    assert not (tmp_path / "fleet.db").exists()
+    assert default_folder("postgresql://user:secret@host/fleets/ours?sslmode=require") == "fleets-ours.training"
 
 
 def test_images_are_trained_by_adapter(build: Build, tiny_dinov2: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from fourierft.training.chat.conversation import CONVERSATION_COLUMNS, Conversat
 from fourierft.training.chat.speaker import Sampling, Speaker
 from fourierft.training.chat.template import INPUT_HEADING, is_alpaca
 from fourierft.training.files import read_file
+from fourierft.training.lock import held
 from fourierft.training.prompts import PROMPT_COLUMNS
+
+Answer = Callable[[Sequence[Any]], list[dict[str, Any]]]
 
 
 def read_prompts(path: str | Path, separator: str) -> list[Conversation]:
@@ -84,7 +88,6 @@ def answer_file(
     waiting = read_prompts(prompts, separator)
     target = Path(target)
     made_by = speaker.sign(sampling)
-    known = read_lines(target, overwrite, lambda rows: _fit(rows, waiting, made_by))
     tokens = [speaker.encode(talk, f"prompt {n} of {prompts}") for n, talk in enumerate(waiting, start=1)]
 
     def answer(places: Sequence[int]) -> list[dict[str, Any]]:
@@ -94,9 +97,19 @@ def answer_file(
             for place, text in zip(places, texts, strict=True)
         ]
 
-    missing = list(range(len(known), len(waiting)))
-    write_lines(target, known, missing, answer, batch_size, quiet)
+    with alone_with(target):
+        known = read_lines(target, overwrite, lambda rows: _fit(rows, waiting, made_by))
+        missing = list(range(len(known), len(waiting)))
+        write_lines(target, known, missing, answer, batch_size, quiet)
     return len(missing)
+
+
+def alone_with(target: Path) -> AbstractContextManager[None]:
+    """Nobody else writes to a file of answers while this lasts.
+
+    Raises: BusyError, if another process does.
+    """
+    return held(target.parent, f".{target.name}.pid")
 
 
 def read_lines(target: Path, overwrite: bool, fit: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
@@ -131,7 +144,7 @@ def write_lines(
     target: Path,
     known: list[dict[str, Any]],
     missing: Sequence[Any],
-    answer: Callable[[Sequence[Any]], list[dict[str, Any]]],
+    answer: Answer,
     batch_size: int,
     quiet: bool,
 ) -> None:
@@ -143,7 +156,6 @@ def write_lines(
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size} leaves nothing to do; use at least 1")
-    target.parent.mkdir(parents=True, exist_ok=True)
     output.write_json_lines(target, known)
     with tqdm(total=len(missing), desc="Answering", unit="answer", disable=quiet) as progress:
         for start in range(0, len(missing), batch_size):

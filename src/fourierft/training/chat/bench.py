@@ -17,7 +17,7 @@ from typing import Any
 from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import DataArguments
 from fourierft.training.cells import column_names, read_cell
-from fourierft.training.chat.answering import read_lines, write_lines
+from fourierft.training.chat.answering import alone_with, read_lines, write_lines
 from fourierft.training.chat.conversation import Conversation
 from fourierft.training.chat.speaker import Sampling, Speaker
 from fourierft.training.data import load_splits
@@ -105,10 +105,6 @@ def answer_questions(
             (row.get("model_id"), row.get("made_by")) == told and row.get("question_id") in numbers for row in rows
         )
 
-    known = read_lines(target, overwrite, fit)
-    answered = {row["question_id"] for row in known}
-    missing = [question for question in questions if question.number not in answered]
-
     def answer(batch: Sequence[Question]) -> list[dict[str, Any]]:
         turns = [turn for _, group in groupby(batch, key=_kind) for turn in _converse(speaker, list(group), sampling)]
         return [
@@ -123,7 +119,11 @@ def answer_questions(
             for question, said in zip(batch, turns, strict=True)
         ]
 
-    write_lines(target, known, missing, answer, batch_size, quiet)
+    with alone_with(target):
+        known = read_lines(target, overwrite, fit)
+        answered = {row["question_id"] for row in known}
+        missing = [question for question in questions if question.number not in answered]
+        write_lines(target, known, missing, answer, batch_size, quiet)
     return len(missing)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from fourierft.errors import ConfigError
+from fourierft.errors import BusyError, ConfigError
 from fourierft.training import output, report
 from fourierft.training.arguments import DataArguments
 from fourierft.training.checkpoints import has_checkpoint
@@ -27,6 +27,7 @@ from fourierft.training.comparison.tasks import Run, Task, digest
 from fourierft.training.comparison.written import score_pretrained, score_written
 from fourierft.training.data import has_validation
 from fourierft.training.generation.decoding import Decoding
+from fourierft.training.lock import held
 from fourierft.training.preparation import prepare
 from fourierft.training.run import build_trainer, train
 from fourierft.training.settings import build_arguments
@@ -97,15 +98,22 @@ def run_tasks(
     tell(f"{shorten(names)}: {len(runs)} runs, {len(missing)} to do now")
     begin = time.perf_counter()
     for number, (task, settings, protocol, run) in enumerate(missing, start=1):
-        row = perform(task, run, settings, protocol, file.parent, keep)
-        output.append_json_line(file, {**row, **(stamp or {})})
+        key, where = run_key(run, protocol), f"{task.name}, " if len(names) > 1 else ""
+        title = f"{where}{run.method.title}, learning rate {run.learning_rate:g}, seed {run.seed}"
+        try:
+            with held(file.parent / "runs", f"{key}.pid"):
+                if any(row.get("key") == key for row in read_lines(file)):
+                    tell(f"{title}: finished by another process")
+                    continue
+                row = perform(task, run, settings, protocol, file.parent, keep)
+                output.append_json_line(file, {**row, **(stamp or {})})
+        except BusyError as error:
+            tell(f"{title}: left out, as {error}")
+            continue
         left = (time.perf_counter() - begin) / number * (len(missing) - number)
         score = "diverged" if row["score"] is None else f"{row['metric']} {row['score']:.4f}"
-        where = f"{task.name}, " if len(names) > 1 else ""
-        tell(
-            f"run {number} of {len(missing)}, about {format_time(left)} left: {where}{run.method.title}, "
-            f"learning rate {run.learning_rate:g}, seed {run.seed}: {score} in {row['seconds']:.0f} s"
-        )
+        progress = f"run {number} of {len(missing)}, about {format_time(left)} left"
+        tell(f"{progress}: {title}: {score} in {row['seconds']:.0f} s")
     chosen = {(task.name, protocol) for task, _, protocol in prepared}
     return [name_rule(row) for row in read_lines(file) if (row.get("task"), row.get("protocol")) in chosen]
 

@@ -7,6 +7,7 @@ devices each takes its share of the samples of a step, and the losses are those 
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fourierft.training.diffusion.data import Concept, encode_concept, find_imag
 from fourierft.training.diffusion.loop import PRECISIONS, Loop
 from fourierft.training.diffusion.pipeline import build_unet, load_pipeline, native_size, text_encoders
 from fourierft.training.diffusion.sampling import count_others, fill_folder, load_trained
+from fourierft.training.lock import held
 from fourierft.training.methods import adapter_config, adapter_settings, check_method
 from fourierft.training.report import format_bytes, table, versions, without_nan
 from fourierft.training.resuming import adapter_fields, as_json, check_same_run, describe_base, digest_files
@@ -45,7 +47,8 @@ def train_dreambooth(arguments: DreamBoothArguments) -> dict[str, Any]:
     Returns: the content of metrics.json: `probe` (mean loss on samples that stay the same, before and after), `train`,
         `parameters`, `bytes`, `seed`, `versions`. Of a dry run: parameters and bytes only.
 
-    Raises: FourierFTError, if anything given is wrong. TrainingInterrupted, after SIGINT or SIGTERM.
+    Raises: FourierFTError, if anything given is wrong, or another process trains into that directory.
+        TrainingInterrupted, after SIGINT or SIGTERM.
     """
     options, named = arguments.loop, arguments.pipeline
     name, directory = str(named.model_name_or_path), Path(options.output_dir or "")
@@ -54,11 +57,18 @@ def train_dreambooth(arguments: DreamBoothArguments) -> dict[str, Any]:
         attach(unet, arguments)
         print(summarize(unet, arguments))
         return sizes(unet)
+    output.refuse_file(directory)
+    accelerator = _accelerator(arguments)
+    with held(directory) if accelerator.is_main_process else nullcontext():
+        return _train(arguments, name, directory, accelerator)
+
+
+def _train(arguments: DreamBoothArguments, name: str, directory: Path, accelerator: Accelerator) -> dict[str, Any]:
+    options, named = arguments.loop, arguments.pipeline
     output.check_output(directory, options.overwrite_output_dir, options.resume_from_checkpoint is not None)
     resume = options.resume_from_checkpoint
     checkpoint = find_checkpoint(resume, directory) if resume else None
     photos = find_images(str(arguments.photos.instance_data_dir), "instance_data_dir")
-    accelerator = _accelerator(arguments)
     pipeline = load_pipeline(name, named.model_revision, named.variant)
     concepts = _encode(pipeline, photos, arguments, accelerator)
     pipeline.vae.to("cpu")

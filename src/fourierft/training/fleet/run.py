@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ from fourierft.training.fleet.settings import FleetArguments, FleetSettings
 from fourierft.training.fleet.trainer import Finished, FleetTrainer
 from fourierft.training.fleet.watch import Watch
 from fourierft.training.groundwork import divide, lay_groundwork, read_rows
+from fourierft.training.lock import held
 from fourierft.training.models import required_name
 from fourierft.training.resuming import RECORDED, adapter_fields, as_json, describe_base
 from fourierft.training.tasks import Task
@@ -58,10 +60,23 @@ def train_fleet(arguments: FleetArguments) -> dict[str, Any]:
 
     Returns: `adapters` (name -> metrics), `main_metric`, `steps` (of batches), `seconds`, `parameters` (of an adapter).
 
-    Raises: FourierFTError, if anything given is wrong. TrainingInterrupted, after SIGINT or SIGTERM.
+    Raises: FourierFTError, if anything given is wrong, or another process has these checkpoints. TrainingInterrupted,
+        after SIGINT or SIGTERM.
     """
+    folder = Path(arguments.folder or default_folder(arguments.store))
+    with held(folder):
+        results = _train(arguments, folder)
+    checkpoint.remove_checkpoints(folder)
+    return results
+
+
+def default_folder(store: str) -> str:
+    """Where checkpoints go unless it is said: beside the file of a store, or in a folder named like its database."""
+    return f"{urlsplit(store).path.strip('/').replace('/', '-') if '://' in store else store}.training"
+
+
+def _train(arguments: FleetArguments, folder: Path) -> dict[str, Any]:
     base = required_name(arguments.model)
-    folder = Path(arguments.folder or f"{arguments.store}.training")
     if not arguments.resume:
         checkpoint.check_folder(folder)
     path = find_checkpoint("true", folder) if arguments.resume else None
@@ -156,7 +171,6 @@ def _run(
     if trainer.queue:
         saved = checkpoint.save_checkpoint(folder, step, trainer, done, data.digests(), prepared.run)
         raise TrainingInterrupted(total - trainer.steps_left, total, str(saved))
-    checkpoint.remove_checkpoints(folder)
     return {
         "adapters": metrics,
         "main_metric": prepared.task.main_metric,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.errors import OutputExistsError
-from fourierft.training import output
+from fourierft.training import lock, output
 from fourierft.training.generation.items import Item
 
 SETTINGS, PREDICTIONS, UNFINISHED, METRICS = "settings.json", "predictions.jsonl", "unfinished.jsonl", "metrics.json"
@@ -32,7 +32,11 @@ def find_texts(folder: Path, settings: dict[str, Any], overwrite: bool) -> dict[
     before = _read_settings(folder)
     if before == settings:
         return _read_texts(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not (overwrite and folder.is_dir()):
+    if (
+        folder.exists()
+        and (not folder.is_dir() or any(path.name != lock.FILE for path in folder.iterdir()))
+        and not (overwrite and folder.is_dir())
+    ):
         changed = [name for name in settings if before and before.get(name) != settings[name]]
         what = f"texts of another {', '.join(changed)}" if changed else "something else"
         raise OutputExistsError(f"{folder} holds {what}; choose another folder, or give --overwrite")

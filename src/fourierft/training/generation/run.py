@@ -24,6 +24,7 @@ from fourierft.training.generation.files import append_text, find_texts, start_f
 from fourierft.training.generation.items import Item, encode_prompts, load_items
 from fourierft.training.generation.metrics import require_metrics, score_texts
 from fourierft.training.generation.wordnet import WordNet, find_wordnet
+from fourierft.training.lock import held
 
 
 def generate(
@@ -61,7 +62,8 @@ def generate(
 
     Returns: the content of metrics.json.
 
-    Raises: FourierFTError, if anything given is wrong. OutputExistsError, if `folder` holds something else.
+    Raises: FourierFTError, if anything given is wrong. OutputExistsError, if `folder` holds something else. BusyError,
+        if another process writes there.
     """
     require_metrics()
     found = find_wordnet(wordnet)
@@ -79,22 +81,24 @@ def generate(
         "items": hashlib.sha256(json.dumps([asdict(item) for item in items]).encode()).hexdigest(),
         **asdict(decoding),
     }
-    texts = find_texts(folder, settings, overwrite)
-    if len(texts) < len(items):
-        trained = load_trained(directory, base_model, allow_other_base)
-        model: Any = trained.model
-        if torch.accelerator.is_available() and not use_cpu:
-            model = model.to(torch.accelerator.current_accelerator())
-        prompts = encode_prompts(items, model, trained.processor, decoding)
-        start_folder(folder, settings)
-        with model.disable_adapter() if without_adapter else nullcontext():
-            missing = {index: prompt for index, prompt in enumerate(prompts) if index not in texts}
-            for index, text in generate_all(model, trained.processor, missing, decoding, batch_size, quiet):
-                append_text(folder, index, text)
-                texts[index] = text
-    metrics = score_items(items, [texts[index] for index in range(len(items))], synonyms)
-    metrics |= {"decoding": asdict(decoding), "without_adapter": without_adapter}
-    write_results(folder, items, [texts[index] for index in range(len(items))], metrics)
+    output.refuse_file(folder)
+    with held(folder):
+        texts = find_texts(folder, settings, overwrite)
+        if len(texts) < len(items):
+            trained = load_trained(directory, base_model, allow_other_base)
+            model: Any = trained.model
+            if torch.accelerator.is_available() and not use_cpu:
+                model = model.to(torch.accelerator.current_accelerator())
+            prompts = encode_prompts(items, model, trained.processor, decoding)
+            start_folder(folder, settings)
+            with model.disable_adapter() if without_adapter else nullcontext():
+                missing = {index: prompt for index, prompt in enumerate(prompts) if index not in texts}
+                for index, text in generate_all(model, trained.processor, missing, decoding, batch_size, quiet):
+                    append_text(folder, index, text)
+                    texts[index] = text
+        metrics = score_items(items, [texts[index] for index in range(len(items))], synonyms)
+        metrics |= {"decoding": asdict(decoding), "without_adapter": without_adapter}
+        write_results(folder, items, [texts[index] for index in range(len(items))], metrics)
     return metrics
 
 
