@@ -153,6 +153,7 @@ def test_a_file_that_has_changed_is_read_again(tmp_path: Path, cache: Path) -> N
         ("a.json", b"[]", "has no rows; give at least one"),
         ("a.docx", b"text", r"unknown format \.docx; use one of \.csv, \.tsv, \.json, \.jsonl, \.ndjson, \.parquet"),
         ("a.gz", b"text", r"unknown format \.gz; use one of"),
+        ("a.xlsx", b"text", r"unknown format \.xlsx; save it as CSV UTF-8"),
         ("a", b"text", r"unknown format \(no suffix\)"),
         ("a.jsonl", b'{"text": ', "can't be read: line 1: Expecting value"),
         ("a.parquet", b"text", "can't be read"),

@@ -55,8 +55,10 @@ def test_a_row_of_lines_has_the_number_of_its_line() -> None:
         ('["x"]', "row 1 of a.json is 'x', no object"),
         (
             '{"text": {"0": "x"}, "label": {"0": "y"}}',
-            r"row 1 .* nothing but objects.*to_json\(..., orient=\"records\"\)",
+            r"row 1 of a.json is a whole table, .*orient=\"records\"\)",
         ),
+        ('{"columns": ["a"], "index": [0], "data": [["x"]]}', "is a whole table, not one row"),
+        ('{"schema": {}, "data": []}', "is a whole table, not one row"),
         ("[" * 100_000, "a.json can't be read"),
     ],
 )

@@ -102,7 +102,7 @@ def label_values(rows: Dataset, column: str) -> list[Any]:
     names = declared_labels(rows, column)
     if not names:
         return list(read_column(rows, column))
-    numbers = list(rows[column])
+    numbers = rows[column][:]
     hidden = [index for index, number in enumerate(numbers) if number < 0]
     if hidden:
         raise DataError(
@@ -120,4 +120,4 @@ def declared_labels(rows: Dataset, column: str) -> list[str]:
 
 def hides_labels(rows: Dataset, column: str) -> bool:
     """Whether the labels of all rows are hidden, as those of a benchmark's test split are."""
-    return bool(column in rows.column_names and declared_labels(rows, column) and set(rows[column]) == {HIDDEN})
+    return bool(column in rows.column_names and declared_labels(rows, column) and set(rows[column][:]) == {HIDDEN})

@@ -126,4 +126,10 @@ def _read_files(paths: list[str], name: str) -> Dataset:
 
 
 def _mark_all(stored: Mapping[str, Dataset], name: str) -> dict[str, Callable[[], Dataset]]:
-    return {split: partial(mark_places, rows, f"the {split} split of {name}") for split, rows in stored.items()}
+    return {split: partial(_mark, rows, f"the {split} split of {name}") for split, rows in stored.items()}
+
+
+def _mark(rows: Dataset, source: str) -> Dataset:
+    if len(rows) == 0:
+        raise DataError(f"{source} has no rows; give at least one")
+    return mark_places(rows, source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,16 +28,31 @@ def divide_rows(
         raise DataError(f"validation_fraction={fraction} is not between 0 and 1; use 0.1 for a tenth")
     if count < 2:
         raise DataError("one row can't be divided into training and validation data; give more, or --validation_file")
-    left = _shares(classes, wanted=_held_out(count, fraction)) if classes else Counter({0: _held_out(count, fraction)})
-    if not left.total():
+    order = np.random.default_rng(seed).permutation(count).tolist()
+    train, held_out = divide_order(order, _held_out(count, fraction), classes)
+    if not held_out:
         raise DataError(
             "no class has two rows, so that none can be held out to evaluate on; give more rows, --validation_file, or "
             "--validation_fraction 0"
         )
+    return train, held_out
+
+
+def divide_order(
+    order: Sequence[int], wanted: int, classes: Sequence[int] | Mapping[int, int] | None
+) -> tuple[list[int], list[int]]:
+    """The rows to train on, and the first of their order that are wanted, or of each class its share of them.
+
+    Args:
+        order: of rows, as they are drawn.
+        wanted: rows to hold out; fewer, if classes would be left without a row to train on.
+        classes: of each row.
+    """
+    kinds = {row: classes[row] if classes else 0 for row in order}
+    left = _shares(list(kinds.values()), wanted) if classes else Counter({0: wanted})
     train: list[int] = []
     held_out: list[int] = []
-    for row in np.random.default_rng(seed).permutation(count).tolist():
-        kind = classes[row] if classes else 0
+    for row, kind in kinds.items():
         (held_out if left[kind] > 0 else train).append(row)
         left[kind] -= 1
     return train, held_out

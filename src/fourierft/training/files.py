@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 TEXT_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 FORMATS = (*TEXT_FORMATS, ".parquet")
+SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 PACKED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _VERSION = 1  # of what is read from a file of text
@@ -50,7 +51,8 @@ def read_file(path: str | Path, name: str | None = None) -> Dataset:
     path, name = Path(path), name or str(path)
     suffix = find_format(name)
     if suffix not in FORMATS:
-        raise DataError(f"{name} is of unknown format {suffix or '(no suffix)'}; use one of {', '.join(FORMATS)}")
+        hint = "save it as CSV UTF-8" if suffix in SPREADSHEETS else f"use one of {', '.join(FORMATS)}"
+        raise DataError(f"{name} is of unknown format {suffix or '(no suffix)'}; {hint}")
     if not path.is_file():
         raise DataError(f"data file {name} does not exist; check the path")
     if path.stat().st_size == 0:

@@ -15,6 +15,8 @@ from fourierft.training.cells import shorten
 
 Row = dict[str, Any]
 
+_TABLES = ({"columns", "index", "data"}, {"schema", "data"})  # as pandas writes them
+
 
 class WrittenFloat(float):
     """A number that knows how it was written."""
@@ -63,10 +65,10 @@ def written(value: Any, is_json: bool) -> str | None:
 def _check_row(row: Any, number: int, name: str) -> Row:
     if not isinstance(row, dict) or not row:
         raise DataError(f"row {number} of {name} is {shorten(row)}, no object; give objects of a cell a column")
-    if all(isinstance(cell, dict) for cell in row.values()):
+    if all(isinstance(cell, dict) for cell in row.values()) or row.keys() in _TABLES:
         raise DataError(
-            f"row {number} of {name} holds nothing but objects, as a table written by column does; give a list of "
-            'objects, or an object a line (in pandas: to_json(..., orient="records"))'
+            f"row {number} of {name} is a whole table, not one row; give a list of objects, or an object a line (in "
+            'pandas: to_json(..., orient="records"))'
         )
     return row
 

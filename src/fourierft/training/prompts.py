@@ -10,7 +10,16 @@ from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTraine
 
 from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.cells import as_text, column_names, is_blank, place_at, place_of, read_cell, read_column
+from fourierft.training.cells import (
+    as_text,
+    column_names,
+    is_blank,
+    iterate_rows,
+    place_at,
+    place_of,
+    read_cell,
+    read_column,
+)
 from fourierft.training.chat.conversation import BESIDE, Conversation, find_beside
 from fourierft.training.chat.template import encode_conversation
 from fourierft.training.columns import Columns, check_columns, check_texts, find_column, require_columns
@@ -63,7 +72,7 @@ class Prompts:
     def check_beside(self, rows: Dataset, columns: Columns) -> None:
         """Raise DataError if a row says something beside prompt and answer that belongs to a conversation."""
         beside = [name for name in BESIDE if name in rows.column_names]
-        for index, row in enumerate(rows.select_columns(beside) if beside else ()):
+        for index, row in enumerate(iterate_rows(rows.select_columns(beside)) if beside else ()):
             name = find_beside(row, (*columns.inputs, columns.label))
             if name is not None:
                 raise DataError(

@@ -40,6 +40,18 @@ def test_rows_held_out_are_not_trained_on_and_one_row_is_always_left() -> None:
         assert tenant.train
 
 
+def test_classes_of_an_adapter_keep_their_shares_and_a_row_to_train_on() -> None:
+    classes = [0, 1, 0, 0, 1, 0, 2, 1, 1, 0, 1, 0]
+    for seed in range(6):
+        settings = FleetSettings(validation_fraction=0.5, seed=seed)
+        tenants = make_tenants(NAMES, settings, first=100, classes=classes)
+        held_out = {name: sorted(classes[row - 100] for row in tenant.held_out) for name, tenant in tenants.items()}
+        assert held_out == {"a": [0, 0, 0, 1], "b": [1, 1], "c": []}  # of 4: 2.3, 1.1, 0.6; class 2 has one row
+        assert {classes[row - 100] for row in tenants["a"].train} == {0, 1, 2}
+    plain = make_tenants(NAMES, FleetSettings(validation_fraction=0.5))
+    assert [len(tenant.held_out) for tenant in plain.values()] == [4, 2, 0]
+
+
 def test_rows_of_a_pass_are_about_as_long() -> None:
     assert divide_batch([12, 90, 12, 88, 11]) == [[1, 3], [0, 2, 4]]
     assert divide_batch([5] * 4) == [[0, 1, 2, 3]], "nothing is padded, so one pass"

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from fourierft.errors import ConfigError, DataError, OutputExistsError
 from fourierft.training import output
-from fourierft.training.cells import column_names, place_of
+from fourierft.training.cells import column_names, iterate_rows, place_of
 from fourierft.training.chat.conversation import CONVERSATION_COLUMNS, Conversation, read_conversation
 from fourierft.training.chat.speaker import Sampling, Speaker
 from fourierft.training.chat.template import INPUT_HEADING, is_alpaca
@@ -52,7 +52,7 @@ def read_prompts(path: str | Path, separator: str) -> list[Conversation]:
             f"{path} has the columns {', '.join(held)}, but no messages, conversations, prompt or instruction"
         )
     found = []
-    for index, row in enumerate(rows):
+    for index, row in enumerate(iterate_rows(rows)):
         where = place_of(row, index)
         talk = read_conversation(row, [whole] if whole else names or (), None, separator, where)
         if talk.messages[-1]["role"] == "assistant":

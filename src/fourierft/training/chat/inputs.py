@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from fourierft.errors import DataError
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.cells import column_names, place_of
+from fourierft.training.cells import column_names, iterate_rows, place_of
 from fourierft.training.chat.conversation import CONVERSATION_COLUMNS, holds_list, read_row
 from fourierft.training.chat.template import INPUT_HEADING, encode_conversation, ensure_template, is_alpaca
 from fourierft.training.columns import Columns, check_columns, require_columns
@@ -49,7 +49,7 @@ class Chats(Prompts):
     def check_rows(self, rows: Dataset, columns: Columns) -> None:
         """Raise DataError if `rows` lack a column, or one of them is no conversation."""
         check_columns(rows, columns)
-        for index, row in enumerate(rows):
+        for index, row in enumerate(iterate_rows(rows)):
             read_row(row, columns, "\n", place_of(row, index))
 
     def load_processor(self, arguments: ModelArguments, data: DataArguments) -> PreTrainedTokenizerBase:

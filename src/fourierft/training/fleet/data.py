@@ -22,6 +22,7 @@ from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.fleet.tenants import Tenant, make_tenants
 from fourierft.training.groundwork import Groundwork
 from fourierft.training.resuming import digest_all, row_digests
+from fourierft.training.tasks import Classification
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,7 +59,8 @@ class FleetData:
         Raises: DataError or StoreError, if a row names no adapter, or what cannot be a name.
         """
         names = [as_text(name) for name in read_column(rows, self._settings.adapter_column)]
-        found = make_tenants(names, self._settings, len(self._rows), partial(place_at, rows))
+        classes = labels if isinstance(self._ground.task, Classification) else None
+        found = make_tenants(names, self._settings, len(self._rows), partial(place_at, rows), classes)
         for name in found:
             check_name(name)
         encoded = self._ground.encode(rows, labels)

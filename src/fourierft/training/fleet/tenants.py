@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fourierft.adapters.fleet import BASE
 from fourierft.errors import DataError
+from fourierft.training.division import divide_order
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.labels import Where, by_index
 
@@ -44,7 +45,11 @@ class Tenant:
 
 
 def make_tenants(
-    adapters: Sequence[str | None], settings: FleetSettings, first: int = 0, where: Where = by_index
+    adapters: Sequence[str | None],
+    settings: FleetSettings,
+    first: int = 0,
+    where: Where = by_index,
+    classes: Sequence[int] | None = None,
 ) -> dict[str, Tenant]:
     """Divide rows by adapter, and each adapter's into training and held-out ones.
 
@@ -53,6 +58,7 @@ def make_tenants(
         settings: share held out, and the seed of the choice.
         first: number of the first row.
         where: names a row, for errors.
+        classes: of rows; each keeps its share among those held out, and a row at least to train on.
 
     Returns: tenants by name, in the order in which they come in the data.
 
@@ -69,7 +75,8 @@ def make_tenants(
                 f"{where(number)} names {BASE!r}, which is the base without an adapter; choose another name"
             )
         rows.setdefault(name, []).append(first + number)
-    return {name: _divide(name, own, settings) for name, own in rows.items()}
+    kinds = None if classes is None else dict(enumerate(classes, start=first))
+    return {name: _divide(name, own, settings, kinds) for name, own in rows.items()}
 
 
 def divide_batch(lengths: Sequence[int]) -> list[list[int]]:
@@ -93,9 +100,9 @@ def divide_batch(lengths: Sequence[int]) -> list[list[int]]:
     return passes
 
 
-def _divide(name: str, rows: list[int], settings: FleetSettings) -> Tenant:
+def _divide(name: str, rows: list[int], settings: FleetSettings, classes: Mapping[int, int] | None) -> Tenant:
     order = list(rows)
     random.Random(f"{settings.seed}:held out:{name}").shuffle(order)
     count = min(len(rows) - 1, round(settings.validation_fraction * len(rows)))
-    held_out = set(order[:count])
-    return Tenant(name, tuple(row for row in rows if row not in held_out), tuple(sorted(held_out)))
+    train, held_out = divide_order(order, count, classes)
+    return Tenant(name, tuple(sorted(train)), tuple(sorted(held_out)))
