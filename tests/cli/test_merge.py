@@ -35,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
 def test_merged_model_is_the_trained_one(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["merge", str(trained), str(tmp_path / "merged")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("merged 4 layers into ")
+    assert lines[0].startswith("merged 13 layers into ")
     assert lines[1].endswith("merged: BertForSequenceClassification, float32, with its tokenizer")
     tokens = AutoTokenizer.from_pretrained(tmp_path / "merged")(["the film was great"], return_tensors="pt")
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()

@@ -39,6 +39,7 @@ def common(tiny_bert: Path, reviews: Path, tmp_path_factory: pytest.TempPathFact
         "model_name_or_path": str(model),
         "train_file": str(reviews),
         "n_frequency": 50,
+        "target_modules": ["query", "value"],
         "max_steps": 6,
         "validation_fraction": 0.25,
         "learning_rate": 1e-2,
@@ -55,6 +56,7 @@ def common(tiny_bert: Path, reviews: Path, tmp_path_factory: pytest.TempPathFact
 def answers(tiny_llama: Path) -> Settings:
     """Settings of a language model."""
     columns = {"text_column": ["text"], "label_column": "label", "head_learning_rate": None}
+    columns |= {"target_modules": ["q_proj", "v_proj"]}
     return {"model_name_or_path": str(tiny_llama), "task": "answers", **columns}
 
 

@@ -41,10 +41,11 @@ def adapted(tiny_sd: Path, config: Any) -> Any:
     fourierft.enable()
     unet = fresh(tiny_sd)
     unet.add_adapter(config)
+    deviation = 0.1 if getattr(config, "scaling", None) == "auto" else 0.5  # an update of the size of the weights
     with torch.no_grad():
         for parameter in unet.parameters():
             if parameter.requires_grad:
-                parameter.normal_(std=0.5)
+                parameter.normal_(std=deviation)
     return unet
 
 
@@ -158,7 +159,7 @@ def test_training_interrupted_under_former_names_goes_on(tiny_sd: Path, tmp_path
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
     optimizer.step()
-    save_checkpoint(tmp_path / "half", 1, unet, unet.state_dict(), str(tiny_sd), optimizer, {"losses": [2.0]})
+    save_checkpoint(tmp_path / "half", 1, unet, unet.state_dict(), str(tiny_sd), optimizer, {"losses": [2.0]}, {})
     file = tmp_path / "half" / TENSORS
     tensors = {former_name(key): value for key, value in load_file(file).items()}
     assert not any("coefficients" in key for key in tensors)

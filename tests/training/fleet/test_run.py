@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 import torch
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as Pillow
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from fourierft import AdapterStore, FleetModel
@@ -136,7 +138,9 @@ def test_adapters_learn_what_their_own_rows_say_and_are_scored_on_others(
     build: Build, calm_bert: Path, make_rows: Any, write: Any, tmp_path: Path
 ) -> None:
     file = write(make_rows(ann=60, bob=60), tmp_path / "more.csv")
-    arguments = build(train_file=str(file), epochs=12, learning_rate=1e-2, validation_fraction=0.2, rows=4)
+    arguments = build(
+        train_file=str(file), epochs=12, learning_rate=3e-3, head_learning_rate=1e-2, validation_fraction=0.2, rows=4
+    )
     metrics = train_fleet(arguments)["adapters"]
     assert metrics["ann"]["accuracy"] >= 0.9
     assert metrics["bob"]["accuracy"] >= 0.9
@@ -276,7 +280,7 @@ def test_wrong_input_is_refused_before_anything_is_written(
 
 
 def test_rows_without_an_adapter_and_a_store_of_another_base_are_refused(
-    build: Build, make_rows: Any, write: Any, tmp_path: Path, tiny_bert: Path
+    build: Build, make_rows: Any, write: Any, tmp_path: Path, calm_bert: Path
 ) -> None:
     rows = make_rows()
     rows[3]["adapter"] = ""
@@ -286,8 +290,11 @@ def test_rows_without_an_adapter_and_a_store_of_another_base_are_refused(
     with pytest.raises(DataError, match=r"row 4 of .*base\.csv names '__base__'"):
         train_fleet(build(train_file=str(write(rows, tmp_path / "base.csv"))))
     train_fleet(build(epochs=1))
+    other = shutil.copytree(calm_bert, tmp_path / "other")
+    weights = load_file(other / "model.safetensors")
+    save_file({name: value.flip(0).contiguous() for name, value in weights.items()}, other / "model.safetensors")
     with pytest.raises(StoreError, match="keeps adapters of the base"):
-        train_fleet(build(model_name_or_path=str(tiny_bert)))
+        train_fleet(build(model_name_or_path=str(other)))
 
 
 def test_a_head_that_is_too_large_is_refused(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
