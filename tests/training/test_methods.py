@@ -155,5 +155,7 @@ def test_parameters_of_experts_are_trained_by_name() -> None:
     assert made[0].settings["target_parameters"] == stacks
     assert sum(p.numel() for p in made[0].model.parameters() if p.requires_grad) == 20 + 2 * 4 * 20
     assert any("experts" in name for name in trained_names(made[1]))
+    with pytest.raises(ConfigError, match="target module down_proj is a parameter of the model; name it with --target"):
+        attach(BaseModel(model, (), TaskType.CAUSAL_LM), MethodArguments(target_modules=["down_proj"]))
     with pytest.raises(ConfigError, match="method vera adapts no parameters; leave --target_parameters out"):
         attach(BaseModel(model, (), TaskType.CAUSAL_LM), MethodArguments(method="vera", target_parameters=stacks))

@@ -256,7 +256,7 @@ def test_an_unknown_target_module_is_refused_with_the_nearest_names(make_llama):
 
 
 def test_a_target_that_matches_nothing_beside_one_that_does_is_named_in_a_warning(make_llama):
-    with pytest.warns(UserWarning, match=r"match no module of the model: target_modules has 'vproj', .* v_proj"):
+    with pytest.warns(UserWarning, match=r"match nothing in the model: target_modules has 'vproj', .* v_proj"):
         get_peft_model(make_llama(), config(target_modules=["q_proj", "vproj"]))
 
 

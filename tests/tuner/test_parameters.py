@@ -320,3 +320,37 @@ def test_rows_cannot_have_different_adapters(randomise: Any) -> None:
 def test_what_cannot_be_adapted_is_refused(settings: dict[str, Any], error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         get_peft_model(Outside(), FourierFTConfig(**{"n_frequency": 5} | settings))
+
+
+def test_targets_that_match_nothing_are_told_of() -> None:
+    with pytest.warns(
+        UserWarning, match=r"target_modules has 'gate_up_proj', a parameter, which belongs in target_para"
+    ):
+        get_peft_model(make("mixtral"), FourierFTConfig(n_frequency=5, target_modules=["q_proj", "gate_up_proj"]))
+    with pytest.warns(UserWarning, match=r"target_parameters has 'experts.gate_up', the nearest names .* gate_up_proj"):
+        get_peft_model(
+            make("mixtral"),
+            FourierFTConfig(n_frequency=5, target_parameters=["experts.gate_up", "experts.down_proj"]),
+        )
+    with pytest.raises(ConfigError, match="target_modules has 'down_proj', a parameter, which belongs in target_param"):
+        get_peft_model(make("mixtral"), FourierFTConfig(n_frequency=5, target_modules=["down_proj"]))
+
+
+def test_layers_inside_of_a_host_keep_their_names_on_disk(randomise: Any, tmp_path: Path) -> None:
+    def attention() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
+
+    targets = {"target_modules": ["out_proj", "linear1"], "target_parameters": ["self_attn.in_proj_weight"]}
+    model = get_peft_model(attention(), FourierFTConfig(n_frequency=12, scaling=20.0, **targets)).eval()
+    randomise(model)
+    model.save_pretrained(tmp_path)
+    names = {key.removeprefix("base_model.model.") for key in load_file(tmp_path / "adapter_model.safetensors")}
+    layers = ("self_attn.out_proj", "self_attn.in_proj_weight", "linear1")
+    assert names == {f"{name}.fourierft_spectrum" for name in layers}
+    x = torch.randn(2, 3, 8)
+    with torch.no_grad():
+        expected = model(x)
+        torch.testing.assert_close(PeftModel.from_pretrained(attention(), tmp_path).eval()(x), expected)
+        torch.testing.assert_close(model.merge_and_unload()(x), expected, rtol=1e-5, atol=1e-5)
+    assert (expected - attention().eval()(x)).abs().max() > 0.01

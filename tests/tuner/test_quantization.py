@@ -233,3 +233,29 @@ def test_torchao_model_without_its_settings_runs_and_says_why_it_does_not_merge(
     assert adapted(torch.randn(2, 32)).shape == (2, 32)
     with pytest.raises(ConfigError, match="does not say how torchao quantised it"):
         adapted.merge_adapter()
+
+
+@pytest.mark.parametrize("kind", ["nf4", "torchao-int8"])
+def test_a_tied_head_of_a_quantised_model_parts_from_its_embedding(kind: str, folder: Path, randomise: Any) -> None:
+    settings: Any = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
+    if kind != "nf4":
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        settings = TorchAoConfig(Int8WeightOnlyConfig())
+    base: Any = AutoModelForCausalLM.from_pretrained(
+        folder, quantization_config=settings, dtype=torch.float32, tie_word_embeddings=True
+    )
+    assert base.lm_head.weight is base.model.embed_tokens.weight
+    config = FourierFTConfig(n_frequency=12, scaling=40.0, target_modules=["lm_head", "embed_tokens"])
+    model = get_peft_model(base, config).eval()
+    randomise(model)
+    with torch.no_grad():
+        expected = model(IDS).logits
+        model.merge_adapter()
+        torch.testing.assert_close(model(IDS).logits, expected, rtol=1e-4, atol=1e-4)
+        model.unmerge_adapter()
+        torch.testing.assert_close(model(IDS).logits, expected, rtol=0, atol=0)
+        merged: Any = model.merge_and_unload()
+        torch.testing.assert_close(merged(IDS).logits, expected, rtol=1e-4, atol=1e-4)
+    assert not merged.config.tie_word_embeddings
+    assert type(merged.lm_head) is nn.Linear

@@ -181,6 +181,10 @@ def _check_targets(model: PreTrainedModel, targets: Iterable[str]) -> None:
     names = [name for name, _ in model.named_modules() if name]
     for target in targets:
         if not any(name == target or name.endswith(f".{target}") for name in names):
+            if any(f".{name}".endswith(f".{target}") for name, _ in model.named_parameters()):
+                raise ConfigError(
+                    f"target module {target} is a parameter of the model; name it with --target_parameters instead"
+                )
             layers = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if _is_linear(module)})
             near = difflib.get_close_matches(target, layers, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]}?" if near else f"its layers are {', '.join(layers)}"

@@ -6,32 +6,52 @@ import difflib
 import math
 import re
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.tuner.layer import FourierFTLayer
-from fourierft.tuner.parameters import ParameterHost, ParameterLayer
+from fourierft.tuner.parameters import ParameterHost, ParameterLayer, base_path
 
 
 def target_advice(model: nn.Module, targets: str | Collection[str] | None) -> list[str]:
-    """For each target that matches no module, what was likely meant."""
-    paths = [name for name, _ in model.named_modules() if name]
-    leaves = sorted({path.rpartition(".")[2] for path in paths if not path.rpartition(".")[2].isdigit()})
+    """For each of `target_modules` that matches no module, what was likely meant."""
+    paths = [base_path(name) for name, _ in model.named_modules() if name]
     if targets == DUMMY_TARGET_MODULES:
         return []
     if isinstance(targets, str):
-        unmatched = [] if any(re.fullmatch(targets, path) for path in paths) else [targets]
+        unmatched = [] if not targets or any(re.fullmatch(targets, path) for path in paths) else [targets]
     else:
-        suffixes = {path[start:] for path in paths for start in _starts(path)}
-        unmatched = sorted(set(targets or ()) - suffixes)
+        unmatched = sorted(set(targets or ()) - _ends(paths))
+    parameters = _ends(base_path(name) for name, _ in model.named_parameters())
+    found = [target for target in unmatched if target in parameters]
+    return [
+        *(f"target_modules has {target!r}, a parameter, which belongs in target_parameters" for target in found),
+        *_nearest("target_modules", [target for target in unmatched if target not in found], paths),
+    ]
+
+
+def parameter_advice(model: nn.Module, targets: Collection[str] | None) -> list[str]:
+    """For each of `target_parameters` that matches no parameter, what was likely meant."""
+    paths = [base_path(name) for name, parameter in model.named_parameters() if parameter.dim() > 1]
+    hosts = [(path, host) for path, host in model.named_modules() if isinstance(host, ParameterHost)]
+    paths += [f"{base_path(path)}.{name}" for path, host in hosts for name in host.layers]
+    return _nearest("target_parameters", sorted(set(targets or ()) - _ends(paths)), paths)
+
+
+def _nearest(field: str, unmatched: Iterable[str], paths: Iterable[str]) -> list[str]:
+    leaves = sorted({path.rpartition(".")[2] for path in paths if not path.rpartition(".")[2].isdigit()})
     advice = []
     for target in unmatched:
         near = difflib.get_close_matches(target.rpartition(".")[2], leaves, n=3, cutoff=0.4) or leaves[:8]
-        advice.append(f"target_modules has {target!r}, the nearest names in the model are {', '.join(near)}")
+        advice.append(f"{field} has {target!r}, the nearest names in the model are {', '.join(near)}")
     return advice
+
+
+def _ends(paths: Iterable[str]) -> set[str]:
+    return {path[start:] for path in paths for start in _starts(path)}
 
 
 def _starts(path: str) -> list[int]:

@@ -17,7 +17,7 @@ from transformers import PretrainedConfig
 from fourierft.errors import CheckpointError
 from fourierft.tuner.coefficients import IN_MODEL, ON_DISK, folded, unfolded
 from fourierft.tuner.layer import FourierFTLayer
-from fourierft.tuner.parameters import PLACE
+from fourierft.tuner.parameters import base_path
 
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
 _PEFT_MODEL = "base_model.model."  # a checkpoint has it, a model into which layers were injected does not
@@ -32,8 +32,7 @@ def fold(model: nn.Module, adapter_name: str, state_dict: dict[str, Tensor]) -> 
             checkpoint[key] = value
         else:
             _, layer = layers[_plain(path)]
-            path = path.replace(f".{PLACE}.", ".")
-            checkpoint[f"{path}.{ON_DISK}.{adapter_name}"] = folded(layer, adapter_name, value)
+            checkpoint[f"{base_path(path)}.{ON_DISK}.{adapter_name}"] = folded(layer, adapter_name, value)
     return checkpoint
 
 
@@ -111,5 +110,5 @@ def _plain(name: str) -> str:
     """A layer's name without what wrappers of modules put into some names and not into others."""
     for wrapper in _WRAPPERS:
         name = name.replace(wrapper, "")
-    name = name.replace(f".{PLACE}.", ".")
+    name = base_path(name)
     return name.removeprefix(_PEFT_MODEL)

@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError, ShapeError
-from fourierft.tuner.advice import target_advice, warn_of_stacks
+from fourierft.tuner.advice import parameter_advice, target_advice, warn_of_stacks
 from fourierft.tuner.caution import follow, watch
 from fourierft.tuner.checkpoint import fold, leave_embeddings, unfold
 from fourierft.tuner.coefficients import ON_DISK
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.embedding import EmbeddingLayer
 from fourierft.tuner.layer import FourierFTLayer, FourierFTLinear
-from fourierft.tuner.parameters import ParameterHost, add_parameter, find_parameters
+from fourierft.tuner.parameters import add_parameter, find_parameters, remove_hosts
 from fourierft.tuner.places import check_holder, place_everywhere, take_from_everywhere
 from fourierft.tuner.quantization import keep_layout
 from fourierft.tuner.reading import check_usage, is_among, is_only_read, names_read, warn_of_precision
@@ -76,7 +76,7 @@ class FourierFTModel(BaseTuner):
             raise ConfigError(f"no module of the model is targeted; {'; '.join(advice)}") from error
         advice = self._target_advice(model, adapter_name)
         if advice:
-            warnings.warn(f"some target_modules match no module of the model: {'; '.join(advice)}", stacklevel=2)
+            warnings.warn(f"some targets match nothing in the model: {'; '.join(advice)}", stacklevel=2)
         if self._takes_all:
             warn_of_stacks(model)
         place_everywhere(model)
@@ -106,16 +106,13 @@ class FourierFTModel(BaseTuner):
         _warn_of_loss(layers)
         return model
 
-    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> Any:
-        model: Any = super()._unload_and_optionally_merge(*args, **kwargs)
+    def _unload_and_optionally_merge(
+        self, merge: bool = True, progressbar: bool = False, safe_merge: bool = False, adapter_names: Any = None
+    ) -> Any:
+        remove_hosts(self.model, merge, safe_merge, adapter_names)  # PEFT looks for no layers inside of them
+        model: Any = super()._unload_and_optionally_merge(merge, progressbar, safe_merge, adapter_names)
         take_from_everywhere(model)
         return model
-
-    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
-        if isinstance(child, ParameterHost):  # PEFT would look for a weight
-            setattr(parent, child_name, new_module)
-        else:
-            super()._replace_module(parent, child_name, new_module, child)
 
     def _check_tied_modules(self, model: nn.Module, peft_config: Any) -> None:
         """Nothing to warn of: merging parts what is tied, and says so."""
@@ -239,7 +236,9 @@ class FourierFTModel(BaseTuner):
         return names
 
     def _target_advice(self, model: nn.Module, adapter_name: str) -> list[str]:
-        return target_advice(model, cast(StockConfig, self.peft_config[adapter_name]).target_modules)
+        config = cast(StockConfig, self.peft_config[adapter_name])
+        parameters = getattr(config, "target_parameters", None)
+        return [*target_advice(model, config.target_modules), *parameter_advice(model, parameters)]
 
     def _layers(self) -> list[FourierFTLayer]:
         return [module for module in self.modules() if isinstance(module, FourierFTLayer)]

@@ -24,6 +24,11 @@ from fourierft.tuner.layer import FourierFTLayer
 PLACE = "fourierft_parameters"  # in the names of coefficients in a model; on disk they have the parameter's own name
 
 
+def base_path(path: str) -> str:
+    """The name in the base model of a layer or parameter at a path of the adapted one, inside of hosts or not."""
+    return path.replace(f".{PLACE}.", ".").replace(".base_layer.", ".")
+
+
 class ParameterLayer(FourierFTLayer):
     """The adapters of one parameter [..., out, in] of a module; see `FourierFTLayer`.
 
@@ -262,3 +267,21 @@ def add_parameter(
         layer.update_layer(adapter_name, n_frequency, config)
     setattr(model.get_submodule(path.rpartition(".")[0]), path.rpartition(".")[2], host)
     return layer
+
+
+def remove_hosts(model: nn.Module, merge: bool, safe_merge: bool, adapter_names: list[str] | None) -> None:
+    """Put modules back in the place of their hosts.
+
+    Args:
+        model: that has them.
+        merge: add the updates of the active adapters, or of those named, to the parameters first.
+        safe_merge, adapter_names: as for `ParameterLayer.merge`.
+    """
+    merged = set()
+    for path, host in list(model.named_modules(remove_duplicate=False)):
+        if isinstance(host, ParameterHost):
+            if merge and host not in merged:
+                host.merge(safe_merge, adapter_names)
+                merged.add(host)
+            place = base_path(path)
+            setattr(model.get_submodule(place.rpartition(".")[0]), place.rpartition(".")[2], host.base_layer)

@@ -18,7 +18,7 @@ from fourierft.format.identity import BaseIdentity, identify_base
 from fourierft.format.shapes import Shape
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.layer import FourierFTLayer
-from fourierft.tuner.parameters import PLACE, ParameterHost, find_parameters, matrix_shape
+from fourierft.tuner.parameters import ParameterHost, base_path, find_parameters, matrix_shape
 
 _PREFIX = "base_model.model."
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
@@ -129,4 +129,4 @@ def _plain(name: str) -> str:
     """The name of a layer in the base model."""
     for wrapper in _WRAPPERS:
         name = name.replace(wrapper, "")
-    return name.replace(f".{PLACE}.", ".").removeprefix(_PREFIX)
+    return base_path(name).removeprefix(_PREFIX)
