@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fourierft.training import output, report
-from fourierft.training.comparison.grid import find_commit
+from fourierft.training import output
 from fourierft.training.comparison.results import read_lines
+from fourierft.training.provenance import find_commit, versions
 
 Row = dict[str, Any]
 
@@ -46,5 +46,5 @@ class Ledger:
 
     def add(self, cell: Row, content: Mapping[str, Any]) -> None:
         """Write the row of a cell; on return it is on the disk."""
-        made = {"versions": report.versions(), "commit": find_commit()}
+        made = {"versions": versions(), "commit": find_commit()}
         output.append_json_line(self.file, {**self.stamp, **cell, **content, **made})

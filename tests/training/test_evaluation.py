@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel
+from transformers import AutoModelForSequenceClassification, BertConfig, BertModel
 
+from fourierft import AdapterStore
 from fourierft.errors import CheckpointError, ConfigError, DataError
 from fourierft.training.arguments import Arguments, DataArguments
-from fourierft.training.evaluation import Evaluation, evaluate
+from fourierft.training.evaluation import Evaluation, evaluate, load_trained
 from fourierft.training.run import train
 
 Build = Callable[..., Arguments]
+WORDS = (
+    "a",
+    "the",
+    "film",
+    "book",
+    "is",
+    "was",
+    "so",
+    "very",
+    "good",
+    "great",
+    "fine",
+    "lovely",
+    "bad",
+    "awful",
+    "poor",
+)
 
 
 @pytest.fixture
@@ -129,3 +149,36 @@ def test_unfinished_training_is_refused(build: Build, reviews: Path, out: Path) 
 def test_directory_that_train_did_not_write_is_refused(tmp_path: Path, reviews: Path) -> None:
     with pytest.raises(CheckpointError, match="name a directory that `fourierft train` wrote"):
         score(tmp_path, reviews)
+
+
+def test_an_adapter_out_of_a_store_reads_texts_with_the_tokenizer_of_its_training(
+    build: Build, reviews: Path, out: Path, tmp_path: Path, tiny_bert: Path, save_tokenizer: Any
+) -> None:
+    words = ["[PAD]", "[UNK]", *sorted(WORDS, reverse=True)]
+    save_tokenizer(tmp_path / "words", words, pad_token="[PAD]", unk_token="[UNK]", model_max_length=32)
+    train(build(tokenizer_name=str(tmp_path / "words"), learning_rate=1e-2))
+    with AdapterStore(tmp_path / "fleet.db") as store:
+        store.add("reviews", out, base=str(tiny_bert))
+        store.export("reviews", tmp_path / "got")
+    assert not list((tmp_path / "got").glob("tokenizer*"))
+    first, second = (score(folder, reviews).predictions for folder in (out, tmp_path / "got"))
+    assert first == second
+
+
+@pytest.mark.parametrize("method", ["fourierft", "lora"])
+def test_the_code_of_the_card_loads_what_was_trained_over_a_base_of_another_class_count(
+    build: Build, reviews: Path, out: Path, tmp_path: Path, tiny_bert: Path, method: str
+) -> None:
+    five = AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=5)
+    shutil.copytree(tiny_bert, tmp_path / "five")
+    five.save_pretrained(tmp_path / "five")
+    train(build(model_name_or_path=str(tmp_path / "five"), method=method, learning_rate=1e-2))
+    code = re.search(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
+    assert code is not None
+    found: dict[str, Any] = {}
+    exec(code[1].replace('"DIRECTORY"', repr(str(out))), found)
+    trained = load_trained(out)
+    batch = trained.processor(["the film is good", "a book was bad"], return_tensors="pt")
+    with torch.no_grad():
+        assert torch.equal(found["model"].eval()(**batch).logits, trained.model(**batch).logits)
+    assert found["processor"](["the film is good", "a book was bad"], return_tensors="pt").keys() == batch.keys()

@@ -17,13 +17,14 @@ from PIL import Image as Pillow
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor
 
+from fourierft import AdapterStore
 from fourierft.adapters.merge import merge_adapter
 from fourierft.cli.main import main
 from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import Arguments, DataArguments
 from fourierft.training.columns import Columns
 from fourierft.training.data import load_splits
-from fourierft.training.evaluation import evaluate
+from fourierft.training.evaluation import evaluate, load_processor, load_trained
 from fourierft.training.groundwork import read_rows
 from fourierft.training.images import Images, crop_randomly
 from fourierft.training.pictures import skip_unreadable
@@ -273,3 +274,21 @@ def test_column_without_images_is_refused() -> None:
         Images().find_columns(rows, ["photo"], None)
     with pytest.raises(DataError, match="there is no column picture; the data has the columns photo, label"):
         Images().find_columns(rows, ["picture"], None)
+
+
+def test_an_adapter_out_of_a_store_sees_images_as_its_training_did(
+    build_images: Callable[..., Arguments], pictures: Path, tmp_path: Path, tiny_dinov2: Path
+) -> None:
+    train(build_images(image_size=14, learning_rate=1e-2))
+    with AdapterStore(tmp_path / "fleet.db") as store:
+        store.add("pictures", tmp_path / "out", base=str(tiny_dinov2))
+        store.export("pictures", tmp_path / "got")
+        record = json.loads(store.get("pictures").record or "")
+    assert not list((tmp_path / "got").glob("*processor*"))
+    data = DataArguments(test_file=str(pictures))
+    first, second = (evaluate(tmp_path / name, data, use_cpu=True).predictions for name in ("out", "got"))
+    assert first == second
+    pixels = load_processor(record)(picture(True, 1).convert("RGB"), return_tensors="pt")["pixel_values"]
+    assert pixels.shape[-2:] == (14, 14)
+    sample = load_trained(tmp_path / "out").processor(picture(True, 1).convert("RGB"), return_tensors="pt")
+    assert torch.equal(pixels, sample["pixel_values"])

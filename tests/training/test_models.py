@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+)
 
 from fourierft.errors import CheckpointError, ConfigError
-from fourierft.training.arguments import ModelArguments
+from fourierft.training.arguments import MethodArguments, ModelArguments
+from fourierft.training.methods import attach
 from fourierft.training.models import load_model, load_tokenizer, longest_text
 from fourierft.training.tasks import Classification, Regression
 
@@ -98,3 +105,36 @@ def test_texts_are_as_long_as_the_model_takes(tiny_bert: Path) -> None:
     assert longest_text(model, tokenizer, 8) == 8
     with pytest.raises(ConfigError, match="max_length=33 is not between 1 and the 32 tokens"):
         longest_text(model, tokenizer, 33)
+
+
+def test_the_revision_of_a_base_on_the_hub_goes_into_the_adapter(tiny_bert: Path) -> None:
+    class Hub(AutoModelForSequenceClassification):  # a hub whose one model is tiny_bert
+        @classmethod
+        def from_pretrained(cls, name: str, revision: str, **options: Any) -> Any:
+            asked.append((name, revision))
+            return AutoModelForSequenceClassification.from_pretrained(tiny_bert, **options)
+
+    asked: list[tuple[str, str]] = []
+    for revision, kept in (("v2", "v2"), ("main", None)):
+        given = ModelArguments(model_name_or_path="someone/bert", model_revision=revision)
+        base = load_model(given, TASK, 0, Hub)
+        trainable: Any = attach(base, MethodArguments(n_frequency=5))
+        assert trainable.model.peft_config["default"].revision == kept
+    assert asked == [("someone/bert", "v2"), ("someone/bert", "main")]
+    assert load_model(arguments(tiny_bert, model_revision="v2"), TASK, 0).revision is None  # of a folder
+
+
+def test_a_tokenizer_of_another_name_has_not_the_revision_of_the_model(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    real = AutoTokenizer.from_pretrained
+
+    def load(name: str, revision: str | None, **options: Any) -> Any:
+        asked.append(revision)
+        return real(tiny_bert, **options)
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", load)
+    load_tokenizer(ModelArguments(model_name_or_path="a/b", model_revision="v2"))
+    load_tokenizer(ModelArguments(model_name_or_path="a/b", model_revision="v2", tokenizer_name="c/d"))
+    assert asked == ["v2", None]

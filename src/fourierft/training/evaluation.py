@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -74,18 +75,10 @@ def load_trained(directory: str | Path, base_model: str | None = None, allow_oth
     directory = Path(directory)
     record = output.read_record(directory)
     task, inputs = task_from(record["task"], record["labels"]), inputs_named(record.get("inputs", "text"))
-    base = ModelArguments(
-        model_name_or_path=base_model or record["base_model"],
-        model_revision=record["revision"],
-        dtype=record["dtype"],
-        trust_remote_code=record["trust_remote_code"],
-        quantization=record.get("quantization"),
-    )
+    base = _base_of(record, base_model)
     if record["method"] == "full":
         base = replace(base, model_name_or_path=str(directory), model_revision="main")
-    beside = replace(base, model_name_or_path=str(directory), model_revision="main")
-    has_processor = any((directory / name).exists() for name in PROCESSOR_FILES)
-    processor = inputs.load_processor(beside if has_processor else base, DataArguments())
+    processor = load_processor(record, base_model, directory)
     model: Any = load_model(base, task, record["seed"], inputs.model_class, inputs.task_type).model
     inputs.fit(model, processor, record["max_length"])
     if record["is_adapter"]:
@@ -94,6 +87,37 @@ def load_trained(directory: str | Path, base_model: str | None = None, allow_oth
     elif record["method"] != "full":
         _load_trained_parameters(model, directory / output.TRAINED_WEIGHTS)
     return Trained(model.eval(), inputs, processor, task, record)
+
+
+def load_processor(
+    record: Mapping[str, Any], base_model: str | None = None, directory: str | Path | None = None
+) -> Any:
+    """The tokenizer or image processor that a training read its inputs with: of images, to the size it had.
+
+    Args:
+        record: what the training wrote of itself: fourierft.json, or `json.loads` of the `record` that a store has.
+        base_model: where the base model is, if it moved since.
+        directory: of the training, whose files come first, if it has any.
+
+    Raises: ConfigError, if it can't be had.
+    """
+    inputs, base = inputs_named(record.get("inputs", "text")), _base_of(record, base_model)
+    if directory is not None and any((Path(directory) / name).exists() for name in PROCESSOR_FILES):
+        beside = replace(base, model_name_or_path=str(directory), model_revision="main", tokenizer_name=None)
+        return inputs.load_processor(beside, DataArguments())
+    processor = inputs.load_processor(base, DataArguments())
+    return type(processor).from_dict(record["processor"]) if record.get("processor") else processor
+
+
+def _base_of(record: Mapping[str, Any], base_model: str | None) -> ModelArguments:
+    return ModelArguments(
+        model_name_or_path=base_model or record["base_model"],
+        model_revision="main" if base_model else record["revision"],
+        tokenizer_name=record.get("tokenizer"),
+        dtype=record["dtype"],
+        trust_remote_code=record["trust_remote_code"],
+        quantization=record.get("quantization"),
+    )
 
 
 def load_adapter(

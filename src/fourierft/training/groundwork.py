@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fourierft.training import report
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.cells import place_at
 from fourierft.training.chat.template import template_name
@@ -17,6 +17,7 @@ from fourierft.training.detection import detect_task
 from fourierft.training.division import divide_rows, limit_of, sample_rows
 from fourierft.training.inputs import Inputs, detect_inputs
 from fourierft.training.models import BaseModel, load_model, required_name
+from fourierft.training.provenance import versions
 from fourierft.training.tasks import Answers, Chat, Classification, Task
 
 if TYPE_CHECKING:
@@ -88,14 +89,21 @@ class Groundwork:
             "text_columns": list(self.columns.inputs),
             "label_column": self.columns.label,
             "max_length": self.max_length,
-            **({"chat_template": template_name(self.processor)} if self.inputs.name == "chat" else {}),
+            **self._processing(),
             "data": self.data.dataset_name or Path(self.data.train_file or "").name,
             "method": method,
             "is_adapter": is_adapter,
             "settings": dict(settings),
             "seed": self.seed,
-            "versions": report.versions(),
+            "versions": versions(),
         }
+
+    def _processing(self) -> dict[str, Any]:
+        """What the processor does with inputs, beyond what that of the model does."""
+        if self.inputs.name == "image":
+            return {"processor": json.loads(self.processor.to_json_string())}
+        template = {"chat_template": template_name(self.processor)} if self.inputs.name == "chat" else {}
+        return {"tokenizer": self.model.tokenizer_name, **template}
 
 
 @dataclass(frozen=True)

@@ -199,7 +199,7 @@ def _is_linear(module: nn.Module) -> bool:
 def _wrap(base: BaseModel, config: Any) -> peft.PeftModel:
     known = {"classifier", "score"} if base.task_type == peft.TaskType.SEQ_CLS else set()  # PEFT adds these itself
     wrapper = peft.MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(str(base.task_type and base.task_type.value), peft.PeftModel)
-    config.task_type = base.task_type
+    config.task_type, config.revision = base.task_type, base.revision
     config.modules_to_save = [name for name in base.heads if name not in known] or None
     try:
         with expected_warnings():

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ class BaseModel:
         heads: names of the modules above the pretrained body, and of those in it that have no pretrained weights.
         fresh: names of the parameters that its files lack, which were drawn.
         is_quantized: whether its frozen weights are quantised, or would be if it were more than shapes.
+        revision: of it on the hub; None of a folder, and of the hub's main one.
     """
 
     model: PreTrainedModel
@@ -48,6 +50,7 @@ class BaseModel:
     task_type: TaskType | None = TaskType.SEQ_CLS
     fresh: tuple[str, ...] = ()
     is_quantized: bool = False
+    revision: str | None = None
 
 
 def load_model(
@@ -92,13 +95,15 @@ def load_model(
             **quantization,
         )
     keep_layout(model)
+    revision = None if Path(name).exists() or arguments.model_revision == "main" else arguments.model_revision
     absent = {*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])}
     if not task.needs_head:
         if absent:
             raise CheckpointError(f"the weights of {name} are not those of a {type(model).__name__}; use another model")
         is_quantized = bool(arguments.quantization or getattr(model, "quantization_method", None))
-        return BaseModel(model, (), task_type, is_quantized=is_quantized)
-    return BaseModel(model, _find_heads(model, absent, name), task_type, tuple(sorted(absent)))
+        return BaseModel(model, (), task_type, is_quantized=is_quantized, revision=revision)
+    heads = _find_heads(model, absent, name)
+    return BaseModel(model, heads, task_type, tuple(sorted(absent)), revision=revision)
 
 
 def outline_model(
@@ -134,7 +139,9 @@ def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
     name = arguments.tokenizer_name or required_name(arguments)
     with explained(name), quiet():
         tokenizer = AutoTokenizer.from_pretrained(
-            name, revision=arguments.model_revision, trust_remote_code=arguments.trust_remote_code
+            name,
+            revision=None if arguments.tokenizer_name else arguments.model_revision,
+            trust_remote_code=arguments.trust_remote_code,
         )
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import re
 from collections.abc import Sequence
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +17,6 @@ from fourierft.training.scores import score_rows
 from fourierft.training.tasks import Task, shorten
 
 NUMBER = re.compile(r"-?[\d.,]+( [kMG]?B)?")
-LIBRARIES = ("fourierft", "torch", "transformers", "peft", "accelerate", "datasets")
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that make the numbers, of those that are installed."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
@@ -176,7 +163,7 @@ def write_model_card(metrics: dict[str, Any], record: dict[str, Any], task: Task
 
 {task.name.capitalize()} of {texts} by `{record["label_column"]}`, trained with `fourierft train`.
 
-- Base model: `{base}`
+- Base model: `{base}`{f", revision `{record['revision']}`" * (record["revision"] != "main")}
 - Data: {record["data"]}, {", ".join(f"{count} {name} rows" for name, count in metrics["rows"].items())}
 - Method: {method}{settings}
 - Trained parameters: {parameters["adapter"]:,} in the model, {parameters["head"]:,} in its head
@@ -208,24 +195,28 @@ def _settings_text(record: dict[str, Any]) -> str:
 def _loading_code(record: dict[str, Any], outputs: int) -> str:
     base, inputs = record["base_model"], inputs_named(record["inputs"])
     loader = inputs.model_class.__name__
+    processor = "AutoImageProcessor" if inputs.name == "image" else "AutoTokenizer"
     if record["method"] == "full":
-        processor = "AutoImageProcessor" if inputs.name == "image" else "AutoTokenizer"
         return (
             f"from transformers import {loader}, {processor}\n"
             f'model = {loader}.from_pretrained("DIRECTORY")\n'
             f'processor = {processor}.from_pretrained("DIRECTORY")'
         )
-    if not record["is_adapter"]:
+    if not record["is_adapter"] or record.get("quantization"):
         return (
             "from fourierft.training.evaluation import load_trained\n"
             'trained = load_trained("DIRECTORY")\n'
             "model, processor = trained.model, trained.processor"
         )
     enable = "import fourierft; fourierft.enable()\n" if record["method"] == "fourierft" else ""
-    labels = f", num_labels={outputs}" if record["heads"] else ""
+    options = [f'revision="{record["revision"]}"'] if record["revision"] != "main" and not Path(base).exists() else []
+    options += [f"num_labels={outputs}", "ignore_mismatched_sizes=True"] if record["heads"] else []
+    options += [f'dtype="{record["dtype"]}"'] if record["dtype"] != "float32" else []
+    options += ["trust_remote_code=True"] if record["trust_remote_code"] else []
     return enable + (
         "from peft import PeftModel\n"
-        f"from transformers import {loader}\n"
-        f'base = {loader}.from_pretrained("{base}"{labels})\n'
-        'model = PeftModel.from_pretrained(base, "DIRECTORY")'
+        f"from transformers import {loader}, {processor}\n"
+        f"base = {loader}.from_pretrained({', '.join([repr(base), *options])})\n"
+        'model = PeftModel.from_pretrained(base, "DIRECTORY")\n'
+        f'processor = {processor}.from_pretrained("DIRECTORY")'
     )

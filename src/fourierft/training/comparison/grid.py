@@ -6,9 +6,7 @@ import contextlib
 import io
 import json
 import math
-import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +27,7 @@ from fourierft.training.data import has_validation
 from fourierft.training.generation.decoding import Decoding
 from fourierft.training.lock import held
 from fourierft.training.preparation import prepare
+from fourierft.training.provenance import find_commit, versions
 from fourierft.training.run import build_trainer, train
 from fourierft.training.settings import build_arguments
 from fourierft.training.tasks import lower_is_better, shorten
@@ -189,7 +188,7 @@ def perform(task: Task, run: Run, settings: Mapping[str, Any], protocol: str, di
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"cpu, {torch.get_num_threads()} threads",
-        "versions": report.versions(),
+        "versions": versions(),
         "commit": find_commit(),
         "protocol": protocol,
         "key": key,
@@ -253,16 +252,6 @@ def score_untrained(
     if decoding:
         metrics["texts"] = score_pretrained(prepared, arguments, decoding)
     return metrics, [report.without_nan(log) for log in trainer.state.log_history]
-
-
-def find_commit() -> str | None:
-    """The commit of the checkout this package runs from; None where there is none."""
-    try:
-        command = ["git", "-C", os.path.dirname(__file__), "rev-parse", "HEAD"]
-        outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return outcome.stdout.strip() or None
 
 
 def format_time(seconds: float) -> str:

@@ -16,6 +16,8 @@ def write_card(metrics: dict[str, Any], record: dict[str, Any], path: Path) -> N
     header = ["---", "library_name: peft", *([] if Path(base).exists() else [f"base_model: {base}"])]
     header += ["pipeline_tag: text-to-image", "tags:", "- fourierft", f"- {method}", "---"]
     images = " of the subject, ".join(map(str, record["images"])) + (" of its class" if record["class_prompt"] else "")
+    pinned = {} if Path(base).exists() or record["revision"] == "main" else {"revision": record["revision"]}
+    options = [f"{name}={value!r}" for name, value in {**pinned, "variant": record["variant"]}.items() if value]
     enable = "import fourierft\n" if method == "fourierft" else ""
     switch = "fourierft.enable()\n" if method == "fourierft" else ""
     text = f"""
@@ -23,7 +25,7 @@ def write_card(metrics: dict[str, Any], record: dict[str, Any], path: Path) -> N
 
 Trained with `fourierft dreambooth`.
 
-- Base model: `{base}`
+- Base model: `{base}`{f", revision `{record['revision']}`" * (record["revision"] != "main")}
 - Images: {images}
 - Method: {method}{settings}
 - Trained parameters: {metrics["parameters"]["adapter"]:,}, {format_bytes(metrics["bytes"]["file"])}
@@ -37,7 +39,7 @@ Trained with `fourierft dreambooth`.
 {enable}from diffusers import DiffusionPipeline
 from peft import PeftModel
 
-{switch}pipeline = DiffusionPipeline.from_pretrained("{base}")
+{switch}pipeline = DiffusionPipeline.from_pretrained({", ".join([repr(base), *options])})
 PeftModel.from_pretrained(pipeline.unet, "DIRECTORY")  # puts the adapter into the UNet
 pipeline("{record["instance_prompt"]}").images[0].save("image.png")
 ```

@@ -26,7 +26,8 @@ from fourierft.training.diffusion.pipeline import build_unet, load_pipeline, nat
 from fourierft.training.diffusion.sampling import count_others, fill_folder, load_trained
 from fourierft.training.lock import held
 from fourierft.training.methods import adapter_config, adapter_settings, check_method
-from fourierft.training.report import format_bytes, table, versions, without_nan
+from fourierft.training.provenance import versions
+from fourierft.training.report import format_bytes, table, without_nan
 from fourierft.training.resuming import adapter_fields, as_json, check_same_run, describe_base, digest_files
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]

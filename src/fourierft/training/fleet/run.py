@@ -82,7 +82,7 @@ def _train(arguments: FleetArguments, folder: Path) -> dict[str, Any]:
     path = find_checkpoint("true", folder) if arguments.resume else None
     with AdapterStore(arguments.store) as store:
         if store.base is not None or store.tables.is_made():
-            store.tables.check_base(identify_base(base), "the fleet is trained")
+            store.tables.check_base(identify_base(base, arguments.model.model_revision), "the fleet is trained")
         prepared = prepare(arguments)
         trainer = FleetTrainer(
             prepared.plan, prepared.task, prepared.data.collate, arguments.fleet, prepared.data.lengths
