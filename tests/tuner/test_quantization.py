@@ -236,15 +236,16 @@ def test_torchao_model_without_its_settings_runs_and_says_why_it_does_not_merge(
 
 
 @pytest.mark.parametrize("kind", ["nf4", "torchao-int8"])
-def test_a_tied_head_of_a_quantised_model_parts_from_its_embedding(kind: str, folder: Path, randomise: Any) -> None:
+def test_a_tied_head_of_a_quantised_model_parts_from_its_embedding(
+    kind: str, folder: Path, randomise: Any, tmp_path: Path
+) -> None:
+    LlamaForCausalLM(LlamaConfig.from_pretrained(folder, tie_word_embeddings=True)).save_pretrained(tmp_path)
     settings: Any = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
     if kind != "nf4":
         from torchao.quantization import Int8WeightOnlyConfig
 
         settings = TorchAoConfig(Int8WeightOnlyConfig())
-    base: Any = AutoModelForCausalLM.from_pretrained(
-        folder, quantization_config=settings, dtype=torch.float32, tie_word_embeddings=True
-    )
+    base: Any = AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=settings, dtype=torch.float32)
     assert base.lm_head.weight is base.model.embed_tokens.weight
     config = FourierFTConfig(n_frequency=12, scaling=40.0, target_modules=["lm_head", "embed_tokens"])
     model = get_peft_model(base, config).eval()
