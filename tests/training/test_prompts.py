@@ -147,6 +147,18 @@ def test_row_without_an_answer_is_refused(answer: Any) -> None:
         Answers().encode(["good", answer])
 
 
+def test_rows_that_are_cut_are_told(tiny_llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
+    rows = Dataset.from_dict({"prompt": ["a film"] * 3, "answer": ["good", "very good and so lovely", "good"]})
+    columns = Columns(("prompt",), "answer")
+    encoded = Prompts().encode(rows, columns, rows["answer"][:], tokenizer, 6)
+    assert [len(tokens) for tokens in encoded["input_ids"]] == [5, 6, 5]
+    assert encoded.column_names == ["input_ids", "attention_mask", "labels"]
+    assert "longer than max_length=6 tokens, and cut there: 1 of 3 rows, first row 2" in capsys.readouterr().out
+    Prompts().encode(rows, columns, rows["answer"][:], tokenizer, 16)
+    assert "cut" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("beside", [{"system": "Be short."}, {"history": [["a", "b"]]}, {"tools": [{"name": "c"}]}])
 def test_what_belongs_to_a_conversation_is_not_left_out_unsaid(beside: dict[str, Any]) -> None:
     rows = Dataset.from_list([{**ROWS[0], **dict.fromkeys(beside)}, {**ROWS[1], **beside}])

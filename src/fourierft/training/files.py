@@ -21,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fourierft import __version__
 from fourierft.errors import DataError, MissingExtraError
 from fourierft.extras import needs
 from fourierft.training.cells import FILE, NESTED, PLACE, ROW, mark_places
@@ -115,7 +116,7 @@ def _read_text(path: Path, name: str) -> Dataset:
     """The rows of a file of text, from the cache if they are there."""
     datasets = import_datasets()
     state = path.stat()
-    key = [_VERSION, name, str(path.resolve()), state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+    key = [__version__, _VERSION, name, str(path.resolve()), state.st_size, state.st_mtime_ns, state.st_ctime_ns]
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "fourierft"
     target = folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.arrow"
     if not target.exists():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from peft import TaskType
 from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
 
+from fourierft import __version__
 from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.cells import (
@@ -35,6 +36,7 @@ PROMPT_COLUMNS = (
     *(("instruction",), ("prompt",), ("question",)),
     *(("mr",), ("meaning_representation",)),  # data-to-text: E2E's own files, and those of the hub
 )
+CUT = "__cut__"
 ANSWER_COLUMNS = ("output", "answer", "completion", "response", "ref", "human_reference", "target")
 
 
@@ -98,7 +100,7 @@ class Prompts:
         self, rows: Dataset, columns: Columns, labels: list[Any], processor: PreTrainedTokenizerBase, limit: int | None
     ) -> Dataset:
         """The rows as the model reads them: prompt and answer in one, cut to `limit`; `labels` are IGNORED but for
-        the answer's tokens.
+        the answer's tokens. How many are cut is said.
 
         Args:
             labels: the answers.
@@ -106,7 +108,7 @@ class Prompts:
         Raises: DataError, if a prompt leaves no room for its answer.
         """
 
-        def encode(row: dict[str, Any], index: int) -> dict[str, Any]:
+        def encode(row: dict[str, Any], index: int, version: str) -> dict[str, Any]:
             try:
                 tokens, learned = self.encode_row(row, columns, labels[index], processor)
             except ConfigError as error:
@@ -117,10 +119,29 @@ class Prompts:
                     f"the prompt in {place_of(row, index)} has {prompt} tokens, which leaves no room for its answer in "
                     f"max_length={limit}; raise it, or remove the row"
                 )
-            tokens = tokens[:limit]
-            return {"input_ids": tokens, "attention_mask": [1] * len(tokens), "labels": learned[:limit]}
+            is_cut, tokens = limit is not None and len(tokens) > limit, tokens[:limit]
+            return {
+                "input_ids": tokens,
+                "attention_mask": [1] * len(tokens),
+                "labels": learned[:limit],
+                CUT: is_cut,
+            }
 
-        return rows.map(encode, with_indices=True, remove_columns=rows.column_names, desc="Tokenizing")
+        encoded = rows.map(
+            encode,
+            with_indices=True,
+            remove_columns=rows.column_names,
+            fn_kwargs={"version": __version__},  # what another release made is not taken from the cache
+            desc="Tokenizing",
+        )
+        cut = [index for index, is_cut in enumerate(encoded[CUT][:]) if is_cut]
+        if cut:
+            print(
+                f"longer than max_length={limit} tokens, and cut there: {len(cut)} of {len(rows)} rows, first "
+                f"{place_at(rows, cut[0])}",
+                flush=True,
+            )
+        return encoded.remove_columns(CUT)
 
     def encode_row(
         self, row: Mapping[str, Any], columns: Columns, label: Any, tokenizer: PreTrainedTokenizerBase

@@ -12,6 +12,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from fourierft import __version__
 from fourierft.errors import DataError
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.cells import as_text, column_names, read_cell, read_column
@@ -92,12 +93,19 @@ class Texts:
             labels: one per row, encoded for the model's loss.
         """
 
-        def encode(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, Any]:
+        def encode(batch: dict[str, list[Any]], indices: list[int], version: str) -> dict[str, Any]:
             texts = ([as_text(read_cell(value)) for value in batch[column]] for column in columns.inputs)
             encoded = processor(*texts, truncation=True, max_length=limit)
             return {**encoded, "labels": [labels[index] for index in indices]}
 
-        return rows.map(encode, batched=True, with_indices=True, remove_columns=rows.column_names, desc="Tokenizing")
+        return rows.map(
+            encode,
+            batched=True,
+            with_indices=True,
+            remove_columns=rows.column_names,
+            fn_kwargs={"version": __version__},  # what another release made is not taken from the cache
+            desc="Tokenizing",
+        )
 
     def collator(self, processor: PreTrainedTokenizerBase) -> Any:
         """Makes a batch of rows."""
