@@ -57,6 +57,12 @@ def test_pattern_gives_layers_their_own_count(edit_config: Callable[..., Path], 
     assert read_checkpoint(path).coefficients[QUERY].shape == (30,)
 
 
+def test_what_other_programs_note_in_the_config_is_passed_over(edit_config: Callable[..., Path]) -> None:
+    noted = {"base_model_class": "BertForSequenceClassification", "parent_library": "bert", "unsloth_fixed": True}
+    path = edit_config(auto_mapping=noted, megatron_core=["x"], corda_config=None, use_rslora={"deep": [1]})
+    assert len(read_checkpoint(path).coefficients) == 4
+
+
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
 def test_missing_file_is_named(adapter: Path, name: str) -> None:
     (adapter / name).unlink()
@@ -141,6 +147,15 @@ def test_config_that_is_no_object_is_refused(adapter: Path) -> None:
         ({"scaling": "auto"}, "scaling='auto'"),
         ({"scaling": float("nan")}, "NaN is no JSON"),
         ({"random_loc_seed": None}, "random_loc_seed=None"),
+        ({"random_loc_seed": 2**64}, "it must be an integer of at most 64 bits"),
+        ({"scaling": 1e31}, "scaling=1e+31; it must be a finite number, up to 1e+30"),
+        ({"base_model_name_or_path": ["a"]}, "base_model_name_or_path=['a']"),
+        ({"base_model_name_or_path": "a\nb"}, r"base_model_name_or_path='a\nb'"),
+        ({"revision": 7}, "revision=7"),
+        ({"target_modules": [["query"]]}, "target_modules=[['query']]"),
+        ({"layers_to_transform": ["0"]}, "layers_to_transform=['0']"),
+        ({"auto_mapping": {"base_model_class": 3}}, "auto_mapping={'base_model_class': 3}"),
+        ({"fan_in_fan_out": "yes"}, "fan_in_fan_out='yes'"),
         ({"fourierft": {"entries": "spiral"}}, "upgrade fourierft"),
         ({"fourierft": {"entries": "bandpass", "center": 1}}, "width=None"),
     ],

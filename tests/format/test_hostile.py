@@ -126,6 +126,9 @@ def test_any_tensors_are_read_right_or_refused(hostile: Path) -> None:
     for dtype in (torch.float8_e4m3fn, torch.int64, torch.bool, torch.float16):
         save_file({**tensors, "base_model.model.classifier.extra": torch.ones(3).to(dtype)}, hostile / WEIGHTS)
         assert read_or_refuse(hostile) is not None, dtype
+    save_file({**tensors, "base_model.model.classifier.weight": torch.zeros(0)}, hostile / WEIGHTS)
+    with pytest.raises(CheckpointError, match="which is empty; it was saved before its parts"):
+        read_checkpoint(hostile)
     for values in (torch.zeros(0), torch.zeros(40, 1), torch.tensor(1.0), torch.full((40,), 3e38), torch.zeros(41)):
         save_file({**tensors, key: values}, hostile / WEIGHTS)
         assert read_or_refuse(hostile) is None

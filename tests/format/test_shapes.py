@@ -28,10 +28,20 @@ def test_all_layers_of_a_large_model_are_seven_entries() -> None:
     assert len(json.dumps(ends)) < 200
 
 
+def test_ends_grow_only_where_they_must() -> None:
+    encoder = "roberta.encoder.layer"
+    shapes = {f"{encoder}.{k}.attention.output.dense": (32, 32) for k in range(24)}
+    shapes |= {f"{encoder}.{k}.intermediate.dense": (48, 32) for k in range(24)}
+    shapes |= {f"{encoder}.{k}.output.dense": (32, 48) for k in range(24)}
+    ends = compact(shapes)
+    assert {name: find_shape(ends, name) for name in shapes} == shapes
+    assert len(ends) == 4
+
+
 def test_a_layer_of_another_shape_is_named_in_full() -> None:
     shapes = LLAMA | {"model.layers.5.self_attn.q_proj": (2048, 4096)}
     ends = compact(shapes)
-    assert ends["model.layers.5.self_attn.q_proj"] == (2048, 4096)
+    assert ends["5.self_attn.q_proj"] == (2048, 4096)
     assert len(ends) == 8
     assert {name: find_shape(ends, name) for name in shapes} == shapes
 

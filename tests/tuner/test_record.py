@@ -12,6 +12,7 @@ import peft
 import pytest
 import torch
 from peft import PeftModel, get_peft_model, inject_adapter_in_model
+from safetensors.torch import load_file
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 from fourierft.errors import ShapeError
@@ -118,6 +119,14 @@ def test_a_model_of_other_shapes_is_refused_and_left_as_it_was(saved: Path, chan
         adapted.load_adapter(str(saved), "theirs")
     assert adapted.active_adapters == ["mine"]
     adapted(input_ids=torch.tensor([[1, 2]]))
+
+
+def test_layers_that_a_state_dict_names_are_checked_too(saved: Path) -> None:
+    state = load_file(saved / "adapter_model.safetensors")
+    state = {key.removeprefix("base_model.model."): value for key, value in state.items()}
+    with pytest.raises(ShapeError, match="q_proj is 48 x 48 in this model, but the adapter was made for 32 x 32"):
+        inject_adapter_in_model(peft.PeftConfig.from_pretrained(saved), llama(hidden_size=48), state_dict=state)
+    inject_adapter_in_model(peft.PeftConfig.from_pretrained(saved), llama(), state_dict=state)
 
 
 def test_settings_of_an_old_adapter_make_a_new_one_for_another_model(saved: Path) -> None:

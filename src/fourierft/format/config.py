@@ -42,6 +42,7 @@ def _is_index(value: object) -> bool:
     return type(value) is int and 0 <= value < _MOST_ITEMS
 
 
+_CLASS = ("base_model_class", "parent_library")  # of `auto_mapping`, beside which other programs note more
 _Field = tuple[Callable[[Any], bool], str]  # whether a value will do, and what will
 _TEXT: _Field = (lambda value: value is None or _is_short(value), f"a text of up to {_MOST_TEXT} characters, or null")
 _NAMES: _Field = (lambda v: v is None or _is_short(v) or _is_list(v), "a list of texts, a text, or null")
@@ -65,8 +66,8 @@ _FIELDS: dict[str, _Field] = {
         "a list of indices, an index, or null",
     ),
     "auto_mapping": (
-        lambda value: value is None or (isinstance(value, dict) and all(map(_TEXT[0], value.values()))),
-        "an object of texts, or null",
+        lambda value: value is None or (isinstance(value, dict) and all(map(_TEXT[0], map(value.get, _CLASS)))),
+        f"an object with the texts {' and '.join(_CLASS)}, or null",
     ),
     "n_frequency": (_is_count, "a positive integer"),
     "n_frequency_pattern": (

@@ -14,15 +14,22 @@ Shape = tuple[int, int]  # (out_features, in_features)
 def compact(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     """Ends of names -> shape, such that `find_shape` gives back every layer's.
 
+    Ends grow by a part of the name at a time, where layers of one end have several shapes.
+
     Args:
         shapes: name of each layer -> its shape.
     """
-    votes: dict[str, Counter[Shape]] = {}
-    for name, shape in shapes.items():
-        votes.setdefault(_last(name), Counter())[shape] += 1
-    ends = {end: counts.most_common(1)[0][0] for end, counts in votes.items()}
-    while wrong := {name: shape for name, shape in shapes.items() if find_shape(ends, name) != shape}:
-        ends |= wrong  # a whole name is the longest end of it
+    ends: dict[str, Shape] = {}
+    parts = 0
+    while wrong := [name for name, shape in shapes.items() if find_shape(ends, name) != shape]:
+        parts += 1
+        alike: dict[str, dict[str, Shape]] = {_end(name, parts): {} for name in wrong}
+        for name, shape in shapes.items():
+            alike.get(_end(name, parts), {})[name] = shape
+        for end, layers in alike.items():
+            shape = _commonest(layers, parts)
+            if find_shape(ends, end) != shape:
+                ends[end] = shape
     return ends
 
 
@@ -36,5 +43,12 @@ def find_shape(ends: Mapping[str, Shape], name: str) -> Shape | None:
     return ends[end]
 
 
-def _last(name: str) -> str:
-    return name.rpartition(".")[2]
+def _commonest(shapes: Mapping[str, Shape], parts: int) -> Shape:
+    """The shape that would take most longer ends to name, and of those the one that most layers have."""
+    layers = Counter(shapes.values())
+    longer = Counter(shape for _, shape in {(_end(name, parts + 1), shape) for name, shape in shapes.items()})
+    return max(layers, key=lambda shape: (longer[shape], layers[shape]))
+
+
+def _end(name: str, parts: int) -> str:
+    return ".".join(name.split(".")[-parts:])

@@ -78,5 +78,10 @@ def _check_tensors(file: Path, header: Header) -> None:
             raise CheckpointError(
                 f"{file} holds {name} as {shown(tensor.dtype)}; an adapter has it in one of {', '.join(allowed)}"
             )
+        if 0 in tensor.shape:
+            raise CheckpointError(
+                f"{file} holds {name} of shape {list(tensor.shape)}, which is empty; it was saved before its parts "
+                "were gathered from all processes: save the whole state"
+            )
         if not layer_name(name):
             raise CheckpointError(f"{file} holds {shown(name)}, which names no layer; save it with PEFT")

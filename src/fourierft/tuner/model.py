@@ -61,10 +61,11 @@ class FourierFTModel(BaseTuner):
             of the adapter says that it was made for layers of other shapes, or for more or fewer of them.
         """
         keep_layout(model)
-        if kwargs.get("state_dict") is None:
-            config = cast(StockConfig, self.peft_config[adapter_name])
-            check_base(model, config, partial(self._check_target_module_exists, config))
-        leave_embeddings(cast(StockConfig, self.peft_config[adapter_name]))
+        config, state = cast(StockConfig, self.peft_config[adapter_name]), kwargs.get("state_dict")
+        named = {key.rsplit(f".{self.prefix}", 1)[0].removeprefix("_orig_mod.") for key in state or ()}
+        is_target = partial(self._check_target_module_exists, config) if state is None else named.__contains__
+        check_base(model, config, is_target)
+        leave_embeddings(config)
         self._shared_weights, self._names_read = shared_weights(model), names_read(model)
         self._only_read: list[FourierFTLayer] = []
         try:
