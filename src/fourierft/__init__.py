@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         uniform_entries,
     )
     from fourierft.tuner.config import FourierFTConfig
+    from fourierft.tuner.hotswap import hotswap_adapter
     from fourierft.tuner.recommended import recommended
     from fourierft.tuner.registration import disable, enable
 
@@ -37,6 +38,7 @@ __all__ = [
     "delta_weight",
     "disable",
     "enable",
+    "hotswap_adapter",
     "recommended",
     "spectral_linear",
     "uniform_basis",
@@ -54,6 +56,7 @@ _LAZY = {
     "delta_weight": "fourierft.spectral",
     "disable": "fourierft.tuner.registration",
     "enable": "fourierft.tuner.registration",
+    "hotswap_adapter": "fourierft.tuner.hotswap",
     "recommended": "fourierft.tuner.recommended",
     "spectral_linear": "fourierft.spectral",
     "uniform_basis": "fourierft.spectral",

@@ -191,7 +191,7 @@ def test_a_layer_whose_scaling_was_changed_by_hand_keeps_its_coefficients(make_l
     randomise(model)
     layer = model.base_model.model.model.layers[0].self_attn.q_proj
     before = layer.fourierft_spectrum["default"].detach().clone()
-    layer.fourierft_scaling["default"] = scaling
+    layer.fourierft_scaling["default"] = layer.own_scaling["default"] = scaling
     model.train().save_pretrained(tmp_path)
     assert torch.equal(layer.fourierft_spectrum["default"], before)
     saved = load_file(tmp_path / "adapter_model.safetensors")

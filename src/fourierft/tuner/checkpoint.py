@@ -25,13 +25,13 @@ _PEFT_MODEL = "base_model.model."  # a checkpoint has it, a model into which lay
 
 def fold(model: nn.Module, adapter_name: str, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """State dict of a checkpoint, still with the adapter's name in it, from that of a model."""
-    layers, checkpoint = _layers(model, adapter_name), {}
+    layers, checkpoint = find_layers(model, adapter_name), {}
     for key, value in state_dict.items():
         path = key.removesuffix(f".{IN_MODEL}.{adapter_name}.weight").removesuffix(f".{ON_DISK}.{adapter_name}")
-        if path == key or _plain(path) not in layers:  # not coefficients, or those of stock PEFT's layer
+        if path == key or plain_name(path) not in layers:  # not coefficients, or those of stock PEFT's layer
             checkpoint[key] = value
         else:
-            _, layer = layers[_plain(path)]
+            layer = layers[plain_name(path)]
             checkpoint[f"{base_path(path)}.{ON_DISK}.{adapter_name}"] = folded(layer, adapter_name, value)
     return checkpoint
 
@@ -52,7 +52,7 @@ def unfold(model: nn.Module, adapter_name: str, state_dict: dict[str, Tensor]) -
 
     Raises: CheckpointError, if the checkpoint's coefficients belong to none of the adapter's layers.
     """
-    layers, loaded, strange = _layers(model, adapter_name), {}, []
+    layers, loaded, strange = find_layers(model, adapter_name), {}, []
     if not layers:  # stock PEFT's, made before this package was enabled
         return state_dict
     places: dict[nn.Module, list[str]] = {}  # a layer may stand at several
@@ -62,8 +62,8 @@ def unfold(model: nn.Module, adapter_name: str, state_dict: dict[str, Tensor]) -
         path = key.removesuffix(f".{ON_DISK}")
         if path == key:
             loaded[key] = value
-        elif _plain(path) in layers:
-            _, layer = layers[_plain(path)]
+        elif plain_name(path) in layers:
+            layer = layers[plain_name(path)]
             layer.awaiting.discard(adapter_name)
             values = unfolded(layer, adapter_name, value)
             loaded |= {f"{place}.{IN_MODEL}.{adapter_name}.weight": values for place in places[layer]}
@@ -97,17 +97,17 @@ def _part_was_resized(model: nn.Module, config: StockConfig) -> bool:
     return sizes[0] != sizes[1]
 
 
-def _layers(model: nn.Module, adapter_name: str) -> dict[str, tuple[str, FourierFTLayer]]:
-    """The layers that have an adapter, and their names, by the names without wrappers."""
+def find_layers(model: nn.Module, adapter_name: str) -> dict[str, FourierFTLayer]:
+    """The layers that have an adapter, by their names in the base model."""
     return {
-        _plain(name): (name.removeprefix("_fsdp_wrapped_module."), layer)
+        plain_name(name): layer
         for name, layer in model.named_modules()
         if isinstance(layer, FourierFTLayer) and adapter_name in layer.fourierft_coefficients
     }
 
 
-def _plain(name: str) -> str:
-    """A layer's name without what wrappers of modules put into some names and not into others."""
+def plain_name(name: str) -> str:
+    """A module's name in the base model: without what wrappers of modules put into some names and not into others."""
     for wrapper in _WRAPPERS:
         name = name.replace(wrapper, "")
     name = base_path(name)

@@ -127,18 +127,18 @@ def disk_ratio(layer: FourierFTLayer, name: str) -> float:
 
     A scaling of 0, which no ratio can bring back, counts as that of the checkpoint.
     """
-    scaling, on_disk = layer.fourierft_scaling[name], layer.disk_scaling[name]
+    scaling, on_disk = layer.own_scaling[name], layer.disk_scaling[name]
     return scaling / on_disk if scaling and on_disk else 1.0
 
 
 def folded(layer: FourierFTLayer, name: str, values: Tensor) -> Tensor:
     """Coefficients of a layer, as they are saved."""
-    return _scaled(values, disk_ratio(layer, name))
+    return scaled(values, disk_ratio(layer, name))
 
 
 def unfolded(layer: FourierFTLayer, name: str, values: Tensor) -> Tensor:
     """Coefficients of a checkpoint, as the layer has them."""
-    return _scaled(values, 1 / disk_ratio(layer, name))
+    return scaled(values, 1 / disk_ratio(layer, name))
 
 
 def check(key: str, loaded: Tensor, coefficients: Tensor) -> None:
@@ -155,7 +155,8 @@ def check(key: str, loaded: Tensor, coefficients: Tensor) -> None:
         )
 
 
-def _scaled(values: Tensor, ratio: float) -> Tensor:
+def scaled(values: Tensor, ratio: float) -> Tensor:
+    """Coefficients times a ratio of two scalings, as they are if it is 1."""
     if ratio == 1.0:
         return values
     # One rounding, and never to half precision: a checkpoint in bfloat16 would come back as another adapter.

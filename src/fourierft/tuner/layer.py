@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from peft import FourierFTConfig as StockConfig
-from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -19,18 +19,16 @@ from fourierft.spectral import SpectralBasis, adapted_linear, delta_weight, is_e
 from fourierft.tuner.coefficients import Coefficients, CoefficientsByAdapter, Spectrum, show_awaited, take
 from fourierft.tuner.merging import merge_update, unmerge_update
 from fourierft.tuner.mixing import RowPlan, Term, summed_terms
+from fourierft.tuner.product import base_product
 from fourierft.tuner.quantization import KeptWeight, find_backend
 from fourierft.tuner.reading import Usage, read_weight
 from fourierft.tuner.resting import RestingUpdates, add_updates
 from fourierft.tuner.rows import RowNames
 from fourierft.tuner.scaling import disk_scaling, layer_scaling
-
-_ONE_PRODUCT = (nn.Linear, Conv1D)
-_PLAIN = (nn.Parameter, Tensor, type(None))
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+from fourierft.tuner.strength import SCALINGS, Strength
 
 
-class FourierFTLayer(nn.Module, BaseTunerLayer):
+class FourierFTLayer(nn.Module, Strength):
     """A linear layer y = x W^T + b with the updates of its adapters, y += x dW^T.
 
     Args:
@@ -45,7 +43,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         fourierft_spectrum: the same parameters, as stock PEFT's layers have them.
         fourierft_basis: the frozen entries.
         fourierft_draw: how they were drawn.
-        fourierft_scaling: the scaling that the coefficients are to be multiplied with.
+        fourierft_scaling, own_scaling, merged_scaling: what the coefficients are multiplied with; see strength.py.
         disk_scaling: the scaling of the adapter's checkpoints.
         merge_loss: the error of merging into a half precision or quantised weight, as a share of the update's norm.
         path: where it stands in the model.
@@ -61,7 +59,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
     """
 
     adapter_layer_names: tuple[str, ...] = ("fourierft_coefficients",)
-    other_param_names = ("fourierft_basis", "fourierft_draw", "fourierft_scaling", "disk_scaling", "merge_loss")
+    other_param_names = ("fourierft_basis", "fourierft_draw", *SCALINGS, "disk_scaling", "merge_loss")
 
     def __init__(
         self,
@@ -80,7 +78,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         self.fourierft_coefficients = CoefficientsByAdapter()
         self.fourierft_basis: dict[str, SpectralBasis] = {}
         self.fourierft_draw: dict[str, Draw] = {}
-        self.fourierft_scaling: dict[str, float] = {}
+        self.fourierft_scaling, self.own_scaling, self.merged_scaling = {}, {}, {}
         self.disk_scaling: dict[str, float] = {}
         self.awaiting: set[str] = set()
         self.merge_loss: dict[str, float] = {}
@@ -100,8 +98,9 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         shape = (self.out_features, self.in_features)
         self.fourierft_draw[adapter_name] = Draw.of(config)
         self.fourierft_basis[adapter_name] = self.fourierft_draw[adapter_name].basis(*shape, n_frequency)
-        self.fourierft_scaling[adapter_name] = layer_scaling(config, *shape, n_frequency)
-        self.disk_scaling[adapter_name] = disk_scaling(config, self.fourierft_scaling[adapter_name])
+        scaling = layer_scaling(config, *shape, n_frequency)
+        self.fourierft_scaling[adapter_name] = self.own_scaling[adapter_name] = scaling
+        self.disk_scaling[adapter_name] = disk_scaling(config, scaling)
         # Stock PEFT draws before it decides for zeros; drawing too leaves the generator in the same state.
         start = torch.randn(self._start_shape(n_frequency))
         self.fourierft_coefficients[adapter_name] = Coefficients(start.zero_() if config.init_weights else start)
@@ -152,7 +151,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
         if adapter_names is not None:
             return self._mixed_forward(x, adapter_names, *args, **kwargs)
         terms = self._active_terms()
-        product = self._base_product(x) if len(terms) == 1 and not args and not kwargs else None
+        product = base_product(self._modules["base_layer"], x) if len(terms) == 1 and not args and not kwargs else None
         if product is not None and product[0].dtype == terms[0].coefficients.dtype:
             _, coefficients, basis, scaling = terms[0]
             return adapted_linear(x, *product, coefficients, basis, scaling)
@@ -179,7 +178,7 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             terms = self._active_terms()
         else:
             terms = list(self.resting.plan(self, adapter_names).terms(self))
-        product = None if args or kwargs else self._base_product(x)
+        product = None if args or kwargs else base_product(self._modules["base_layer"], x)
         result = self.base_layer(x, *args, **kwargs) if product is None else F.linear(x, *product)
         return add_updates(self, result, x, terms, product is not None)
 
@@ -258,23 +257,6 @@ class FourierFTLayer(nn.Module, BaseTunerLayer):
             f"a layer of type {type(base).__name__} cannot be adapted, only linear layers, convolutions and embeddings "
             "can; name other target_modules"
         )
-
-    def _base_product(self, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
-        """Weight [out, in] and bias, if the base layer does nothing but x W^T + b and W + dW would keep dW."""
-        base: Any = self._modules["base_layer"]
-        kind, parameters, state = type(base), base._parameters, base.__dict__
-        if kind not in _ONE_PRODUCT or "weight" not in parameters or "bias" not in parameters or "forward" in state:
-            return None
-        weight: Any = parameters["weight"]
-        bias: Any = parameters["bias"]
-        if any(state[hooks] for hooks in _HOOKS) or type(weight) not in _PLAIN or type(bias) not in _PLAIN:
-            return None
-        dtype = weight.dtype
-        if dtype not in (torch.float32, torch.float64) or dtype != x.dtype:
-            return None
-        if not x.is_meta and torch.is_autocast_enabled(x.device.type):
-            return None
-        return weight.T if kind is Conv1D else weight, bias
 
     def _check_rows(self, x: Tensor, adapter_names: Sequence[str]) -> None:
         if len(x) != len(adapter_names):

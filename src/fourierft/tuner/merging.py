@@ -42,6 +42,7 @@ def merge_update(layer: FourierFTLayer, name: str, safe_merge: bool) -> None:
             f"NaNs detected in the merged weights of adapter {name!r}; the weight was left as it was, "
             "check the adapter's coefficients"
         )
+    layer.merged_scaling[name] = layer.fourierft_scaling[name]
     stored = merged.to(weight.dtype)
     if backend is not None:
         if layer.kept_weight is None:
@@ -60,19 +61,24 @@ def merge_update(layer: FourierFTLayer, name: str, safe_merge: bool) -> None:
 
 @torch.no_grad()
 def unmerge_update(layer: FourierFTLayer, name: str) -> None:
-    """Subtract an adapter's update from the base weight; a quantised or tied layer gets the weight back that it had."""
+    """Subtract an adapter's update from the base weight, as strong as it was merged.
+
+    A quantised or tied layer gets the weight back that it had.
+    """
+    merged_scaling = layer.merged_scaling.pop(name, None)
     if layer.quantization_backend is not None or layer.is_tied:
         if layer.kept_weight is not None:
             restore_weight(layer.get_base_layer(), layer.kept_weight)
             layer.kept_weight = None
         return
     weight = layer.get_base_weight()
-    update = base_update(layer, name, weight)
+    update = base_update(layer, name, weight, merged_scaling)
     layer.set_base_weight((weight.to(update.dtype) - update).to(weight.dtype))
 
 
-def base_update(layer: FourierFTLayer, name: str, weight: Tensor) -> Tensor:
-    """The update in the layout of the base weight, in float32 or better."""
+def base_update(layer: FourierFTLayer, name: str, weight: Tensor, merged_scaling: float | None = None) -> Tensor:
+    """The update in the layout of the base weight, in float32 or better; with another scaling if one is given."""
     ((_, coefficients, basis, scaling),) = summed_terms(layer, [name])
+    scaling = scaling if merged_scaling is None else merged_scaling
     update = delta_weight(coefficients.to(torch.promote_types(weight.dtype, torch.float32)), basis, scaling)
     return layer.in_layout(update)

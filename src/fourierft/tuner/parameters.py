@@ -102,7 +102,7 @@ class ParameterLayer(FourierFTLayer):
                 )
             if before.dtype not in (torch.float32, torch.float64):
                 self.merge_loss[name] = self._loss(before, merged, name)
-            self.parameter.data = merged
+            self.parameter.data, self.merged_scaling[name] = merged, self.fourierft_scaling[name]
             self.merged_adapters.append(name)
 
     @torch.no_grad()
@@ -112,7 +112,7 @@ class ParameterLayer(FourierFTLayer):
             name = self.merged_adapters.pop()
             self.merge_loss.pop(name, None)
             if name in self.fourierft_coefficients:
-                self.parameter.data = self._summed(self.parameter.data, name, -1.0)
+                self.parameter.data = self._summed(self.parameter.data, name, -self.merged_scaling.pop(name))
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """No: `peft.convert_to_lora` expects the matrix of a linear layer."""
@@ -122,12 +122,13 @@ class ParameterLayer(FourierFTLayer):
         """The parameter."""
         return f"{self.parameter_name}, {list(self.parameter.shape)}"
 
-    def _summed(self, weight: Tensor, name: str, sign: float = 1.0) -> Tensor:
-        """A tensor of the parameter's shape plus an adapter's update, rounded once."""
+    def _summed(self, weight: Tensor, name: str, scaling: float | None = None) -> Tensor:
+        """A tensor of the parameter's shape plus an adapter's update, rounded once; with another scaling if given."""
+        scaling = self.fourierft_scaling[name] if scaling is None else scaling
         stack = weight.mT if self._is_transposed else weight
         coefficients = self.fourierft_coefficients[name].weight.reshape(-1, self.fourierft_basis[name].n_frequency)
         flat = stack.reshape(-1, *stack.shape[-2:])
-        summed = adapted_stack(flat, coefficients, self.fourierft_basis[name], sign * self.fourierft_scaling[name])
+        summed = adapted_stack(flat, coefficients, self.fourierft_basis[name], scaling)
         summed = summed.view(stack.shape)
         return summed.mT if self._is_transposed else summed
 

@@ -16,12 +16,10 @@ from fourierft.errors import ShapeError
 from fourierft.format.checkpoint import check_shape
 from fourierft.format.identity import BaseIdentity, identify_base
 from fourierft.format.shapes import Shape
+from fourierft.tuner.checkpoint import plain_name
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.layer import FourierFTLayer
-from fourierft.tuner.parameters import ParameterHost, base_path, find_parameters, matrix_shape
-
-_PREFIX = "base_model.model."
-_WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
+from fourierft.tuner.parameters import ParameterHost, find_parameters, matrix_shape
 
 
 def note_base(model: nn.Module, config: StockConfig, adapter_name: str) -> None:
@@ -112,7 +110,7 @@ def _check_shape(name: str, shape: Shape, made_for: Shape | None) -> None:
 def _adapted_shapes(model: nn.Module, adapter_name: str) -> Iterator[tuple[str, Shape]]:
     for name, layer in model.named_modules():
         if isinstance(layer, FourierFTLayer) and adapter_name in layer.fourierft_scaling:
-            yield _plain(name), (layer.out_features, layer.in_features)
+            yield plain_name(name), (layer.out_features, layer.in_features)
 
 
 def _outer_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -123,10 +121,3 @@ def _outer_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
             if isinstance(module, BaseTunerLayer):
                 inside = f"{name}."
-
-
-def _plain(name: str) -> str:
-    """The name of a layer in the base model."""
-    for wrapper in _WRAPPERS:
-        name = name.replace(wrapper, "")
-    return base_path(name).removeprefix(_PREFIX)

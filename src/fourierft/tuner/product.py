@@ -1,0 +1,30 @@
+"""Base layers that are one matrix product, so that W + dW can take the place of W in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+_KINDS = (nn.Linear, Conv1D)
+_PLAIN = (nn.Parameter, Tensor, type(None))
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def base_product(base: Any, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
+    """Weight [out, in] and bias, if a layer does nothing but x W^T + b and W + dW would keep dW; None otherwise."""
+    kind, parameters, state = type(base), base._parameters, base.__dict__
+    if kind not in _KINDS or "weight" not in parameters or "bias" not in parameters or "forward" in state:
+        return None
+    weight: Any = parameters["weight"]
+    bias: Any = parameters["bias"]
+    if any(state[hooks] for hooks in _HOOKS) or type(weight) not in _PLAIN or type(bias) not in _PLAIN:
+        return None
+    dtype = weight.dtype
+    if dtype not in (torch.float32, torch.float64) or dtype != x.dtype:
+        return None
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type):
+        return None
+    return weight.T if kind is Conv1D else weight, bias

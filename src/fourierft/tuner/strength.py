@@ -1,0 +1,73 @@
+"""How strongly an adapter acts: a factor of its scaling that is set while a model runs, and that no file has.
+
+The methods are those of PEFT's LoRA layers. diffusers calls them for `set_adapters(name, 0.5)`,
+`cross_attention_kwargs={"scale": 0.5}` and `fuse_lora(0.5)`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+from peft.tuners.tuners_utils import BaseTunerLayer
+
+from fourierft.errors import ConfigError
+
+SCALINGS = ("fourierft_scaling", "own_scaling", "merged_scaling")
+
+
+class Strength(BaseTunerLayer):
+    """What an adapted layer does about the strength of its adapters.
+
+    Attributes, each a dictionary by adapter name:
+        fourierft_scaling: the scaling that the coefficients are multiplied with.
+        own_scaling: the same at strength 1, as the adapter was made or loaded.
+        merged_scaling: the one that a merged update has, and is taken out with.
+    """
+
+    fourierft_scaling: dict[str, float]
+    own_scaling: dict[str, float]
+    merged_scaling: dict[str, float]
+
+    def set_scale(self, adapter: str, scale: float) -> None:
+        """Let an adapter act `scale` times as strongly as it was trained; nothing where the layer does not have it.
+
+        Raises: ConfigError, if it is not a finite number.
+        """
+        if adapter not in self.own_scaling:
+            return
+        if adapter in self.merged_adapters:
+            warnings.warn(
+                f"the adapter {adapter!r} is merged as strongly as it was then; another strength has an effect once "
+                "it is unmerged",
+                stacklevel=2,
+            )
+        self.fourierft_scaling[adapter] = _checked(scale) * self.own_scaling[adapter]
+
+    def scale_layer(self, scale: float) -> None:
+        """Let the active adapters act `scale` times as strongly as they do.
+
+        Raises: ConfigError, if it is not a finite number.
+        """
+        for adapter in self._active():
+            self.fourierft_scaling[adapter] *= _checked(scale)
+
+    def unscale_layer(self, scale: float | None = None) -> None:
+        """Take a factor of `scale_layer` out again, or all that was set if it is None.
+
+        Raises: ConfigError, if it is 0 or not a finite number.
+        """
+        if scale is not None and _checked(scale) == 0:
+            raise ConfigError("a strength of 0 cannot be taken out by division; use unscale_layer() or set_scale")
+        for adapter in self._active():
+            own = self.own_scaling[adapter]
+            self.fourierft_scaling[adapter] = own if scale is None else self.fourierft_scaling[adapter] / scale
+
+    def _active(self) -> list[str]:
+        return [adapter for adapter in self.active_adapters if adapter in self.own_scaling]
+
+
+def _checked(scale: float) -> float:
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
+        raise ConfigError(f"scale={scale!r} is no strength of an adapter; use a finite number, such as 0.5")
+    return float(scale)
