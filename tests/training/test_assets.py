@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -255,3 +256,19 @@ def test_a_word_is_to_be_fetched_until_its_archive_or_what_was_made_of_it_is_her
         assert to_fetch("dinov2") is None
         (folder / "weights").write_text("damaged")
         assert to_fetch("dinov2") is DINOV2
+
+
+def test_processes_that_want_the_same_fetch_it_once(shop: Shop, tmp_path: Path) -> None:
+    start = threading.Barrier(3)
+
+    def want() -> None:
+        start.wait()
+        obtain(shop.asset, tmp_path / "cache", shop.fetch)
+
+    threads = [threading.Thread(target=want) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert shop.sold == 1
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [shop.asset.folder]

@@ -19,7 +19,7 @@ import pytest
 from fourierft.errors import BusyError
 from fourierft.training import lock
 from fourierft.training.arguments import Arguments
-from fourierft.training.lock import FILE, Owner, find_start, held
+from fourierft.training.lock import FILE, Owner, find_start, held, in_turn
 from fourierft.training.run import train
 
 HOLD = (
@@ -169,3 +169,28 @@ def test_two_trainings_into_one_folder_are_one(build: Callable[..., Arguments], 
         with pytest.raises(BusyError, match=r"writes into .*out since"):
             train(build(**settings))
     assert [path.name for path in (tmp_path / "out").iterdir()] == [FILE]
+
+
+def test_processes_that_take_turns_wait_for_one_another(tmp_path: Path) -> None:
+    together, most = [], []
+
+    def work() -> None:
+        with in_turn(tmp_path / "new" / ".lock"):
+            together.append(1)
+            most.append(len(together))
+            time.sleep(0.02)
+            together.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 6
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_where_nothing_can_be_written_nobody_waits(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with in_turn(tmp_path / "file" / ".lock"):
+        pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,12 +15,18 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
+    BloomConfig,
+    GPT2Config,
+    LlamaConfig,
+    MambaConfig,
+    MptConfig,
 )
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.training.arguments import MethodArguments, ModelArguments
 from fourierft.training.methods import attach
-from fourierft.training.models import load_model, load_tokenizer, longest_text
+from fourierft.training.models import context_length, load_model, load_tokenizer, longest_text
 from fourierft.training.tasks import Classification, Regression
 
 TASK = Classification(("bad", "fair", "good"))
@@ -138,3 +145,22 @@ def test_a_tokenizer_of_another_name_has_not_the_revision_of_the_model(
     load_tokenizer(ModelArguments(model_name_or_path="a/b", model_revision="v2"))
     load_tokenizer(ModelArguments(model_name_or_path="a/b", model_revision="v2", tokenizer_name="c/d"))
     assert asked == ["v2", None]
+
+
+@pytest.mark.parametrize(
+    ("config", "told", "limit"),
+    [
+        (MambaConfig(), VERY_LARGE_INTEGER, VERY_LARGE_INTEGER),
+        (MambaConfig(), 4096, 4096),
+        (MptConfig(max_seq_len=2048), VERY_LARGE_INTEGER, 2048),
+        (BloomConfig(seq_length=2048), VERY_LARGE_INTEGER, 2048),
+        (GPT2Config(n_positions=1024), VERY_LARGE_INTEGER, 1024),
+        (LlamaConfig(max_position_embeddings=8192), 4096, 4096),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_model_takes_as_many_tokens_as_it_says_by_whatever_name(config: Any, told: int, limit: int) -> None:
+    model, tokenizer = SimpleNamespace(config=config), SimpleNamespace(model_max_length=told)
+    assert context_length(model, tokenizer) == limit
+    assert longest_text(model, tokenizer, None) == 512
+    assert longest_text(model, tokenizer, 1024) == 1024

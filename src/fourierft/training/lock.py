@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -109,6 +109,26 @@ def held(directory: Path, name: str = FILE) -> Iterator[None]:
                 file.unlink()
             for path in made:
                 path.rmdir()
+
+
+@contextmanager
+def in_turn(file: Path) -> Iterator[None]:
+    """Processes that use a file by this name wait for one another, where the system and the place can see to that.
+
+    Args:
+        file: empty; it is there while one of them runs.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):  # nothing can be written there, so nobody makes anything
+            file.parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                stream = stack.enter_context(file.open("a", encoding="utf-8"))
+                stack.enter_context(_alone(stream))
+                if _is_at(stream, file):
+                    stack.callback(file.unlink, missing_ok=True)
+                    break
+                stack.close()
+        yield
 
 
 def _take(file: Path) -> None:

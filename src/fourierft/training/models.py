@@ -32,6 +32,10 @@ from fourierft.tuner.quantization import keep_layout
 
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 LONGEST = 512
+CONTEXTS = (  # what configs call the number of tokens that a model takes
+    *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "max_seq_length"),
+    *("model_max_length", "n_ctx"),
+)
 
 
 @dataclass(frozen=True)
@@ -164,8 +168,11 @@ def longest_text(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wan
 
 
 def context_length(model: Any, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The number of tokens a model takes; LONGEST if neither it nor its tokenizer says."""
-    return int(min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or LONGEST))
+    """The number of tokens a model takes; a number beyond all texts if neither it nor its tokenizer says, as of models
+    without positions."""
+    config = model.config.get_text_config()
+    named = [getattr(config, name, None) for name in CONTEXTS]
+    return int(min([tokenizer.model_max_length, *(count for count in named if isinstance(count, int) and count > 0)]))
 
 
 def required_name(arguments: ModelArguments) -> str:

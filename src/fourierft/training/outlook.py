@@ -24,7 +24,7 @@ from fourierft.training.groundwork import Reading, divide, read_rows
 from fourierft.training.memory import estimate_memory
 from fourierft.training.methods import Trainable, attach, check_method
 from fourierft.training.models import LONGEST, load_model, outline_model, required_name
-from fourierft.training.preparation import import_chat, prepare
+from fourierft.training.preparation import count_rows, import_chat, prepare
 from fourierft.training.tasks import Task, choose_metric
 from fourierft.training.trainer import count_steps
 
@@ -143,7 +143,7 @@ def _foresee(arguments: Arguments, outlook: Outlook) -> None:
     if prepared.ground.inputs.name == "image":
         shape = tuple(train[0]["pixel_values"].shape)
     elif arguments.data.packing:
-        count = import_chat().count_packed(train, limit)
+        count = count_rows(train, limit, packing=True)
         shape = (limit or LONGEST,)
     else:
         shape = (max(map(len, train["input_ids"])),)

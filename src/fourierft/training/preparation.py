@@ -49,15 +49,24 @@ def prepare(arguments: Arguments, only_shapes: bool = False) -> Preparation:
     rows = reading.rows
     ground = lay_groundwork(reading, arguments.model, arguments.data, seed, only_shapes)
     ground = replace(ground, task=choose_metric(ground.task, arguments.training.metric_for_best_model))
-    steps = count_steps(len(rows["train"]), arguments.training)
-    trainable = attach(ground.base, arguments.method, steps)
     splits = {name: ground.encode(rows[name], labels) for name, labels in ground.labels.items()}
+    count = count_rows(splits["train"], ground.max_length, arguments.data.packing and ground.inputs.name == "chat")
+    trainable = attach(ground.base, arguments.method, count_steps(count, arguments.training))
     if arguments.data.augment_images:
         if not isinstance(splits["train"], EncodedImages):
             raise ConfigError(f"augment_images=True, but the data are of kind {ground.inputs.name}; leave it out")
         splits["train"].crop_seed = seed
     record = ground.record(trainable.method, trainable.settings, trainable.is_adapter)
     return Preparation(ground, trainable, splits, tuple(name for name in rows if name not in splits), record)
+
+
+def count_rows(train: Any, max_length: int | None, packing: bool) -> int:
+    """The number of rows that are trained on, which is that of the packed ones if they are.
+
+    Args:
+        train: encoded rows.
+    """
+    return int(import_chat().count_packed(train, max_length)) if packing else len(train)
 
 
 def import_chat() -> Any:

@@ -231,3 +231,13 @@ def test_missing_library_names_its_extra(
 def test_conversations_are_recognised_without_a_word(build: Build) -> None:
     prepared = prepare(build(task="auto"))
     assert (prepared.record["task"], prepared.record["inputs"]) == ("chat", "chat")
+
+
+def test_adalora_knows_the_steps_of_packed_rows(build: Build, tmp_path: Path) -> None:
+    rows = [{"prompt": prompt, "completion": answer} for prompt, answer in PAIRS * 4]
+    (tmp_path / "short.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"method": "adalora:1,init_r=2,tinit=0,tfinal=1", "num_train_epochs": 2, "max_steps": -1}
+    files = dict.fromkeys(("train_file", "validation_file"), str(tmp_path / "short.jsonl"))
+    metrics = train(build(**settings, **files, packing=True, per_device_train_batch_size=1))
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert config["total_step"] == metrics["train"]["steps"] < 2 * len(rows)

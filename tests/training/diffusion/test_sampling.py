@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fourierft.errors import CheckpointError, ConfigError
+from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
 from fourierft.training.diffusion.arguments import DreamBoothArguments
 from fourierft.training.diffusion.pipeline import load_pipeline
 from fourierft.training.diffusion.sampling import count_others, fill_folder, load_trained
@@ -40,11 +40,19 @@ def test_only_missing_images_are_made_and_they_are_the_same(tiny_sd: Path, tmp_p
     assert np.array_equal(pixels(paths[2]), pixels(tmp_path / "shared" / "0002.png"))
 
 
-def test_images_of_other_names_count_as_the_users_own(tmp_path: Path) -> None:
+def test_images_of_whatever_name_that_were_not_made_are_the_users_own(tiny_sd: Path, tmp_path: Path) -> None:
     assert count_others(tmp_path / "nowhere") == 0
-    for name in ("0000.png", "0012.png", "rex.png", "12.jpg", "notes.txt"):
-        (tmp_path / name).touch()
-    assert count_others(tmp_path) == 2
+    photo = Image.new("RGB", (16, 16), (200, 0, 0))
+    for name in ("0001.png", "0001.jpg", "rex.png"):
+        photo.save(tmp_path / name)
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "0012.png").touch()
+    paths = fill_folder(load_pipeline(str(tiny_sd)), "a dög", 2, tmp_path, **SMALL)
+    assert [path.name for path in paths] == ["0000.png", "0002.png"]
+    assert np.array_equal(pixels(tmp_path / "0001.png"), np.asarray(photo))
+    assert count_others(tmp_path) == 4
+    with pytest.raises(OutputExistsError, match="holds images that were made of 'a dög', not of 'a cat'; name another"):
+        fill_folder(load_pipeline(str(tiny_sd)), "a cat", 2, tmp_path, **SMALL)
 
 
 def test_trained_pipeline_makes_other_images_than_its_base(

@@ -16,7 +16,7 @@ import torch
 
 from fourierft.errors import ConfigError, DataError
 from fourierft.extras import needs
-from fourierft.training.assets import MADE, cache_root, is_intact, obtain, replacing
+from fourierft.training.assets import MADE, cache_root, make_once, obtain, replacing
 from fourierft.training.catalogue import (
     ALPACA,
     DINOV2,
@@ -73,7 +73,8 @@ def prepare_asset_data(name: str, sizes: tuple[int, int]) -> dict[str, Path]:
     if name not in DATA:
         raise ConfigError(f"data_asset={name} is unknown; use one of {', '.join(DATA)}, or train_file")
     folder = cache_root() / f"compare-{name}-{sizes[0]}-{sizes[1]}"
-    if not is_intact(folder):
+
+    def make() -> None:
         rows = DATA[name]()
         if sum(sizes) > len(rows):
             raise DataError(
@@ -87,6 +88,8 @@ def prepare_asset_data(name: str, sizes: tuple[int, int]) -> dict[str, Path]:
                 if split == "validation" and "text" in chosen[0]:  # batches of equals need little padding
                     chosen.sort(key=lambda row: len(row["text"]))
                 write_parquet(chosen, work / MADE / f"{split}.parquet")
+
+    make_once(folder, make)
     return {f"{split}_file": folder / f"{split}.parquet" for split in SPLITS}
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from fourierft.errors import CheckpointError, ConfigError
+from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
 from fourierft.training import output
 from fourierft.training.diffusion.checkpoint import load_adapter
 from fourierft.training.diffusion.data import SUFFIXES
 from fourierft.training.diffusion.pipeline import load_pipeline
+
+MARK = "fourierft"  # a text in each image that is made: its prompt
 
 
 def load_trained(folder: str | Path, dtype: Any = torch.float32, allow_other_base: bool = False) -> Any:
@@ -44,7 +47,8 @@ def fill_folder(
     part: tuple[int, int] = (0, 1),
     **options: Any,
 ) -> list[Path]:
-    """Make the images `0000.png`, ... of a text that a folder lacks of `count`.
+    """Make the images `0000.png`, ... of a text that a folder lacks of `count`; numbers that a file of another origin
+    has are left out.
 
     Args:
         steps: of denoising.
@@ -52,17 +56,42 @@ def fill_folder(
         options: of the pipeline's call, such as guidance_scale, height and width.
 
     Returns: the paths of all of them.
+
+    Raises: OutputExistsError, if the folder holds images that were made of another prompt.
     """
     folder = make_folder(folder)
-    paths = [folder / f"{number:04d}.png" for number in range(count)]
-    missing = [number for number in range(count)[part[0] :: part[1]] if not paths[number].exists()]
+    named = ((number, folder / f"{number:04d}.png") for number in itertools.count())
+    paths = dict(itertools.islice(((n, path) for n, path in named if not path.exists() or read_mark(path)), count))
+    other = next((mark for path in paths.values() if path.exists() and (mark := read_mark(path)) != prompt), None)
+    if other is not None:
+        raise OutputExistsError(f"{folder} holds images that were made of {other!r}, not of {prompt!r}; name another")
+    missing = [number for number in list(paths)[part[0] :: part[1]] if not paths[number].exists()]
     for number in tqdm(missing, desc=f"images in {folder.name}", disable=None if missing and not part[0] else True):
         generator = torch.Generator().manual_seed(seed + number)
         image = pipeline(prompt, num_inference_steps=steps, generator=generator, **options).images[0]
         beside = paths[number].with_name(f".{paths[number].name}")
-        image.save(beside, format="PNG")
+        image.save(beside, format="PNG", pnginfo=_mark(prompt))
         beside.replace(paths[number])
-    return paths
+    return list(paths.values())
+
+
+def _mark(prompt: str) -> Any:
+    from PIL.PngImagePlugin import PngInfo
+
+    mark = PngInfo()
+    mark.add_itxt(MARK, prompt)
+    return mark
+
+
+def read_mark(path: Path) -> str | None:
+    """The prompt of an image that `fill_folder` made; None of any other."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return str(image.info[MARK])
+    except (OSError, KeyError):
+        return None
 
 
 def make_folder(folder: str | Path) -> Path:
@@ -81,5 +110,4 @@ def count_others(folder: Path) -> int:
     """The images of a folder that `fill_folder` did not make."""
     if not folder.is_dir():
         return 0
-    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
-    return sum(not (len(path.stem) == 4 and path.stem.isdigit()) for path in found)
+    return sum(path.suffix.lower() in SUFFIXES and read_mark(path) is None for path in folder.iterdir())
