@@ -120,15 +120,21 @@ def in_turn(file: Path) -> Iterator[None]:
     """
     with ExitStack() as stack:
         with suppress(OSError):  # nothing can be written there, so nobody makes anything
-            file.parent.mkdir(parents=True, exist_ok=True)
+            stack.callback(_remove_empty, [path for path in file.parents if not path.exists()])
             while True:
+                file.parent.mkdir(parents=True, exist_ok=True)
                 stream = stack.enter_context(file.open("a", encoding="utf-8"))
                 stack.enter_context(_alone(stream))
                 if _is_at(stream, file):
                     stack.callback(file.unlink, missing_ok=True)
                     break
-                stack.close()
         yield
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with suppress(OSError):  # it holds something
+        for folder in folders:
+            folder.rmdir()
 
 
 def _take(file: Path) -> None:
