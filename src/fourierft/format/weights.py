@@ -14,6 +14,7 @@ from fourierft.format.json_file import open_ordinary, shown
 
 PREFIX = "base_model.model."
 SUFFIX = ".fourierft_spectrum"
+PLACE = "adapted_parameters"  # in the names of coefficients of parameters, as LoRA's have "base_layer" in theirs
 _LARGEST = 1 << 36  # bytes: more than any module that is saved beside an adapter
 _COEFFICIENTS = ("F64", "F32", "F16", "BF16")
 _SAVED = (*_COEFFICIENTS, "F8_E4M3", "F8_E5M2", "I64", "I32", "I16", "I8", "U8", "BOOL")
@@ -49,7 +50,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 def layer_name(key: str) -> str:
     """Name of the base model's layer whose coefficients stand under `key`."""
-    return key.removeprefix(PREFIX).removesuffix(SUFFIX)
+    return base_path(key.removeprefix(PREFIX).removesuffix(SUFFIX))
 
 
 def is_saved_whole(key: str) -> bool:
@@ -59,7 +60,12 @@ def is_saved_whole(key: str) -> bool:
 
 def parameter_name(key: str) -> str:
     """Name of the base model's parameter that stands under `key`, of an adapted layer too."""
-    return key.removeprefix(PREFIX).replace(".base_layer.", ".")
+    return base_path(key.removeprefix(PREFIX))
+
+
+def base_path(path: str) -> str:
+    """The name in the base model of a layer or parameter, without what adapted modules around it put into its path."""
+    return path.replace(f".{PLACE}.", ".").replace(".base_layer.", ".")
 
 
 def check_finite(path: Path, name: str, tensor: torch.Tensor) -> None:

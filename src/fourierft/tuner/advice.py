@@ -12,8 +12,9 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from fourierft.format.weights import base_path
 from fourierft.tuner.layer import FourierFTLayer
-from fourierft.tuner.parameters import ParameterHost, ParameterLayer, base_path
+from fourierft.tuner.parameters import ParameterHost, ParameterLayer
 
 
 def target_advice(model: nn.Module, targets: str | Collection[str] | None) -> list[str]:

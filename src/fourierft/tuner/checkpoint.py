@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from fourierft.errors import CheckpointError
+from fourierft.format.weights import base_path
 from fourierft.tuner.coefficients import IN_MODEL, ON_DISK, folded, unfolded
 from fourierft.tuner.layer import FourierFTLayer
-from fourierft.tuner.parameters import base_path
 
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
 _PEFT_MODEL = "base_model.model."  # a checkpoint has it, a model into which layers were injected does not
@@ -32,7 +32,7 @@ def fold(model: nn.Module, adapter_name: str, state_dict: dict[str, Tensor]) -> 
             checkpoint[key] = value
         else:
             layer = layers[plain_name(path)]
-            checkpoint[f"{base_path(path)}.{ON_DISK}.{adapter_name}"] = folded(layer, adapter_name, value)
+            checkpoint[f"{path}.{ON_DISK}.{adapter_name}"] = folded(layer, adapter_name, value)
     return checkpoint
 
 

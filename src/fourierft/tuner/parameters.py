@@ -18,15 +18,9 @@ from torch.func import functional_call
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError
+from fourierft.format.weights import PLACE, base_path
 from fourierft.spectral import adapted_stack
 from fourierft.tuner.layer import FourierFTLayer
-
-PLACE = "fourierft_parameters"  # in the names of coefficients in a model; on disk they have the parameter's own name
-
-
-def base_path(path: str) -> str:
-    """The name in the base model of a layer or parameter at a path of the adapted one, inside of hosts or not."""
-    return path.replace(f".{PLACE}.", ".").replace(".base_layer.", ".")
 
 
 class ParameterLayer(FourierFTLayer):
