@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, BertModel, LlamaForCausalLM
 
 from fourierft.errors import CheckpointError
+from fourierft.format.hub import find_near, offline_if_unreachable
 from fourierft.format.identity import BaseIdentity, check_same_base, identify_base
 from fourierft.format.signs import read_signs, same_signs
 
@@ -124,3 +125,6 @@ def test_what_cannot_be_read_has_no_signs(spoil: Callable[[Path], Any], tiny_ber
 def test_a_name_that_no_file_can_have_is_a_name_alone() -> None:
     for name in ("x" * 3000, "a\0b", "a/b\0", ""):
         assert identify_base(name).digest is None
+        assert find_near(name) == ""
+        with offline_if_unreachable(name):
+            pass

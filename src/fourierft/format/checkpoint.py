@@ -6,6 +6,7 @@ A checkpoint is a folder with `adapter_config.json` and `adapter_model.safetenso
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,9 +145,9 @@ def find_checkpoint(source: str | Path) -> Path:
     Raises: CheckpointError, if it is neither a folder nor an id that can be fetched.
     """
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise CheckpointError(f"{source} is a file; give the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
     from fourierft.format.hub import find_near, offline_if_unreachable
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def offline_if_unreachable(*names: str | None) -> Iterator[None]:
     """
     constants: Any = huggingface_hub.constants
     with ExitStack() as stack:
-        if not all(name is None or Path(name).exists() for name in names) and not is_reachable():
+        if not all(name is None or os.path.exists(name) for name in names) and not is_reachable():
             stack.enter_context(patch.object(constants, "HF_HUB_OFFLINE", True))
             if "datasets" in sys.modules:
                 stack.enter_context(patch.object(sys.modules["datasets"].config, "HF_HUB_OFFLINE", True))
@@ -55,9 +56,12 @@ def is_reachable() -> bool:
 def find_near(name: str) -> str:
     """A question that names the folder or file nearest to a path that is not there; empty if none is near."""
     path = Path(name)
-    if path.exists() or not path.parent.is_dir():
+    if os.path.exists(path) or not os.path.isdir(path.parent):
         return ""
-    near = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1, cutoff=0.7)
+    try:
+        near = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], n=1, cutoff=0.7)
+    except OSError:  # not to be listed
+        return ""
     return f"did you mean {path.with_name(near[0])}?" if near else ""
 
 

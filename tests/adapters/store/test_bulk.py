@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,59 @@ def test_names_are_kept_where_they_can_be() -> None:
     assert folder_name("a/b") == "a%2Fb"
     assert folder_name("..").startswith("~")
     assert folder_name("Bob", {"bob"}).startswith("Bob~")
+
+
+def test_hostile_folders_are_told_one_by_one_and_the_rest_is_added(
+    store: AdapterStore, adapter: Path, tmp_path: Path
+) -> None:
+    content = json.loads((adapter / "adapter_config.json").read_text())
+    names: list[str] = []
+
+    def put(**files: str | None) -> None:
+        names.append(f"hostile-{len(names):02}")
+        folder = Path(shutil.copytree(adapter, tmp_path / "runs" / names[-1]))
+        for stem, text in files.items():
+            file = folder / {"config": "adapter_config.json", "weights": "adapter_model.safetensors"}.get(
+                stem, f"{stem}.json"
+            )
+            file.unlink(missing_ok=True)
+            if text is None:
+                os.mkfifo(file)
+            else:
+                file.write_text(text)
+
+    for field, value in {
+        "base_model_name_or_path": ["x"],
+        "revision": {"a": 1},
+        "task_type": "__class__",
+        "scaling": True,
+        "n_frequency_pattern": {"(": 40},
+        "random_loc_seed": 2**70,
+        "fourierft": {"format": 2, "entries": "bandpass", "center": 1e308, "width": 1},
+        "auto_mapping": {"base_model_class": []},
+    }.items():
+        put(config=json.dumps({**content, field: value}))
+    put(config="[" * 5000)
+    put(config=json.dumps(content).replace('"scaling": ', '"scaling": 1' + "0" * 400 + ', "x": '))
+    for file in ("config", "weights", "metrics", "fourierft"):
+        put(**{file: None})
+        put(**{file: "[1]"})
+    put(metrics='{"loss": NaN}')
+    put(fourierft='{"labels": ["one"]}')
+    for name in ("a", "z"):
+        shutil.copytree(adapter, tmp_path / "runs" / name)
+    told: list[str] = []
+    assert import_folder(store, tmp_path / "runs", tell=told.append) == (2, 0, len(names))
+    assert [line.partition("'")[2].partition("'")[0] for line in told] == names
+    assert not any("\n" in line for line in told)
+    assert list(store.names()) == ["a", "z"]
+
+
+def test_heads_of_other_shapes_are_found_though_the_layout_is_known(
+    store: AdapterStore, adapter: Path, edit_weights: Any
+) -> None:
+    store.add("first", adapter)
+    store.add("second", adapter)
+    edit_weights(lambda tensors: tensors.update({"base_model.model.classifier.weight": torch.ones(7, 32)}))
+    with pytest.raises(CheckpointError, match=r"the adapter brings classifier\.(weight|bias) of shape"):
+        store.add("third", adapter)

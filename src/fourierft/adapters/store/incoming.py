@@ -13,7 +13,7 @@ import torch
 
 from fourierft.adapters.store.adapter import METRICS_FILE, RECORD_FILE, pack_heads
 from fourierft.adapters.store.encoding import encode
-from fourierft.adapters.store.layout import Layout
+from fourierft.adapters.store.layout import Layout, base_shapes
 from fourierft.adapters.store.rows import digest
 from fourierft.errors import CheckpointError, ShapeError, StoreError
 from fourierft.format.checkpoint import AdapterCheckpoint, check_update, read_checkpoint
@@ -22,6 +22,8 @@ from fourierft.format.identity import BaseIdentity, check_same_base, identify_ba
 from fourierft.format.json_file import parse_json, read_bytes, read_json
 
 MOST_CHARACTERS = 500
+_MOST_FITTING = 10_000
+_fitting: set[int] = set()  # kinds of adapters whose heads fit the base they name, in this process
 
 
 class Source(NamedTuple):
@@ -84,6 +86,27 @@ def check_whole(checkpoint: AdapterCheckpoint, base: str | None = None, allow_ot
     from fourierft.adapters.base_weights import check_matrices
 
     check_matrices(checkpoint, base, allow_other_base)
+
+
+def fitted(checkpoint: AdapterCheckpoint, record: str | None, known: Layout | None, base: str | None) -> Layout:
+    """The layout of an adapter, whose layers and heads fit its base as far as that is here.
+
+    Args:
+        checkpoint: the adapter.
+        record: text of the fourierft.json beside it, which names the classes of its head.
+        known: the layout, if the store has it already; then heads are asked of the base once for each kind of them.
+        base: as of `AdapterStore.add`.
+
+    Raises: CheckpointError or ShapeError, if they do not fit.
+    """
+    heads = tuple(sorted((name, tuple(tensor.shape)) for name, tensor in checkpoint.saved_modules.items()))
+    key = hash((base or checkpoint.base_model, checkpoint.revision, known and known.digest, heads, record))
+    if known is not None and (not heads or key in _fitting):
+        return known
+    layout = (known or Layout.of(checkpoint)).with_shapes(base_shapes(checkpoint, base) or {})
+    if len(_fitting) < _MOST_FITTING:
+        _fitting.add(key)
+    return known or layout
 
 
 def check_name(name: str) -> None:

@@ -206,9 +206,9 @@ def base_shapes(checkpoint: AdapterCheckpoint, base: str | None = None) -> dict[
 
     try:
         source = BaseSource(checkpoint, base, allow_other_base=True)
-        model = source.build_meta()
     except CheckpointError:
         return None
+    model = source.build_meta()
     check_saved_modules(model, checkpoint, source.name)
     return {name: find_shape(model, name, source.name) for name in checkpoint.coefficients}
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from fourierft.adapters.store import incoming, schema
 from fourierft.adapters.store.adapter import Adapter
 from fourierft.adapters.store.encoding import check_dtype, encoded_bytes
-from fourierft.adapters.store.layout import Layer, Layout, base_shapes
+from fourierft.adapters.store.layout import Layer, Layout
 from fourierft.adapters.store.rows import Block, Listed, Row, read_adapter, read_blocks
 from fourierft.adapters.store.space import common_layers, place
 from fourierft.adapters.store.stats import StoreStats, measure_store
@@ -83,10 +83,8 @@ class AdapterStore:
         identity = incoming.base_of(checkpoint.config, checkpoint.path, base, allow_other_base)
         identity = self.tables.check_base(identity, f"{checkpoint.path} was made", allow_other_base)
         incoming.check_whole(checkpoint, base, allow_other_base)
-        found = Layout.of(checkpoint)
-        layout = self.tables.find_layout(found.digest)
-        if layout is None:
-            layout = found.with_shapes(base_shapes(checkpoint, identity.name if allow_other_base else base) or {})
+        known = self.tables.find_layout(Layout.of(checkpoint).digest)
+        layout = incoming.fitted(checkpoint, record, known, identity.name if allow_other_base else base)
         values = incoming.check_values(layout.join(checkpoint.coefficients)[None], layout)
         metrics = scores if metrics is None else metrics
         rows = incoming.make_rows([name], layout, values, dtype, checkpoint.saved_modules, metrics, record)
