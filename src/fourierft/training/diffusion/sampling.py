@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
+from fourierft.extras import needs
 from fourierft.training import output
 from fourierft.training.diffusion.checkpoint import load_adapter
 from fourierft.training.diffusion.data import SUFFIXES
@@ -76,7 +77,8 @@ def fill_folder(
 
 
 def _mark(prompt: str) -> Any:
-    from PIL.PngImagePlugin import PngInfo
+    with needs("diffusion", "making images"):
+        from PIL.PngImagePlugin import PngInfo
 
     mark = PngInfo()
     mark.add_itxt(MARK, prompt)
@@ -85,7 +87,8 @@ def _mark(prompt: str) -> Any:
 
 def read_mark(path: Path) -> str | None:
     """The prompt of an image that `fill_folder` made; None of any other."""
-    from PIL import Image
+    with needs("diffusion", "reading images"):
+        from PIL import Image
 
     try:
         with Image.open(path) as image:
