@@ -108,8 +108,9 @@ def assert_close() -> Callable[..., None]:
 @pytest.fixture
 def torch_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without the compiled kernel."""
-    for module in (dispatch, prepared, tokens):
+    for module in (prepared, tokens):
         monkeypatch.setattr(module, "compiled_update", lambda *_: None)
+    monkeypatch.setattr(dispatch, "is_served", lambda *_: False)
 
 
 @pytest.fixture(params=PATHS)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fourierft import SpectralBasis, spectral_linear, uniform_basis, uniform_entries
-from fourierft.errors import ShapeError
+from fourierft.errors import ConfigError, ShapeError
 from fourierft.spectral.basis import basis_of
 
 CPU = torch.device("cpu")
@@ -91,7 +91,7 @@ def test_a_basis_nobody_uses_is_collected() -> None:
     del basis
     gc.collect()
     assert watch() is None
-    with pytest.raises(KeyError):
+    with pytest.raises(ConfigError, match="make a SpectralBasis of the same entries"):
         basis_of(key)
 
 

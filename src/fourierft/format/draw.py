@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
-import torch
-
 from fourierft.errors import ConfigError
-from fourierft.spectral import SpectralBasis, bandpass_entries, uniform_basis
+from fourierft.spectral import SpectralBasis, bandpass_basis, uniform_basis
 
 
 class Draw(NamedTuple):
@@ -40,15 +37,6 @@ class Draw(NamedTuple):
 
         Raises: ShapeError, if the weight has fewer entries.
         """
-        with torch.device("cpu"):  # a model built under `torch.device("meta")` must not get entries there
-            if self.band is None:
-                return uniform_basis(out_features, in_features, n_frequency, self.seed)
-            return _bandpass_basis(out_features, in_features, n_frequency, self.seed, *self.band)
-
-
-@functools.lru_cache(maxsize=256)
-def _bandpass_basis(
-    out_features: int, in_features: int, n_frequency: int, seed: int, center: float, width: float
-) -> SpectralBasis:
-    entries = bandpass_entries(out_features, in_features, n_frequency, seed, center, width)
-    return SpectralBasis(out_features, in_features, entries)
+        if self.band is None:
+            return uniform_basis(out_features, in_features, n_frequency, self.seed)
+        return bandpass_basis(out_features, in_features, n_frequency, self.seed, *self.band)

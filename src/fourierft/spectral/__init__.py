@@ -1,6 +1,6 @@
 """Ground floor: the mathematics of FourierFT, on torch alone."""
 
-from fourierft.spectral.basis import SpectralBasis, uniform_basis
+from fourierft.spectral.basis import SpectralBasis, bandpass_basis, uniform_basis
 from fourierft.spectral.compiled import compiled_update
 from fourierft.spectral.eager import is_eager
 from fourierft.spectral.entries import bandpass_entries, uniform_entries
@@ -14,6 +14,7 @@ __all__ = [
     "adapted_linear",
     "adapted_stack",
     "add_product",
+    "bandpass_basis",
     "bandpass_entries",
     "compiled_update",
     "delta_weight",

@@ -18,8 +18,9 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
-from fourierft.errors import ShapeError
-from fourierft.spectral.entries import uniform_entries
+from fourierft.errors import ConfigError, ShapeError
+from fourierft.spectral.eager import real_tensors
+from fourierft.spectral.entries import bandpass_entries, uniform_entries
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ class SpectralBasis:
     """Entries of an [out, in] weight; immutable, and one object for equal content in a process.
 
     Index tensors are built on first use, once per device, and shared by all layers and adapters that use the basis.
-    Copying and pickling keep the identity.
+    Copying and pickling keep the identity. Of a basis, `torch.compile`, `torch.export` and `torch.jit` record the key.
 
     Args:
         out_features: rows of the weight.
@@ -76,8 +77,9 @@ class SpectralBasis:
 
     def __new__(cls, out_features: int, in_features: int, entries: torch.Tensor) -> SpectralBasis:
         """Return the basis of this content that the process already has, or make it."""
-        entries = _checked_entries(out_features, in_features, entries)
-        digest = hashlib.sha256(entries.numpy().tobytes()).hexdigest()[:32]
+        with real_tensors():
+            entries = _checked_entries(out_features, in_features, entries)
+            digest = hashlib.sha256(entries.numpy().tobytes()).hexdigest()[:32]
         key = f"{out_features}x{in_features}:{entries.shape[1]}:{digest}"
         basis = cls._interned.get(key)
         if basis is None:
@@ -109,7 +111,8 @@ class SpectralBasis:
     def keep(self, key: Hashable, build: Callable[[SpectralBasis], _Kept]) -> _Kept:
         """What was built under this key, built now if it is asked for the first time; it lives as long as the basis."""
         if key not in self._kept:
-            self._kept.setdefault(key, build(self))
+            with real_tensors():
+                self._kept.setdefault(key, build(self))
         return self._kept[key]
 
     def _on(self, device: torch.device, name: str, build: Callable[[], _Tensors]) -> _Tensors:
@@ -122,14 +125,46 @@ class SpectralBasis:
 
 
 def basis_of(key: str) -> SpectralBasis:
-    """The living basis of a key: what compiled graphs, which hold keys alone, look up when they run."""
-    return SpectralBasis._interned[key]
+    """The basis of a key, which is all that a graph holds of it; one that was drawn is drawn again in a new process.
+
+    Raises: ConfigError, if it was made of entries that this process has not seen, or drawn by another rule.
+    """
+    content, _, drawn = key.partition("@")
+    basis = SpectralBasis._interned.get(content)
+    if basis is None and drawn:
+        shape, n_frequency, _ = content.split(":")
+        seed, *band = drawn.split(",")
+        sizes = (*map(int, shape.split("x")), int(n_frequency), int(seed))
+        basis = bandpass_basis(*sizes, *map(float, band)) if band else uniform_basis(*sizes)
+    if basis is None or not basis.key.startswith(content):
+        raise ConfigError(
+            f"a graph needs the entries {content}, which this process does not have; make a SpectralBasis of the same "
+            "entries, and keep it, before the graph runs"
+        )
+    return basis
 
 
 @functools.lru_cache(maxsize=4096)
 def uniform_basis(out_features: int, in_features: int, n_frequency: int, seed: int) -> SpectralBasis:
     """The basis of `uniform_entries`, drawn once in a process."""
-    return SpectralBasis(out_features, in_features, uniform_entries(out_features, in_features, n_frequency, seed))
+    entries = uniform_entries(out_features, in_features, n_frequency, seed)
+    return _drawn(SpectralBasis(out_features, in_features, entries), seed)
+
+
+@functools.lru_cache(maxsize=256)
+def bandpass_basis(
+    out_features: int, in_features: int, n_frequency: int, seed: int, center: float, width: float
+) -> SpectralBasis:
+    """The basis of `bandpass_entries`, drawn once in a process."""
+    entries = bandpass_entries(out_features, in_features, n_frequency, seed, center, width)
+    return _drawn(SpectralBasis(out_features, in_features, entries), seed, center, width)
+
+
+def _drawn(basis: SpectralBasis, *settings: float) -> SpectralBasis:
+    """Note in the key how to draw the entries again."""
+    if "@" not in basis.key:
+        basis.key = f"{basis.key}@{','.join(map(repr, settings))}"
+    return basis
 
 
 def _checked_entries(out_features: int, in_features: int, entries: torch.Tensor) -> torch.Tensor:

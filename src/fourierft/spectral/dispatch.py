@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fourierft.spectral.basis import SpectralBasis
-from fourierft.spectral.compiled import compiled_update
+from fourierft.spectral.compiled import is_served
 
 # Nanoseconds on two CPU cores, float32, read off the layer suite of the benchmarks.
 _DENSE_CACHED, _DENSE_STREAMED = 1.3, 4.4  # building W + dW, per element, in the cache and beyond it
@@ -14,6 +14,7 @@ _PRODUCT = 0.01  # a matrix product, per token and element of the weight
 # The token view: transforming a token there and back, per element of its input and output; then per token and entry.
 _TORCH_TOKEN = (1.3, 0.2)
 _COMPILED_TOKEN = (0.3, 0.06)
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch 2.6 cannot tell
 
 
 def choose_view(tokens: int, basis: SpectralBasis, dtype: torch.dtype, device: torch.device) -> str:
@@ -27,6 +28,8 @@ def choose_view(tokens: int, basis: SpectralBasis, dtype: torch.dtype, device: t
         device: of x.
     """
     if dtype not in (torch.float32, torch.float64):
+        return "token"
+    if _is_exporting() or torch.jit.is_tracing():  # for any number of tokens
         return "token"
     # A backward pass builds W + dW again, while the token view, at its gradients anyway, adds about half a product.
     return "weight" if _dense_cost(basis) < 0.8 * _token_cost(tokens, basis, dtype, device) else "token"
@@ -44,5 +47,6 @@ def _dense_cost(basis: SpectralBasis) -> float:
 
 
 def _token_cost(tokens: int, basis: SpectralBasis, dtype: torch.dtype, device: torch.device) -> float:
-    element, link = _TORCH_TOKEN if compiled_update(basis, dtype, device) is None else _COMPILED_TOKEN
+    served = is_served(basis.out_features, basis.in_features, dtype, device.type)
+    element, link = _COMPILED_TOKEN if served else _TORCH_TOKEN
     return tokens * (element * (basis.out_features + basis.in_features) + link * basis.n_frequency)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _disable_current_modes
 
 _PLAIN = (Tensor, nn.Parameter)
+
+
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func` or a forward-mode gradient is at work, which our operators do not know."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def is_eager(x: Tensor) -> bool:
@@ -21,7 +30,13 @@ def is_eager(x: Tensor) -> bool:
         or type(x) not in _PLAIN
         or x.is_meta
         or torch._C._len_torch_dispatch_stack()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._is_tracing()
-        or forward_ad._current_level >= 0
+        or torch.jit.is_tracing()
+        or is_transformed()
     )
+
+
+@contextmanager
+def real_tensors() -> Iterator[None]:
+    """Inside, tensors are made with numbers, on the CPU, for any later use: also while a model is built without any."""
+    with torch.device("cpu"), torch.inference_mode(False), torch.no_grad(), _disable_current_modes():
+        yield

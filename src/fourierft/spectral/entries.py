@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from fourierft.errors import ConfigError, ShapeError
+from fourierft.spectral.eager import real_tensors
 
 _INSIDE_OUT_TOTAL = (2**32 - 1) // 20  # from here on, torch.randperm uses its 64-bit, inside-out shuffle
 MOST_CENTER, LEAST_WIDTH, MOST_WIDTH = (
@@ -25,6 +26,7 @@ LEAST_SEED, MOST_SEED = -(2**63), 2**64 - 1  # what `torch.Generator.manual_seed
 _CHUNK = 1 << 22  # elements in flight while a long stream or a large probability map is read
 
 
+@real_tensors()
 def uniform_entries(out_features: int, in_features: int, n_frequency: int, seed: int) -> torch.Tensor:
     """Entries drawn uniformly without replacement, bit for bit those of stock PEFT.
 
@@ -52,6 +54,7 @@ def uniform_entries(out_features: int, in_features: int, n_frequency: int, seed:
     return torch.stack([flat // in_features, flat % in_features])
 
 
+@real_tensors()
 def bandpass_entries(
     out_features: int, in_features: int, n_frequency: int, seed: int, center: float, width: float
 ) -> torch.Tensor:

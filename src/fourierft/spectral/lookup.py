@@ -33,7 +33,7 @@ def lookup(ids: Tensor, coefficients: Tensor, basis: SpectralBasis, scaling: flo
     factors = link_factors(coefficients.to(dtype), links, scaling / basis.out_features).t()  # [2n, sets]
     y = coefficients.new_empty(*ids.shape, basis.in_features, dtype=dtype)
     for part in slabs(ids, max(2 * basis.n_frequency, basis.in_features)):
-        waves = _waves(ids[part], basis, links, dtype)
+        waves = read_waves(ids[part], basis, links, dtype)
         scaled = waves * factors[:, part[0], None]
         mixed = torch.embedding_bag(scaled.flatten(1), links.ordinal, links.offsets, mode=0)[0]
         y[part] = from_token_spectrum(mixed[None], basis.in_features).view(y[part].shape)
@@ -47,13 +47,13 @@ def lookup_gradient(grad: Tensor, ids: Tensor, basis: SpectralBasis, scaling: fl
     links = basis.reversed_links(ids.device)
     per_link = grad.new_zeros(len(ids), 2 * basis.n_frequency, dtype=dtype)
     for part in slabs(ids, max(2 * basis.n_frequency, basis.in_features)):
-        waves = _waves(ids[part], basis, links, dtype)
+        waves = read_waves(ids[part], basis, links, dtype)
         spectrum = token_spectrum(grad[part])[:, links.target].transpose(0, 1)  # [2n, sets, tokens]
         per_link[part[0]] += (waves * spectrum).sum(2).t()
     return coefficient_gradient(per_link, links, scaling / (basis.out_features * basis.in_features))
 
 
-def _waves(ids: Tensor, basis: SpectralBasis, links: Links, dtype: torch.dtype) -> Tensor:
+def read_waves(ids: Tensor, basis: SpectralBasis, links: Links, dtype: torch.dtype) -> Tensor:
     """What each link reads in the spectra of one-hot vectors: ids [sets, tokens] -> [2n, sets, tokens]."""
     length = basis.out_features
     table = basis.keep(("waves", ids.device, dtype), lambda _: _table(length).to(ids.device, dtype))

@@ -6,6 +6,7 @@ transforms there against one cosine (probe.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fourierft.errors import ConfigError, ShapeError
-from fourierft.spectral import ops
+from fourierft.spectral import ops, plain
 from fourierft.spectral.basis import SpectralBasis
 from fourierft.spectral.dispatch import choose_view
+from fourierft.spectral.eager import is_eager, is_transformed
 
 VIEWS = ("auto", "weight", "token")
 
@@ -41,7 +43,7 @@ def delta_weight(coefficients: Tensor, basis: SpectralBasis, scaling: float) -> 
         raise ShapeError(
             f"coefficients are {list(coefficients.shape)}; a dense update takes one set, [{basis.n_frequency}]"
         )
-    return ops.OPS.delta(coefficients[None], basis.key, scaling)
+    return (plain if is_transformed() else ops.OPS).delta(coefficients[None], basis.key, scaling)
 
 
 def spectral_linear(x: Tensor, coefficients: Tensor, basis: SpectralBasis, scaling: float) -> Tensor:
@@ -123,12 +125,12 @@ def adapted_linear(
     """
     if view not in VIEWS:
         raise ConfigError(f"view={view!r} is unknown; use one of {', '.join(VIEWS)}")
-    if weight.shape != (basis.out_features, basis.in_features):
+    if _differ(weight.shape, (basis.out_features, basis.in_features)):
         raise ShapeError(
             f"weight is {list(weight.shape)} but the basis is of a {basis.out_features} x {basis.in_features} weight; "
             "use a basis of the weight's shape"
         )
-    if bias is not None and bias.shape != (basis.out_features,):
+    if bias is not None and _differ(bias.shape, (basis.out_features,)):
         raise ShapeError(f"bias is {list(bias.shape)}; use [{basis.out_features}], one number a row of the weight")
     _check_coefficients(coefficients, basis)
     _check_input(x, basis)
@@ -140,7 +142,7 @@ def adapted_linear(
         reason = f"{list(coefficients.shape)} coefficients" if several else f"a base product in {dtype}"
         raise ConfigError(f"view='weight' cannot serve {reason}; use view='token' or 'auto'")
     if view == "auto":
-        tokens = x.numel() // max(1, x.shape[-1])
+        tokens = x.numel() // basis.in_features
         view = "token" if several else choose_view(tokens, basis, dtype, x.device)
     if dtype != x.dtype or dtype != weight.dtype:  # autocast casts for the base product alone
         y = F.linear(x, weight, bias)
@@ -151,9 +153,10 @@ def adapted_linear(
 
 
 def _operators(x: Tensor) -> Any:
-    """Registered operators where something traces or differentiates, else the plain functions, which start faster."""
-    registered = torch.compiler.is_compiling() or torch.is_grad_enabled() or x.is_meta
-    return ops.OPS if registered else ops
+    """The registered operators; where nothing watches x, the functions under them, which start faster."""
+    if is_eager(x):
+        return ops
+    return plain if is_transformed() else ops.OPS
 
 
 def _product_dtype(x: Tensor, weight: Tensor) -> torch.dtype:
@@ -183,7 +186,7 @@ def _batch(x: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor, torch.Size]
 
 
 def _check_coefficients(coefficients: Tensor, basis: SpectralBasis) -> None:
-    if coefficients.dim() < 1 or coefficients.shape[-1] != basis.n_frequency:
+    if coefficients.dim() < 1 or _differ(coefficients.shape[-1:], (basis.n_frequency,)):
         raise ShapeError(
             f"coefficients are {list(coefficients.shape)} but the basis has n_frequency={basis.n_frequency}; "
             f"use [{basis.n_frequency}], or [..., {basis.n_frequency}] for one set a row"
@@ -192,12 +195,17 @@ def _check_coefficients(coefficients: Tensor, basis: SpectralBasis) -> None:
 
 
 def _check_input(x: Tensor, basis: SpectralBasis) -> None:
-    if x.dim() < 1 or x.shape[-1] != basis.in_features:
+    if x.dim() < 1 or _differ(x.shape[-1:], (basis.in_features,)):
         raise ShapeError(
             f"x is {list(x.shape)} but the weight is {basis.out_features} x {basis.in_features}; "
             f"use x [..., {basis.in_features}]"
         )
     _check_floating("x", x)
+
+
+def _differ(shape: Sequence[int], expected: tuple[int, ...]) -> bool:
+    """Whether a shape is not what it should be; `torch.jit.trace` makes tensors of sizes, and warns of a comparison."""
+    return not torch.jit.is_tracing() and tuple(shape) != expected
 
 
 def _check_floating(name: str, tensor: Tensor) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fourierft.spectral.basis import SpectralBasis
 from fourierft.spectral.compiled.build import Kernel, load_kernel
-from fourierft.spectral.compiled.plan import Plan, entries_of, links_of, plan_of
+from fourierft.spectral.compiled.plan import Plan, entries_of, links_of, plan_of, radices_of
 from fourierft.spectral.probe import check_product
 from fourierft.spectral.slabs import slabs, write
 
@@ -163,6 +163,13 @@ def compiled_update(basis: SpectralBasis, dtype: torch.dtype, device: torch.devi
     if dtype != torch.float32 or device.type != "cpu":
         return None
     return basis.keep("compiled", _compiled)
+
+
+@torch.compiler.assume_constant_result
+def is_served(out_features: int, in_features: int, dtype: torch.dtype, device: str) -> bool:
+    """Whether `compiled_update` has a kernel for a shape, dtype and type of device; a constant to what traces it."""
+    lengths_fit = radices_of(in_features) is not None and radices_of(out_features) is not None
+    return dtype == torch.float32 and device == "cpu" and lengths_fit and load_kernel() is not None
 
 
 def _compiled(basis: SpectralBasis) -> CompiledUpdate | None:
