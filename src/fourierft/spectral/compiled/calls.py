@@ -165,11 +165,14 @@ def compiled_update(basis: SpectralBasis, dtype: torch.dtype, device: torch.devi
     return basis.keep("compiled", _compiled)
 
 
-@torch.compiler.assume_constant_result
 def is_served(out_features: int, in_features: int, dtype: torch.dtype, device: str) -> bool:
     """Whether `compiled_update` has a kernel for a shape, dtype and type of device; a constant to what traces it."""
     lengths_fit = radices_of(in_features) is not None and radices_of(out_features) is not None
     return dtype == torch.float32 and device == "cpu" and lengths_fit and load_kernel() is not None
+
+
+# What `torch.compiler.assume_constant_result` does, which would import the compiler with this package.
+is_served._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _compiled(basis: SpectralBasis) -> CompiledUpdate | None:
