@@ -5,6 +5,8 @@ The sum is taken in float32 or better and rounded to the dtype of the weight onc
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -82,3 +84,21 @@ def base_update(layer: FourierFTLayer, name: str, weight: Tensor, merged_scaling
     scaling = scaling if merged_scaling is None else merged_scaling
     update = delta_weight(coefficients.to(torch.promote_types(weight.dtype, torch.float32)), basis, scaling)
     return layer.in_layout(update)
+
+
+def warn_of_loss(layers: Sequence[FourierFTLayer]) -> None:
+    """Warn of what the precision of the base weights lost of merged updates, if it lost anything."""
+    losses = [loss for layer in layers for loss in layer.merge_loss.values()]
+    if not losses:
+        return
+    shares = f"{max(losses):.1%} of the update's norm in the worst layer and {sum(losses) / len(losses):.1%} on average"
+    backend = layers[0].quantization_backend
+    if backend is None:
+        dtype = layers[0].stored_weight.dtype
+        text = f"merging into {dtype} rounded away {shares}; load the base model in float32 to merge without loss"
+    else:
+        text = (
+            f"merging into {backend.backend_name} weights erred by {shares}; load the base model without quantisation "
+            "to merge without loss"
+        )
+    warnings.warn(text, stacklevel=3)

@@ -29,6 +29,7 @@ from fourierft.tuner.coefficients import ON_DISK
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.embedding import EmbeddingLayer
 from fourierft.tuner.layer import FourierFTLayer, FourierFTLinear
+from fourierft.tuner.merging import warn_of_loss
 from fourierft.tuner.parameters import add_parameter, find_parameters, remove_hosts
 from fourierft.tuner.places import check_holder, place_everywhere, take_from_everywhere
 from fourierft.tuner.quantization import keep_layout
@@ -87,7 +88,7 @@ class FourierFTModel(BaseTuner):
         """Add the updates of adapters to the base weights; warns of what low precision or quantisation loses."""
         check_usage(self._layers(), adapter_names)
         super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
-        _warn_of_loss(self._layers())
+        warn_of_loss(self._layers())
 
     def merge_and_unload(
         self, progressbar: bool = False, safe_merge: bool = False, adapter_names: list[str] | None = None
@@ -104,7 +105,7 @@ class FourierFTModel(BaseTuner):
         for config, tied in flags:  # PEFT clears the flag of any model whose two embeddings differ
             config.tie_word_embeddings = tied
         record_parting(model)
-        _warn_of_loss(layers)
+        warn_of_loss(layers)
         return model
 
     def _unload_and_optionally_merge(
@@ -288,20 +289,3 @@ def _set_layout(config: StockConfig, layer: FourierFTLayer) -> None:
     if config.fan_in_fan_out and not transposed:
         warnings.warn("fan_in_fan_out=True does not fit torch.nn.Linear; it is set to False", stacklevel=2)
     config.fan_in_fan_out = transposed
-
-
-def _warn_of_loss(layers: Sequence[FourierFTLayer]) -> None:
-    losses = [loss for layer in layers for loss in layer.merge_loss.values()]
-    if not losses:
-        return
-    shares = f"{max(losses):.1%} of the update's norm in the worst layer and {sum(losses) / len(losses):.1%} on average"
-    backend = layers[0].quantization_backend
-    if backend is None:
-        dtype = layers[0].stored_weight.dtype
-        text = f"merging into {dtype} rounded away {shares}; load the base model in float32 to merge without loss"
-    else:
-        text = (
-            f"merging into {backend.backend_name} weights erred by {shares}; load the base model without quantisation "
-            "to merge without loss"
-        )
-    warnings.warn(text, stacklevel=3)

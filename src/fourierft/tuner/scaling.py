@@ -9,8 +9,8 @@ has two parts (docs/quality.md):
   alpha * rate * sqrt(n / 2) / (out * in), of spectral norm sqrt(out) + sqrt(in) times that. Over steps it adds up like
   a random walk.
 
-The rule holds the norm of what a layer has travelled after STEPS steps at TRAVEL times the rate, which is where LoRA
-r=8 with alpha = 16 is by then (docs/quality/travel.md).
+The rule holds the norm of what a layer has travelled after STEPS steps at TRAVEL times the rate, which is
+between the first and the twentieth step of LoRA r=8 with alpha = 16 (docs/quality/travel.md).
 
 Adapters made before have rule 1, which held the norm of the first step at 16 times the rate. They keep it: their
 optimizer's state and their learning rate belong to it.
