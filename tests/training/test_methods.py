@@ -137,6 +137,11 @@ def test_budget_sizes_the_adapter(base: BaseModel) -> None:
     assert (trainable.layers, trainable.adapter_parameters) == (4, 1000)
 
 
+def test_budget_leaves_the_head_out(base: BaseModel) -> None:
+    rank_one = 2 * (4 * (32 + 32) + 2 * (32 + 64)) + 32 + 32  # two blocks and the pooler, 13 layers
+    assert attach(base, MethodArguments(like="lora:1")).adapter_parameters == 13 * (rank_one // 13)
+
+
 @pytest.mark.parametrize("method", ["fourierft:50", "fourierft,n_frequency=50", "lora:8"])
 def test_budget_beside_a_method_with_a_size_is_refused(base: BaseModel, method: str) -> None:
     with pytest.raises(ConfigError, match="like=lora:1 sizes a FourierFT adapter, but method="):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -86,7 +86,7 @@ def attach(base: BaseModel, arguments: MethodArguments, steps: int | None = None
         return _describe(base.model, method, base.heads, {}, base_parameters)
     if arguments.target_modules and arguments.target_modules != [ALL_LAYERS]:
         _check_targets(base.model, arguments.target_modules)
-    config = adapter_config(arguments, base.model, steps)
+    config = adapter_config(arguments, base.model, steps, heads=base.heads)
     if isinstance(config.target_modules, (list, set)):
         _check_targets(base.model, config.target_modules)
     everywhere = {"target_modules": ALL_LAYERS} if config.target_modules == ALL_LAYERS else {}  # PEFT will list them
@@ -101,7 +101,11 @@ def check_method(method: str) -> None:
 
 
 def adapter_config(
-    arguments: MethodArguments, model: nn.Module, steps: int | None = None, layers: Any = ALL_LAYERS
+    arguments: MethodArguments,
+    model: nn.Module,
+    steps: int | None = None,
+    layers: Any = ALL_LAYERS,
+    heads: Sequence[str] = (),
 ) -> Any:
     """The PEFT config of a method that is an adapter.
 
@@ -109,6 +113,7 @@ def adapter_config(
         model: the base, whose layers a budget is spread over.
         steps: of the optimizer, for methods with a schedule of their own.
         layers: that FourierFT and LoRA adapt where neither the method nor the arguments name any.
+        heads: of the model, which are trained whole and take no part in a budget.
 
     Raises: ConfigError, if its settings are wrong.
     """
@@ -134,10 +139,12 @@ def adapter_config(
         raise ConfigError(f"method {arguments.method} adapts no parameters; leave --target_parameters out")
     if content.get("peft_type") == "ADALORA" and steps is not None:
         content.setdefault("total_step", steps)
-    return _make_config({**content, **_spread(arguments, content, model)}, arguments.method)
+    return _make_config({**content, **_spread(arguments, content, model, heads)}, arguments.method)
 
 
-def _spread(arguments: MethodArguments, content: dict[str, Any], model: nn.Module) -> dict[str, int]:
+def _spread(
+    arguments: MethodArguments, content: dict[str, Any], model: nn.Module, heads: Sequence[str]
+) -> dict[str, int]:
     """The n of a FourierFT adapter whose method names none: that of a budget, or the usual one."""
     is_sized = arguments.method.partition(",")[0] != "fourierft" or "n_frequency=" in arguments.method
     given = [name for name in ("like", "parameters") if getattr(arguments, name) is not None]
@@ -151,6 +158,7 @@ def _spread(arguments: MethodArguments, content: dict[str, Any], model: nn.Modul
     fields: dict[str, Any] = {
         name: value for name, value in content.items() if name in ("target_modules", "exclude_modules")
     }
+    fields["modules_to_save"] = list(heads) or None
     return {"n_frequency": choose_n(model, fields, arguments.like, arguments.parameters, arguments.n_frequency)}
 
 
