@@ -24,6 +24,7 @@ def tiny(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tiny_llama
 
 
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments.*fourierft")  # the record stock PEFT skips
 def test_answers_are_those_of_the_stores_adapters_in_stock_peft(tiny: Path, tmp_path: Path) -> None:
     make_store(tmp_path / "fleet.db", tiny, 3)
     questions = {f"{k}": Question(k, [1, 5 + k, 9]) for k in range(3)}
