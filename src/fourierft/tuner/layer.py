@@ -190,7 +190,7 @@ class FourierFTLayer(nn.Module, Strength):
         """The coefficients [n] of an adapter."""
         part: Any = self._modules["fourierft_coefficients"]._modules[name]  # type: ignore[union-attr]
         found = part._parameters.get("weight")  # a module's own look-up takes longer than a small product
-        return part.weight if found is None else found
+        return part() if found is None or found.is_meta else found
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """The update dW of an adapter, [out, in] (for a `Conv1D` too, as in stock PEFT), dtype of its coefficients."""

@@ -14,12 +14,12 @@ import torch
 from peft import FourierFTConfig as StockConfig
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
-from torch.func import functional_call
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError
 from fourierft.format.weights import PLACE, base_path
 from fourierft.spectral import adapted_stack
+from fourierft.tuner.calling import call_with
 from fourierft.tuner.layer import FourierFTLayer
 
 
@@ -56,8 +56,11 @@ class ParameterLayer(FourierFTLayer):
         """The module that has the parameter."""
         return self._holder[0]
 
-    def adapted(self) -> Tensor:
+    def adapted(self, holder: nn.Module) -> Tensor:
         """W + dW of the active adapters, in the shape and dtype of W.
+
+        Args:
+            holder: the module that has W: the layer's own, or in a replica of the model a replica of it.
 
         Raises: ConfigError, if every row of a batch is to have an adapter of its own.
         """
@@ -70,7 +73,7 @@ class ParameterLayer(FourierFTLayer):
         names = [name for name in self.active_adapters if name in self.fourierft_coefficients]
         if self.disable_adapters and self.merged:
             self.unmerge()
-        weight: Tensor = self.parameter
+        weight: Tensor = getattr(holder, self.parameter_name)
         if self.disable_adapters or self.merged:
             return weight
         for name in names:
@@ -174,8 +177,8 @@ class ParameterHost(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module gives with the updates of the active adapters."""
-        adapted = {name: layer.adapted() for name, layer in self.layers.items()}
-        return functional_call(self.base_layer, adapted, args, kwargs)
+        adapted = {name: layer.adapted(self.base_layer) for name, layer in self.layers.items()}
+        return call_with(self.base_layer, adapted, args, kwargs)
 
     def get_base_layer(self) -> nn.Module:
         """The module itself."""
@@ -195,7 +198,7 @@ class ParameterHost(nn.Module):
             if "base_layer" not in parts:
                 raise
             layer = parts[PLACE]._modules.get(name) if PLACE in parts else None
-            return getattr(parts["base_layer"], name) if layer is None else layer.adapted()
+            return getattr(parts["base_layer"], name) if layer is None else layer.adapted(parts["base_layer"])
 
 
 def is_transposed(holder: nn.Module, name: str) -> bool:

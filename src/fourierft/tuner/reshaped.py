@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from fourierft.errors import ConfigError
 from fourierft.spectral import is_eager
+from fourierft.tuner.calling import call_with
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.resting import kept_update
 
@@ -57,11 +57,11 @@ class ReshapedLayer(FourierFTLayer):
             self.resting.drop()
             update = reduce(torch.add, [self.get_delta_weight(name) for name in names]).to(base.weight.dtype)
         if base.weight.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(x.device.type):
-            return functional_call(base, {"weight": base.weight + update}, (x, *args), kwargs)
+            return call_with(base, {"weight": base.weight + update}, (x, *args), kwargs)
         parts = {"weight": update}  # in this precision, W + dW would lose dW
         if getattr(base, "bias", None) is not None:
             parts["bias"] = torch.zeros_like(base.bias)
-        return base(x, *args, **kwargs) + functional_call(base, parts, (x, *args), kwargs)
+        return base(x, *args, **kwargs) + call_with(base, parts, (x, *args), kwargs)
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """The update of an adapter, in the shape of the weight and the dtype of its coefficients."""
