@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fourierft.errors import CheckpointError
+from fourierft.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from fourierft.tuner.layer import FourierFTLayer
@@ -118,6 +118,15 @@ def take(layer: FourierFTLayer, state_dict: dict[str, Tensor], prefix: str) -> N
         if key in state_dict:
             check(loaded, state_dict[key], layer.fourierft_coefficients[name].weight)
             layer.awaiting.discard(name)
+
+
+def check_present(layer: FourierFTLayer, coefficients: Tensor, x: Tensor) -> None:
+    """Raise ConfigError, if a layer is called with numbers while its coefficients have none."""
+    if coefficients.is_meta and not x.is_meta:
+        raise ConfigError(
+            f"the coefficients of {layer.path or 'a layer'} have no numbers, as the model was offloaded before the "
+            "adapter came: add or load the adapter first, or leave adapted layers on a device"
+        )
 
 
 def former_name(name: str) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fourierft.spectral import spectral_embedding
+from fourierft.tuner.coefficients import check_present
 from fourierft.tuner.mixing import RowPlan, summed_terms
 from fourierft.tuner.reshaped import ReshapedLayer
 
@@ -51,6 +52,7 @@ class EmbeddingLayer(ReshapedLayer):
         names = [name for name in self.active_adapters if name in self.fourierft_coefficients]
         delta = None
         for _, coefficients, basis, scaling in summed_terms(self, names) if names else []:
+            check_present(self, coefficients, x)
             rows = spectral_embedding(x, coefficients, basis, scaling)
             delta = rows if delta is None else delta + rows
         return result if delta is None else (result + self._masked(x, delta) * scale).to(result.dtype)

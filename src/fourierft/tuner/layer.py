@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from fourierft.errors import ConfigError
 from fourierft.format.draw import Draw
 from fourierft.spectral import SpectralBasis, adapted_linear, delta_weight, is_eager, spectral_linear
-from fourierft.tuner.coefficients import Coefficients, CoefficientsByAdapter, Spectrum, show_awaited, take
+from fourierft.tuner.coefficients import Coefficients, CoefficientsByAdapter, Spectrum, check_present, show_awaited, take
 from fourierft.tuner.merging import merge_update, unmerge_update
 from fourierft.tuner.mixing import RowPlan, Term, summed_terms
 from fourierft.tuner.product import base_product
@@ -151,6 +151,8 @@ class FourierFTLayer(nn.Module, Strength):
         if adapter_names is not None:
             return self._mixed_forward(x, adapter_names, *args, **kwargs)
         terms = self._active_terms()
+        for term in terms:
+            check_present(self, term.coefficients, x)
         product = base_product(self._modules["base_layer"], x) if len(terms) == 1 and not args and not kwargs else None
         if product is not None and product[0].dtype == terms[0].coefficients.dtype:
             _, coefficients, basis, scaling = terms[0]

@@ -176,7 +176,17 @@ class ParameterHost(nn.Module):
         return dict(self.get_submodule(PLACE).named_children())  # type: ignore[arg-type]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module gives with the updates of the active adapters."""
+        """What the module gives with the updates of the active adapters.
+
+        Raises: ConfigError, if a parameter is on the meta device, and the input is not.
+        """
+        numbers = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor) and not value.is_meta]
+        for layer in self.layers.values():
+            if numbers and layer.parameter.is_meta:
+                raise ConfigError(
+                    f"{layer.path} was offloaded, so that nothing can be added to it; leave the modules of adapted "
+                    "parameters on a device"
+                )
         adapted = {name: layer.adapted(self.base_layer) for name, layer in self.layers.items()}
         return call_with(self.base_layer, adapted, args, kwargs)
 

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from fourierft.errors import ConfigError
 from fourierft.spectral import is_eager
 from fourierft.tuner.calling import call_with
+from fourierft.tuner.coefficients import check_present
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.resting import kept_update
 
+_WIDE = (torch.float32, torch.float64)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -51,16 +53,20 @@ class ReshapedLayer(FourierFTLayer):
         names = [name for name in self.active_adapters if name in self.fourierft_coefficients]
         if self.disable_adapters or self.merged or not names:
             return base(x, *args, **kwargs)
+        for name in names:
+            check_present(self, self.coefficients(name), x)
         if is_eager(x):
             update = kept_update(self, names).to(base.weight.dtype)
         else:
             self.resting.drop()
             update = reduce(torch.add, [self.get_delta_weight(name) for name in names]).to(base.weight.dtype)
-        if base.weight.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(x.device.type):
+        is_offloaded = base.weight.is_meta and not x.is_meta  # until the base layer is called
+        is_cast = not x.is_meta and torch.is_autocast_enabled(x.device.type)
+        if base.weight.dtype in _WIDE and not is_offloaded and not is_cast:
             return call_with(base, {"weight": base.weight + update}, (x, *args), kwargs)
-        parts = {"weight": update}  # in this precision, W + dW would lose dW
+        parts = {"weight": update}  # in lower precision, W + dW would lose dW
         if getattr(base, "bias", None) is not None:
-            parts["bias"] = torch.zeros_like(base.bias)
+            parts["bias"] = update.new_zeros(len(base.bias))
         return base(x, *args, **kwargs) + call_with(base, parts, (x, *args), kwargs)
 
     def get_delta_weight(self, adapter: str) -> Tensor:

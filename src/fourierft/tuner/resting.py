@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fourierft.spectral import PreparedUpdate, SpectralBasis, add_product, compiled_update, delta_weight
+from fourierft.tuner.coefficients import check_present
 from fourierft.tuner.mixing import RowPlan, Term, summed_terms
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def add_updates(layer: FourierFTLayer, y: Tensor, x: Tensor, terms: Iterable[Ter
     for rows, coefficients, basis, scaling in terms:
         if rows is None and onto and add_product(total, x, coefficients, basis, scaling):
             continue
+        check_present(layer, coefficients, x)
         update = _prepared(layer, coefficients, basis, scaling)
         if rows is None:
             total = total + update(x)
