@@ -16,7 +16,14 @@ from transformers.pytorch_utils import Conv1D
 from fourierft.errors import ConfigError
 from fourierft.format.draw import Draw
 from fourierft.spectral import SpectralBasis, adapted_linear, delta_weight, is_eager, spectral_linear
-from fourierft.tuner.coefficients import Coefficients, CoefficientsByAdapter, Spectrum, check_present, show_awaited, take
+from fourierft.tuner.coefficients import (
+    Coefficients,
+    CoefficientsByAdapter,
+    Spectrum,
+    check_present,
+    show_awaited,
+    take,
+)
 from fourierft.tuner.merging import merge_update, unmerge_update
 from fourierft.tuner.mixing import RowPlan, Term, summed_terms
 from fourierft.tuner.product import base_product
