@@ -27,6 +27,10 @@ class StoreError(FourierFTError, ValueError):
     """A store of adapters is missing, damaged, busy, full or of another base model, or lacks what was asked for."""
 
 
+class MissingAdapterError(StoreError):
+    """A store has no adapter, version or alias of this name."""
+
+
 class OutputExistsError(FourierFTError, FileExistsError):
     """Something stands where the result would be written; nothing was changed."""
 

@@ -26,7 +26,7 @@ def test_loss_and_damage_would_be_counted(tmp_path: Path) -> None:
     with AdapterStore(tmp_path / "store.db") as store:
         store.put(name_of(0), layout, numbers(layout, 1))
         with store.tables.writing() as execute:
-            execute("UPDATE fourierft_adapters SET created = '', sha256 = coefficients WHERE name = 'none'", {})
+            execute("UPDATE fourierft_adapters SET created = '', seal = coefficients WHERE name = 'none'", {})
     counts = {"lost": 0, "unreadable": 0}
     check_store(tmp_path / "store.db", [0, 3], counts, whole=True)
     assert counts == {"lost": 2, "unreadable": 0}

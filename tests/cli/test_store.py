@@ -55,6 +55,20 @@ def test_second_one_of_a_name_is_said_to_be_a_new_version(call: Callable[..., st
     assert call("rm", "reviews") == "removed 1 version of 'reviews'\n"
 
 
+def test_alias_moves_and_is_listed(call: Callable[..., str], adapter: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        call("add", "reviews", adapter)
+    assert call("alias", "reviews", "live") == "'reviews@live' is version 2\n"
+    assert call("alias", "reviews", "live", "--version", "1") == "'reviews@live' is version 1, before 2\n"
+    assert call("alias", "reviews").split() == ["alias", "version", "reviews@live", "1"]
+    out = tmp_path / "out"
+    assert call("get", "reviews@live", out) == f"wrote {out}: 'reviews' version 1, kept as float32\n"
+    assert "'reviews' version 1 is reviews@live" in call("rm", "reviews", "--version", "1", status=2)
+    assert call("alias", "reviews", "live", "--remove") == "removed 'reviews@live'\n"
+    assert "'reviews' has no alias 'live'" in call("get", "reviews@live", tmp_path / "more", status=2)
+    assert "which alias is meant was not said" in call("alias", "reviews", "--version", "1", status=2)
+
+
 def test_int8_says_what_it_loses(call: Callable[..., str], adapter: Path) -> None:
     out = call("add", "reviews", adapter, "--dtype", "int8")
     assert "note: int8 loses 0." in out

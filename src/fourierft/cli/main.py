@@ -35,7 +35,7 @@ COMMANDS = {
     "reproduce": "run a table or figure of the paper, and set its numbers and ours side by side",
     "merge": "add an adapter to its base model and save the result",
     "inspect": "look into an adapter or a store: layers, bytes, norms, a picture of the spectrum or a map",
-    "store": "keep thousands of adapters of one base in one file: add, import, get, export, list, rm, verify, stats",
+    "store": "keep thousands of adapters of one base in one file: add, get, alias, rm, verify, stats and more",
     "fleet": "train thousands of adapters of one base together, each row of a batch its own; a demo",
     "serve": "serve a fleet through vLLM: an OpenAI-compatible server whose `model` names an adapter",
     "blend": "add adapters of a store up into a new one",

@@ -12,6 +12,8 @@ added is ever changed. What was acknowledged is on disk, whatever happens next.
   fourierft store export fleet.db out                         all of them as PEFT directories
   fourierft store stats fleet.db --near reviews --map fleet.png
   fourierft store verify fleet.db
+  fourierft store alias fleet.db reviews live --version 3   reviews@live is version 3 from now on
+  fourierft store get fleet.db reviews@live out/live          and reviews@2 is version 2
   fourierft store rm fleet.db reviews --version 1
 
 `fourierft store ACTION --help` explains an action; `fourierft blend` adds adapters of a store up.
@@ -28,6 +30,7 @@ from tqdm import tqdm
 
 from fourierft.cli.inspect import format_table, size
 from fourierft.cli.parser import add_base
+from fourierft.errors import ConfigError
 
 if TYPE_CHECKING:
     from fourierft.adapters.store import AdapterStore, Listed, Neighbour, StoreStats
@@ -62,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export = action("export", "write all adapters as PEFT directories, a folder each")
     export.add_argument("output", metavar="OUT_DIR", help="folder to make; must not be there, or be empty")
     get = action("get", "write an adapter as a PEFT directory")
-    get.add_argument("name", metavar="NAME", help="of the adapter")
+    get.add_argument("name", metavar="NAME", help="of the adapter, or NAME@VERSION or NAME@ALIAS")
     get.add_argument("output", metavar="OUT_DIR", help="folder to make; must not be there, or be empty")
     get.add_argument("--version", type=int, metavar="N", help="the latest if left out")
     listing = action("list", "list the adapters, in the order of their names")
@@ -72,6 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove = action("rm", "remove an adapter, all its versions or one")
     remove.add_argument("name", metavar="NAME", help="of the adapter")
     remove.add_argument("--version", type=int, metavar="N", help="only this version")
+    alias = action("alias", "let NAME@ALIAS be a version from now on; list the aliases if none is given")
+    alias.add_argument("name", metavar="NAME", help="of the adapter")
+    alias.add_argument("alias", metavar="ALIAS", nargs="?", help="such as live")
+    alias.add_argument("--version", type=int, metavar="N", help="the latest if left out")
+    alias.add_argument("--remove", action="store_true", help="remove the alias; the version stays")
     action("verify", "read every byte and check it; status 1 if something is damaged")
     stats = action("stats", "count, bytes, norms of dW a layer, duplicates, neighbours, a map")
     stats.add_argument("--near", metavar="NAME", help="also list the adapters whose dW are most like that of NAME")
@@ -84,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fourierft.adapters.store import AdapterStore
 
     actions = {"add": _add, "import": _import, "export": _export, "get": _get, "list": _list, "rm": _remove}
-    actions |= {"verify": _verify, "stats": _stats}
+    actions |= {"verify": _verify, "stats": _stats, "alias": _alias}
     with AdapterStore(arguments.store, create=arguments.action in ("add", "import")) as store:
         return actions[arguments.action](store, arguments)
 
@@ -144,8 +152,11 @@ def _tell(line: str) -> None:
 
 
 def _get(store: AdapterStore, arguments: argparse.Namespace) -> int:
-    adapter = store.export(arguments.name, arguments.output, arguments.version)
-    print(f"wrote {arguments.output}: {arguments.name!r} version {adapter.version}, kept as {adapter.dtype}")
+    name, version = arguments.name, arguments.version
+    if version is None:
+        _, name, version = store.resolve(name)
+    adapter = store.export(name, arguments.output, version)
+    print(f"wrote {arguments.output}: {name!r} version {adapter.version}, kept as {adapter.dtype}")
     return 0
 
 
@@ -176,6 +187,27 @@ def _cells(listed: Listed) -> tuple[str, ...]:
 def _remove(store: AdapterStore, arguments: argparse.Namespace) -> int:
     count = store.remove(arguments.name, arguments.version)
     print(f"removed {count} version{'s' * (count != 1)} of {arguments.name!r}")
+    return 0
+
+
+def _alias(store: AdapterStore, arguments: argparse.Namespace) -> int:
+    name, alias, version = arguments.name, arguments.alias, arguments.version
+    if alias is None:
+        if arguments.remove or version is not None:
+            raise ConfigError("which alias is meant was not said; give it behind the name")
+        rows = [
+            (printable(f"{name}@{key}"), str(number)) for key, number in store.aliases(store.resolve(name).name).items()
+        ]
+        print("\n".join(format_table([("alias", "version"), *rows])))
+    elif arguments.remove:
+        store.remove_alias(name, alias)
+        print(f"removed {f'{name}@{alias}'!r}")
+    else:
+        before = store.aliases(name).get(alias)
+        version = store.set_alias(name, alias, version)
+        print(
+            f"{f'{name}@{alias}'!r} is version {version}{f', before {before}' if before not in (None, version) else ''}"
+        )
     return 0
 
 

@@ -93,7 +93,7 @@ def test_what_is_damaged_is_told_and_the_rest_is_exported(
     for k in range(3):
         store.put(f"t{k}", layout, row(k))
     with store.tables.writing() as execute:
-        execute("UPDATE fourierft_adapters SET sha256 = :sha WHERE name = 't2'", {"sha": b"other"})
+        execute("UPDATE fourierft_adapters SET seal = :sha WHERE name = 't2'", {"sha": b"other"})
     told: list[str] = []
     assert export_all(store, tmp_path / "out", told.append) == (2, 1)
     assert len(told) == 1

@@ -124,6 +124,18 @@ def test_structure_that_is_damaged_is_found(filled: Path) -> None:
     assert all("\n" not in fault for fault in faults)
 
 
+def test_layout_that_is_gone_is_told_of(filled: Path) -> None:
+    """A server's foreign key keeps it; in a file any tool can remove it."""
+    connection = sqlite3.connect(filled)
+    connection.execute("DELETE FROM fourierft_layouts")
+    connection.commit()
+    connection.close()
+    with AdapterStore(filled) as store:
+        with pytest.raises(StoreError, match="the layout 1 of some adapters is gone"):
+            store.get("t0")
+        assert "the layout 1 of some adapters is gone" in store.verify()[0]
+
+
 def test_full_disk_keeps_what_was_acknowledged(filled: Path, layout: Layout, row: Any) -> None:
     with AdapterStore(filled) as store:
         store.get("t0")

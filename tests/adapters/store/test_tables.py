@@ -72,8 +72,8 @@ def test_newer_format_is_refused(open_store: Callable[..., AdapterStore], layout
     store = open_store()
     store.put("a", layout, row(0))
     with store.tables.writing() as execute:
-        execute("UPDATE fourierft_store SET value = '2' WHERE key = 'format'", {})
-    with pytest.raises(StoreError, match="is a store of format 2, this version reads format 1; upgrade fourierft"):
+        execute("UPDATE fourierft_store SET value = '3' WHERE key = 'format'", {})
+    with pytest.raises(StoreError, match="is a store of format 3, this version reads format 2; upgrade fourierft"):
         open_store()
 
 

@@ -4,6 +4,7 @@ from fourierft.adapters.store.adapter import Adapter, Loss, measure_loss
 from fourierft.adapters.store.blending import blend
 from fourierft.adapters.store.bulk import export_all, import_folder
 from fourierft.adapters.store.layout import Layer, Layout
+from fourierft.adapters.store.references import Resolved
 from fourierft.adapters.store.rows import Listed
 from fourierft.adapters.store.stats import Neighbour, StoreStats, find_nearest
 from fourierft.adapters.store.store import AdapterStore
@@ -16,6 +17,7 @@ __all__ = [
     "Listed",
     "Loss",
     "Neighbour",
+    "Resolved",
     "StoreStats",
     "blend",
     "export_all",

@@ -14,7 +14,7 @@ import torch
 from fourierft.adapters.store.adapter import METRICS_FILE, RECORD_FILE, pack_heads
 from fourierft.adapters.store.encoding import encode
 from fourierft.adapters.store.layout import Layout, base_shapes
-from fourierft.adapters.store.rows import digest
+from fourierft.adapters.store.seals import seal_blobs
 from fourierft.errors import CheckpointError, ShapeError, StoreError
 from fourierft.format.checkpoint import AdapterCheckpoint, check_update, read_checkpoint
 from fourierft.format.config import AdapterConfig
@@ -152,7 +152,7 @@ def make_rows(
     metrics: Mapping[str, Any] | None = None,
     record: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows for the table of adapters.
+    """Rows for the table of adapters, but for version and layout, and with the first half of the seal.
 
     Args:
         names: of the adapters.
@@ -168,6 +168,6 @@ def make_rows(
     shared = {"dtype": dtype, "created": created, "heads": packed, "record": record}
     shared["metrics"] = json.dumps(dict(metrics), allow_nan=False) if metrics else None
     return [
-        {"name": name, "coefficients": blob, "sha256": digest(blob, packed), **shared}
+        {"name": name, "coefficients": blob, "seal": seal_blobs(blob, packed), **shared}
         for name, blob in zip(names, encode(values, dtype, layout.sizes), strict=True)
     ]

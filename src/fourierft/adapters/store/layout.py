@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fourierft.adapters.store.seals import seal
 from fourierft.errors import CheckpointError, ShapeError
 from fourierft.format.checkpoint import AdapterCheckpoint, check_shape
 from fourierft.format.config import AdapterConfig
@@ -182,6 +183,11 @@ class Layout:
         """The shapes as JSON, [out, in] each in the order of the layers; None if they are not known."""
         shapes = [layer.shape for layer in self.layers]
         return None if None in shapes else json.dumps(shapes)
+
+    @functools.cached_property
+    def seal(self) -> bytes:
+        """That of its row: SHA-256 of config, layers and shapes; the other columns follow from them."""
+        return seal(self.config_text, self.layers_text, self.shapes_text)
 
 
 def read_layout(config: str, layers: str, shapes: str | None) -> Layout:

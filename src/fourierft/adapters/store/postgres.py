@@ -34,6 +34,8 @@ class PostgresDatabase:
     Raises: MissingExtraError, without SQLAlchemy and psycopg. StoreError, if the URL is none.
     """
 
+    types = _TYPES
+
     def __init__(self, url: str, timeout: float):
         with needs("postgres", "a store in PostgreSQL"):
             import psycopg  # noqa: F401
@@ -66,7 +68,7 @@ class PostgresDatabase:
             if self.is_made():  # another process was first
                 return
             for table in TABLES:
-                execute(table.format(**_TYPES), {})
+                execute(table.format(**self.types), {})
             execute(_UNCOMPRESSED, {})
             fill(execute)
 

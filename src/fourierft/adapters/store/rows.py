@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ import torch
 from fourierft.adapters.store.adapter import Adapter, unpack_heads
 from fourierft.adapters.store.encoding import decode, encoded_bytes
 from fourierft.adapters.store.layout import Layout
+from fourierft.adapters.store.seals import HALF, seal_blobs, seal_row
 from fourierft.errors import StoreError
 
 _BLOCK_BYTES = 1 << 24
@@ -26,7 +26,7 @@ class Row(NamedTuple):
     layout: int
     dtype: str
     created: str
-    sha256: bytes
+    seal: bytes
     metrics: str | None
     record: str | None
     coefficients: bytes
@@ -60,23 +60,40 @@ class Block(NamedTuple):
     values: torch.Tensor
 
 
-def digest(coefficients: bytes, heads: bytes | None) -> bytes:
-    """SHA-256 of the blobs, one behind the other."""
-    return hashlib.sha256(coefficients + (heads or b"")).digest()
-
-
 def find_fault(row: Row, layout: Layout) -> str | None:
     """What is wrong with a row, in one sentence; None if nothing is."""
-    who = f"adapter {row.name!r} version {row.version}"
+    if not isinstance(row.coefficients, bytes) or not isinstance(row.heads, bytes | None):
+        return _damaged(row.name, row.version)
+    if row.seal != seal_row(row._asdict(), layout.seal, seal_blobs(row.coefficients, row.heads)):
+        return _damaged(row.name, row.version)
     expected = encoded_bytes(row.dtype, layout.sizes)
     if len(row.coefficients) != expected:
         return (
-            f"{who} has {len(row.coefficients)} bytes of coefficients, but {layout.total} of them in {row.dtype} take "
-            f"{expected}; remove it and add it again"
+            f"adapter {row.name!r} version {row.version} has {len(row.coefficients)} bytes of coefficients, but "
+            f"{layout.total} of them in {row.dtype} take {expected}; remove it and add it again"
         )
-    if digest(row.coefficients, row.heads) != row.sha256:
-        return f"{who} is damaged: its bytes have another SHA-256 than when it was added; remove it and add it again"
     return None
+
+
+def _damaged(name: str, version: int) -> str:
+    return (
+        f"adapter {name!r} version {version} is damaged: it has another SHA-256 than when it was added; remove it and "
+        "add it again"
+    )
+
+
+def read_listed(columns: tuple[Any, ...], layout_of: Callable[[int], Layout]) -> Listed:
+    """A line of `list` from the columns of `schema.LIST_LATEST`.
+
+    Raises: StoreError, if it is damaged.
+    """
+    name, version, layout_id, dtype, created, kept, metrics, record, size = columns
+    row = {"name": name, "version": version, "dtype": dtype, "created": created, "metrics": metrics, "record": record}
+    layout = layout_of(layout_id)
+    if not isinstance(kept, bytes) or kept != seal_row(row, layout.seal, kept[:HALF]):
+        raise StoreError(_damaged(name, version))
+    scores = json.loads(metrics) if metrics else {}
+    return Listed(name, version, dtype, created, layout.total, layout.scaling, scores, size)
 
 
 def check_row(row: Row, layout: Layout) -> None:

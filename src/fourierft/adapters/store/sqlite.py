@@ -29,6 +29,8 @@ class SQLiteFile:
         timeout: seconds to wait for another writer.
     """
 
+    types = _TYPES
+
     def __init__(self, path: str | Path, timeout: float):
         self.path = Path(path)
         self.timeout = timeout
@@ -76,7 +78,7 @@ class SQLiteFile:
                     connection.execute("PRAGMA journal_mode = WAL")
                     connection.execute("BEGIN")
                     for table in TABLES:
-                        connection.execute(table.format(**_TYPES))
+                        connection.execute(table.format(**self.types))
                     fill(_executor(connection))
                     connection.execute("COMMIT")
                 finally:

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from fourierft.adapters.store import incoming, schema
-from fourierft.adapters.store.adapter import Adapter
+from fourierft.adapters.store import changes, incoming
 from fourierft.adapters.store.encoding import check_dtype, encoded_bytes
-from fourierft.adapters.store.layout import Layer, Layout
-from fourierft.adapters.store.rows import Block, Listed, Row, read_adapter, read_blocks
-from fourierft.adapters.store.space import common_layers, place
+from fourierft.adapters.store.layout import Layout
+from fourierft.adapters.store.reading import StoreReader
 from fourierft.adapters.store.stats import StoreStats, measure_store
-from fourierft.adapters.store.tables import StoreTables
 from fourierft.adapters.store.verification import find_faults
-from fourierft.errors import StoreError
-from fourierft.format.identity import BaseIdentity
 
 _BATCH_BYTES, _BATCH_ROWS = 1 << 25, 4000  # of one transaction of `add_many`
 
 
-class AdapterStore:
+class AdapterStore(StoreReader):
     """Adapters of one base model in one SQLite file, or in a PostgreSQL database.
 
     A name is any text of 1 to 500 characters. Adding under a name that is there makes its next version; a version never
-    changes and its number is never given again. When `add` returns, what was added is on disk. Any number of threads
-    and processes may read while one writes; a forked process opens the store anew.
+    changes and its number is never given again. `name@3` is a version, `name@live` the one that an alias names. When
+    `add` returns, what was added is on disk. Any number of threads and processes may read while one writes; a forked
+    process opens the store anew.
 
     Args:
         path: of the file, made with the first adapter; or postgresql://user@host/database.
@@ -42,14 +37,6 @@ class AdapterStore:
     Raises: StoreError, if the store is missing, damaged, of another base or a newer format, or is none.
         MissingExtraError, for PostgreSQL without SQLAlchemy and psycopg.
     """
-
-    def __init__(self, path: str | Path, base_model: str | None = None, create: bool = True, timeout: float = 30.0):
-        self.tables = StoreTables(path, base_model, create, timeout)
-
-    @property
-    def base(self) -> BaseIdentity | None:
-        """The base model; None before the first adapter came, unless it was given."""
-        return self.tables.base
 
     def add(
         self,
@@ -88,7 +75,7 @@ class AdapterStore:
         values = incoming.check_values(layout.join(checkpoint.coefficients)[None], layout)
         metrics = scores if metrics is None else metrics
         rows = incoming.make_rows([name], layout, values, dtype, checkpoint.saved_modules, metrics, record)
-        return self.tables.insert(layout, identity, rows, exist_ok)
+        return changes.insert(self.tables, layout, identity, rows, exist_ok)
 
     def put(
         self,
@@ -121,7 +108,7 @@ class AdapterStore:
         row = coefficients if isinstance(coefficients, torch.Tensor) else layout.join(coefficients)
         values = incoming.check_values(row[None], layout)
         rows = incoming.make_rows([name], layout, values, dtype, heads, metrics, record)
-        return self.tables.insert(layout, incoming.base_of(layout.settings, "what is added"), rows, exist_ok)
+        return changes.insert(self.tables, layout, incoming.base_of(layout.settings, "what is added"), rows, exist_ok)
 
     def add_many(
         self,
@@ -151,122 +138,44 @@ class AdapterStore:
                     incoming.check_name(name)
                     incoming.check_values(row[None], layout)
                 values = incoming.check_values(torch.stack([row for _, row in batch]), layout)
-                self.tables.insert(layout, base, incoming.make_rows([name for name, _ in batch], layout, values, dtype))
+                changes.insert(
+                    self.tables, layout, base, incoming.make_rows([name for name, _ in batch], layout, values, dtype)
+                )
                 count += len(batch)
                 bar.update(len(batch))
         return count
 
-    def get(self, name: str, version: int | None = None) -> Adapter:
-        """An adapter, checked against its SHA-256.
-
-        Args:
-            name: of the adapter.
-            version: the latest if None.
-
-        Raises: StoreError, if there is none or it is damaged.
-        """
-        row = self.tables.row(name, version)
-        return read_adapter(row, self.tables.layout(row.layout))
-
-    def export(self, name: str, out_dir: str | Path, version: int | None = None) -> Adapter:
-        """Write an adapter as a PEFT directory (`Adapter.write`), and return it."""
-        adapter = self.get(name, version)
-        adapter.write(out_dir)
-        return adapter
-
     def remove(self, name: str, version: int | None = None) -> int:
-        """Remove a version of an adapter, or all of them.
+        """Remove a version of an adapter, or all of them with its aliases.
 
         Returns: how many versions are gone.
 
-        Raises: StoreError, if there is none.
+        Raises: MissingAdapterError, if there is none. StoreError, if an alias is that version.
         """
-        if name not in self:
-            raise self.tables.missing(name, version)
-        with self.tables.writing() as execute:
-            there = execute(schema.LAYOUTS_OF, {"name": name})
-            gone = [(number, layout) for number, layout in there if version in (None, number)]
-            for number, layout in gone:
-                execute(schema.REMEMBER_REMOVED, {"name": name, "version": number})
-                execute(schema.REMOVE, {"name": name, "version": number})
-                execute(schema.REMOVE_LAYOUT, {"id": layout})
-        if not gone:
-            raise self.tables.missing(name, version)
-        return len(gone)
+        return changes.remove(self.tables, name, version)
 
-    def names(self, prefix: str = "") -> Iterator[str]:
-        """Names in the order of their code points.
+    def set_alias(self, name: str, alias: str, version: int | None = None) -> int:
+        """Let `name@alias` mean a version from now on: one transaction, in which it moves from the version it was.
 
         Args:
-            prefix: only those that begin with it.
+            name: of the adapter.
+            alias: such as live; 1 to 100 printable characters, not digits alone, without @.
+            version: the latest if None.
+
+        Returns: version.
+
+        Raises: MissingAdapterError, if it is not there. StoreError, if this cannot be an alias.
         """
-        return (name for (name,) in self.tables.rows(schema.NAMES, incoming.limits(prefix)))
+        version = self.tables.row(name).version if version is None else version
+        changes.set_alias(self.tables, name, alias, version)
+        return version
 
-    def list(self, prefix: str = "", versions: bool = False) -> Iterator[Listed]:
-        """What is there, in the order of names, without reading the numbers.
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Remove an alias; the version stays.
 
-        Args:
-            prefix: only names that begin with it.
-            versions: all versions instead of the latest.
+        Raises: MissingAdapterError, if there is none.
         """
-        for row in self.tables.rows(schema.LIST_VERSIONS if versions else schema.LIST_LATEST, incoming.limits(prefix)):
-            yield Listed(*row)._replace(metrics=json.loads(row[6]) if row[6] else {})
-
-    def versions(self, name: str) -> Sequence[int]:
-        """Versions of an adapter that are there, oldest first."""
-        return self.tables.versions(name)
-
-    def blocks(self, names: Sequence[str] | None = None) -> Iterator[Block]:
-        """The numbers of the latest versions, streamed, with a progress bar on a terminal.
-
-        Args:
-            names: whose, and in which order; None for all, in the order in which they were added.
-
-        Raises: StoreError, if a name is not there or a row is damaged.
-        """
-        if names is None:
-            rows = (Row(*found) for found in self.tables.rows(schema.GET_ALL))
-        else:
-            rows = (self.tables.row(name) for name in names)
-        total = len(self) if names is None else len(names)
-        with tqdm(total=total, unit=" adapters", desc="reading", disable=None, delay=1) as bar:
-            for block in read_blocks(rows, self.tables.layout):
-                yield block
-                bar.update(len(block.names))
-
-    def layers(self, names: Sequence[str] | None = None) -> tuple[Layer, ...]:
-        """The layers that a row of `coefficients` has one after another (`common_layers`)."""
-        if names is None:
-            ids = {found for (found,) in self.tables.rows(schema.LAYOUT_IDS)}
-        else:
-            ids = {found for name in names for (found,) in self.tables.rows(schema.LAYOUT_OF, {"name": name})}
-        return common_layers(self.tables.layout(found) for found in sorted(ids))
-
-    def coefficients(self, names: Sequence[str] | None = None) -> torch.Tensor:
-        """The latest versions in one space: scaling * coefficients, float32 [adapters, total n].
-
-        Layers stand side by side as `layers(names)` has them, fewer coefficients are padded with zeros, so that
-        dW = delta_weight(row of a layer, basis, 1.0). Rows stream into the result, which is all the memory it takes.
-
-        Args:
-            names: of the rows; None for all, in the order of `names()`. One that comes meanwhile is left out.
-
-        Raises: StoreError, if a name is not there, a row is damaged, or entries are drawn differently.
-        """
-        layers = self.layers(names)
-        wanted = list(self.names()) if names is None else names
-        places: dict[str, set[int]] = {name: set() for name in wanted}
-        for target, name in enumerate(wanted):
-            places[name].add(target)
-        bank = torch.empty(len(wanted), sum(layer.n_frequency for layer in layers))
-        missing = len(wanted)
-        for block in self.blocks(None if names is None else tuple(places)):
-            pairs = [(k, target) for k, name in enumerate(block.names) for target in places.get(name, ())]
-            bank[[target for _, target in pairs]] = place(block.values, block.layout, layers)[[k for k, _ in pairs]]
-            missing -= len(pairs)
-        if missing:
-            raise StoreError(f"{self.tables} lost {missing} adapters while it was read; read it again")
-        return bank
+        changes.remove_alias(self.tables, name, alias)
 
     def verify(self) -> Sequence[str]:
         """Read everything and check it: one sentence a fault, none if all is well."""
@@ -279,17 +188,6 @@ class AdapterStore:
     def close(self) -> None:
         """Close the store; nothing waits to be written."""
         self.tables.close()
-
-    def __len__(self) -> int:
-        return next(self.tables.rows(schema.COUNT), (0,))[0]
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and bool(self.versions(name))
-
-    def __iter__(self) -> Iterator[Adapter]:
-        for found in self.tables.rows(schema.GET_ALL):
-            row = Row(*found)
-            yield read_adapter(row, self.tables.layout(row.layout))
 
     def __enter__(self) -> AdapterStore:
         return self

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from fourierft.adapters.store import schema
 from fourierft.adapters.store.layout import Layout, read_layout
+from fourierft.adapters.store.migration import upgrade
 from fourierft.adapters.store.postgres import SCHEMES, PostgresDatabase
+from fourierft.adapters.store.references import Alias, Resolved, read_reference
 from fourierft.adapters.store.rows import Row
+from fourierft.adapters.store.seals import seal, seal_facts
 from fourierft.adapters.store.sqlite import Execute, SQLiteFile
-from fourierft.errors import StoreError
+from fourierft.errors import MissingAdapterError, StoreError
 from fourierft.format.identity import BaseIdentity, identify_base
 
 _ROW_BYTES = 100  # of a row beside its blobs
@@ -48,18 +51,23 @@ class StoreTables:
         return str(self.backend)
 
     def is_made(self) -> bool:
-        """Whether the tables are there; their format and base are checked the first time.
+        """Whether the tables are there; format and base are checked the first time, and format 1 made format 2.
 
-        Raises: StoreError, if they are of a newer format or another base.
+        Raises: StoreError, if they are of a newer format or another base, or damaged.
         """
         if self._made or not self.backend.is_made():
             return self._made
         facts = dict(self.backend.rows(schema.READ_STORE))
+        if facts.get("format") == "1":
+            upgrade(self.backend)
+            facts = dict(self.backend.rows(schema.READ_STORE))
         if facts.get("format") != str(schema.FORMAT):
             raise StoreError(
                 f"{self} is a store of format {facts.get('format')}, this version reads format {schema.FORMAT}; "
                 "upgrade fourierft"
             )
+        if facts.get("seal") != seal_facts(facts):
+            raise StoreError(f"{self} is damaged: what it says of its base has another SHA-256 than when it was made")
         kept = BaseIdentity(facts["base_model"], facts.get("base_digest"), facts.get("base_signs"))
         wanted, self.base = self.base, kept
         if wanted is not None:
@@ -114,16 +122,88 @@ class StoreTables:
         """(id, version) of the latest version of an adapter, None if there is none. An id is never given twice."""
         return next(self.rows(schema.LATEST, {"name": name}), None)
 
+    def id_of(self, name: str, version: int) -> int | None:
+        """The id of a version, None if it is not there."""
+        return next(self.rows(schema.FIND_VERSION, {"name": name, "version": version}), (None,))[0]
+
+    def resolve(self, reference: str) -> Resolved:
+        """The version that `name`, `name@3` or `name@live` means; a name that holds an @ goes before.
+
+        Raises: MissingAdapterError, if there is none. StoreError, if the alias is damaged.
+        """
+        latest, parts = self.latest(reference), read_reference(reference)
+        if latest is not None:
+            return Resolved(latest[0], reference, latest[1])
+        if parts is None:
+            raise self.missing(reference, None)
+        name, version, alias = parts
+        before = None
+        while (wanted := version or self.alias(name, alias or "")) is not None:
+            found = self.id_of(name, wanted)
+            if found is not None:
+                return Resolved(found, name, wanted)
+            if version is not None:
+                break
+            if wanted == before:
+                raise StoreError(
+                    f"{self} is damaged: the alias {alias!r} of {name!r} is version {wanted}, which is gone"
+                )
+            before = wanted  # it was moved and its version removed, or so it seems
+        if not self.versions(name):
+            raise self.missing(reference, None)
+        raise self.missing(name, version) if version else self.no_alias(name, alias or "")
+
+    def alias(self, name: str, alias: str) -> int | None:
+        """The version that an alias is, None if there is none.
+
+        Raises: StoreError, if it is damaged.
+        """
+        found = next(self.rows(schema.ALIAS, {"name": name, "alias": alias}), None)
+        return None if found is None else self.check_alias(Alias(*found)).version
+
+    def aliases(self, name: str) -> list[Alias]:
+        """The aliases of an adapter, in the order of their code points.
+
+        Raises: StoreError, if one is damaged.
+        """
+        return [self.check_alias(Alias(*found)) for found in self.rows(schema.ALIASES, {"name": name})]
+
+    def check_alias(self, alias: Alias) -> Alias:
+        """The alias, or StoreError if it is damaged."""
+        if not alias.is_whole:
+            raise StoreError(
+                f"{self} is damaged: the alias {alias.alias!r} of {alias.name!r} has another SHA-256 than when it was "
+                "set"
+            )
+        return alias
+
+    def check_removed(self, name: str, version: int, kept: bytes) -> None:
+        """Raise StoreError if what is noted of removed versions is damaged."""
+        if kept != seal(name, version):
+            raise StoreError(
+                f"{self} is damaged: the highest version that was removed of {name!r} has another SHA-256 than when it "
+                "was noted"
+            )
+
     def versions(self, name: str) -> list[int]:
         """Versions of an adapter that are there, oldest first."""
         return [version for (version,) in self.rows(schema.VERSIONS, {"name": name})]
 
-    def missing(self, name: str, version: int | None) -> StoreError:
+    def missing(self, name: str, version: int | None) -> MissingAdapterError:
         """What to raise for an adapter that is not there."""
         there = self.versions(name)
         if there:
-            return StoreError(f"{name!r} has no version {version}; there are {', '.join(map(str, there))}")
-        return StoreError(f"{self} has no adapter {name!r}; `fourierft store list` shows what it has")
+            return MissingAdapterError(f"{name!r} has no version {version}; there are {_few(there)}")
+        return MissingAdapterError(f"{self} has no adapter {name!r}; `fourierft store list` shows what it has")
+
+    def no_alias(self, name: str, alias: str) -> MissingAdapterError:
+        """What to raise for an alias that is not there."""
+        there = ", ".join(found.alias for found in self.aliases(name)) or "none"
+        return MissingAdapterError(f"{name!r} has no alias {alias!r}; there are {there}")
+
+    def has_id(self, found: int) -> bool:
+        """Whether there is a row of this id."""
+        return next(self.rows(schema.GET_ID, {"id": found}), None) is not None
 
     def layout(self, layout_id: int) -> Layout:
         """The layout of an id.
@@ -131,16 +211,18 @@ class StoreTables:
         Raises: StoreError, if it is gone or damaged.
         """
         if layout_id not in self._layouts:
-            found = next(self.rows(schema.READ_LAYOUT, {"id": layout_id}), None)
-            if found is None:
-                raise StoreError(f"{self} is damaged: the layout {layout_id} of some adapters is gone")
-            layout = read_layout(*found[:3])
-            if layout.digest != found[3]:
-                raise StoreError(
-                    f"{self} is damaged: the layout {layout_id} has another SHA-256 than when it was added"
-                )
-            self._layouts[layout_id] = layout
+            self._layouts[layout_id] = self.read_layout(layout_id)
         return self._layouts[layout_id]
+
+    def read_layout(self, layout_id: int) -> Layout:
+        """The same, read anew."""
+        found = next(self.rows(schema.READ_LAYOUT, {"id": layout_id}), None)
+        if found is None:
+            raise StoreError(f"{self} is damaged: the layout {layout_id} of some adapters is gone")
+        layout = _check_layout(found)
+        if layout is None:
+            raise StoreError(f"{self} is damaged: the layout {layout_id} has another SHA-256 than when it was added")
+        return layout
 
     def layouts(self) -> list[Layout]:
         """All layouts."""
@@ -151,37 +233,17 @@ class StoreTables:
         found = next(self.rows(schema.FIND_LAYOUT, {"digest": digest}), None)
         return self.layout(found[0]) if found else None
 
-    def insert(
-        self, layout: Layout, base: BaseIdentity, rows: Sequence[Mapping[str, Any]], exist_ok: bool = True
-    ) -> int:
-        """Add rows of one layout in one transaction, with the tables and the layout where they are not there yet.
+    def make(self, base: BaseIdentity, row_bytes: int) -> None:
+        """Make the tables where they are not there yet.
 
         Args:
-            layout: of all rows.
-            base: that they were made for.
-            rows: columns of `schema.ADD`, without the layout.
-            exist_ok: False refuses names that are there.
-
-        Returns: version that the last row got.
-
-        Raises: StoreError, if the base is another, a name is there that must not, or nothing can be written.
+            base: of the first adapter; that which the store was opened with goes before.
+            row_bytes: size of a typical row.
         """
         if not self.is_made():
             self.base = self.base or base
-            blobs = (rows[0]["coefficients"], rows[0]["heads"] or b"")
-            self.backend.make(self._describe, _ROW_BYTES + sum(map(len, blobs)))
+            self.backend.make(self._describe, _ROW_BYTES + row_bytes)
             self.is_made()
-        self.check_base(base, "what is added was made")
-        with self.writing() as execute:
-            layout_id = _layout_id(execute, layout)
-            for name in [] if exist_ok else [row["name"] for row in rows]:
-                if there := execute(schema.VERSIONS, {"name": name}):
-                    raise StoreError(
-                        f"{self} has an adapter {name!r} already, version {there[-1][0]}; choose another name, or "
-                        "let it be the next version"
-                    )
-            execute(schema.ADD, [{"layout": layout_id, **row} for row in rows])
-            return execute(schema.VERSIONS, {"name": rows[-1]["name"]})[-1][0]
 
     def close(self) -> None:
         """Close all connections."""
@@ -191,23 +253,21 @@ class StoreTables:
         assert self.base is not None
         facts = {"format": str(schema.FORMAT), "base_model": self.base.name, "base_digest": self.base.digest}
         facts["base_signs"] = self.base.signs
-        execute(schema.ADD_STORE, [{"key": key, "value": value} for key, value in facts.items() if value])
+        known = {key: value for key, value in facts.items() if value}
+        known["seal"] = seal_facts(known)
+        execute(schema.ADD_STORE, [{"key": key, "value": value} for key, value in known.items()])
 
 
-def _layout_id(execute: Execute, layout: Layout) -> int:
-    found = execute(schema.FIND_LAYOUT, {"digest": layout.digest})
-    if not found:
-        execute(
-            schema.ADD_LAYOUT,
-            {
-                "digest": layout.digest,
-                "basis": layout.draw_key,
-                "n": layout.total,
-                "scaling": layout.scaling,
-                "config": layout.config_text,
-                "layers": layout.layers_text,
-                "shapes": layout.shapes_text,
-            },
-        )
-        found = execute(schema.FIND_LAYOUT, {"digest": layout.digest})
-    return found[0][0]
+def _few(versions: list[int]) -> str:
+    shown = map(str, versions if len(versions) <= 20 else [*versions[:3], "...", *versions[-10:]])
+    return ", ".join(shown)
+
+
+def _check_layout(columns: tuple[Any, ...]) -> Layout | None:
+    """The layout of the columns of `schema.READ_LAYOUT`; None if one of them is not what it was."""
+    *texts, digest, basis, n, scaling, kept = columns
+    if seal(*texts) != kept:
+        return None
+    layout = read_layout(*texts)
+    is_whole = (layout.digest, layout.draw_key, layout.total, layout.scaling) == (digest, basis, n, scaling)
+    return layout if is_whole else None
