@@ -6,19 +6,27 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from experiments.variants import BEST_FORM, RATE, VARIANTS
+from experiments.variants import BEST_FORM, EVEN, FEW, RATE, VARIANTS
 from fourierft.errors import DataError
 from fourierft.training.comparison.page import as_markdown
-from fourierft.training.comparison.results import BASELINE, Row, by_rate, mean_score
+from fourierft.training.comparison.results import BASELINE, RULE_1, Row, by_rate, mean_score, name_rule
 from fourierft.training.output import write_text
 
 TEXT = """\
-# What was tried
+## At one learning rate
 
-FourierFT in its best form (n=340, on instructions n=365, on all linear layers), changed in one thing at a time, with as
-many trained numbers. Score on each task: accuracy on movies and digits (higher is better), loss on instructions (lower
-is better); in brackets the share of the unchanged form's gain over the head alone, and the learning rate where it is
-not 3e-3. Seed {seed}; the unchanged form's own standard deviation is {spread}, over {counts} seeds.
+FourierFT under scale rule 1 in its best form (n=340, on instructions n=365, on all linear layers), changed in one
+thing at a time, with as many trained numbers. Score on each task: accuracy on movies and digits (higher is better),
+loss on instructions (lower is better); in brackets the share of the unchanged form's gain over the head alone, and
+the learning rate where it is not 3e-3. Seed {seed}; the unchanged form's own standard deviation is {spread},
+over {counts} seeds.
+"""
+EVEN_TEXT = """\
+## Best against best
+
+Under scale rule 2, each at the best of the learning rates run, in brackets: of LoRA's on all linear layers, half and
+twice as much, and more where the best was at an end. The form that is changed has as many numbers: n=340, or as few as
+n=50 (20 on instructions), fewer than 5,000 in all. In brackets also the share of its gain over the head alone.
 """
 Rows = Sequence[Row]
 
@@ -29,17 +37,18 @@ class Baseline:
     Args:
         rows: of `fourierft compare` on it.
 
-    Raises: DataError, if they have no head alone, or fewer than two seeds of the unchanged form.
+    Raises: DataError, if they have no head alone, or fewer than two seeds of the unchanged form under scale rule 1.
     """
 
     def __init__(self, task: str, rows: Rows) -> None:
-        same = [row for row in rows if row["method"] == BEST_FORM[task] and row["learning_rate"] == RATE]
+        self.rows = [name_rule(row) for row in rows]
+        first = f"{BEST_FORM[task]}{RULE_1}"
+        same = [row for row in self.rows if row["method"] == first and row["learning_rate"] == RATE]
         head = mean_score([row for row in rows if row["method"] == BASELINE])
         if head is None or len(same) < 2:
             raise DataError(
-                f"{task} has {len(same)} runs of {BEST_FORM[task]} at {RATE:g}, and {'a' if head else 'no'} run of the "
-                f"head alone; first run fourierft compare recipes/compare/{task}.yaml --seeds 0 1 2 --methods head "
-                f"{BEST_FORM[task]} --learning_rates {RATE:g} --output_dir docs/quality/{task}"
+                f"{task} has {len(same)} runs of {first} at {RATE:g}, and {'a' if head else 'no'} run of the head "
+                f"alone; take back docs/quality/{task}/runs.jsonl as the repository has it, which holds them"
             )
         self.head, self.scores = head, {row["seed"]: row["score"] for row in same}
         self.sign = -1 if rows[0]["lower_is_better"] else 1
@@ -52,18 +61,33 @@ class Baseline:
 
     def describe(self, rows: Rows) -> str:
         """A cell: the best score of a variant's rows, its share of the gain at the same seeds, its learning rate."""
-        means = {rate: mean_score(some) for rate, some in by_rate(rows).items()}
-        known = {rate: score for rate, score in means.items() if score is not None}
-        if not known:
+        best = self.best(rows)
+        if best is None:
             return "diverged" if rows else "-"
-        best = max(known, key=lambda rate: self.sign * known[rate])
-        unchanged = self.at({row["seed"] for row in rows if row["learning_rate"] == best})
-        if unchanged is None:
-            return f"{known[best]:.4f}"
-        share = (known[best] - self.head) / (unchanged - self.head)
-        told = f"{share:.0%}" if share >= 0 else "below the head alone"
-        where = "" if best == RATE else f", {best:g}"
-        return f"{known[best]:.4f} ({told}{where})"
+        unchanged = self.at({row["seed"] for row in rows if row["learning_rate"] == best[0]})
+        return self._cell(*best, unchanged, RATE)
+
+    def beside(self, rows: Rows, others: Rows) -> str:
+        """A cell: the best score of some rows, its share of the best gain of others, its learning rate."""
+        best, other = self.best(rows), self.best(others)
+        if best is None:
+            return "diverged" if rows else "-"
+        return self._cell(*best, other[1] if other else None, None)
+
+    def best(self, rows: Rows) -> tuple[float, float] | None:
+        """The learning rate at which rows are best on average, and the score; None if there is none."""
+        means = {rate: mean_score(some) for rate, some in by_rate(rows).items()}
+        known = [(rate, score) for rate, score in means.items() if score is not None]
+        return max(known, key=lambda pair: self.sign * pair[1], default=None)
+
+    def _cell(self, rate: float, score: float, unchanged: float | None, usual: float | None) -> str:
+        told = []
+        if unchanged is not None:
+            share = (score - self.head) / (unchanged - self.head)
+            told.append(f"{share:.0%}" if share >= 0 else "below the head alone")
+        if rate != usual:
+            told.append(f"{rate:g}")
+        return f"{score:.4f}" + f" ({', '.join(told)})" * bool(told)
 
 
 def _number(score: float | None) -> str:
@@ -78,11 +102,12 @@ def write_page(tried: Rows, bases: Mapping[str, Baseline], directory: Path) -> P
         bases: what to compare with, by task.
         directory: of the page.
     """
-    seeds = sorted({row["seed"] for row in tried} or {0})
+    first = [row for row in tried if row.get("rule", 1) == 1]
+    seeds = sorted({row["seed"] for row in first} or {0})
     table = [("", *BEST_FORM), ("unchanged", *(_number(base.at(seeds)) for base in bases.values()))]
     for name, variant in VARIANTS.items():
-        rows = [row for row in tried if row["variant"] == name]
-        cells = [base.describe([row for row in rows if row["task"] == task]) for task, base in bases.items()]
+        rows = [row for row in first if row["variant"] == name]
+        cells = [base.describe(_of(rows, task)) for task, base in bases.items()]
         if rows:
             table.append((variant.title, *cells))
     spread = ", ".join(f"{base.spread:.4f}" for base in bases.values())
@@ -93,5 +118,31 @@ def write_page(tried: Rows, bases: Mapping[str, Baseline], directory: Path) -> P
         f"{len(tried)} rows of experiments/results/tried.jsonl, made by `python -m experiments`; "
         f"{', '.join(versions)}; device: {', '.join(sorted({row['device'] for row in tried}))}."
     )
-    write_text(directory / "tried.md", f"{text}\n{as_markdown(table)}\n\n{made}\n")
+    later = best_against_best([row for row in tried if row not in first], bases)
+    parts = [f"{text}\n{as_markdown(table)}", *([f"{EVEN_TEXT}\n{as_markdown(later)}"] if later else []), made]
+    write_text(directory / "tried.md", "# What was tried\n\n" + "\n\n".join(parts) + "\n")
     return directory / "tried.md"
+
+
+def best_against_best(tried: Rows, bases: Mapping[str, Baseline]) -> list[tuple[str, ...]]:
+    """Headings, then the rows of each unchanged form and of what changes it; none if nothing was tried."""
+    table: list[tuple[str, ...]] = []
+    for title, unchanged in (("n=340", EVEN), ("n=50 / 50 / 20", FEW), ("n=340 / 340 / 365", BEST_FORM)):
+        changed = {
+            variant.title: [row for row in tried if row["variant"] == name]
+            for name, variant in VARIANTS.items()
+            if variant.unchanged is unchanged
+        }
+        known = {task: [row for row in base.rows if row["method"] == unchanged[task]] for task, base in bases.items()}
+        if any(changed.values()):
+            everything = {f"unchanged, {title}": [row for rows in known.values() for row in rows], **changed}
+            table += [
+                (name, *(base.beside(_of(rows, task), known[task]) for task, base in bases.items()))
+                for name, rows in everything.items()
+                if rows
+            ]
+    return [("", *bases), *table] if table else []
+
+
+def _of(rows: Rows, task: str) -> Rows:
+    return [row for row in rows if row["task"] == task]

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 import fourierft
+from experiments.cosine import Cosines, cosines
 from experiments.factors import ALPHA, Factors, fourier_basis
 from experiments.forms import FormConfig, FormLayer, forms_enabled
+from experiments.pool import share_out_pool
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.spectral.reference import reference_delta_weight
 
@@ -63,6 +65,87 @@ def test_step_moves_factors_as_far_as_it_moves_those_of_lora() -> None:
     assert float(moved_b.norm()) == pytest.approx(math.sqrt(96), rel=1e-4)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(12, 20), (7, 1), (1, 9), (5, 5)])
+def test_cosine_update_is_the_direct_double_sum(rows: int, columns: int) -> None:
+    n = min(N, rows * columns)
+    entries, numbers = fourierft.uniform_entries(rows, columns, n, 777), torch.randn(n)
+    delta = torch.zeros(rows, columns, dtype=torch.float64)
+    for c, u, v in zip(numbers.tolist(), *entries.tolist(), strict=True):
+        norm = math.sqrt((1 if u == 0 else 2) / rows) * math.sqrt((1 if v == 0 else 2) / columns)
+        for p in range(rows):
+            for q in range(columns):
+                wave = math.cos(math.pi * (p + 0.5) * u / rows) * math.cos(math.pi * (q + 0.5) * v / columns)
+                delta[p, q] += 90 / math.sqrt(2 * rows * columns) * c * norm * wave
+    found = Cosines(rows, columns, entries, 90.0).delta_weight(numbers)
+    torch.testing.assert_close(found.double(), delta, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64])
+def test_cosines_are_orthonormal(size: int) -> None:
+    basis = cosines(size, tuple(range(size))).double()
+    torch.testing.assert_close(basis @ basis.T, torch.eye(size, dtype=torch.float64), rtol=0, atol=1e-6)
+
+
+def test_step_in_the_cosine_basis_has_the_norm_of_one_in_fouriers() -> None:
+    entries = fourierft.uniform_entries(96, 64, 300, 777)
+    signs = torch.randint(0, 2, (300,)).float() * 2 - 1
+    ours = Cosines(96, 64, entries, 500.0).delta_weight(signs)
+    fouriers = reference_delta_weight(signs, entries, 96, 64, 500.0)
+    assert float(ours.norm()) == pytest.approx(float(fouriers.norm()), rel=0.1)  # entries (u, v), (-u, -v) are one wave
+
+
+@pytest.mark.parametrize("form", ["plain", "cosine"])
+def test_pooled_update_is_that_of_signed_numbers_of_the_pool(form: str) -> None:
+    with forms_enabled():
+        model = adapted(pool=10, form=form)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert [parameter.numel() for parameter in trained] == [10]
+    with torch.no_grad():
+        pool = trained[0].normal_().tolist()
+    entries = fourierft.uniform_entries(12, 20, N, 777)
+    shares = share_out_pool(10, 2, N, 777)
+    for layer, share in zip(layers_of(model), shares, strict=True):
+        pairs = zip(share.groups.tolist(), share.signs.tolist(), strict=True)
+        own = torch.tensor([sign * pool[group] for group, sign in pairs])
+        scaling = layer.fourierft_scaling["default"]
+        if form == "plain":
+            truth = reference_delta_weight(own, entries, 12, 20, scaling)
+        else:
+            truth = Cosines(12, 20, entries, scaling).delta_weight(own).double()
+        torch.testing.assert_close(layer.get_delta_weight("default").double(), truth, rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_of_a_pool_is_the_sum_over_layers() -> None:
+    with forms_enabled():
+        model = adapted(pool=10)
+    x, target = torch.randn(30, 20), torch.randn(30, 12)
+    (model(x) - target).square().sum().backward()
+    pool = next(parameter for parameter in model.parameters() if parameter.requires_grad)
+    step = 1e-3
+    for place in (0, 7):
+        sums = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                pool[place] += sign * step
+                sums.append(float((model(x) - target).double().square().sum()))
+                pool[place] -= sign * step
+        assert float(pool.grad[place]) == pytest.approx((sums[0] - sums[1]) / (2 * step), rel=2e-2)
+
+
+def test_every_number_of_a_pool_is_used_as_often_as_any_other_with_either_sign() -> None:
+    shares = share_out_pool(7, 5, 11, 3)
+    counts = torch.bincount(torch.cat([share.groups for share in shares]), minlength=7)
+    assert sorted(counts.tolist()) == [7] + [8] * 6  # 55 coefficients over 7 numbers
+    signs = torch.cat([share.signs for share in share_out_pool(70, 50, 40, 3)])
+    assert set(signs.tolist()) == {-1.0, 1.0}
+    assert abs(float(signs.mean())) < 0.1
+    again = share_out_pool(7, 5, 11, 3)
+    assert all(
+        torch.equal(a.groups, b.groups) and torch.equal(a.signs, b.signs) for a, b in zip(shares, again, strict=True)
+    )
+    assert not torch.equal(shares[0].groups, share_out_pool(7, 5, 11, 4)[0].groups)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -72,6 +155,9 @@ def test_step_moves_factors_as_far_as_it_moves_those_of_lora() -> None:
         {"gain": True},
         {"tie": ["query", "value"]},
         {"whiten": 0.5},
+        {"form": "cosine"},
+        {"pool": 30},
+        {"form": "cosine", "pool": 30},
     ],
 )
 def test_forms_start_as_the_base_and_learn(changes: dict[str, Any]) -> None:
@@ -138,8 +224,18 @@ def test_checkpoint_opens_nowhere_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"form": "cubic"}, "form='cubic' is unknown"), ({"form": "factored", "rank": 13}, "use a rank from 1 to n / 2")],
+    [
+        ({"form": "cubic"}, "form='cubic' is unknown"),
+        ({"form": "factored", "rank": 13}, "use a rank from 1 to n / 2"),
+        ({"pool": -1}, "use a pool of at least 1 number"),
+        ({"pool": 5, "form": "factored"}, "and no factors"),
+    ],
 )
 def test_wrong_settings_are_told(changes: dict[str, Any], message: str) -> None:
     with forms_enabled(), pytest.raises(ConfigError, match=message):
         FormConfig(n_frequency=N, **changes)
+
+
+def test_a_pool_of_more_numbers_than_coefficients_is_told() -> None:
+    with forms_enabled(), pytest.raises(ConfigError, match="pool=49 has more numbers than the 48 coefficients"):
+        adapted(pool=49)

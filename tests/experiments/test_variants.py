@@ -21,6 +21,7 @@ def tiny_tasks(write_task: Callable[..., Path], tmp_path: Path, monkeypatch: pyt
     """The task `movies` as two steps on sixteen sentences."""
     write_task("movies", layers={"all": ["query", "key", "value"]}, per_device_train_batch_size=8)
     monkeypatch.setattr(variants, "RECIPES", tmp_path)
+    monkeypatch.setitem(variants.LAYERS, "movies", 2 * 3)
     return tmp_path
 
 
@@ -33,7 +34,7 @@ def test_variant_trains_and_leaves_its_row(name: str, tiny_tasks: Path, capsys: 
     assert {row["variant"] for row in rows} == {name}
     assert all(row["score"] is not None for row in rows)
     layers = 2 * 3
-    expected = {"tied": 2 * 2 * 408, "gain": layers * 341}.get(name, layers * 340)
+    expected = {"tied": 2 * 2 * 408, "gain": layers * 341, "pool-few": layers * 50}.get(name, layers * 340)
     assert rows[0]["parameters"]["adapter"] == expected
     capsys.readouterr()
     command.run_variants([name], ["movies"], (0,), None, file)
@@ -65,6 +66,8 @@ def make_row(task: str, score: float | None, rate: float = 3e-3, seed: int = 0, 
         "seed": seed,
         "method": variants.BEST_FORM[task],
         "lower_is_better": lower,
+        "title": "FourierFT",
+        "config": {"peft_type": "FOURIERFT"},
         "versions": {"torch": "2"},
         "device": "cpu, 1 threads",
         **changes,
@@ -74,7 +77,7 @@ def make_row(task: str, score: float | None, rate: float = 3e-3, seed: int = 0, 
 def test_page_gives_shares_of_the_gain(tmp_path: Path) -> None:
     known = {
         task: [
-            make_row(task, head, 0.0, method="head"),
+            make_row(task, head, 0.0, method="head", config=None),
             make_row(task, score),
             make_row(task, score + 0.02, seed=1),
         ]
@@ -96,8 +99,30 @@ def test_page_gives_shares_of_the_gain(tmp_path: Path) -> None:
     assert "5 rows of experiments/results/tried.jsonl" in text
 
 
+def test_under_the_rule_of_today_a_variant_is_compared_with_the_best_of_as_many_numbers(tmp_path: Path) -> None:
+    known = [make_row("movies", 0.6, 0.0, method="head", config=None), make_row("movies", 0.9)]
+    known += [make_row("movies", 0.9, seed=1)]
+    known += [
+        make_row("movies", score, rate, method=variants.EVEN["movies"], rule=2)
+        for rate, score in ((5e-4, 0.7), (1e-3, 0.8), (2e-3, 0.75))
+    ]
+    tried = [make_row("movies", 0.7, 1e-3, variant="cosine", rule=2), make_row("movies", 0.75, variant="gain")]
+    tried += [make_row("movies", 0.78, 2e-3, variant="cosine", rule=2)]
+    tried += [make_row("movies", 0.7, 1e-3, variant="pool-few", rule=2)]
+    text = write_page(tried, {"movies": Baseline("movies", known)}, tmp_path).read_text()
+    assert "| a learned gain a layer | 0.7500 (50%) |" in text
+    assert "| unchanged, n=340 | 0.8000 (100%, 0.001) |" in text
+    assert "| a cosine basis | 0.7800 (90%, 0.002) |" in text
+    assert "| one pool for all layers, n=340 entries | 0.7000 (0.001) |" in text  # nothing with as many numbers was run
+    assert "one pool for all layers, n=1020" not in text
+
+
 def test_a_variant_is_compared_at_its_own_seeds() -> None:
-    rows = [make_row("movies", 0.6, 0.0, method="head"), make_row("movies", 0.8), make_row("movies", 0.7, seed=1)]
+    rows = [
+        make_row("movies", 0.6, 0.0, method="head", config=None),
+        make_row("movies", 0.8),
+        make_row("movies", 0.7, seed=1),
+    ]
     base = Baseline("movies", rows)
     assert base.describe([make_row("movies", 0.7, seed=1)]) == "0.7000 (100%)"
     assert base.describe([make_row("movies", 0.7), make_row("movies", 0.75, seed=1)]) == "0.7250 (83%)"
@@ -126,5 +151,8 @@ def test_nothing_to_compare_with_is_told(
 ) -> None:
     monkeypatch.setattr(command, "QUALITY", tmp_path)
     assert command.main(["--page"]) == 2
-    assert "movies has 0 runs of fourierft:340,layers=all at 0.003, and no run of the head" in capsys.readouterr().err
+    assert (
+        "movies has 0 runs of fourierft:340,layers=all, scale rule 1 at 0.003, and no run of the head"
+        in capsys.readouterr().err
+    )
     assert not list(tmp_path.iterdir())
