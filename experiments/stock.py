@@ -1,0 +1,170 @@
+"""Which settings make stock PEFT's FourierFT learn? Trains with PEFT's own classes, those of this package left out.
+
+    python -m experiments.stock
+    python -m experiments.stock --page
+
+The task is that of recipes/compare/instructions.yaml. Each run adds a line to experiments/results/stock.jsonl; what has
+one is not run again. Prints the table and writes docs/quality/stock-peft.md. The last row takes some ten minutes on one
+core, as stock PEFT builds each update anew in every pass; the others two each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from peft import FourierFTConfig as StockConfig
+from peft.tuners.fourierft import FourierFTModel as StockModel
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from experiments.command import exit_status, make_parser
+from experiments.variants import RECIPES
+from fourierft.errors import DataError
+from fourierft.training.comparison.grid import run_tasks
+from fourierft.training.comparison.page import as_markdown
+from fourierft.training.comparison.results import BASELINE, Row, mean_score, read_lines, read_rows
+from fourierft.training.comparison.sources import find_asset_model
+from fourierft.training.comparison.tasks import Task, read_task
+from fourierft.training.output import write_text
+from fourierft.training.report import table
+from fourierft.tuner.registration import substituted
+from fourierft.tuner.scaling import auto_scaling
+
+ROOT = Path(__file__).parents[1]
+RESULTS, QUALITY = ROOT / "experiments" / "results" / "stock.jsonl", ROOT / "docs" / "quality"
+TASK, N = "instructions", 340
+HEADS = ("settings of peft.FourierFTConfig", "layers", "rate", "loss", "of LoRA r=8's fall")
+TEXT = """\
+# If you stay with stock PEFT
+
+SmolLM2-135M-Instruct on short instructions, trained with PEFT's own classes: loss a token of held-out answers, lower is
+better, and the share of the fall that LoRA r=8 on all linear layers reaches at its best rate. The first row has the
+settings that PEFT's public comparison lists. The last has one scaling for all layers, the geometric mean over them of
+what `scaling="auto"` would take, as recipes/peft-comparison has it. Made by `python -m experiments.stock`.
+"""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row.
+
+    Attributes:
+        told: for people.
+        spec: the method, as `fourierft compare` writes it.
+        rate: the learning rate.
+    """
+
+    told: str
+    spec: str
+    rate: float
+
+
+def settings() -> list[Setting]:
+    """What is run, the settings of the public comparison first."""
+    one = round(mean_scaling(layer_shapes(find_asset_model("smollm2")), N), -1)
+    return [
+        Setting("n=1000, scaling 300, normal start", "fourierft:1000,scaling=300,init_weights=false", 1e-4),
+        Setting("n=1000, scaling 300, zero start", "fourierft:1000,scaling=300,init_weights=true", 1e-4),
+        Setting("n=1000, scaling 300, zero start", "fourierft:1000,scaling=300,init_weights=true", 3e-2),
+        Setting(
+            f"n={N}, scaling {one:g}, zero start", f"fourierft:{N},layers=all,scaling={one:g},init_weights=true", 1e-3
+        ),
+    ]
+
+
+def layer_shapes(folder: Path) -> list[tuple[int, int]]:
+    """(out, in) of every linear layer of a causal language model but its head."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    head = model.get_output_embeddings()
+    layers = [part for part in model.modules() if isinstance(part, torch.nn.Linear) and part is not head]
+    return [(layer.out_features, layer.in_features) for layer in layers]
+
+
+def mean_scaling(shapes: Sequence[tuple[int, int]], n_frequency: int) -> float:
+    """The geometric mean over layers of the scaling that "auto" gives to each."""
+    return math.exp(sum(math.log(auto_scaling(*shape, n_frequency)) for shape in shapes) / len(shapes))
+
+
+@contextmanager
+def stock_classes() -> Iterator[None]:
+    """PEFT trains FourierFT adapters with its own classes while this lasts, whoever enables those of this package."""
+    own: Any = (StockConfig, StockModel)
+    with substituted(*own):
+        yield
+
+
+def tasks(chosen: Sequence[Setting]) -> list[Task]:
+    """One task a row."""
+    task = read_task(RECIPES / f"{TASK}.yaml")
+    return [task.change([one.spec], [one.rate], [0]) for one in chosen]
+
+
+def table_rows(chosen: Sequence[Setting], rows: Sequence[Row], compared: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Headings, the model as it is, and a row a setting that was run, as text.
+
+    Args:
+        rows: with stock classes.
+        compared: of `fourierft compare` on the task.
+
+    Raises: DataError, if they hold no untrained model or no LoRA r=8 on all layers.
+    """
+    before = mean_score([row for row in compared if row["method"] == BASELINE])
+    lora = [row["score"] for row in compared if row["method"] == "lora:8,layers=all" and row["score"] is not None]
+    if before is None or not lora:
+        raise DataError(
+            f"docs/quality/{TASK}/runs.jsonl has no run of {BASELINE} or of lora:8,layers=all; take it back"
+        )
+    cells: list[tuple[str, ...]] = [HEADS, ("untrained", "-", "-", f"{before:.3f}", "-")]
+    for one in chosen:
+        found = [row for row in rows if (row["method"], row["learning_rate"]) == (one.spec, one.rate)]
+        score = mean_score(found)
+        if found:
+            layers = "all linear" if "layers=all" in one.spec else "query and value"
+            share = "-" if score is None else f"{(before - score) / (before - min(lora)):.0%}"
+            cells.append((one.told, layers, f"{one.rate:g}", "diverged" if score is None else f"{score:.3f}", share))
+    return cells
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    parser = make_parser("experiments.stock", __doc__)
+    parser.add_argument("--page", action="store_true", help="run nothing, only make the page anew")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is missing, print the table, write the page; 0 done, 2 wrong input, 130 interrupted."""
+    arguments = build_parser().parse_args(argv)
+    datasets.disable_progress_bars()
+    return exit_status(lambda: run(arguments.page))
+
+
+def run(only_page: bool) -> None:
+    """Do what `main` says.
+
+    Raises: DataError, as `table_rows`.
+    """
+    chosen = settings()
+    if not only_page:
+        with stock_classes():
+            run_tasks(tasks(chosen), RESULTS, stamp={"classes": "peft"}, tell=partial(print, flush=True))
+    rows = read_lines(RESULTS)
+    cells = table_rows(chosen, rows, read_rows(QUALITY / TASK))
+    versions = sorted({f"{name} {number}" for row in rows for name, number in row["versions"].items()})
+    page = QUALITY / "stock-peft.md"
+    write_text(page, f"{TEXT}\n{as_markdown(cells)}\n\nOne seed; {', '.join(versions)}.\n")
+    print(f"{table(cells)}\n\nwritten to {page}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
