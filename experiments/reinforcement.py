@@ -37,7 +37,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 import fourierft
 from experiments.command import exit_status, make_parser
 from experiments.reinforcement_page import BEFORE, table_rows, write_page
-from experiments.sums import MOST_TOKENS, grade, make_prompts
+from experiments.sums import MOST_TOKENS, grade, make_prompts, reward
 from fourierft.adapters.base import quiet
 from fourierft.errors import ConfigError
 from fourierft.extras import needs
@@ -135,7 +135,7 @@ def reinforce(
             peft_config=make_adapter(method, model),
         )
         trainer.train()
-    return trainer.model, [(log["step"], log["reward"]) for log in trainer.state.log_history if "reward" in log]
+    return trainer.model, [(int(log["step"]), log["reward"]) for log in trainer.state.log_history if "reward" in log]
 
 
 @torch.no_grad()
@@ -154,7 +154,7 @@ def rate_answers(model: Any, tokenizer: Any, rows: list[dict[str, Any]], seed: i
     given = model.generate(**asked, max_new_tokens=MOST_TOKENS, do_sample=True, top_k=0, num_return_sequences=SAMPLES)
     texts = tokenizer.batch_decode(given[:, asked["input_ids"].shape[1] :], skip_special_tokens=True)
     answers = [row["answer"] for row in rows for _ in range(SAMPLES)]
-    return grade([[{"content": text}] for text in texts], answers)
+    return [reward(text, answer) for text, answer in zip(texts, answers, strict=True)]
 
 
 def build_parser() -> argparse.ArgumentParser:

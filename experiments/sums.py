@@ -21,7 +21,7 @@ def reward(text: str, answer: str) -> float:
     return BEGINS + ALONE * (number[0] == text) + RIGHT * (number[0] == answer)
 
 
-def grade(completions: Sequence[list[dict[str, str]]], answer: Sequence[str], **_: Any) -> list[float]:
+def grade(completions: Sequence[list[dict[str, str]]], answer: Sequence[str], **_: Any) -> list[float | None]:
     """The reward of each completion, as trl's GRPOTrainer asks for it.
 
     Args:
