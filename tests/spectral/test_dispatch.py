@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fourierft import uniform_basis
+from fourierft.spectral.compiled.build import load_kernel
 from fourierft.spectral.dispatch import choose_view, prefers_dense_gradient
 
 CPU = torch.device("cpu")
@@ -34,6 +35,13 @@ def test_more_tokens_never_turn_the_choice_back_to_the_token_view(out_features: 
     basis = uniform_basis(out_features, in_features, 300, 0)
     views = [choose_view(2**k, basis, torch.float32, CPU) for k in range(20)]
     assert views == sorted(views)  # "token" ... "token", "weight" ... "weight"
+
+
+@pytest.mark.parametrize("kernel", [kernel for kernel in [load_kernel()] if kernel])
+def test_a_width_with_a_large_prime_turns_to_the_weight_view_earlier(kernel: object) -> None:
+    smooth, prime = (uniform_basis(1152, width, 340, 0) for width in (4320, 16 * 269))
+    assert choose_view(10_000, smooth, torch.float32, CPU) == "token"
+    assert choose_view(10_000, prime, torch.float32, CPU) == "weight"
 
 
 def test_no_tokens_have_a_view_too() -> None:

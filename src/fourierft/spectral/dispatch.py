@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fourierft.spectral.basis import SpectralBasis
-from fourierft.spectral.compiled import is_served
+from fourierft.spectral.compiled import is_served, large_primes
 
 # Nanoseconds on two CPU cores, float32, read off the layer suite of the benchmarks.
 _DENSE_CACHED, _DENSE_STREAMED = 1.3, 4.4  # building W + dW, per element, in the cache and beyond it
@@ -14,6 +14,9 @@ _PRODUCT = 0.01  # a matrix product, per token and element of the weight
 # The token view: transforming a token there and back, per element of its input and output; then per token and entry.
 _TORCH_TOKEN = (1.3, 0.2)
 _COMPILED_TOKEN = (0.3, 0.06)
+_LARGE_PRIME = (
+    0.002  # of a compiled transform, per element and unit of each prime factor that is summed up as it stands
+)
 _is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch 2.6 cannot tell
 
 
@@ -47,6 +50,8 @@ def _dense_cost(basis: SpectralBasis) -> float:
 
 
 def _token_cost(tokens: int, basis: SpectralBasis, dtype: torch.dtype, device: torch.device) -> float:
-    served = is_served(basis.out_features, basis.in_features, dtype, device.type)
+    lengths = basis.out_features, basis.in_features
+    served = is_served(*lengths, dtype, device.type)
     element, link = _COMPILED_TOKEN if served else _TORCH_TOKEN
-    return tokens * (element * (basis.out_features + basis.in_features) + link * basis.n_frequency)
+    primes = _LARGE_PRIME * sum(length * large_primes(length) for length in lengths) if served else 0.0
+    return tokens * (element * sum(lengths) + primes + link * basis.n_frequency)

@@ -31,7 +31,10 @@ BATCHES = [
     (0, 4),
     (4, 0),
 ]
-SHAPES = [(1, 1, 1), (1, 9, 4), (13, 7, 91), (60, 63, 120), (96, 8, 50), (8, 96, 50), (48, 80, 700)]
+SHAPES = [
+    *[(1, 1, 1), (1, 9, 4), (13, 7, 91), (60, 63, 120), (96, 8, 50), (8, 96, 50), (48, 80, 700)],
+    *[(17, 19, 90), (76, 43, 300), (34, 289, 300), (214, 37, 200), (269, 16, 200), (23, 509, 200)],  # large primes
+]
 LIBRARIES = [library for library in [load_kernel()] if library]  # none without a C compiler
 RUNS_PORTABLE = bool(find_compiler()) and platform.machine() == "x86_64" and processor_features() >= PORTABLE_FEATURES
 
@@ -55,7 +58,12 @@ def portable(tmp_path_factory: pytest.TempPathFactory) -> Kernel:
     ("build", "shape", "batch"),
     [
         *(("native", shape, batch) for shape in SHAPES for batch in BATCHES if LIBRARIES),
-        *(("portable", shape, batch) for shape in SHAPES[3:5] for batch in [(1, 131), (9, 5)] if RUNS_PORTABLE),
+        *(
+            ("portable", shape, batch)
+            for shape in [*SHAPES[3:5], *SHAPES[-6:]]
+            for batch in [(1, 131), (9, 5)]
+            if RUNS_PORTABLE
+        ),
     ],
     ids=str,
 )
@@ -148,7 +156,7 @@ def test_what_the_kernel_cannot_serve_is_left_to_torch() -> None:
     basis = uniform_basis(24, 20, 30, 1)
     assert compiled_update(basis, torch.float64, CPU) is None
     assert compiled_update(basis, torch.float32, torch.device("meta")) is None
-    assert compiled_update(uniform_basis(17, 20, 30, 1), torch.float32, CPU) is None
+    assert compiled_update(uniform_basis(521, 20, 30, 1), torch.float32, CPU) is None
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

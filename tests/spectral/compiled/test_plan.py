@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ import pytest
 from fourierft import uniform_basis
 from fourierft.spectral.compiled.plan import RADICES, Plan, entries_of, links_of, plan_of, radices_of
 
-LENGTHS = [1, 2, 3, 4, 8, 12, 13, 60, 63, 77, 96, 128, 169, 576, 768]
+LENGTHS = [1, 2, 3, 4, 8, 12, 13, 17, 60, 63, 74, 77, 96, 128, 169, 289, 509, 576, 768, 799, 4304]
 
 
-def transform_in_stages(signal: np.ndarray, radices: list[int]) -> np.ndarray:
+def transform_in_stages(signal: np.ndarray, radices: Sequence[int]) -> np.ndarray:
     """The positive-exponent transform as kernel.c takes its stages, bins left where they fall."""
     if not radices:
         return signal
@@ -39,10 +40,19 @@ def test_radices_multiply_to_the_length(length: int) -> None:
     assert set(radices) <= set(RADICES)
 
 
-@pytest.mark.parametrize("length", [17, 34, 43 * 256, 8191])
+@pytest.mark.parametrize("length", [521, 8 * 521, 509 * 8191, 50257, 151936])
 def test_a_length_with_a_large_prime_has_no_plan(length: int) -> None:
     assert radices_of(length) is None
     assert plan_of(length) is None
+
+
+@pytest.mark.parametrize(
+    "length",
+    # Hidden and MLP widths of Qwen2.5, LLaMA-2, Falcon, ModernBERT, Baichuan-2, SigLIP, Mamba-2, Qwen3
+    [896, 4864, 11008, 18944, 22016, 4544, 4672, 2624, 13696, 4304, 3352, 9728, 17408, 10944, 3420, 29568],
+)
+def test_widths_of_models_have_plans(length: int) -> None:
+    assert radices_of(length) is not None
 
 
 def test_links_join_every_entry_and_its_mirror_image() -> None:

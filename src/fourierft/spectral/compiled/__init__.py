@@ -3,6 +3,6 @@
 The torch path beside it gives the same numbers everywhere, and serves every dtype, device and length.
 """
 
-from fourierft.spectral.compiled.calls import CompiledUpdate, compiled_update, is_served
+from fourierft.spectral.compiled.calls import CompiledUpdate, compiled_update, is_served, large_primes
 
-__all__ = ["CompiledUpdate", "compiled_update", "is_served"]
+__all__ = ["CompiledUpdate", "compiled_update", "is_served", "large_primes"]

@@ -25,7 +25,7 @@ from fourierft.spectral.compiled.compiler import (
     FLAGS,
     NATIVE,
     PORTABLE_FEATURES,
-    SOURCE,
+    SOURCES,
     VARIANTS,
     compile_kernel,
     shipped_file,
@@ -111,7 +111,8 @@ def _built(compiler: str, *options: str) -> Path:
     """Path of the library that these options of the compiler make."""
     flags = (NATIVE, *options)
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    identity = "\0".join([SOURCE.read_text(encoding="utf-8"), version, _processor(), *FLAGS, *flags])
+    sources = [source.read_text(encoding="utf-8") for source in SOURCES]
+    identity = "\0".join([*sources, version, _processor(), *FLAGS, *flags])
     library = _folder() / f"kernel-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
     if not library.is_file():
         compile_kernel(compiler, library, *flags)

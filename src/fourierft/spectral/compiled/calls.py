@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fourierft.spectral.basis import SpectralBasis
 from fourierft.spectral.compiled.build import Kernel, load_kernel
-from fourierft.spectral.compiled.plan import Plan, entries_of, links_of, plan_of, radices_of
+from fourierft.spectral.compiled.plan import LARGEST_UNROLLED, Plan, entries_of, links_of, plan_of, radices_of
 from fourierft.spectral.probe import check_product
 from fourierft.spectral.slabs import slabs, write
 
@@ -171,8 +171,13 @@ def is_served(out_features: int, in_features: int, dtype: torch.dtype, device: s
     return dtype == torch.float32 and device == "cpu" and lengths_fit and load_kernel() is not None
 
 
+def large_primes(length: int) -> int:
+    """Sum of the prime factors of a length that a transform sums up as they stand; a constant to what traces it."""
+    return sum(radix for radix in radices_of(length) or () if radix > LARGEST_UNROLLED)
+
+
 # What `torch.compiler.assume_constant_result` does, which would import the compiler with this package.
-is_served._dynamo_marked_constant = True  # type: ignore[attr-defined]
+is_served._dynamo_marked_constant = large_primes._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _compiled(basis: SpectralBasis) -> CompiledUpdate | None:

@@ -15,7 +15,10 @@ import numpy as np
 
 from fourierft.spectral.basis import SpectralBasis
 
-RADICES = (8, 4, 2, 3, 5, 7, 11, 13)  # those of kernel.c, in the order of stages
+LARGEST_UNROLLED = 13  # radix of transforms.h; larger ones are summed up as they stand
+LARGEST_PRIME = 509  # that it has room for
+_ODD_PRIMES = (p for p in range(3, LARGEST_PRIME + 1, 2) if all(p % q for q in range(3, p, 2)))
+RADICES = (8, 4, 2, *_ODD_PRIMES)  # in the order of stages
 
 
 class Struct(ctypes.Structure):
@@ -47,14 +50,15 @@ class Entries(Struct):
     _fields_ = [("n", ctypes.c_int64), *_pointers("in", "out", "index")]
 
 
-def radices_of(length: int) -> list[int] | None:
-    """The stages of a transform, or None if the length has a prime factor that the kernel lacks."""
+@functools.lru_cache(maxsize=1024)
+def radices_of(length: int) -> tuple[int, ...] | None:
+    """The stages of a transform, or None if the length has a prime factor above `LARGEST_PRIME`."""
     radices = []
     for radix in RADICES:
         while length % radix == 0:
             radices.append(radix)
             length //= radix
-    return radices if length == 1 else None
+    return tuple(radices) if length == 1 else None
 
 
 @functools.lru_cache(maxsize=256)
