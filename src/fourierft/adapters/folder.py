@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fourierft.errors import ConfigError, OutputExistsError
+from fourierft.errors import ConfigError, FourierFTError, OutputExistsError
+
+_SUFFIX = ".unfinished"
 
 
 def check_output(output: Path) -> None:
@@ -20,18 +23,90 @@ def check_output(output: Path) -> None:
 
 @contextmanager
 def written_beside(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that takes its name when the block ends well, and goes when it does not."""
+    """A folder beside `output` that takes its name when the block ends well, and goes when it does not.
+
+    Raises: OutputExistsError, if something stands there by then. ConfigError, if it cannot be written.
+    """
+    from safetensors import SafetensorError
+
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    except OSError as error:
-        raise ConfigError(f"cannot write beside {output} ({error.strerror}); name another output folder") from error
+        with workspace(output) as folder:
+            work = folder / "result"
+            work.mkdir()
+            yield work
+            check_output(output)
+            if output.exists():
+                output.rmdir()
+            os.replace(work, output)
+    except FourierFTError:
+        raise
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ConfigError(
+            f"{output} cannot be written ({reason}); make room there, or name another output folder"
+        ) from error
+
+
+@contextmanager
+def workspace(target: Path) -> Iterator[Path]:
+    """A hidden folder beside `target` for what is to take its place, which goes when the block ends.
+
+    What a killed process left of such folders goes too.
+    """
+    parent = target.absolute().parent
+    start = f".{target.name[:100]}-"
+    with lock_folder(parent):
+        _remove_unfinished(parent, start)
+        work = Path(tempfile.mkdtemp(prefix=start, suffix=_SUFFIX, dir=parent))
+        held = _hold(work)
     try:
         work.chmod(0o755)
         yield work
-        check_output(output)
-        if output.exists():
-            output.rmdir()
-        os.replace(work, output)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        if held is not None:
+            os.close(held)
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[int | None]:
+    """The open folder, in which no other process of this package puts or removes a file meanwhile; None on Windows."""
+    if os.name == "nt":
+        yield None
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # of a file system without locks
+            import fcntl
+
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def _remove_unfinished(parent: Path, start: str) -> None:
+    """Remove those that no living process holds."""
+    pattern = re.compile(re.escape(start) + r"[a-z0-9_]{8}" + re.escape(_SUFFIX))
+    for found in [entry for entry in os.scandir(parent) if pattern.fullmatch(entry.name)]:
+        held = _hold(Path(found.path))
+        if held is not None:
+            shutil.rmtree(found.path, ignore_errors=True)
+            os.close(held)
+
+
+def _hold(folder: Path) -> int | None:
+    """An open folder with a lock on it, as long as it is open; None if another process has it."""
+    try:
+        import fcntl
+
+        opened = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(opened)
+        return None
+    return opened

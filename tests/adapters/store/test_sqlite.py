@@ -139,7 +139,8 @@ def test_layout_that_is_gone_is_told_of(filled: Path) -> None:
 def test_full_disk_keeps_what_was_acknowledged(filled: Path, layout: Layout, row: Any) -> None:
     with AdapterStore(filled) as store:
         store.get("t0")
-        connection = store.tables.backend._connection()
+        with store.tables.backend._connections.use() as held:
+            connection = held.connection
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages + 2}")
         with pytest.raises(StoreError, match=r"no space is left for .*fleet\.db; make room and try again"):
@@ -169,7 +170,8 @@ def test_page_size_is_the_one_that_takes_the_least_room(row_bytes: int, tmp_path
 
 def test_every_commit_is_flushed(filled: Path) -> None:
     with AdapterStore(filled) as store:
-        connection = store.tables.backend._connection()
+        with store.tables.backend._connections.use() as held:
+            connection = held.connection
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 

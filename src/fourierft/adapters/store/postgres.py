@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
+from fourierft.adapters.store.connections import LOST, keep_for_ever
 from fourierft.adapters.store.schema import TABLE_NAMES, TABLES
 from fourierft.adapters.store.sqlite import Execute, Parameters
 from fourierft.errors import StoreError
@@ -21,6 +23,31 @@ _UNCOMPRESSED = "ALTER TABLE fourierft_adapters ALTER COLUMN coefficients SET ST
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('fourierft ' || current_schema()))"
 _ROWS_AT_ONCE = 64
 _DISK_FULL, _LOCKED = "53100", "55P03"
+
+
+class _Held:
+    """A connection in use.
+
+    Attributes:
+        kept: what was made on it, such as rows that are being read.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self.connection, self.kept = connection, [connection]
+        self._process = os.getpid()
+
+    def check(self) -> None:
+        """Raise StoreError in a process that was forked meanwhile."""
+        if self._process != os.getpid():
+            raise StoreError(LOST)
+
+    def release(self) -> None:
+        """Give it back with nothing begun on it."""
+        for each in reversed(self.kept):
+            if self._process == os.getpid():
+                each.close()
+            else:
+                keep_for_ever(each)
 
 
 class PostgresDatabase:
@@ -48,6 +75,7 @@ class PostgresDatabase:
         except (sqlalchemy.exc.ArgumentError, ValueError) as error:
             raise StoreError(f"{url} is no address of a database; use postgresql://user@host/database") from error
         self._name = address.set(drivername="postgresql", query={}).render_as_string(hide_password=True)
+        self._process = os.getpid()
         self._engine = sqlalchemy.create_engine(address, connect_args={"connect_timeout": max(2, int(timeout))})
 
     def __str__(self) -> str:
@@ -74,11 +102,13 @@ class PostgresDatabase:
 
     def rows(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
         """Rows of a query, read as they are asked for."""
-        with self._explained(), self._engine.connect() as connection:
-            streaming = connection.execution_options(stream_results=True, max_row_buffer=_ROWS_AT_ONCE)
-            with closing(streaming.execute(self._text(statement), dict(parameters or {}))) as found:
-                for row in found:
-                    yield tuple(row)
+        with self._explained(), self._connected() as held:
+            streaming = held.connection.execution_options(stream_results=True, max_row_buffer=_ROWS_AT_ONCE)
+            found = streaming.execute(self._text(statement), dict(parameters or {}))
+            held.kept.append(found)
+            for row in found:
+                yield tuple(row)
+                held.check()
 
     @contextmanager
     def writing(self) -> Iterator[Execute]:
@@ -86,15 +116,19 @@ class PostgresDatabase:
 
         Raises: StoreError, if another process writes for too long or the server's disk is full.
         """
-        with self._explained(), self._engine.begin() as connection:
-            connection.execute(self._text(f"SET LOCAL lock_timeout = {int(self.timeout * 1000)}"))
-            connection.execute(self._text(_LOCK))
+        with self._explained(), self._connected() as held:
+            held.kept.append(held.connection.begin())
+            held.connection.execute(self._text(f"SET LOCAL lock_timeout = {int(self.timeout * 1000)}"))
+            held.connection.execute(self._text(_LOCK))
 
             def execute(statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
-                result = connection.execute(self._text(statement), parameters)
+                held.check()
+                result = held.connection.execute(self._text(statement), parameters)
                 return [tuple(row) for row in result] if result.returns_rows else []
 
             yield execute
+            held.check()
+            held.connection.commit()
 
     def size(self) -> int:
         """Bytes of the tables, indexes included."""
@@ -107,7 +141,19 @@ class PostgresDatabase:
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self._engine.dispose(close=self._process == os.getpid())
+
+    @contextmanager
+    def _connected(self) -> Iterator[_Held]:
+        """A connection, given back at the end; that of a process before a fork is neither used nor closed."""
+        if self._process != os.getpid():
+            self._engine.dispose(close=False)
+            self._process = os.getpid()
+        held = _Held(self._engine.connect())
+        try:
+            yield held
+        finally:
+            held.release()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import sqlite3
-import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fourierft.adapters.folder import lock_folder, workspace
+from fourierft.adapters.store.connections import LOST, Connections
+from fourierft.adapters.store.logs import address, check_log, has_log, log_of, new_token, remove_logs, stamp
 from fourierft.adapters.store.schema import TABLES
-from fourierft.errors import StoreError
+from fourierft.errors import FourierFTError, StoreError
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 Execute = Callable[[str, Parameters], list[tuple[Any, ...]]]
-MAGIC = b"SQLite format 3\0"
 PAGE_SIZES = (4096, 8192, 16384, 32768, 65536)
 _TYPES = {"id": "INTEGER PRIMARY KEY AUTOINCREMENT", "blob": "BLOB", "name": "TEXT"}
+_STRANGE = ("file is not a database", "unsupported file format")
+_FULL_PERHAPS = ("disk I/O error", "unable to open database file")  # of a shared memory that finds no room
+_LEAST = 1 << 16  # bytes that one page and a shared memory take
+_DAMAGED = (
+    "database disk image is malformed",
+    "malformed database schema",
+    "file is not a database",
+    "Could not decode to UTF-8",
+    "string or blob too big",
+)
 
 
 class SQLiteFile:
@@ -34,8 +46,8 @@ class SQLiteFile:
     def __init__(self, path: str | Path, timeout: float):
         self.path = Path(path)
         self.timeout = timeout
-        self._threads = threading.local()
-        self._open: list[sqlite3.Connection] = []
+        self._connections = Connections(self.path, self._open)
+        self._frozen: tuple[int, ...] | None = None  # what the file was like when it was opened, where nobody can write
 
     def __str__(self) -> str:
         return str(self.path)
@@ -45,19 +57,21 @@ class SQLiteFile:
 
         Raises: StoreError, if something else stands there.
         """
-        if not self.path.exists():
-            return False
+        with self._explained():
+            if not self.path.exists():
+                return False
         strange = f"{self} is no adapter store; name another file"
         if not self.path.is_file():
             raise StoreError(strange)
-        with self._explained():
-            with self.path.open("rb") as file:
-                if file.read(len(MAGIC)) != MAGIC:
-                    raise StoreError(strange)
-            found = self._connection().execute("SELECT 1 FROM sqlite_master WHERE name = 'fourierft_store'").fetchone()
-        if not found:
-            raise StoreError(strange)
-        return True
+        try:
+            with self._explained():
+                if next(self._read("SELECT 1 FROM sqlite_master WHERE name = 'fourierft_store'", {}), None):
+                    return True
+        except StoreError as error:
+            if str(error.__cause__) not in _STRANGE:
+                raise
+        self.close()
+        raise StoreError(strange)
 
     def make(self, fill: Callable[[Execute], None], row_bytes: int) -> None:
         """Make the file with its tables, beside its place and then linked there; one that is there stays.
@@ -66,33 +80,55 @@ class SQLiteFile:
             fill: writes the first rows.
             row_bytes: size of a typical row, which the page size is chosen for.
         """
-        if not self.path.absolute().parent.is_dir():
-            raise StoreError(f"there is no folder {self.path.absolute().parent} for the store; make it first")
-        with self._explained():
-            handle, beside = tempfile.mkstemp(prefix=f".{self.path.name[:100]}-", dir=self.path.absolute().parent)
-            os.close(handle)
+
+        def begin(connection: sqlite3.Connection) -> None:
+            connection.execute(f"PRAGMA page_size = {choose_page_size(row_bytes)}")
+            connection.execute("PRAGMA journal_mode = WAL")
+
+        with self.made_beside(begin) as connection:
+            connection.execute("BEGIN")
+            for table in TABLES:
+                connection.execute(table.format(**self.types))
+            fill(_executor(lambda: connection))
+            connection.execute(f"PRAGMA user_version = {new_token()}")
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def made_beside(self, begin: Callable[[sqlite3.Connection], None]) -> Iterator[sqlite3.Connection]:
+        """A new file to fill, which is linked into its place, if there is none, when the block ends well.
+
+        Args:
+            begin: what to do first with the connection.
+        """
+        parent = self.path.absolute().parent
+        if not parent.is_dir():
+            raise StoreError(f"there is no folder {parent} for the store; make it first")
+        with self._explained(), workspace(self.path) as folder:
+            made = folder / "store"
+
+            def open_one() -> sqlite3.Connection:
+                connection = sqlite3.connect(made, isolation_level=None, check_same_thread=False)
+                begin(connection)
+                return connection
+
+            connections = Connections(made, open_one)
             try:
-                connection = sqlite3.connect(beside, isolation_level=None)
-                try:
-                    connection.execute(f"PRAGMA page_size = {choose_page_size(row_bytes)}")
-                    connection.execute("PRAGMA journal_mode = WAL")
-                    connection.execute("BEGIN")
-                    for table in TABLES:
-                        connection.execute(table.format(**self.types))
-                    fill(_executor(connection))
-                    connection.execute("COMMIT")
-                finally:
-                    connection.close()
-                os.chmod(beside, 0o644)
-                with suppress(FileExistsError):  # another process was first
-                    os.link(beside, self.path)
+                with connections.use() as held:
+                    yield held.connection
             finally:
-                os.unlink(beside)
+                connections.close()
+            made.chmod(0o644)
+            with lock_folder(parent) as opened:
+                if not self.path.exists():
+                    remove_logs(self.path)  # nobody's
+                    os.link(made, self.path)
+                    if opened is not None:
+                        os.fsync(opened)
 
     def rows(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
         """Rows of a query, read as they are asked for."""
         with self._explained():
-            yield from self._connection().execute(statement, parameters or {})
+            yield from self._read(statement, parameters or {})
 
     @contextmanager
     def writing(self) -> Iterator[Execute]:
@@ -100,65 +136,112 @@ class SQLiteFile:
 
         Raises: StoreError, if another process writes for too long or the disk is full.
         """
-        connection = self._connection()
-        with self._explained():
-            connection.execute("BEGIN IMMEDIATE")
+        with self._explained(), self._connections.use() as held:
+            held.connection.execute("BEGIN IMMEDIATE")
             try:
-                yield _executor(connection)
-                connection.execute("COMMIT")
+                stamp(held.connection)
+                yield _executor(lambda: held.connection)
+                held.connection.execute("COMMIT")
             except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                if not held.is_lost and held.connection.in_transaction:
+                    held.connection.execute("ROLLBACK")
                 raise
 
     def size(self) -> int:
         """Bytes on disk, with the write-ahead log."""
-        log = self.path.with_name(f"{self.path.name}-wal")
-        return sum(path.stat().st_size for path in (self.path, log) if path.exists())
+        return sum(path.stat().st_size for path in (self.path, log_of(self.path)) if path.exists())
 
     def check(self) -> list[str]:
         """What SQLite finds wrong with the file's structure."""
         try:
-            found = [row[0] for row in self.rows("PRAGMA integrity_check(10)")]
+            found = [str(row[0]) for row in self.rows("PRAGMA integrity_check(10)")]
         except StoreError as error:
             return [str(error)]
         return [] if found == ["ok"] else [f"{self} is damaged: {' '.join(text.split())}" for text in found]
 
     def close(self) -> None:
         """Close the connections of all threads."""
-        while self._open:
-            self._open.pop().close()
-        self._threads = threading.local()
+        self._connections.close()
 
-    def _connection(self) -> sqlite3.Connection:
-        connection = getattr(self._threads, "connection", None)
-        if connection is None:
-            with self._explained():
-                connection = sqlite3.connect(
-                    self.path.absolute(), timeout=self.timeout, isolation_level=None, check_same_thread=False
-                )
-            self._open.append(connection)
-            self._threads.connection = connection
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA journal_size_limit = {1 << 26}")
+    def _read(self, statement: str, parameters: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        if self._frozen is not None and self._frozen != self._look():
+            self.close()
+        with self._connections.use() as held:
+            cursor = held.connection.execute(statement, parameters)
+            held.cursors.add(cursor)
+            try:
+                for row in cursor:
+                    yield row
+                    if held.is_lost:
+                        break
+            finally:
+                held.cursors.discard(cursor)
+            if held.is_lost:
+                raise StoreError(LOST)
+
+    def _open(self) -> sqlite3.Connection:
+        check_log(self.path)
+        connection = self._connect(mode="rw")
+        try:
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            connection.close()
+            if os.access(self.path.absolute().parent, os.W_OK) or not os.access(self.path, os.R_OK):
+                raise
+            connection = self._open_frozen()
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {1 << 26}")
         return connection
+
+    def _open_frozen(self) -> sqlite3.Connection:
+        """Open a file whose log nobody here can make; whoever can write it is told by `_look`."""
+        if has_log(self.path):
+            raise StoreError(
+                f"{self} has a log, {log_of(self.path).name}, that cannot be read in a folder that cannot be written; "
+                "copy both to where you can write"
+            )
+        self._frozen = self._look()
+        return self._connect(immutable=1)
+
+    def _connect(self, **options: object) -> sqlite3.Connection:
+        where = address(self.path, **options)
+        return sqlite3.connect(where, self.timeout, isolation_level=None, check_same_thread=False, uri=True)
+
+    def _look(self) -> tuple[int, ...]:
+        found = self.path.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns, has_log(self.path)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except FourierFTError:
+            raise
+        except (sqlite3.Error, OSError, UnicodeError, OverflowError) as error:
             raise StoreError(self._explain(error)) from error
 
     def _explain(self, error: Exception) -> str:
         text = str(error)
-        if "full" in text or getattr(error, "errno", None) == 28:
+        is_full = text == "database or disk is full" or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if is_full or (text in _FULL_PERHAPS and self._has_no_space()):
             return f"no space is left for {self}; make room and try again, what was acknowledged before is kept"
-        if "locked" in text:
+        if text.startswith(("database is locked", "database table is locked")):
             return f"another process is writing to {self} (waited {self.timeout:g} s); try again when it is done"
-        if "malformed" in text or "not a database" in text:
+        if text.startswith(_DAMAGED):
             return f"{self} is damaged ({text}); `fourierft store verify` names what is lost, a copy brings it back"
-        return f"{self} cannot be used ({text}); check the path and its permissions"
+        if text.startswith("Cannot operate on a closed"):
+            return f"{self} was closed while it was in use; open it again"
+        if isinstance(error, UnicodeEncodeError):
+            return f"{error.object!r:.200} holds a character that is no text; choose another name"
+        if text.startswith("Error binding parameter"):
+            return f"{self} takes text for names and whole numbers for versions ({text})"
+        return f"{self} cannot be used ({text}); check the disk, the path and its permissions"
+
+    def _has_no_space(self) -> bool:
+        try:
+            return shutil.disk_usage(self.path.absolute().parent).free < _LEAST
+        except OSError:
+            return False
 
 
 def choose_page_size(row_bytes: int) -> int:
@@ -180,11 +263,11 @@ def choose_page_size(row_bytes: int) -> int:
     return min(PAGE_SIZES, key=room)
 
 
-def _executor(connection: sqlite3.Connection) -> Execute:
+def _executor(connection: Callable[[], sqlite3.Connection]) -> Execute:
     def execute(statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
         if isinstance(parameters, Mapping):
-            return connection.execute(statement, parameters).fetchall()
-        connection.executemany(statement, parameters)
+            return connection().execute(statement, parameters).fetchall()
+        connection().executemany(statement, parameters)
         return []
 
     return execute

@@ -1,0 +1,185 @@
+"""Connections to one SQLite file, one a thread, none of which a forked process ever uses or closes.
+
+A fork inherits SQLite's memory of its locks, but not the locks (https://www.sqlite.org/howtocorrupt.html, section 2.6).
+So connections that rest are closed before a fork, and both processes open their own when they need one. Those in use
+by other threads are waited for. What is still in use is lost to the child: it never touches such a connection again,
+nor opens its file, and says so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fourierft.errors import StoreError
+
+LOST = "a store that is being read or written cannot be used across a fork; open it anew in the forked process"
+PATIENCE = 5.0  # seconds that a fork waits for other threads
+
+_changing = threading.Condition(threading.RLock())  # held while a fork is made, or a use begins or ends
+_all: weakref.WeakSet[Connections] = weakref.WeakSet()
+_forking = False
+_lost: set[tuple[int, int]] = set()  # device and inode of files that this process must not open
+
+
+class Held:
+    """The connection of a thread.
+
+    Attributes:
+        users: how many uses of it have begun and not ended.
+        owner: the thread.
+        cursors: rows that are being read.
+    """
+
+    def __init__(self) -> None:
+        self.users, self.owner = 0, threading.get_ident()
+        self.cursors: set[sqlite3.Cursor] = set()
+        self.is_lost = False
+        self.opened: sqlite3.Connection | None = None
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The open connection.
+
+        Raises: StoreError, in a process that was forked while it was in use. sqlite3.Error, if it was closed.
+        """
+        if self.is_lost:
+            raise StoreError(LOST)
+        if self.opened is None:
+            raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
+        return self.opened
+
+    def close(self) -> None:
+        """Close it, unless it is another process's."""
+        opened, self.opened = self.opened, None
+        if opened is not None and not self.is_lost:
+            opened.close()
+
+    def lose(self) -> None:
+        """Let it never be closed, not even when the process ends: it has become another process's."""
+        self.is_lost = True
+        for kept in (self.opened, *self.cursors):
+            keep_for_ever(kept)
+
+    def __del__(self) -> None:
+        self.close()  # of a thread that ended
+
+
+class Connections:
+    """The connections of all threads to one file.
+
+    Args:
+        path: of the file.
+        open_one: opens a connection.
+    """
+
+    def __init__(self, path: Path, open_one: Callable[[], sqlite3.Connection]):
+        self._path, self._open_one = path, open_one
+        self._threads = threading.local()
+        self._held: weakref.WeakSet[Held] = weakref.WeakSet()
+        _all.add(self)
+
+    @contextmanager
+    def use(self) -> Iterator[Held]:
+        """This thread's connection, opened when it is first used; no fork is made inside, or it is lost to the child.
+
+        Raises: StoreError, if the file was in use when this process was forked. sqlite3.Error, if it cannot be opened.
+        """
+        held = getattr(self._threads, "held", None)
+        if held is None:
+            held = self._threads.held = Held()
+            self._held.add(held)
+        with _changing:
+            while _forking and not held.users:
+                _changing.wait()
+            held.users += 1
+        try:
+            if held.opened is None:
+                check_not_lost(self._path)
+                held.opened = self._open_one()
+            yield held
+        finally:
+            with _changing:
+                held.users -= 1
+                _changing.notify_all()
+
+    def close(self) -> None:
+        """Close those of all threads."""
+        for held in list(self._held):
+            held.close()
+        self._threads = threading.local()
+
+    def before_fork(self) -> None:
+        """Close those that rest."""
+        for held in list(self._held):
+            if not held.users:
+                held.close()
+
+    def in_child(self) -> None:
+        """Forget those that were in use, and their file."""
+        lost = [held for held in self._held if held.opened is not None]
+        for held in lost:
+            held.lose()
+        if lost and self._path.exists():
+            _lost.add(_identity(self._path))
+        self._threads = threading.local()
+        self._held = weakref.WeakSet()
+
+    def busy(self) -> bool:
+        """Whether another thread uses one."""
+        return any(held.users and held.owner != threading.get_ident() for held in list(self._held))
+
+
+def keep_for_ever(what: object) -> None:
+    """Let an object of another process never be freed, not even when this one ends."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(what))
+
+
+def check_not_lost(path: Path) -> None:
+    """Raise StoreError if a file was in use when this process was forked."""
+    if _lost and path.exists() and _identity(path) in _lost:
+        raise StoreError(
+            f"{path} was being read or written when this process was forked, so that its locks are out of reach; fork "
+            "when the store is not in use, or start processes with spawn"
+        )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _before_fork() -> None:
+    global _forking
+    _changing.acquire()
+    _forking = True
+    end = time.monotonic() + PATIENCE
+    while any(each.busy() for each in list(_all)) and (left := end - time.monotonic()) > 0:
+        _changing.wait(left)
+    for each in list(_all):
+        each.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    global _forking
+    _forking = False
+    _changing.notify_all()
+    _changing.release()
+
+
+def _after_fork_in_child() -> None:
+    global _forking, _changing
+    _forking, _changing = False, threading.Condition(threading.RLock())
+    for each in list(_all):
+        each.in_child()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
