@@ -1,0 +1,55 @@
+"""What the holder of a key may do."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import math
+import re
+from dataclasses import dataclass
+
+from fourierft.adapters.store.incoming import MOST_CHARACTERS
+
+_LITERAL = re.compile(r"[^*?\[]*")
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """What the holder of a key may do.
+
+    Attributes:
+        name: for logs and metrics.
+        adapters: patterns of names as a shell has them: `acme/*`, `shared`.
+        base: whether the base model itself may be asked.
+        admin: whether adapters may be added and removed, and all of them and the metrics seen.
+        requests_per_minute: most in a minute.
+        running: most requests that are answered at once.
+        waiting: most requests beyond these that wait for their turn.
+    """
+
+    name: str
+    adapters: tuple[str, ...] = ()
+    base: bool = True
+    admin: bool = False
+    requests_per_minute: float = math.inf
+    running: int = 256
+    waiting: int = 1024
+
+    def may_use(self, adapter: str) -> bool:
+        """Whether an adapter is this tenant's to use and see."""
+        return len(adapter) <= MOST_CHARACTERS and any(
+            fnmatch.fnmatchcase(adapter, pattern) for pattern in self.adapters
+        )
+
+    def prefixes(self) -> list[str]:
+        """What the names of its adapters begin with, as few as say all."""
+        literal = sorted({_LITERAL.match(pattern)[0] for pattern in self.adapters})  # type: ignore[index]
+        return [p for i, p in enumerate(literal) if not any(p.startswith(shorter) for shorter in literal[:i])]
+
+    @property
+    def salt(self) -> str:
+        """Of its prefixes in the cache, so that no answer is sooner there because another tenant asked the same."""
+        return hashlib.sha256(self.name.encode()).hexdigest()[:32]
+
+
+EVERYBODY = Tenant("everybody", ("*",))
