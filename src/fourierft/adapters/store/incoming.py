@@ -117,9 +117,9 @@ def check_name(name: str) -> None:
         raise StoreError(f"the name {name!r} holds a character that is no text; choose another")
 
 
-def limits(prefix: str) -> dict[str, str]:
-    """The first and the last that a name with this prefix can be, in the order of code points."""
-    return {"first": prefix, "last": prefix + "\U0010ffff" * MOST_CHARACTERS}
+def limits(prefix: str, after: str = "") -> dict[str, str]:
+    """The first and the last that a name with this prefix can be, from another on, in the order of code points."""
+    return {"first": max(prefix, after), "last": prefix + "\U0010ffff" * MOST_CHARACTERS}
 
 
 def check_values(values: torch.Tensor, layout: Layout) -> torch.Tensor:

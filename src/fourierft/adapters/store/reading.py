@@ -51,25 +51,30 @@ class StoreReader:
         adapter.write(out_dir)
         return adapter
 
-    def names(self, prefix: str = "") -> Iterator[str]:
+    def names(self, prefix: str = "", after: str = "") -> Iterator[str]:
         """Names in the order of their code points.
 
         Args:
             prefix: only those that begin with it.
+            after: only those behind this one.
         """
-        return (name for (name,) in self.tables.rows(schema.NAMES, incoming.limits(prefix)))
+        return (name for (name,) in self.tables.rows(schema.NAMES, incoming.limits(prefix, after)) if name != after)
 
-    def list(self, prefix: str = "", versions: bool = False) -> Iterator[Listed]:
+    def list(self, prefix: str = "", versions: bool = False, after: str = "") -> Iterator[Listed]:
         """What is there, in the order of names, without reading the numbers.
 
         Args:
             prefix: only names that begin with it.
             versions: all versions instead of the latest.
+            after: only names behind this one.
 
         Raises: StoreError, if a row is damaged.
         """
-        for row in self.tables.rows(schema.LIST_VERSIONS if versions else schema.LIST_LATEST, incoming.limits(prefix)):
-            yield read_listed(row, self.tables.layout)
+        statement = schema.LIST_VERSIONS if versions else schema.LIST_LATEST
+        for row in self.tables.rows(statement, incoming.limits(prefix, after)):
+            listed = read_listed(row, self.tables.layout)
+            if listed.name != after:
+                yield listed
 
     def versions(self, name: str) -> Sequence[int]:
         """Versions of an adapter that are there, oldest first."""
