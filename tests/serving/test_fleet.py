@@ -11,6 +11,7 @@ from fourierft.adapters.store import Adapter, AdapterStore
 from fourierft.errors import StoreError
 from fourierft.serving import fleet as module
 from fourierft.serving.fleet import Fleet, Version
+from fourierft.serving.tenant import EVERYBODY, Tenant
 
 
 class Engine:
@@ -37,15 +38,34 @@ def fleet(tmp_path: Path, make_adapter: Callable[..., Adapter], monkeypatch: pyt
 
 
 def test_a_name_means_its_latest_version_with_a_key_of_its_own(fleet: Fleet) -> None:
-    first = asyncio.run(fleet.find("adapter-1"))
+    first = asyncio.run(fleet.find("adapter-1", EVERYBODY))
     adapter = fleet.store.get("adapter-1")
     fleet.store.put("adapter-1", adapter.layout, adapter.values)
-    second = asyncio.run(fleet.find("adapter-1"))
+    second = asyncio.run(fleet.find("adapter-1", EVERYBODY))
     assert first is not None
     assert second is not None
     assert (first.number, second.number) == (1, 2)
     assert first.key != second.key
-    assert asyncio.run(fleet.find("nobody")) is None
+    assert asyncio.run(fleet.find("nobody", EVERYBODY)) is None
+
+
+def test_a_version_and_an_alias_are_asked_for_by_name(fleet: Fleet) -> None:
+    adapter = fleet.store.get("adapter-1")
+    fleet.store.put("adapter-1", adapter.layout, adapter.values)
+    fleet.store.set_alias("adapter-1", "live", 1)
+
+    def find(reference: str, *patterns: str) -> int | None:
+        found = asyncio.run(fleet.find(reference, Tenant("a", patterns or ("*",))))
+        return None if found is None else found.number
+
+    references = ("adapter-1", "adapter-1@1", "adapter-1@2", "adapter-1@live", "adapter-1@3", "adapter-1@dead")
+    assert [find(reference) for reference in references] == [2, 1, 2, 1, None, None]
+    assert [find("adapter-1@live", pattern) for pattern in ("adapter-1", "adapter-1@live", "adapter-2*")] == [
+        1,
+        None,
+        None,
+    ]
+    assert [find(name) for name in ("", "\0", "\ud800", "x" * 501, "@", "@1")] == [None] * 6
 
 
 def test_the_engine_is_asked_once_for_requests_at_a_time_and_told_when_the_last_is_done(fleet: Fleet) -> None:

@@ -10,7 +10,10 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from fourierft.adapters.store import AdapterStore
-from fourierft.errors import StoreError
+from fourierft.adapters.store.incoming import check_name
+from fourierft.adapters.store.references import read_reference
+from fourierft.errors import MissingAdapterError, StoreError
+from fourierft.serving.tenant import Tenant
 
 _AT_ONCE = 16  # adapters that the engine is asked to read between two of its steps
 _AFTER = 1.0  # seconds that an adapter is held after its last request, which the engine may still be stopping
@@ -60,10 +63,25 @@ class Fleet:
         """Note that the engine stops."""
         self.stopping = True
 
-    async def find(self, name: str) -> Version | None:
-        """The latest version of an adapter; None if the store has none of this name."""
-        found = await asyncio.to_thread(self.store.tables.latest, name)
-        return None if found is None else Version(name, *found)
+    async def find(self, reference: str, tenant: Tenant) -> Version | None:
+        """The version that `name`, `name@3` or `name@live` means.
+
+        Returns: None, if the store has no such, or can have none, or the tenant may not use it.
+
+        Raises: StoreError, if the store cannot be read.
+        """
+        named = read_reference(reference)
+        if not (tenant.may_use(reference) or (named is not None and tenant.may_use(named[0]))):
+            return None  # before the store is asked, which would take another time for what is there
+        try:
+            check_name(reference)
+        except StoreError:
+            return None
+        try:
+            found = await asyncio.to_thread(self.store.resolve, reference)
+        except MissingAdapterError:
+            return None
+        return Version(found.name, found.id, found.version) if tenant.may_use(found.name) else None
 
     @asynccontextmanager
     async def held(self, version: Version) -> AsyncIterator[None]:
@@ -111,7 +129,9 @@ class Fleet:
         return next((answer for answer in answers if answer is not None), None)
 
     def _let_go(self, key: int, hold: _Hold) -> None:
-        if not hold.requests and self._holds.get(key) is hold:
+        if not hold.answer.done():  # whoever asked is gone, and the engine has yet to answer
+            asyncio.get_running_loop().call_later(_AFTER, self._let_go, key, hold)
+        elif not hold.requests and self._holds.get(key) is hold:
             del self._holds[key]
             if not self.stopping:
                 self._start(self._engine.collective_rpc("fleet_release", args=(key,)))

@@ -1,61 +1,69 @@
 """The gate before vLLM's server: who asks, for which adapter, and whether it is their turn.
 
 It is ASGI middleware. vLLM makes it (`--middleware`), and what it should do is in the environment (`Settings`). It
-answers the paths of `routes` itself and hands requests for completions on, with their adapter.
+answers the paths of `routes` itself and hands requests for completions on, with their adapter. Whatever goes wrong with
+a request ends here, in one answer and one line of the log.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import traceback
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fourierft.adapters.store import AdapterStore
 from fourierft.errors import FourierFTError
 from fourierft.extras import needs
 from fourierft.serving import metrics, seam
-from fourierft.serving.current import CURRENT, CurrentRequest
-from fourierft.serving.fleet import Fleet, Version
-from fourierft.serving.meter import Meter, log_to_stderr
-from fourierft.serving.responses import no_such_model, problem
+from fourierft.serving.client import Client, ClientGoneError
+from fourierft.serving.completions import Completions, refuse_key, refuse_stopping
+from fourierft.serving.current import CurrentRequest
+from fourierft.serving.fleet import Fleet
+from fourierft.serving.limits import Limits
+from fourierft.serving.lines import log_to_stderr, write_line
+from fourierft.serving.meter import Meter
+from fourierft.serving.responses import RefusedError, nothing_at, problem
 from fourierft.serving.routes import Routes
-from fourierft.serving.tenants import BusyError, Tenant, Tenants, Turns, read_tenants
+from fourierft.serving.tenant import Tenant
+from fourierft.serving.tenants import Tenants
+from fourierft.serving.tenants_file import TenantsFile, read_tenants
+from fourierft.serving.turns import BusyError
 
 with needs("serve", "the server"):
-    from starlette.requests import Request
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.exceptions import HTTPException
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 COMPLETIONS = ("/v1/chat/completions", "/v1/completions")
 FREE = ("/", "/health", "/ping")
-LARGEST_BODY = 8 << 20
-STOPPING = "The server is stopping; ask again, or ask another."
-AGAIN = 5.0  # seconds after which another server may be there
 STORE, TENANTS, REQUESTS = "FOURIERFT_STORE", "FOURIERFT_TENANTS", "FOURIERFT_REQUESTS"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the gate serves, and to whom."""
+    """What the gate serves, and to whom.
+
+    Attributes:
+        store: of the adapters.
+        tenants: to whom.
+        file: that the tenants were read from, and are read from again; None for none.
+        limits: what a client may take.
+    """
 
     store: str
     tenants: Tenants
+    file: str | None = None
+    limits: Limits = field(default_factory=Limits)
 
     @classmethod
     def from_environment(cls) -> Settings:
         """What `fourierft serve` leaves in the environment of vLLM."""
         everybody = Tenant("everybody", ("*",), running=int(os.environ.get(REQUESTS, "1024")), waiting=0)
         path = os.environ.get(TENANTS)
-        return cls(os.environ[STORE], read_tenants(path) if path else Tenants(everybody=everybody))
-
-
-class RefusedError(Exception):
-    """A request that is answered with an error."""
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__()
-        self.response = problem(*arguments, **named)
+        tenants = Tenants(read_tenants(path)) if path else Tenants(everybody=everybody)
+        return cls(os.environ[STORE], tenants, path)
 
 
 class Gate:
@@ -73,11 +81,15 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on."""
-        if scope["type"] == "lifespan":
-            self._start(scope["app"].state)
         if scope["type"] == "http":
-            await self._answer(scope, receive, send)
-        elif scope["type"] == "lifespan" or self._settings.tenants.are_open:
+            await self._bound(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            self._start(scope["app"].state)
+            async with AsyncExitStack() as stack:
+                if self._settings.file is not None:
+                    await stack.enter_async_context(TenantsFile(self._settings.file, self._settings.tenants).followed())
+                await self._app(scope, receive, send)
+        elif self._settings.tenants.are_open:
             await self._app(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
@@ -86,138 +98,68 @@ class Gate:
         log_to_stderr()
         names = seam.serve_only(state, CurrentRequest())
         store = AdapterStore(self._settings.store, create=False)
+        tenants, limits = self._settings.tenants, self._settings.limits
         self._fleet = Fleet(store, state.engine_client, names)
-        self._routes = Routes(self._fleet, self._settings.tenants)
+        self._routes = Routes(self._fleet, tenants, limits)
+        self._completions = Completions(self._app, self._fleet, tenants, limits)
         seam.before_shutdown(state.engine_client, self._fleet.stop)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path, tenants = scope["path"], self._settings.tenants
-        turns = tenants.find(Request(scope).headers.get("authorization"))
+    async def _bound(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, whatever it is, and write its line."""
         assert self._fleet is not None
-        if self._fleet.stopping:
-            await problem(503, STOPPING, retry_after=AGAIN)(scope, receive, send)
-            return
+        client = Client(scope, receive)
+        meter = Meter(scope, send, client, self._settings.limits.send)
+        try:
+            await self._answer(self._fleet, scope, client, meter)
+        except ClientGoneError:
+            pass
+        except Exception as error:
+            response = as_response(error)
+            if response is None:
+                write_line("failure", id=meter.request_id, traceback=traceback.format_exc().splitlines())
+                response = problem(500, f"The server failed; its log says more under {meter.request_id}.")
+            if not meter.begun:
+                await response(scope, receive, meter)
+        finally:
+            client.close()
+            if scope["path"] not in FREE or meter.status >= 400:
+                meter.finish(self._fleet)
+
+    async def _answer(self, fleet: Fleet, scope: Scope, client: Client, meter: Meter) -> None:
+        path, tenants = scope["path"], self._settings.tenants
+        key = [value for name, value in scope["headers"] if name == b"authorization"]
+        turns = tenants.find(key)
+        if fleet.stopping:
+            raise refuse_stopping()
         if turns is None and path not in FREE:
-            await problem(401, "This server needs a key: send the header `Authorization: Bearer KEY`.")(
-                scope, receive, send
-            )
-            return
-        scope["tenant"] = None if turns is None else turns.tenant
+            raise refuse_key()
+        tenant = None if turns is None else turns.tenant
+        meter.tenant = None if tenant is None else tenant.name
+        scope["tenant"], scope["meter"] = tenant, meter
         if turns is not None and path in COMPLETIONS and scope["method"] == "POST":
-            await self._complete(self._fleet, turns, scope, receive, send)
+            await self._completions.answer(turns, key, scope, client, meter)
         elif self._routes.has(path):
-            await self._routes(scope, receive, send)
+            await self._routes(scope, client.receive, meter)
         elif path in FREE or tenants.are_open or (turns is not None and turns.tenant.admin):
             if path == "/metrics":
-                await self._refresh(self._fleet)
-            await self._app(scope, receive, send)
+                await self._refresh(fleet)
+            await self._app(scope, client.receive, meter)
         else:
-            await problem(404, f"There is nothing at {path}.")(scope, receive, send)
+            raise nothing_at(path)
 
     async def _refresh(self, fleet: Fleet) -> None:
         metrics.set_counts(await fleet.counts())
-        for turns in self._settings.tenants.all():
-            metrics.RUNNING.labels(turns.tenant.name).set(turns.running)
-            metrics.WAITING.labels(turns.tenant.name).set(turns.waiting)
-
-    async def _complete(self, fleet: Fleet, turns: Turns, scope: Scope, receive: Receive, send: Send) -> None:
-        tenant = turns.tenant
-        meter, version = Meter(send, tenant.name, False, False), None
-        try:
-            async with AsyncExitStack() as stack:
-                try:
-                    body = await _read(receive)
-                    version = await _find(fleet, tenant, body.get("model"))
-                    await stack.enter_async_context(turns.turn())
-                    if fleet.stopping:
-                        raise RefusedError(503, STOPPING, retry_after=AGAIN)
-                    if version is not None:
-                        await stack.enter_async_context(fleet.held(version))
-                except RefusedError as refused:
-                    await refused.response(scope, receive, meter)
-                    return
-                except BusyError as busy:
-                    await problem(429, f"Too much at once: {busy}.", retry_after=busy.retry_after)(
-                        scope, receive, meter
-                    )
-                    return
-                except FourierFTError as error:
-                    await problem(500, f"The model `{body['model']}` cannot be served: {error}", "model")(
-                        scope, receive, meter
-                    )
-                    return
-                hides_usage = _prepare(body, tenant, self._settings.tenants.are_open)
-                meter = Meter(send, tenant.name, body.get("stream") is True, hides_usage)
-                request = None if version is None else seam.make_request(version.key, version.name, version.number)
-                token = CURRENT.set(request)
-                try:
-                    await self._app(*_replaced(scope, body, receive), meter)
-                finally:
-                    CURRENT.reset(token)
-        finally:
-            meter.finish(fleet, version, Request(scope).headers.get("x-request-id"))
+        metrics.set_turns(self._settings.tenants.all())
 
 
-async def _read(receive: Receive) -> dict[str, Any]:
-    parts, size, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise RefusedError(400, "The request ended before its body did.")
-        parts.append(message.get("body", b""))
-        size, more = size + len(parts[-1]), message.get("more_body", False)
-        if size > LARGEST_BODY:
-            raise RefusedError(413, f"The request is longer than {LARGEST_BODY:,} bytes.")
-    try:
-        body = json.loads(b"".join(parts))
-    except (ValueError, RecursionError) as error:
-        raise RefusedError(400, f"The request is no JSON: {error}.") from error
-    if not isinstance(body, dict):
-        raise RefusedError(400, f"The request is a JSON {type(body).__name__}; send an object.")
-    return body
-
-
-async def _find(fleet: Fleet, tenant: Tenant, model: object) -> Version | None:
-    """The adapter that is asked for, None for the base."""
-    if model is None or model in fleet.base:
-        if not tenant.base:
-            raise _refuse(model)
-        return None
-    version = await fleet.find(model) if isinstance(model, str) and tenant.may_use(model) else None
-    if version is None:
-        raise _refuse(model)
-    return version
-
-
-def _refuse(model: object) -> RefusedError:
-    refused = RefusedError(404, "")
-    refused.response = no_such_model(model)
-    return refused
-
-
-def _prepare(body: dict[str, Any], tenant: Tenant, is_open: bool) -> bool:
-    """Have the tokens of a stream counted, and prefixes kept apart; whether the count is only for us."""
-    if not is_open:
-        body["cache_salt"] = tenant.salt
-    options = body.get("stream_options")
-    if body.get("stream") is not True or not isinstance(options, dict | None):
-        return False
-    asked = bool(options and options.get("include_usage"))
-    body["stream_options"] = {**(options or {}), "include_usage": True}
-    return not asked
-
-
-def _replaced(scope: Scope, body: dict[str, Any], receive: Receive) -> tuple[Scope, Receive]:
-    """The request with another body."""
-    content = json.dumps(body).encode()
-    headers = [(key, value) for key, value in scope["headers"] if key != b"content-length"]
-    sent = False
-
-    async def replay() -> Message:
-        nonlocal sent
-        if sent:
-            return await receive()  # the client's going
-        sent = True
-        return {"type": "http.request", "body": content, "more_body": False}
-
-    return {**scope, "headers": [*headers, (b"content-length", str(len(content)).encode())]}, replay
+def as_response(error: Exception) -> Response | None:
+    """The answer that an error stands for; None if it is none that was foreseen."""
+    if isinstance(error, RefusedError):
+        return error.response
+    if isinstance(error, BusyError):
+        return problem(429, f"Too much at once: {error}.", retry_after=error.retry_after)
+    if isinstance(error, HTTPException):
+        return problem(error.status_code, f"{error.detail}.", headers=error.headers)
+    if isinstance(error, FourierFTError):
+        return problem(500, f"The adapters cannot be served: {error}")
+    return None

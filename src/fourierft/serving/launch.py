@@ -70,9 +70,9 @@ def check(settings: ServeSettings) -> str:
             "--host 127.0.0.1"
         )
     if settings.tenants is not None:
-        from fourierft.serving.tenants import read_tenants
+        from fourierft.serving.tenants_file import read_tenants
 
-        count = len(read_tenants(settings.tenants).all())
+        count = len({tenant.name for tenant in read_tenants(settings.tenants).values()})
         whom = f"to the {count} tenant{'s' * (count != 1)} of {settings.tenants}"
     else:
         whom = "to everybody on this machine, without a key (--tenants asks for one)"

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fourierft.extras import needs
+from fourierft.serving.turns import Turns
 
 with needs("serve", "the server"):
     from prometheus_client import Counter, Gauge, Histogram
 
-REQUESTS = Counter("fourierft_requests", "Requests answered, by HTTP status", ["tenant", "status"])
+REQUESTS = Counter(
+    "fourierft_requests",
+    "Completions, and requests without a key (401, no tenant), by HTTP status",
+    ["tenant", "status"],
+)
 TOKENS = Counter("fourierft_tokens", "Tokens of prompts and of answers", ["tenant", "kind"])
 FIRST_TOKEN = Histogram(
     "fourierft_first_token_seconds", "From a streamed request to the first part of its answer", ["tenant"]
@@ -32,3 +39,12 @@ def set_counts(counts: dict[str, int]) -> None:
         (EVICTIONS, "evictions"),
     ):
         gauge.set(counts[key])
+
+
+def set_turns(tenants: Iterable[Turns]) -> None:
+    """Take over how much is asked for; of a tenant that is gone nothing is left."""
+    RUNNING.clear()
+    WAITING.clear()
+    for turns in tenants:
+        RUNNING.labels(turns.tenant.name).set(turns.running)
+        WAITING.labels(turns.tenant.name).set(turns.waiting)

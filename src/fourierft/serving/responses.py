@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from fourierft.extras import needs
+from fourierft.serving.lines import printable
 
 with needs("serve", "the server"):
     from starlette.responses import JSONResponse
 
-_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    404: "NotFoundError",
-    409: "invalid_request_error",
-    413: "invalid_request_error",
-    429: "rate_limit_error",
-    500: "server_error",
-    503: "server_error",
-}
+_TYPES = {401: "authentication_error", 404: "NotFoundError", 429: "rate_limit_error"}
+_LONGEST = 200  # characters of a name that is told
 
 
-def problem(status: int, message: str, param: str | None = None, retry_after: float | None = None) -> JSONResponse:
+class RefusedError(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        status, message, param, retry_after: as `problem` takes them.
+    """
+
+    def __init__(self, status: int, message: str, param: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.response = problem(status, message, param, retry_after)
+
+
+def problem(
+    status: int,
+    message: str,
+    param: str | None = None,
+    retry_after: float | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
     """An error: `{"error": {"message": ..., "type": ..., "param": ..., "code": ...}}`.
 
     Args:
@@ -29,12 +42,19 @@ def problem(status: int, message: str, param: str | None = None, retry_after: fl
         message: one sentence.
         param: field of the request that is meant.
         retry_after: seconds after which to try again.
+        headers: further ones.
     """
-    headers = {} if retry_after is None else {"Retry-After": str(math.ceil(retry_after))}
-    error = {"message": message, "type": _TYPES[status], "param": param, "code": status}
-    return JSONResponse({"error": error}, status, headers)
+    again = {} if retry_after is None else {"Retry-After": str(math.ceil(retry_after))}
+    kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    error = {"message": message, "type": kind, "param": param, "code": status}
+    return JSONResponse({"error": error}, status, {**again, **(headers or {})})
 
 
-def no_such_model(name: object) -> JSONResponse:
+def no_such_model(name: Any) -> RefusedError:
     """What is said of a model that is not there, and of one that is another tenant's."""
-    return problem(404, f"The model `{name}` does not exist.", "model")
+    return RefusedError(404, f"The model `{printable(str(name), _LONGEST)}` does not exist.", "model")
+
+
+def nothing_at(path: str) -> RefusedError:
+    """What is said of a path that is not there, and of one that is not for who asks."""
+    return RefusedError(404, f"There is nothing at {printable(path, _LONGEST)}.")

@@ -1,0 +1,206 @@
+"""Clients that leave, that are slow, and that send too much, over sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from fourierft.adapters.store import AdapterStore
+from fourierft.serving.gate import Settings
+from fourierft.serving.limits import Limits
+from fourierft.serving.tenant import Tenant
+from fourierft.serving.tenants import Tenants
+
+from .live import completion, exchange, leave, live, request, until
+from .standin import make_app, stand_in_for_vllm
+
+Test = Callable[[int, Any, Tenants], Coroutine[Any, Any, None]]
+Run = Callable[..., list[dict[str, Any]]]
+QUICK = Limits(pause=0.2, body_time=0.5, turn=0.3, send=0.3)
+
+
+@pytest.fixture
+def run(store: AdapterStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a test against the gate for one tenant; the lines of its log."""
+    stand_in_for_vllm(monkeypatch)
+
+    def run(test: Test, limits: Limits | None = None, **tenant: Any) -> list[dict[str, Any]]:
+        acme = Tenant("acme", ("*",), **tenant)
+        tenants = Tenants({hashlib.sha256(b"acme").hexdigest(): acme})
+        app = make_app(Settings(str(store.tables), tenants, limits=limits or Limits()))
+        app.state.held = asyncio.Event()
+
+        async def main() -> None:
+            async with live(app) as port:
+                await test(port, app.state, tenants)
+
+        asyncio.run(main())
+        written = [line for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in written]
+
+    return run
+
+
+def test_who_left_while_waiting_has_no_place_and_no_turn_any_more(run: Run) -> None:
+    async def test(port: int, state: Any, tenants: Tenants) -> None:
+        turns, gone = tenants.all()[0], asyncio.Event()
+        first = asyncio.create_task(exchange(port, completion("shared", "acme", hold=True)))
+        await until(lambda: turns.running == 1)
+        leavers = [asyncio.create_task(leave(port, completion("shared", "acme"), gone)) for _ in range(6)]
+        await until(lambda: turns.waiting == 6)
+        assert (await exchange(port, completion("shared", "acme"))).status == 429
+        gone.set()
+        await asyncio.gather(*leavers)
+        await until(lambda: turns.waiting == 0)
+        live_one = asyncio.create_task(exchange(port, completion("shared", "acme")))
+        await until(lambda: turns.waiting == 1)
+        state.held.set()
+        assert (await first).status == (await live_one).status == 200
+        assert len(state.asked) == 2
+
+    lines = run(test, running=1, waiting=6)
+    assert sorted(line["status"] for line in lines) == [200, 200, 429, *[499] * 6]
+
+
+def test_who_leaves_while_the_adapter_is_read_is_forgotten_and_so_is_the_adapter(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fourierft.serving import fleet
+
+    monkeypatch.setattr(fleet, "_AFTER", 0.01)
+
+    async def test(port: int, state: Any, tenants: Tenants) -> None:
+        engine, turns, gone, go_on = state.engine_client, tenants.all()[0], asyncio.Event(), asyncio.Event()
+        inner = engine.collective_rpc
+
+        async def slow(method: str, args: tuple[Any, ...] = ()) -> list[Any]:
+            if method == "fleet_hold":
+                await go_on.wait()
+            return await inner(method, args)
+
+        engine.collective_rpc = slow
+        leaver = asyncio.create_task(leave(port, completion("shared", "acme"), gone))
+        await until(lambda: turns.running == 1)
+        gone.set()
+        await leaver
+        await until(lambda: turns.places == 0)
+        await asyncio.sleep(0.05)  # more than an adapter is held after its last request
+        go_on.set()
+        await until(lambda: len(engine.calls) == 2)
+        assert [call[0] for call in engine.calls] == ["fleet_hold", "fleet_release"]
+        assert not state.asked
+
+    assert [line["status"] for line in run(test, running=1)] == [499]
+
+
+def test_who_leaves_during_an_answer_ends_it(run: Run) -> None:
+    async def test(port: int, state: Any, tenants: Tenants) -> None:
+        turns, gone = tenants.all()[0], asyncio.Event()
+        words = {"words": ["word"], "times": 1000, "pause": 0.01}
+        leavers = [
+            asyncio.create_task(leave(port, completion("shared", "acme", stream=True, **words), gone)),
+            asyncio.create_task(leave(port, completion("shared", "acme", hold=True), gone)),
+        ]
+        await until(lambda: len(state.asked) == 2)
+        await asyncio.sleep(0.1)
+        gone.set()
+        await asyncio.gather(*leavers)
+        await until(lambda: turns.places == 0)
+
+    whole, stream = sorted(run(test), key=lambda line: line["answer_tokens"])
+    assert (whole["status"], whole["answer_tokens"]) == (499, 0)
+    assert stream["status"] == 499
+    assert 2 <= stream["answer_tokens"] < 1000  # a part is a token, where the server did not come to count them
+
+
+def test_a_body_that_comes_too_slowly_ends(run: Run) -> None:
+    async def trickle(port: int, pause: float) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request("POST", "/v1/completions", {"Authorization": "Bearer acme", "Content-Length": "1000"}))
+        answer = asyncio.create_task(reader.read())
+        while not answer.done():
+            writer.write(b" ")
+            await asyncio.wait({answer}, timeout=pause)
+        writer.close()
+        return await answer
+
+    async def test(port: int, state: Any, tenants: Tenants) -> None:
+        for pause in (0.1, 1.0):  # longer than all of it may take, and than one part
+            assert b" 408 " in (await trickle(port, pause)).split(b"\r\n")[0]
+        assert tenants.all()[0].places == 0
+        assert not state.asked
+
+    assert [line["status"] for line in run(test, QUICK)] == [408, 408]
+
+
+def test_no_turn_in_time_is_told(run: Run) -> None:
+    async def test(port: int, state: Any, tenants: Tenants) -> None:
+        turns = tenants.all()[0]
+        first = asyncio.create_task(exchange(port, completion("shared", "acme", hold=True)))
+        await until(lambda: turns.running == 1)
+        late = await exchange(port, completion("shared", "acme"))
+        assert (late.status, late.headers["retry-after"]) == (503, "5")
+        assert turns.waiting == 0
+        state.held.set()
+        assert (await first).status == 200
+
+    run(test, QUICK, running=1)
+
+
+def test_who_does_not_take_its_answer_loses_its_turn(run: Run) -> None:
+    async def test(port: int, state: Any, tenants: Tenants) -> None:
+        turns = tenants.all()[0]
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(completion("shared", "acme", stream=True, words=["x" * 100_000], times=200))
+        await until(lambda: turns.running == 1)
+        await until(lambda: turns.places == 0)
+        writer.close()
+
+    assert [line["status"] for line in run(test, QUICK)] == [499]
+
+
+def test_bodies_have_a_limit_each_and_one_together_and_a_place_before_they_are_read(run: Run) -> None:
+    limits = Limits(body=1000, bodies=2500, bodies_of_tenant=1500)
+    half = request("POST", "/v1/completions", {"Authorization": "Bearer acme", "Content-Length": "900"}) + b" " * 800
+
+    async def test(port: int, state: Any, tenants: Tenants) -> None:
+        turns, gone = tenants.all()[0], asyncio.Event()
+        assert (await exchange(port, completion("shared", "acme", more="x" * 1000))).status == 413
+        chunked = {"Authorization": "Bearer acme", "Transfer-Encoding": "chunked", "Content-Length": ""}
+        data = request("POST", "/v1/completions", chunked).replace(b"Content-Length: \r\n", b"")
+        assert (await exchange(port, data + b"7D0\r\n" + b" " * 2000 + b"\r\n0\r\n\r\n")).status == 413
+        first = asyncio.create_task(leave(port, half, gone))
+        await until(lambda: turns.places == 1)
+        await asyncio.sleep(0.05)
+        crowded = await exchange(port, completion("shared", "acme", more="x" * 800))
+        assert (crowded.status, crowded.headers["retry-after"]) == (503, "5")
+        second = asyncio.create_task(leave(port, half[:-700], gone))
+        await until(lambda: turns.places == 2)
+        assert (await exchange(port, half)).status == 429  # two places, and its body is not waited for
+        gone.set()
+        await asyncio.gather(first, second)
+        await until(lambda: turns.places == 0)
+        assert (await exchange(port, completion("shared", "acme"))).status == 200
+
+    run(test, limits, running=1, waiting=1)
+
+
+def test_a_key_that_is_revoked_while_its_request_waits_has_no_turn(run: Run) -> None:
+    async def test(port: int, state: Any, tenants: Tenants) -> None:
+        turns = tenants.all()[0]
+        first = asyncio.create_task(exchange(port, completion("shared", "acme", hold=True)))
+        await until(lambda: turns.running == 1)
+        second = asyncio.create_task(exchange(port, completion("shared", "acme")))
+        await until(lambda: turns.waiting == 1)
+        tenants.replace({hashlib.sha256(b"other").hexdigest(): Tenant("other")})
+        state.held.set()
+        assert (await first).status == 200  # what was begun ends
+        assert (await second).status == 401
+        assert (await exchange(port, completion("shared", "acme"))).status == 401
+
+    run(test, running=1)
