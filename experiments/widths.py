@@ -33,7 +33,7 @@ from fourierft.training.comparison.grid import run_tasks
 from fourierft.training.comparison.results import FILE, REFERENCE, read_rows
 from fourierft.training.comparison.sources import MODELS
 from fourierft.training.comparison.tasks import Task
-from fourierft.training.output import refuse_file
+from fourierft.training.output import check_directory
 from fourierft.training.report import require_plotting, table
 
 OUTPUT = Path(__file__).parents[1] / "docs" / "quality" / "widths"
@@ -145,7 +145,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises: ConfigError, if a choice is wrong. TrainingInterrupted, on Ctrl-C.
     """
     directory = arguments.output_dir
-    refuse_file(directory)
+    check_directory(directory)
     require_plotting()
     if arguments.max_runs is not None and arguments.max_runs < 0:
         raise ConfigError(f"--max_runs {arguments.max_runs} is negative; use --page to only make the page")

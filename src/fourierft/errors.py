@@ -39,6 +39,10 @@ class BusyError(FourierFTError, RuntimeError):
     """Another process writes there; nothing was changed."""
 
 
+class PlaceError(FourierFTError, OSError):
+    """Results can't be written where they were to go; what was there before is kept."""
+
+
 class BackendError(FourierFTError, RuntimeError):
     """The numerical backend of this machine gives wrong results for this shape."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import re
 import subprocess
@@ -114,3 +115,17 @@ def test_unknown_command_has_status_two(capsys: pytest.CaptureFixture[str]) -> N
 def test_what_peft_imports_does_not_warn_of_what_a_cpu_lacks() -> None:
     cli.main(["inspect", "nowhere"])
     assert not any(logging.getLogger(name).isEnabledFor(logging.WARNING) for name in cli.CHATTY)
+
+
+def test_what_the_place_forbids_is_one_line_whoever_wrote_there(
+    command: types.ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(arguments: argparse.Namespace) -> int:
+        raise OSError(errno.EROFS, "Read-only file system", "/data/out")
+
+    command.run = run
+    assert cli.main(["probe", "3"]) == 2
+    assert capsys.readouterr().err == (
+        "fourierft: error: /data/out: the file system is read-only; name another place, or ask for the right to this "
+        "one\n"
+    )

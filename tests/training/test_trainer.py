@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import signal
 import subprocess
@@ -14,9 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import Trainer
 
-from fourierft.errors import CheckpointError
+from fourierft.errors import CheckpointError, PlaceError
 from fourierft.training.arguments import Arguments
+from fourierft.training.checkpoints import list_checkpoints
 from fourierft.training.run import train
 from fourierft.training.trainer import count_steps
 
@@ -197,3 +200,38 @@ def test_steps_are_counted_as_the_trainer_counts_them(build: Build, settings: di
     arguments = build(**{"max_steps": -1, "method": "head", "eval_strategy": "no", "save_strategy": "no", **settings})
     assert count_steps(48, arguments.training) == steps
     assert train(arguments)["train"]["steps"] == steps
+
+
+def test_a_checkpoint_that_has_no_room_is_told_and_those_before_it_stay(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Trainer._save_optimizer_and_scheduler
+
+    def write_small(trainer: Trainer, folder: str) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if trainer.state.global_step == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))  # bytes; for who writes, what a full disk is
+        try:
+            write(trainer, folder)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    arguments = build(save_steps=2)
+    out = Path(arguments.training.output_dir or "")
+    monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", write_small)
+    with pytest.raises(PlaceError, match=r"checkpoint-4 was not written: a file .* make room, then try again"):
+        train(arguments)
+    assert [path.name for path in list_checkpoints(out)] == ["checkpoint-2"]
+    monkeypatch.undo()
+    assert train(build(save_steps=2, resume_from_checkpoint="true"))["train"]["steps"] == 6
+
+
+def test_weights_that_the_disk_has_no_room_for_are_told_before_the_first_step(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = build()
+    free = shutil.disk_usage(Path(arguments.training.output_dir or "").parent)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: free._replace(free=1000))
+    with pytest.raises(PlaceError, match=r"0\.0 MB left, but 0\.0 MB are to be written"):
+        train(arguments)
+    assert not Path(arguments.training.output_dir or "").exists()

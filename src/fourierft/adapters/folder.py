@@ -10,26 +10,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fourierft.errors import ConfigError, FourierFTError, OutputExistsError
+from fourierft.adapters.place import check_place, written_to
+from fourierft.errors import OutputExistsError
 
 _SUFFIX = ".unfinished"
 
 
 def check_output(output: Path) -> None:
-    """Raise OutputExistsError if something stands where the result would be written."""
+    """See whether a folder can be written.
+
+    Raises: OutputExistsError, if something stands there. PlaceError, if nothing can be written there.
+    """
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise OutputExistsError(f"{output} is there already and is not an empty folder; name another or remove it")
+    check_place(output.parent)
 
 
 @contextmanager
 def written_beside(output: Path) -> Iterator[Path]:
     """A folder beside `output` that takes its name when the block ends well, and goes when it does not.
 
-    Raises: OutputExistsError, if something stands there by then. ConfigError, if it cannot be written.
+    Raises: OutputExistsError, if something stands there by then. PlaceError, if it cannot be written.
     """
-    from safetensors import SafetensorError
-
-    try:
+    with written_to(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         with workspace(output) as folder:
             work = folder / "result"
@@ -39,13 +42,6 @@ def written_beside(output: Path) -> Iterator[Path]:
             if output.exists():
                 output.rmdir()
             os.replace(work, output)
-    except FourierFTError:
-        raise
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise ConfigError(
-            f"{output} cannot be written ({reason}); make room there, or name another output folder"
-        ) from error
 
 
 @contextmanager

@@ -65,10 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads < 1:
         raise ConfigError(f"--threads {arguments.threads} is not positive; use at least 1")
     root = enter_checkout("benchmarks")
-    from fourierft.training.output import refuse_file
+    from fourierft.training.output import check_directory
 
     results = arguments.output or root / "benchmarks" / "results"
-    refuse_file(results)
     if arguments.page:
         from benchmarks.page import write_page
 
@@ -91,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(list_cases(arguments.suites, settings))
         return 0
     output = None if arguments.grid == "smoke" and arguments.output is None else results
+    if output is not None:
+        check_directory(output)
     count = run_suites(arguments.suites, settings, output)
     return _told([f"{count} rows, none kept" if output is None else f"{count} rows in {output}"])
 

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fourierft.training.comparison.page import table_rows, write_summary
     from fourierft.training.comparison.results import summarize
     from fourierft.training.files import hide_progress
-    from fourierft.training.output import refuse_file
+    from fourierft.training.output import check_directory
     from fourierft.training.report import require_plotting, table
     from fourierft.training.trainer import TrainingInterrupted
 
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(table(measure_methods(task)))
         return 0
     directory = arguments.output_dir or Path("runs") / "compare" / task.name
-    refuse_file(directory)
+    check_directory(directory)
     try:
         rows = run_grid(task, directory, arguments.max_runs, arguments.keep, lambda line: print(line, flush=True))
     except TrainingInterrupted as interruption:

@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.cli.parser import show_one_name
-from fourierft.errors import ConfigError
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -178,13 +177,14 @@ def _sample(given: argparse.Namespace) -> int:
 
 
 def _score(given: argparse.Namespace) -> int:
+    from fourierft.adapters.place import check_file
     from fourierft.training.diffusion.data import find_images
     from fourierft.training.diffusion.scores import score_images
     from fourierft.training.output import write_json
     from fourierft.training.report import table
 
-    if given.json and (not Path(given.json).absolute().parent.is_dir() or Path(given.json).is_dir()):
-        raise ConfigError(f"--json {given.json} can't be written there; name a file in a folder that exists")
+    if given.json:
+        check_file(given.json)
     made, photos = find_images(given.images, "IMAGES"), find_images(given.photos, "--photos")
     models = {name: None if getattr(given, name) == "none" else getattr(given, name) for name in ("dino", "clip")}
     scores = score_images(

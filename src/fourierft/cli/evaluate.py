@@ -91,6 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the metrics, write the files asked for."""
+    from fourierft.adapters.place import check_file
     from fourierft.errors import OutputExistsError
     from fourierft.training.arguments import DataArguments
     from fourierft.training.evaluation import evaluate
@@ -99,8 +100,10 @@ def run(arguments: argparse.Namespace) -> int:
     from fourierft.training.report import without_nan
 
     for path in (arguments.output, arguments.predictions):
-        if path and Path(path).exists() and not arguments.overwrite:
+        if path and Path(path).is_file() and not arguments.overwrite:
             raise OutputExistsError(f"{path} exists; choose another name, or give --overwrite")
+        if path:
+            check_file(path)
     hide_progress()
     data = DataArguments(
         dataset_name=arguments.dataset_name,

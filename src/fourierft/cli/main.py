@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 from fourierft import __version__
+from fourierft.cli.locales import check_words, print_anything, use_utf8
 from fourierft.cli.parser import CommandParser
 from fourierft.cli.streams import READER_GONE, drop_unread, outliving_readers
 from fourierft.errors import FourierFTError
@@ -85,6 +86,9 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0 done, 2 wrong input, 130 interrupted, 141 nobody reads."""
+    if argv is None:
+        use_utf8()
+    print_anything(sys.stdout, sys.stderr)
     argv = list(sys.argv[1:] if argv is None else argv)
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -102,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     try:
+        check_words(argv)
         arguments = build_parser(argv).parse_args(argv)
         with outliving_readers() if arguments.command in TRAININGS else nullcontext():
             return int(arguments.run(arguments))
@@ -111,6 +116,16 @@ def _run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("fourierft: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        from fourierft.adapters.place import explain
+
+        reason = explain(error)
+        if reason is None:
+            raise
+        print(f"fourierft: error: {reason}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -58,12 +58,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.max_runs is not None and arguments.max_runs < 0:
         raise ConfigError(f"--max_runs {arguments.max_runs} is negative; use 0 to only make the page")
     root = enter_checkout("reproduction")
-    from fourierft.training.output import refuse_file
+    from fourierft.training.output import check_directory
     from reproduction.run import find_experiment, list_runs, reproduce, write_overview, write_pages
 
     results, pages = root / "reproduction" / "results", root / "docs" / "reproduction"
     if arguments.output_dir:
-        refuse_file(arguments.output_dir)
+        check_directory(arguments.output_dir)
         results = pages = arguments.output_dir
     if arguments.name == "pages":
         print(*write_pages(results, pages), sep="\n")

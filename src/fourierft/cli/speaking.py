@@ -51,7 +51,8 @@ def add_output_arguments(parser: argparse.ArgumentParser, required: bool) -> Non
 
 
 def load(arguments: argparse.Namespace) -> Speaker:
-    """The model, ready to answer."""
+    """The model, ready to answer, if answers can be written where they are to go."""
+    from fourierft.adapters.place import check_file
     from fourierft.training.chat.speaker import load_speaker
     from fourierft.training.files import hide_progress
 
@@ -59,6 +60,8 @@ def load(arguments: argparse.Namespace) -> Speaker:
     base = arguments.model_name_or_path
     if arguments.source is None and base is None:
         raise ConfigError("there is nothing to answer; name what `fourierft train` wrote, or a language model")
+    if arguments.output is not None:
+        check_file(arguments.output)
     return load_speaker(
         arguments.source or base,
         arguments.adapter,

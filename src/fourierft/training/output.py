@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fourierft.adapters.place import check_place, written_to
 from fourierft.errors import CheckpointError, OutputExistsError
 from fourierft.format.json_file import read_json
 from fourierft.training import lock
@@ -31,15 +33,19 @@ RESULTS = (
 )
 
 
-def refuse_file(directory: Path) -> None:
-    """Raise OutputExistsError if what is to be a directory is a file."""
+def check_directory(directory: Path) -> None:
+    """See whether results can be written into a directory, there or yet to be made.
+
+    Raises: OutputExistsError, if it is a file. PlaceError, if nothing can be written there.
+    """
     if directory.exists() and not directory.is_dir():
         raise OutputExistsError(f"{directory} is a file, not a directory; name another")
+    check_place(directory)
 
 
 def check_output(directory: Path, overwrite: bool, resume: bool) -> None:
     """Raise OutputExistsError if `directory` holds anything and neither overwriting nor resuming was asked for."""
-    refuse_file(directory)
+    check_directory(directory)
     if not (overwrite or resume) and directory.is_dir() and any(path.name != lock.FILE for path in directory.iterdir()):
         raise OutputExistsError(
             f"{directory} exists and is not empty; choose another --output_dir, or give --overwrite_output_dir, "
@@ -57,7 +63,7 @@ def open_results(directory: Path, name: str) -> dict[str, Any]:
     Raises: OutputExistsError, if it holds something else.
     """
     file = directory / name
-    refuse_file(directory)
+    check_directory(directory)
     if directory.is_dir() and any(directory.iterdir()):
         try:
             results = json.loads(file.read_text(encoding="utf-8"))
@@ -111,7 +117,7 @@ def append_json_line(path: Path, row: dict[str, Any]) -> None:
     """Add a line to a file of JSON lines; on return it is on the disk. A line that was left half is closed off."""
     line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
+    with written_to(path), path.open("ab+") as file:
         if file.tell():
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else f"\n{line}"
@@ -121,11 +127,17 @@ def append_json_line(path: Path, row: dict[str, Any]) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write text; a file that is there is replaced whole or not at all."""
+    """Write text; a file that is there is replaced whole or not at all. Its folder is made if it is not there."""
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    try:
+        with written_to(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(text, encoding="utf-8")
+            os.replace(beside, path)
+    finally:
+        with suppress(OSError):
+            beside.unlink()
 
 
 def publish(directory: Path, only_trained: bool) -> int:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer
-from transformers.trainer_utils import IntervalStrategy
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from fourierft.adapters.place import check_place
 from fourierft.errors import ConfigError, FourierFTError
 from fourierft.format.hub import offline_if_unreachable
 from fourierft.training import output, report, scores
@@ -55,7 +56,7 @@ def train(arguments: Arguments) -> dict[str, Any]:
     if arguments.run.dry_run:
         return look_ahead(arguments)
     directory = Path(arguments.training.output_dir or "")
-    output.refuse_file(directory)
+    output.check_directory(directory)
     with held(directory) if arguments.training.process_index == 0 else nullcontext():
         return _train(arguments, directory)
 
@@ -93,6 +94,9 @@ def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoin
             )
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
+        if not arguments.run.overwrite_output_dir:  # which makes room
+            saves = 1 if trainer.args.save_strategy == SaveStrategy.NO else 2
+            check_place(directory, saves * sum(prepared.trainable.sizes()["bytes"].values()))
         directory.mkdir(parents=True, exist_ok=True)
         if checkpoint is None:
             output.clear_output(directory)

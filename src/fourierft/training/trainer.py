@@ -21,7 +21,8 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from fourierft.errors import CheckpointError
+from fourierft.adapters.place import written_to
+from fourierft.errors import CheckpointError, PlaceError
 from fourierft.training.checkpoints import find_fault, keep_last, seal
 from fourierft.training.coefficients import load_exact, save_exact
 from fourierft.training.methods import is_head_parameter
@@ -65,20 +66,27 @@ class SteadyTrainer:
             return super().evaluation_loop(*arguments, **options)  # type: ignore[misc]
 
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
-        """Trainer's, written anew, then sealed; older ones go when it is whole, and not before."""
+        """Trainer's, written anew, then sealed; older ones go when it is whole, and not before.
+
+        Raises: PlaceError, if it can't be written whole; what was written of it is removed.
+        """
         path = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             if self.args.should_save and path.exists():  # damaged, or of a training that went on from an earlier one
                 shutil.rmtree(path)
             self.accelerator.wait_for_everyone()
-            super()._save_checkpoint(*arguments, **options)  # type: ignore[misc]
-            self.accelerator.wait_for_everyone()
-            if self.args.should_save:
-                if not self.is_fsdp_enabled and not self.is_deepspeed_enabled:  # whose files have what is in memory
-                    save_exact(self.accelerator.unwrap_model(self.model), path)
-                seal(path, self.run)
-                keep_last(path, limit, self.state.best_model_checkpoint)
+            with written_to(path):
+                super()._save_checkpoint(*arguments, **options)  # type: ignore[misc]
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    if not self.is_fsdp_enabled and not self.is_deepspeed_enabled:  # whose files have what is in memory
+                        save_exact(self.accelerator.unwrap_model(self.model), path)
+                    seal(path, self.run)
+                    keep_last(path, limit, self.state.best_model_checkpoint)
+        except PlaceError:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
         finally:
             self.args.save_total_limit = limit
 

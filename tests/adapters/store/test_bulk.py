@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from fourierft.adapters.store import Adapter, AdapterStore, Layout, export_all, import_folder
 from fourierft.adapters.store.bulk import folder_name
-from fourierft.errors import CheckpointError, ConfigError, OutputExistsError, StoreError
+from fourierft.errors import CheckpointError, OutputExistsError, PlaceError, StoreError
 
 NAMES = ["../../etc", "..", " ", "a/b", "a%2Fb", "Bob", "bob", "names.json", "müller 🎈", "-rf", "n" * 500, "a\nb"]
 
@@ -114,7 +114,7 @@ def test_an_export_is_whole_or_not_there(
         written.append(output)
 
     monkeypatch.setattr(Adapter, "write", fill)
-    with pytest.raises(ConfigError, match=r"out cannot be written \(No space left on device\); make room there"):
+    with pytest.raises(PlaceError, match="out was not written: no space is left on the disk; make room"):
         export_all(store, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("fleet.db")] == []
 

@@ -68,7 +68,7 @@ class Adapter:
         Args:
             output: folder to make; may be there if it is empty.
 
-        Raises: OutputExistsError, if `output` holds something. ConfigError, if it cannot be written.
+        Raises: OutputExistsError, if `output` holds something. PlaceError, if it cannot be written.
         """
         from safetensors.torch import save_file
 

@@ -87,7 +87,7 @@ def export_all(
 
     Returns: how many were written, and how many could not be.
 
-    Raises: OutputExistsError, if `out_dir` holds something. StoreError, if there is no adapter. ConfigError, if the
+    Raises: OutputExistsError, if `out_dir` holds something. StoreError, if there is no adapter. PlaceError, if the
         folder cannot be written.
     """
     out_dir = Path(out_dir)

@@ -58,7 +58,7 @@ def train_dreambooth(arguments: DreamBoothArguments) -> dict[str, Any]:
         attach(unet, arguments)
         print(summarize(unet, arguments))
         return sizes(unet)
-    output.refuse_file(directory)
+    output.check_directory(directory)
     accelerator = _accelerator(arguments)
     with held(directory) if accelerator.is_main_process else nullcontext():
         return _train(arguments, name, directory, accelerator)

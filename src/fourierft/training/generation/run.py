@@ -81,7 +81,7 @@ def generate(
         "items": hashlib.sha256(json.dumps([asdict(item) for item in items]).encode()).hexdigest(),
         **asdict(decoding),
     }
-    output.refuse_file(folder)
+    output.check_directory(folder)
     with held(folder):
         texts = find_texts(folder, settings, overwrite)
         if len(texts) < len(items):

@@ -1,0 +1,96 @@
+"""What keeps files out of a place, told by the system itself."""
+
+from __future__ import annotations
+
+import errno
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fourierft.adapters.place import check_file, check_place, explain, written_to
+from fourierft.errors import ConfigError, PlaceError
+
+LIMIT = 1024  # bytes
+
+
+@contextmanager
+def small_files() -> Iterator[None]:
+    """No file may become larger than LIMIT, which for who writes is what a full disk is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def write_arrow(path: Path) -> None:
+    table = pa.table({"a": list(range(LIMIT))})
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "python": lambda path: path.write_bytes(bytes(2 * LIMIT)),
+    "torch": lambda path: torch.save(torch.zeros(LIMIT), path),
+    "safetensors": lambda path: save_file({"a": torch.zeros(LIMIT)}, path),
+    "arrow": write_arrow,
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_file_that_has_no_room_is_told_whoever_writes_it(writer: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(PlaceError, match=r"/out was not written: .*(larger than is allowed|cut short).*; make room"),
+        written_to(tmp_path / "out"),
+        small_files(),
+    ):
+        WRITERS[writer](tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.EROFS, "the file system is read-only; name another place"),
+        (errno.ENOSPC, "no space is left on the disk; make room"),
+        (errno.EACCES, "permission is denied; name another place"),
+    ],
+)
+def test_the_system_s_reason_is_told_with_the_file_s_name(number: int, reason: str) -> None:
+    assert str(explain(OSError(number, "", "/data/x"))).startswith(f"/data/x: {reason}")
+
+
+def test_other_errors_are_left_alone() -> None:
+    assert explain(FileNotFoundError(errno.ENOENT, "")) is None
+    assert explain(RuntimeError("shapes differ")) is None
+    with pytest.raises(KeyError), written_to(Path("out")):
+        raise KeyError("x")
+    with pytest.raises(ConfigError, match="n is too large"), written_to(Path("out")):
+        raise ConfigError("n is too large")
+
+
+def test_a_folder_yet_to_be_made_is_looked_at_without_being_made(tmp_path: Path) -> None:
+    check_place(tmp_path / "a" / "b")
+    check_file(tmp_path / "a" / "b.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_below_a_file_a_folder_for_a_file_and_a_disk_too_small_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").touch()
+    with pytest.raises(PlaceError, match=r"rows.csv/out: a part of the path is a file"):
+        check_place(tmp_path / "rows.csv" / "out")
+    with pytest.raises(PlaceError, match="is a folder; name a file"):
+        check_file(tmp_path)
+    with pytest.raises(PlaceError, match=r"MB left, but 1,000,000,000,000\.0 MB are to be written; make room"):
+        check_place(tmp_path / "out", 10**18)
+
+
+def test_a_file_system_that_takes_no_files_is_refused() -> None:
+    with pytest.raises(PlaceError, match="nothing can be written into /proc/out: "):
+        check_place(Path("/proc/out"))
