@@ -151,7 +151,7 @@ def _take(file: Path) -> None:
             if owner is not None and _is_running(owner, file):
                 raise BusyError(
                     f"process {owner.pid} on {owner.machine.split()[0]} writes into {file.parent} since {owner.since}; "
-                    f"wait for its end, or name another folder (if it is gone for good, remove {file})"
+                    f"wait for its end, or name another place (if it is gone for good, remove {file})"
                 )
             stream.truncate(0)
             stream.write(json.dumps(asdict(Owner.here())))

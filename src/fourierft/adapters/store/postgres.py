@@ -21,6 +21,7 @@ _TYPES = {
 }
 _UNCOMPRESSED = "ALTER TABLE fourierft_adapters ALTER COLUMN coefficients SET STORAGE EXTERNAL"
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('fourierft ' || current_schema()))"
+_CLAIM = "SELECT pg_try_advisory_lock(hashtext('fourierft training ' || current_schema()))"
 _ROWS_AT_ONCE = 64
 _DISK_FULL, _LOCKED = "53100", "55P03"
 
@@ -99,6 +100,25 @@ class PostgresDatabase:
                 execute(table.format(**self.types), {})
             execute(_UNCOMPRESSED, {})
             fill(execute)
+
+    def check_writable(self) -> None:
+        """See whether rows can be added.
+
+        Raises: StoreError, if not.
+        """
+        kind, name, right = ("schema", "current_schema()", "CREATE")
+        if self.is_made():
+            kind, name, right = ("table", "'fourierft_adapters'", "INSERT")
+        if not next(self.rows(f"SELECT has_{kind}_privilege({name}, '{right}')"))[0]:
+            raise StoreError(f"{self} can't be written to: you have no right to {right} there; ask its owner")
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether nobody else is in such a block; a connection of its own holds the place, whose end frees it."""
+        with self._explained(), self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            connection.detach()
+            yield bool(connection.execute(self._text(_CLAIM)).scalar())
 
     def rows(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
         """Rows of a query, read as they are asked for."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.adapters.folder import lock_folder, workspace
+from fourierft.adapters.place import check_place
 from fourierft.adapters.store.connections import LOST, Connections
 from fourierft.adapters.store.logs import address, check_log, has_log, log_of, new_token, remove_logs, stamp
 from fourierft.adapters.store.schema import TABLES
@@ -124,6 +125,16 @@ class SQLiteFile:
                     os.link(made, self.path)
                     if opened is not None:
                         os.fsync(opened)
+
+    def check_writable(self) -> None:
+        """See whether rows can be added.
+
+        Raises: PlaceError or StoreError, if not.
+        """
+        check_place(self.path.absolute().parent)
+        if self.is_made():
+            with self.writing():
+                pass
 
     def rows(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
         """Rows of a query, read as they are asked for."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fourierft.adapters.place import check_place
 from fourierft.adapters.store import Adapter, AdapterStore, Layout
 from fourierft.adapters.store.encoding import decode, encode
 from fourierft.errors import ConfigError
@@ -24,6 +25,7 @@ from fourierft.format.identity import identify_base
 from fourierft.training import report
 from fourierft.training.checkpoints import find_checkpoint
 from fourierft.training.fleet import checkpoint
+from fourierft.training.fleet.claim import alone_in
 from fourierft.training.fleet.data import FleetData, is_folder, load_rows
 from fourierft.training.fleet.heads import share_head
 from fourierft.training.fleet.plan import FleetPlan, make_plan
@@ -60,10 +62,11 @@ def train_fleet(arguments: FleetArguments) -> dict[str, Any]:
 
     Returns: `adapters` (name -> metrics), `main_metric`, `steps` (of batches), `seconds`, `parameters` (of an adapter).
 
-    Raises: FourierFTError, if anything given is wrong, or another process has these checkpoints. TrainingInterrupted,
-        after SIGINT or SIGTERM.
+    Raises: FourierFTError, if anything given is wrong, or another process has these checkpoints or trains into this
+        store. TrainingInterrupted, after SIGINT or SIGTERM.
     """
     folder = Path(arguments.folder or default_folder(arguments.store))
+    check_place(folder)
     with held(folder):
         results = _train(arguments, folder)
     checkpoint.remove_checkpoints(folder)
@@ -80,7 +83,7 @@ def _train(arguments: FleetArguments, folder: Path) -> dict[str, Any]:
     if not arguments.resume:
         checkpoint.check_folder(folder)
     path = find_checkpoint("true", folder) if arguments.resume else None
-    with AdapterStore(arguments.store) as store:
+    with AdapterStore(arguments.store) as store, alone_in(store):
         if store.base is not None or store.tables.is_made():
             store.tables.check_base(identify_base(base, arguments.model.model_revision), "the fleet is trained")
         prepared = prepare(arguments)

@@ -1,0 +1,30 @@
+"""One training of a fleet a store: two would make each adapter twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fourierft.adapters.store import AdapterStore
+from fourierft.adapters.store.sqlite import SQLiteFile
+from fourierft.errors import BusyError
+from fourierft.training.lock import held
+
+
+@contextmanager
+def alone_in(store: AdapterStore) -> Iterator[None]:
+    """Keep every other training of a fleet out of a store while this lasts; other programs read it and add to it.
+
+    Raises: BusyError, if another process trains into it. StoreError or PlaceError, if nothing can be written there.
+    """
+    backend = store.tables.backend
+    backend.check_writable()
+    if isinstance(backend, SQLiteFile):
+        file = backend.path.resolve()
+        with held(file.parent, f".{file.name}.training.pid"):
+            yield
+        return
+    with backend.alone() as is_alone:
+        if not is_alone:
+            raise BusyError(f"another process trains a fleet into {store.tables}; wait for its end, or name another")
+        yield
