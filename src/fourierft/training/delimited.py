@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from itertools import chain, zip_longest
+from itertools import chain
 from typing import TextIO
 
 from fourierft.errors import DataError
@@ -53,27 +53,26 @@ class DelimitedFile:
 
         Raises: DataError, if a row has more cells than there are columns, or quotes do not match.
         """
+        width, named = len(self._header), [place for place, name in enumerate(self._header) if name]
         for number, record in enumerate(self._records(), start=1):
-            if any(record[len(self._header) :]):
-                raise DataError(
-                    f"row {number} of {self._name} has {len(record)} cells, but there are {len(self._header)} columns; "
-                    "put cells that hold a separator into quotes"
-                )
-            cells = zip_longest(self._header, record[: len(self._header)], fillvalue="")
-            if any(cell.strip() for cell in record):
-                yield number, [cell for name, cell in cells if name]
+            if len(record) != width:
+                if any(record[width:]):
+                    raise DataError(
+                        f"row {number} of {self._name} has {len(record)} cells, but there are {width} columns; "
+                        "put cells that hold a separator into quotes"
+                    )
+                record = [*record, *[""] * width][:width]
+            if record[0].strip() or any(cell.strip() for cell in record):
+                yield number, record if len(named) == width else [record[place] for place in named]
 
     def _records(self) -> Iterator[list[str]]:
-        while True:
-            try:
-                yield next(self._reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise DataError(
-                    f"{self._name} can't be read: line {self._reader.line_num}: {error}; put cells that hold a "
-                    'separator, a line break or a quote into quotes, and double the quotes in them ("")'
-                ) from error
+        try:
+            yield from self._reader
+        except csv.Error as error:
+            raise DataError(
+                f"{self._name} can't be read: line {self._reader.line_num}: {error}; put cells that hold a "
+                'separator, a line break or a quote into quotes, and double the quotes in them ("")'
+            ) from error
 
 
 def find_separator(line: str) -> str:

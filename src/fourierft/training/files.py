@@ -182,8 +182,8 @@ def _write(columns: dict[str, bool], rows: Iterable[tuple[int, Sequence[str | No
                 [{NESTED: cell} for cell in column] if is_json else column
                 for column, is_json in zip(cells, columns.values(), strict=True)
             ]
-            held += [[name] * len(batch), [number for number, _ in batch]]
-            arrays = [pa.array(column, type=field.type) for column, field in zip(held, schema, strict=True)]
+            arrays = [pa.array(column, type=field.type) for column, field in zip(held, schema, strict=False)]
+            arrays += [pa.repeat(name, len(batch)), pa.array([number for number, _ in batch], type=pa.int64())]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
