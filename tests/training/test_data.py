@@ -113,6 +113,14 @@ def test_a_saved_data_set_keeps_its_splits_and_classes(tmp_path: Path) -> None:
     assert column_names(splits["train"]) == ["text", "label"]
 
 
+def test_a_saved_data_set_without_splits_is_trained_on(tmp_path: Path) -> None:
+    Dataset.from_dict({"text": ["a", "b"], "label": ["001", "01"]}).save_to_disk(tmp_path / "saved")
+    splits = load_splits(DataArguments(dataset_name=str(tmp_path / "saved")))
+    assert splits.keys() == {"train"}
+    assert splits["train"]["label"][:] == ["001", "01"]
+    assert place_at(splits["train"], 1) == f"row 2 of the train split of {tmp_path / 'saved'}"
+
+
 def test_a_split_without_rows_is_refused(tmp_path: Path) -> None:
     rows, none = Dataset.from_dict({"text": ["a"], "label": ["x"]}), Dataset.from_dict({"text": [], "label": []})
     (tmp_path / "set").mkdir()

@@ -68,5 +68,7 @@ def test_what_does_not_fit_is_told_with_its_row(text: str, message: str) -> None
 
 
 def test_the_separator_is_what_divides_the_names() -> None:
-    assert [find_separator(line) for line in ("a,b", "a;b", "a\tb", "a", '"a;b",c', "a;b;c,d")] == list(",;\t,,;")
+    assert [find_separator(line) for line in ("a,b", "a;b", "a\tb", "a|b", "a", '"a;b",c', "a;b;c,d")] == list(
+        ",;\t|,,;"
+    )
     assert read("a;b\nx,y\n", "\t")[0] == ["a;b"]

@@ -54,8 +54,15 @@ def test_wanted_task_wins() -> None:
             ["0,5", "1", "1,25"],
             "auto",
             DataError,
-            "0,5 in row 1, which looks like a number with a decimal comma; write 0.5",
+            "0,5 in row 1, which looks like a number with a decimal comma or groups of digits; write 0.5",
         ),
+        (
+            ["1.234,5", "3", "-2.000.000,25"],
+            "auto",
+            DataError,
+            "1.234,5 in row 1, which looks like a number with a decimal comma or groups of digits; write 1234.5,",
+        ),
+        (["1", "1,234,567.5"], "auto", DataError, "1,234,567.5 in row 2, .* groups of digits; write 1234567.5,"),
         ([1, 2], "ranking", ConfigError, "use classification, regression, answers, chat or auto"),
     ],
 )

@@ -50,6 +50,8 @@ def frame() -> pd.DataFrame:
             lambda path: frame().to_csv(path, sep=";", index=False, encoding="utf-8-sig", lineterminator="\r\n"),
         ),
         ("unicode.csv", lambda path: frame().to_csv(path, sep="\t", index=False, encoding="utf-16")),
+        ("wide.csv", lambda path: frame().to_csv(path, index=False, encoding="utf-32")),
+        ("sqlite.csv", lambda path: frame().to_csv(path, sep="|", index=False)),
         ("a.tsv", lambda path: frame().to_csv(path, sep="\t", index=False)),
         ("A.CSV", lambda path: frame().to_csv(path, index=False)),
         ("a.csv.gz", lambda path: frame().to_csv(path, index=False)),
@@ -127,7 +129,7 @@ def test_packed_files_are_unpacked(tmp_path: Path, suffix: str, pack: Callable[[
     path.write_bytes(pack("text,label\nnaïve,1\n".encode()))
     assert column(path, "text") == ["naïve"]
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(DataError, match=r"a\.csv\.\w+ can't be read by way of the cache .*") as caught:
+    with pytest.raises(DataError, match=r"a\.csv\.\w+ can't be unpacked: .*; fetch or make it again") as caught:
         read_file(path)
     assert "\n" not in str(caught.value)
 
@@ -157,10 +159,23 @@ def test_a_file_that_has_changed_is_read_again(tmp_path: Path, cache: Path) -> N
         ("a", b"text", r"unknown format \(no suffix\)"),
         ("a.jsonl", b'{"text": ', "can't be read: line 1: Expecting value"),
         ("a.parquet", b"text", "can't be read"),
-        ("a.csv.gz", b"text,label\n", "can't be read by way of the cache .*Not a gzipped file"),
-        ("a.csv", "text,label\na,b\nnaïve,x\n".encode("cp1252"), "line 3 is not UTF-8, but has the byte 0xef"),
-        ("a.json", '[{"a": "ü"}]'.encode("cp1252"), r"line 1 is not UTF-8, but has the byte 0xfc; save it in UTF-8"),
-        ("a.csv", "text,label\na,b\n".encode("utf-16-le"), r"it holds zero bytes, .*\(in Excel: CSV UTF-8\)"),
+        ("a.csv.gz", b"text,label\n", "can't be unpacked: Not a gzipped file"),
+        ("a.csv.zst", b"", r"unknown format \.zst; unpack it first, or pack it as one of \.gz, \.bz2, \.xz"),
+        ("a.arrow", b"", r"unknown format \.arrow; save its table as parquet, or use one of"),
+        (
+            *("a.csv", "text,label\na,b\nnaïve,x\n".encode("cp1252")),
+            "line 3 is not UTF-8, but has the byte 0xef; in cp1252, as Windows and Excel write, it reads 'naïve,x'; "
+            r"save it in UTF-8 \(in Excel: CSV UTF-8\), or if that reads right: iconv -f cp1252 -t utf-8",
+        ),
+        ("a.json", '[{"a": "ü"}]'.encode("cp1252"), r"line 1 is not UTF-8, .* byte 0xfc; in cp1252, .* reads .*ü"),
+        ("a.csv", "text,label\na,ü".encode()[:-1], r"line 2 is not UTF-8, but has the byte 0xc3"),
+        ("a.csv", "text,label\na,b\n".encode("utf-16-le"), r"holds zero bytes, .*\(in Excel: CSV UTF-8\)"),
+        ("a.jsonl", b'{"a": "x"}\n{"a": "\\ud83d"}\n', "row 2 of .* holds half of a character"),
+        ("a.csv", gzip.compress(b"text,label\n"), r"is packed by gzip; let its name end in \.gz"),
+        ("a.csv", b"PK\x03\x04...", "is a zip archive, as workbooks of Excel are; .* save its sheet as CSV UTF-8"),
+        ("a.json", b"PAR1...", r"is a parquet file; let its name end in \.parquet"),
+        ("a.csv", b"\n<!DOCTYPE HTML><html>", "is a web page, as where a download asks for a login"),
+        ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "what Git LFS keeps in its place; fetch it"),
         ("a.csv", b"text,__row__\na,1\n", "has a column __row__, a name that this package needs; rename it"),
     ],
 )  # fmt: skip
@@ -176,7 +191,7 @@ def test_unusable_file_is_refused_in_one_line(tmp_path: Path, name: str, content
 def test_a_cache_without_room_is_told(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "a.csv").write_text("label\nyes\n")
     cache.parent.write_text("a file where the folder would be")
-    with pytest.raises(DataError, match="can't be read by way of the cache"):
+    with pytest.raises(DataError, match=r"can't be read by way of the cache .*; set HF_DATASETS_CACHE to a folder"):
         read_file(tmp_path / "a.csv")
 
 

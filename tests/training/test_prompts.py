@@ -137,6 +137,8 @@ def test_usual_columns_of_instructions_call_for_answers() -> None:
     assert detect_inputs(rows, DataArguments()).name == "prompt"
     assert detect_inputs(rows, DataArguments(label_column="input")).name == "text"
     assert Prompts().find_columns(rows, None, None) == Columns(("instruction", "input"), "output")
+    dolly = Dataset.from_dict({"instruction": ["a"], "context": [""], "response": ["b"], "category": ["c"]})
+    assert Prompts().find_columns(dolly, None, None) == Columns(("instruction", "context"), "response")
     with pytest.raises(DataError, match=r"no column looks like the label among instruction; name it with"):
         Prompts().find_columns(Dataset.from_dict({"instruction": ["a"]}), None, None)
 

@@ -77,8 +77,8 @@ def read_cell(value: Any) -> Any:
 
 
 def is_blank(value: Any) -> bool:
-    """Whether a cell is missing or has nothing but blanks."""
-    return value is None or (isinstance(value, str) and not value.strip())
+    """Whether a cell is missing, has nothing but blanks, or is what databases write for one that is missing."""
+    return value is None or (isinstance(value, str) and value.strip() in ("", r"\N"))
 
 
 def as_text(value: Any) -> str | None:

@@ -96,6 +96,8 @@ def _find_splits(name: str, configuration: str | None) -> Mapping[str, Callable[
     datasets, title = import_datasets(), f"data set {name}"
     if (Path(name) / "dataset_dict.json").is_file():
         return _mark_all(load(title, lambda _: datasets.load_from_disk(name)), name)
+    if (Path(name) / "state.json").is_file() and (Path(name) / "dataset_info.json").is_file():  # one that has no splits
+        return _mark_all({"train": load(title, lambda _: datasets.load_from_disk(name))}, name)
     builder = load(title, lambda _: datasets.load_dataset_builder(name, configuration))
     files = {str(split): list(paths) for split, paths in (builder.config.data_files or {}).items()}
     if (

@@ -1,6 +1,6 @@
 """Rows of csv and tsv files, every cell as it is written.
 
-Separators are commas, semicolons (as spreadsheets write where numbers have a decimal comma) or tabs. Cells may be
+Separators are commas, semicolons (as spreadsheets write where numbers have a decimal comma), tabs or bars. Cells may be
 quoted, a quote in one is doubled (RFC 4180). Rows without any cell are skipped, and so are columns without a name, such
 as the index that pandas writes.
 """
@@ -14,7 +14,7 @@ from typing import TextIO
 
 from fourierft.errors import DataError
 
-SEPARATORS = (",", ";", "\t")
+SEPARATORS = (",", ";", "\t", "|")
 _LONGEST_CELL = 2**31 - 1  # characters; the csv module's own limit is shorter than a long text
 
 
@@ -59,7 +59,7 @@ class DelimitedFile:
                 if any(record[width:]):
                     raise DataError(
                         f"row {number} of {self._name} has {len(record)} cells, but there are {width} columns; "
-                        "put cells that hold a separator into quotes"
+                        "put cells that hold a separator into quotes, and name every column in the first line"
                     )
                 record = [*record, *[""] * width][:width]
             if record[0].strip() or any(cell.strip() for cell in record):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fourierft.errors import ConfigError, DataError
-from fourierft.training.labels import Where, by_index, class_name, is_with_comma, read_number
+from fourierft.training.labels import Where, by_index, class_name, plain_number, read_number
 from fourierft.training.tasks import Classification, Regression, Task, shorten
 
 FEW_CLASSES = 20
@@ -61,10 +61,10 @@ def _are_fractions(labels: Sequence[str], column: str, where: Where) -> bool:
             f"column {column} holds numbers, as {labels[fraction]} in {where(fraction)}, but {labels[word]} in "
             f"{where(word)} is none; mend or remove such rows, or give --task classification if all are names"
         )
-    if word is not None and all(is_with_comma(label) or read_number(label) is not None for label in labels):
+    if word is not None and all(plain_number(label) or read_number(label) is not None for label in labels):
         raise DataError(
-            f"column {column} holds {labels[word]} in {where(word)}, which looks like a number with a decimal comma; "
-            f"write {labels[word].replace(',', '.')}, or give --task classification if it is a name"
+            f"column {column} holds {labels[word]} in {where(word)}, which looks like a number with a decimal comma or "
+            f"groups of digits; write {plain_number(labels[word])}, or give --task classification if it is a name"
         )
     return fraction is not None
 

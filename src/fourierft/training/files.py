@@ -6,20 +6,18 @@ so that rows need not fit into memory, and several processes share them.
 
 from __future__ import annotations
 
-import bz2
-import codecs
-import gzip
 import hashlib
 import json
 import lzma
 import os
+import re
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from fourierft import __version__
 from fourierft.errors import DataError, MissingExtraError
@@ -27,6 +25,7 @@ from fourierft.extras import needs
 from fourierft.training.cells import FILE, NESTED, PLACE, ROW, mark_places
 from fourierft.training.delimited import DelimitedFile
 from fourierft.training.objects import read_objects, written
+from fourierft.training.text_file import PACKED, check_kind, describe_undecodable, open_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,9 +33,9 @@ if TYPE_CHECKING:
 TEXT_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 FORMATS = (*TEXT_FORMATS, ".parquet")
 SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
-PACKED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-_VERSION = 1  # of what is read from a file of text
+OTHER_PACKINGS = (".zst", ".zip", ".7z", ".tar", ".tgz", ".rar")
+OTHER_TABLES = (".arrow", ".feather", ".orc", ".avro", ".pkl", ".pickle", ".sqlite", ".db")
+_VERSION = 2  # of what is read from a file of text
 _BATCH = 1000  # rows
 
 
@@ -52,12 +51,12 @@ def read_file(path: str | Path, name: str | None = None) -> Dataset:
     path, name = Path(path), name or str(path)
     suffix = find_format(name)
     if suffix not in FORMATS:
-        hint = "save it as CSV UTF-8" if suffix in SPREADSHEETS else f"use one of {', '.join(FORMATS)}"
-        raise DataError(f"{name} is of unknown format {suffix or '(no suffix)'}; {hint}")
+        raise DataError(f"{name} is of unknown format {suffix or '(no suffix)'}; {_advise(suffix)}")
     if not path.is_file():
         raise DataError(f"data file {name} does not exist; check the path")
     if path.stat().st_size == 0:
         raise DataError(f"data file {name} is empty; give one with at least one row")
+    check_kind(path, name, suffix in TEXT_FORMATS and path.suffix.lower() not in PACKED)
     if suffix == ".parquet":
         rows = load(name, lambda load: load("parquet", data_files=str(path), split="train"))
         rows = mark_places(rows, name)
@@ -112,6 +111,15 @@ def find_format(name: str) -> str:
     return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in PACKED else suffixes[-1] if suffixes else ""
 
 
+def _advise(suffix: str) -> str:
+    """What to do about a file of an unknown format."""
+    if suffix in SPREADSHEETS:
+        return "save it as CSV UTF-8"
+    if suffix in OTHER_PACKINGS:
+        return f"unpack it first, or pack it as one of {', '.join(PACKED)}"
+    return f"{'save its table as parquet, or ' if suffix in OTHER_TABLES else ''}use one of {', '.join(FORMATS)}"
+
+
 def _read_text(path: Path, name: str) -> Dataset:
     """The rows of a file of text, from the cache if they are there."""
     datasets = import_datasets()
@@ -128,11 +136,15 @@ def _read_text(path: Path, name: str) -> Dataset:
             os.close(handle)
             convert(path, name, beside)
             os.replace(beside, target)
-        except UnicodeError as error:
-            where = _find_undecodable(path) or str(error)
-            raise DataError(f"{name} can't be read: {where}; save it in UTF-8 (in Excel: CSV UTF-8)") from error
-        except (OSError, EOFError, lzma.LZMAError) as error:
-            raise DataError(f"{name} can't be read by way of the cache {folder}: {error}") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{name} can't be read: {describe_undecodable(path)}") from error
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+            if getattr(error, "errno", None) is None:
+                raise DataError(f"{name} can't be unpacked: {error}; fetch or make it again") from error
+            raise DataError(
+                f"{name} can't be read by way of the cache {folder} ({error}); set HF_DATASETS_CACHE to a folder that "
+                "can be written, with room"
+            ) from error
         finally:
             if beside is not None and os.path.exists(beside):
                 os.unlink(beside)
@@ -140,7 +152,7 @@ def _read_text(path: Path, name: str) -> Dataset:
 
 
 def _convert_delimited(path: Path, name: str, target: str) -> None:
-    with _open(path, newline="") as stream:
+    with open_text(path, name, newline="") as stream:
         file = DelimitedFile(stream, name, "\t" if find_format(name) == ".tsv" else None)
         _write(dict.fromkeys(file.names, False), file.rows(), name, target)
 
@@ -148,11 +160,11 @@ def _convert_delimited(path: Path, name: str, target: str) -> None:
 def _convert_json(path: Path, name: str, target: str) -> None:
     """Read twice: once for the columns, which any row may add to, and once for the rows."""
     columns: dict[str, bool] = {}
-    with _open(path) as stream:
+    with open_text(path, name) as stream:
         for _, row in read_objects(stream, name):
             for column, value in row.items():
                 columns[column] = columns.get(column, False) or isinstance(value, dict | list)
-    with _open(path) as stream:
+    with open_text(path, name) as stream:
         rows = read_objects(stream, name)
         cells = ((number, [written(row.get(key), is_json) for key, is_json in columns.items()]) for number, row in rows)
         _write(columns, cells, name, target)
@@ -182,31 +194,16 @@ def _write(columns: dict[str, bool], rows: Iterable[tuple[int, Sequence[str | No
                 [{NESTED: cell} for cell in column] if is_json else column
                 for column, is_json in zip(cells, columns.values(), strict=True)
             ]
-            arrays = [pa.array(column, type=field.type) for column, field in zip(held, schema, strict=False)]
+            try:
+                arrays = [pa.array(column, type=field.type) for column, field in zip(held, schema, strict=False)]
+            except UnicodeEncodeError as error:
+                raise DataError(_describe_half(name, batch)) from error
             arrays += [pa.repeat(name, len(batch)), pa.array([number for number, _ in batch], type=pa.int64())]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
 
 
-def _open(path: Path, newline: str | None = None) -> TextIO:
-    """A file of text, unpacked, in the encoding that its first bytes mark, or else UTF-8.
-
-    Raises: UnicodeError, if they are not those of text.
-    """
-    opener = PACKED.get(path.suffix.lower(), open)
-    with opener(path, "rb") as file:
-        begin = file.read(4)
-    encoding = next((encoding for mark, encoding in _MARKS if begin.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and b"\0" in begin:
-        raise UnicodeError("it holds zero bytes, as text in UTF-16 without its mark does")
-    return TextIOWrapper(opener(path, "rb"), encoding=encoding, newline=newline)
-
-
-def _find_undecodable(path: Path) -> str | None:
-    """Where the first byte stands that is not UTF-8; None if that is not what is wrong."""
-    with PACKED.get(path.suffix.lower(), open)(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return f"line {number} is not UTF-8, but has the byte {line[error.start]:#04x}"
-    return None
+def _describe_half(name: str, rows: Sequence[tuple[int, Sequence[str | None]]]) -> str:
+    """Which row holds half a character, as the escape ud83d in JSON alone is."""
+    halves = re.compile("[\ud800-\udfff]")
+    number = next(number for number, row in rows if any(halves.search(cell or "") for cell in row))
+    return f"row {number} of {name} holds half of a character, as where a text was cut; mend or remove the row"

@@ -13,7 +13,8 @@ Where = Callable[[int], str]
 """Names the row of a label by its index, for errors."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_WITH_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_WITH_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", re.ASCII)  # 4,5 and 1.234,5
+_IN_GROUPS = re.compile(r"[+-]?\d{1,3}(,\d{3})+\.\d+", re.ASCII)  # 1,234.5
 
 
 def by_index(index: int) -> str:
@@ -34,6 +35,8 @@ def read_number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def is_with_comma(text: str) -> bool:
-    """Whether a text looks like a number with a decimal comma."""
-    return _WITH_COMMA.fullmatch(text) is not None
+def plain_number(text: str) -> str | None:
+    """How a number with a decimal comma, or with thousands set apart, is to be written; None of another text."""
+    if _WITH_COMMA.fullmatch(text):
+        return text.replace(".", "").replace(",", ".")
+    return text.replace(",", "") if _IN_GROUPS.fullmatch(text) else None

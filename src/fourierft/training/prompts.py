@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 PROMPT_COLUMNS = (
-    ("instruction", "input"),
+    *(("instruction", "input"), ("instruction", "context")),  # of Alpaca, of Dolly
     *(("instruction",), ("prompt",), ("question",)),
     *(("mr",), ("meaning_representation",)),  # data-to-text: E2E's own files, and those of the hub
 )

@@ -16,7 +16,7 @@ from transformers import EvalPrediction
 from fourierft.errors import ConfigError, DataError
 from fourierft.extras import needs
 from fourierft.training.cells import as_text, is_blank
-from fourierft.training.labels import Where, by_index, class_name, is_with_comma, read_number
+from fourierft.training.labels import Where, by_index, class_name, plain_number, read_number
 
 IGNORED = -100  # label of a token that is not to be learned
 LOWER_IS_BETTER = ("loss", "rmse", "answer_loss")
@@ -124,7 +124,7 @@ class Regression:
             number = read_number(class_name(value))
             if number is None:
                 name = class_name(value)
-                hint = f"; write {name.replace(',', '.')}" if is_with_comma(name) else "; regression needs one"
+                hint = f"; write {plain_number(name)}" if plain_number(name) else "; regression needs one"
                 raise DataError(f"label {name!r} in {where(index)} is no number{hint}")
             numbers.append(number)
         return numbers

@@ -1,4 +1,4 @@
-"""What only a server has: claims that end with their connection, and rights. Collected where PostgreSQL is installed."""
+"""What only a server has: claims that end with their connection, and rights. Collected where there is PostgreSQL."""
 
 from __future__ import annotations
 
