@@ -44,7 +44,7 @@ from fourierft.extras import needs
 from fourierft.training.comparison.results import FILE
 from fourierft.training.comparison.sources import find_asset_model
 from fourierft.training.comparison.tasks import check_rates, check_seeds
-from fourierft.training.output import refuse_file
+from fourierft.training.output import check_directory
 from fourierft.training.report import require_plotting, table
 from reproduction.results import Ledger, Row
 
@@ -197,7 +197,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises: ConfigError, if a choice is wrong.
     """
     directory: Path = arguments.output_dir
-    refuse_file(directory)
+    check_directory(directory)
     require_plotting()
     if arguments.max_runs is not None and arguments.max_runs < 0:
         raise ConfigError(f"--max_runs {arguments.max_runs} is negative; use --page to only make the page")
