@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from fourierft.cli.main import main
-from fourierft.cli.store import printable
+from fourierft.cli.store_stats import printable
 
 
 @pytest.fixture
@@ -67,6 +67,20 @@ def test_alias_moves_and_is_listed(call: Callable[..., str], adapter: Path, tmp_
     assert call("alias", "reviews", "live", "--remove") == "removed 'reviews@live'\n"
     assert "'reviews' has no alias 'live'" in call("get", "reviews@live", tmp_path / "more", status=2)
     assert "which alias is meant was not said" in call("alias", "reviews", "--version", "1", status=2)
+
+
+def test_backup_is_made_and_restored(call: Callable[..., str], adapter: Path, tmp_path: Path) -> None:
+    call("add", "reviews", adapter)
+    copy = tmp_path / "copy.db"
+    assert call("backup", copy) == f"wrote {copy}: 1 adapters, no damaged\n"
+    assert "is there already" in call("backup", copy, status=2)
+    call("add", "tweets", adapter)
+    assert call("rm", "reviews", "--erase") == "erased 1 version of 'reviews'\n"
+    assert call("restore", copy).endswith("copy.db holds: 1 adapters, 1 versions\n")
+    assert call("list", "--json").count('"reviews"') == 1
+    (tmp_path / "fleet.db").unlink()
+    call("restore", copy)
+    assert call("verify") == "1 adapters, no faults\n"
 
 
 def test_int8_says_what_it_loses(call: Callable[..., str], adapter: Path) -> None:

@@ -15,6 +15,9 @@ added is ever changed. What was acknowledged is on disk, whatever happens next.
   fourierft store alias fleet.db reviews live --version 3   reviews@live is version 3 from now on
   fourierft store get fleet.db reviews@live out/live          and reviews@2 is version 2
   fourierft store rm fleet.db reviews --version 1
+  fourierft store rm fleet.db reviews --erase                 leaves no bytes of it in the file
+  fourierft store backup fleet.db sunday.db                   while others write; not for PostgreSQL, which has pg_dump
+  fourierft store restore fleet.db sunday.db                  all that the store holds is as it was, in one transaction
 
 `fourierft store ACTION --help` explains an action; `fourierft blend` adds adapters of a store up.
 """
@@ -28,12 +31,13 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from fourierft.cli.inspect import format_table, size
+from fourierft.cli.inspect import format_table
 from fourierft.cli.parser import add_base
+from fourierft.cli.store_stats import printable, show_stats
 from fourierft.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fourierft.adapters.store import AdapterStore, Listed, Neighbour, StoreStats
+    from fourierft.adapters.store import AdapterStore, Listed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +79,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove = action("rm", "remove an adapter, all its versions or one")
     remove.add_argument("name", metavar="NAME", help="of the adapter")
     remove.add_argument("--version", type=int, metavar="N", help="only this version")
+    remove.add_argument(
+        "--erase", action="store_true", help="leave no bytes of it in the store, which is written anew for that"
+    )
+    backup = action("backup", "write all that the store holds at one moment into a new file, itself a store")
+    backup.add_argument("file", metavar="FILE", help="to make; must not be there")
+    restore = action("restore", "replace all that the store holds by what a backup holds")
+    restore.add_argument("file", metavar="FILE", help="the backup")
     alias = action("alias", "let NAME@ALIAS be a version from now on; list the aliases if none is given")
     alias.add_argument("name", metavar="NAME", help="of the adapter")
     alias.add_argument("alias", metavar="ALIAS", nargs="?", help="such as live")
@@ -93,7 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     actions = {"add": _add, "import": _import, "export": _export, "get": _get, "list": _list, "rm": _remove}
     actions |= {"verify": _verify, "stats": _stats, "alias": _alias}
-    with AdapterStore(arguments.store, create=arguments.action in ("add", "import")) as store:
+    actions |= {"backup": _backup, "restore": _restore}
+    with AdapterStore(arguments.store, create=arguments.action in ("add", "import", "restore")) as store:
         return actions[arguments.action](store, arguments)
 
 
@@ -185,8 +197,24 @@ def _cells(listed: Listed) -> tuple[str, ...]:
 
 
 def _remove(store: AdapterStore, arguments: argparse.Namespace) -> int:
-    count = store.remove(arguments.name, arguments.version)
-    print(f"removed {count} version{'s' * (count != 1)} of {arguments.name!r}")
+    count = store.remove(arguments.name, arguments.version, arguments.erase)
+    print(f"{'erased' if arguments.erase else 'removed'} {count} version{'s' * (count != 1)} of {arguments.name!r}")
+    return 0
+
+
+def _backup(store: AdapterStore, arguments: argparse.Namespace) -> int:
+    from fourierft.adapters.store import AdapterStore
+
+    store.backup(arguments.file)
+    with AdapterStore(arguments.file, create=False) as copy:
+        faults = copy.verify()
+        print("\n".join([*faults, f"wrote {arguments.file}: {len(copy):,} adapters, {len(faults) or 'no'} damaged"]))
+    return 1 if faults else 0
+
+
+def _restore(store: AdapterStore, arguments: argparse.Namespace) -> int:
+    count = store.restore(arguments.file)
+    print(f"{arguments.store} holds what {arguments.file} holds: {len(store):,} adapters, {count:,} versions")
     return 0
 
 
@@ -221,58 +249,3 @@ def _verify(store: AdapterStore, arguments: argparse.Namespace) -> int:
 
 def _stats(store: AdapterStore, arguments: argparse.Namespace) -> int:
     return show_stats(store, arguments.near, arguments.map, arguments.json)
-
-
-def show_stats(store: AdapterStore, near: str | None, picture: str | None, as_json: bool) -> int:
-    """Print what a person wants to know of a fleet, and draw its map.
-
-    Args:
-        store: of the fleet.
-        near: name of an adapter whose neighbours are wanted.
-        picture: file to draw the map into.
-        as_json: print JSON instead of a table.
-    """
-    from fourierft.adapters.store import find_nearest
-
-    stats = store.stats()
-    nearest = find_nearest(store, near) if near is not None else []
-    if as_json:
-        print(json.dumps({**stats.to_dict(), "near": [neighbour._asdict() for neighbour in nearest]}, indent=2))
-    else:
-        print("\n".join(describe(stats, near, nearest)))
-    if picture:
-        from fourierft.adapters.store.fleet_map import save_map
-
-        save_map(store, picture, [near] if near is not None else [])
-        print(f"wrote {picture}", file=sys.stderr)
-    return 0
-
-
-def describe(stats: StoreStats, name: str | None = None, near: list[Neighbour] | None = None) -> list[str]:
-    """The lines to print."""
-    kept = ", ".join(f"{count:,} in {dtype}" for dtype, count in stats.dtypes.items())
-    ratio = f", {stats.disk_bytes / stats.raw_bytes:.3f} times the numbers themselves" if stats.raw_bytes else ""
-    lines = [
-        f"base      {stats.base}",
-        f"adapters  {stats.adapters:,}; versions {stats.versions:,}: {kept}",
-        f"on disk   {size(stats.disk_bytes)}{ratio}",
-        "",
-        *format_table(
-            [
-                (f"{stats.kind} by layer", "least", "median", "largest"),
-                *((layer, *(f"{norm:.4g}" for norm in norms)) for layer, norms in stats.norms.items()),
-            ]
-        ),
-    ]
-    for names in stats.duplicates:
-        more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-        lines.append(f"the same: {', '.join(map(printable, names[:5]))}{more}")
-    if name is not None:
-        rows = [(printable(neighbour.name), f"{neighbour.similarity:.4f}") for neighbour in near or []]
-        lines += ["", *format_table([(f"nearest to {printable(name)}", "cosine of dW"), *rows])]
-    return lines
-
-
-def printable(name: str) -> str:
-    """A name on one line of a terminal: control characters escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

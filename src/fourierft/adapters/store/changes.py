@@ -51,8 +51,14 @@ def insert(
         return version
 
 
-def remove(tables: StoreTables, name: str, version: int | None = None) -> int:
+def remove(tables: StoreTables, name: str, version: int | None = None, forget: bool = False) -> int:
     """Remove a version of an adapter, or all of them with its aliases.
+
+    Args:
+        tables: of the store.
+        name: of the adapter.
+        version: all if None.
+        forget: once nothing is left of it, forget the name as well, and with it which numbers were given.
 
     Returns: how many versions are gone.
 
@@ -75,11 +81,35 @@ def remove(tables: StoreTables, name: str, version: int | None = None) -> int:
         for number, layout in gone:
             execute(schema.REMOVE, {"name": name, "version": number})
             execute(schema.REMOVE_LAYOUT, {"id": layout})
-        if gone:
+        if forget and len(gone) == len(there):
+            execute(schema.FORGET_REMOVED, {"name": name})
+        elif gone:
             execute(schema.REMEMBER_REMOVED, {"name": name, "version": highest, "seal": seal(name, highest)})
     if not gone:
         raise tables.missing(name, version)
     return len(gone)
+
+
+def erase(tables: StoreTables, name: str, version: int | None = None) -> int:
+    """Remove, and leave no bytes of it in the store; may be called again where it could not be ended.
+
+    Returns: how many versions are gone.
+
+    Raises: StoreError, as `remove`, or if bytes are still there.
+    """
+    count = 0
+    if tables.versions(name):
+        count = remove(tables, name, version, forget=True)
+    elif tables.is_made():
+        with tables.writing() as execute:
+            execute(schema.FORGET_REMOVED, {"name": name})
+    try:
+        tables.backend.scrub()
+    except StoreError as error:
+        raise StoreError(
+            f"{name!r} is removed, but its bytes may be there still: {error}; erase it once more"
+        ) from error
+    return count
 
 
 def set_alias(tables: StoreTables, name: str, alias: str, version: int) -> None:
@@ -117,9 +147,7 @@ def _keep_layout(tables: StoreTables, execute: Execute, layout: Layout) -> tuple
     found = execute(schema.FIND_LAYOUT, {"digest": layout.digest})
     if found:
         return found[0][0], tables.layout(found[0][0]).seal
-    columns = {"digest": layout.digest, "basis": layout.draw_key, "n": layout.total, "scaling": layout.scaling}
-    columns |= {"config": layout.config_text, "layers": layout.layers_text, "shapes": layout.shapes_text}
-    execute(schema.ADD_LAYOUT, {**columns, "seal": layout.seal})
+    execute(schema.ADD_LAYOUT, layout.columns())
     return execute(schema.FIND_LAYOUT, {"digest": layout.digest})[0][0], layout.seal
 
 

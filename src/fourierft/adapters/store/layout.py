@@ -189,6 +189,12 @@ class Layout:
         """That of its row: SHA-256 of config, layers and shapes; the other columns follow from them."""
         return seal(self.config_text, self.layers_text, self.shapes_text)
 
+    def columns(self) -> dict[str, Any]:
+        """Its row, without the id."""
+        texts = {"config": self.config_text, "layers": self.layers_text, "shapes": self.shapes_text}
+        facts = {"digest": self.digest, "basis": self.draw_key, "n": self.total, "scaling": self.scaling}
+        return {**texts, **facts, "seal": self.seal}
+
 
 def read_layout(config: str, layers: str, shapes: str | None) -> Layout:
     """A layout from its three texts."""

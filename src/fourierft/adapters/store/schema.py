@@ -85,9 +85,11 @@ REMOVE = "DELETE FROM fourierft_adapters WHERE name = :name AND version = :versi
 # A version is never given twice, not even after the last one was removed.
 HIGHEST = "SELECT name, MAX(version) FROM fourierft_adapters WHERE name IN ({names}) GROUP BY name"
 REMOVED = "SELECT name, version, seal FROM fourierft_removed WHERE name IN ({names})"
+ALL_HIGHEST = "SELECT name, MAX(version) FROM fourierft_adapters GROUP BY name"
 ALL_REMOVED = "SELECT name, version, seal FROM fourierft_removed ORDER BY name"
 REMEMBER_REMOVED = """INSERT INTO fourierft_removed (name, version, seal) VALUES (:name, :version, :seal)
     ON CONFLICT (name) DO UPDATE SET version = excluded.version, seal = excluded.seal"""
+FORGET_REMOVED = "DELETE FROM fourierft_removed WHERE name = :name"
 
 ALIAS = "SELECT name, alias, version, seal FROM fourierft_aliases WHERE name = :name AND alias = :alias"
 ALIASES = "SELECT name, alias, version, seal FROM fourierft_aliases WHERE name = :name ORDER BY alias"
@@ -101,6 +103,7 @@ DTYPES = """SELECT dtype, COUNT(*), SUM(LENGTH(coefficients) + COALESCE(LENGTH(h
     FROM fourierft_adapters GROUP BY dtype ORDER BY dtype"""
 NAMES = """SELECT DISTINCT name FROM fourierft_adapters
     WHERE name >= :first AND name <= :last ORDER BY name"""
+EMPTY = tuple(f"DELETE FROM {name}" for name in reversed(TABLE_NAMES))  # what others refer to goes last
 IDS = "SELECT id FROM fourierft_adapters ORDER BY id"
 
 _ROW = "name, version, layout, dtype, created, seal, metrics, record, coefficients, heads"
@@ -110,6 +113,7 @@ GET_LATEST = f"SELECT {_ROW} FROM fourierft_adapters WHERE name = :name ORDER BY
 GET_VERSION = f"SELECT {_ROW} FROM fourierft_adapters WHERE name = :name AND version = :version"
 GET_ID = f"SELECT {_ROW} FROM fourierft_adapters WHERE id = :id"
 SEAL_ID = "UPDATE fourierft_adapters SET seal = :seal WHERE id = :id"
+ALL_ROWS = f"SELECT {_ROW} FROM fourierft_adapters ORDER BY id"
 GET_ALL = f"SELECT {_ROW} FROM fourierft_adapters WHERE {_LATEST} ORDER BY id"
 _LISTED = """SELECT name, version, layout, dtype, created, seal, metrics, record,
     LENGTH(coefficients) + COALESCE(LENGTH(heads), 0)

@@ -15,12 +15,12 @@ from fourierft.adapters.folder import lock_folder, workspace
 from fourierft.adapters.place import check_place
 from fourierft.adapters.store.connections import LOST, Connections
 from fourierft.adapters.store.logs import address, check_log, has_log, log_of, new_token, remove_logs, stamp
+from fourierft.adapters.store.pages import choose_page_size
 from fourierft.adapters.store.schema import TABLES
 from fourierft.errors import FourierFTError, StoreError
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 Execute = Callable[[str, Parameters], list[tuple[Any, ...]]]
-PAGE_SIZES = (4096, 8192, 16384, 32768, 65536)
 _TYPES = {"id": "INTEGER PRIMARY KEY AUTOINCREMENT", "blob": "BLOB", "name": "TEXT"}
 _STRANGE = ("file is not a database", "unsupported file format")
 _FULL_PERHAPS = ("disk I/O error", "unable to open database file")  # of a shared memory that finds no room
@@ -58,14 +58,14 @@ class SQLiteFile:
 
         Raises: StoreError, if something else stands there.
         """
-        with self._explained():
+        with self.explained():
             if not self.path.exists():
                 return False
         strange = f"{self} is no adapter store; name another file"
         if not self.path.is_file():
             raise StoreError(strange)
         try:
-            with self._explained():
+            with self.explained():
                 if next(self._read("SELECT 1 FROM sqlite_master WHERE name = 'fourierft_store'", {}), None):
                     return True
         except StoreError as error:
@@ -104,7 +104,7 @@ class SQLiteFile:
         parent = self.path.absolute().parent
         if not parent.is_dir():
             raise StoreError(f"there is no folder {parent} for the store; make it first")
-        with self._explained(), workspace(self.path) as folder:
+        with self.explained(), workspace(self.path) as folder:
             made = folder / "store"
 
             def open_one() -> sqlite3.Connection:
@@ -118,13 +118,43 @@ class SQLiteFile:
                     yield held.connection
             finally:
                 connections.close()
-            made.chmod(0o644)
-            with lock_folder(parent) as opened:
-                if not self.path.exists():
-                    remove_logs(self.path)  # nobody's
-                    os.link(made, self.path)
-                    if opened is not None:
-                        os.fsync(opened)
+            self.install(made)
+
+    def install(self, made: Path) -> bool:
+        """Link a file that was made beside it into its place; False if there is one, which stays."""
+        made.chmod(0o644)
+        with lock_folder(self.path.absolute().parent) as opened:
+            if self.path.exists():
+                return False
+            remove_logs(self.path)  # nobody's
+            os.link(made, self.path)
+            if opened is not None:
+                os.fsync(opened)
+        return True
+
+    def copy(self, made: Path) -> None:
+        """Write all that is committed at one moment into a new file, which is on disk then, while writers go on."""
+        with self.explained(), self._connections.use() as held:
+            held.connection.execute("VACUUM INTO :file", {"file": str(made)})
+            copied = sqlite3.connect(made, isolation_level=None)
+            try:
+                copied.execute(f"PRAGMA user_version = {new_token()}")  # a file of its own
+                copied.execute("PRAGMA journal_mode = WAL")
+            finally:
+                copied.close()
+            with made.open("rb+") as file:
+                os.fsync(file.fileno())
+
+    def scrub(self) -> None:
+        """Leave no bytes of what was removed in the file or its log.
+
+        Raises: StoreError, if others still read them.
+        """
+        with self.explained(), self._connections.use() as held:
+            held.connection.execute("VACUUM")
+            busy, *_ = held.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise StoreError(f"other processes still read what was removed of {self} (waited {self.timeout:g} s)")
 
     def check_writable(self) -> None:
         """See whether rows can be added.
@@ -138,7 +168,7 @@ class SQLiteFile:
 
     def rows(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
         """Rows of a query, read as they are asked for."""
-        with self._explained():
+        with self.explained():
             yield from self._read(statement, parameters or {})
 
     @contextmanager
@@ -147,7 +177,7 @@ class SQLiteFile:
 
         Raises: StoreError, if another process writes for too long or the disk is full.
         """
-        with self._explained(), self._connections.use() as held:
+        with self.explained(), self._connections.use() as held:
             held.connection.execute("BEGIN IMMEDIATE")
             try:
                 stamp(held.connection)
@@ -201,6 +231,7 @@ class SQLiteFile:
                 raise
             connection = self._open_frozen()
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
         connection.execute(f"PRAGMA journal_size_limit = {1 << 26}")
         return connection
 
@@ -223,7 +254,8 @@ class SQLiteFile:
         return found.st_ino, found.st_size, found.st_mtime_ns, has_log(self.path)
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
+        """Errors of SQLite and of the system as one sentence of a StoreError."""
         try:
             yield
         except FourierFTError:
@@ -253,25 +285,6 @@ class SQLiteFile:
             return shutil.disk_usage(self.path.absolute().parent).free < _LEAST
         except OSError:
             return False
-
-
-def choose_page_size(row_bytes: int) -> int:
-    """The page size that takes the least room for rows of this size.
-
-    Rows that fit a page share it, as many as fit; of a larger row SQLite fills whole pages and leaves the rest in one
-    that rows share (https://www.sqlite.org/fileformat.html, section 1.6).
-    """
-
-    def room(page: int) -> float:
-        local, pages = row_bytes, 0
-        if row_bytes > page - 35:
-            least = (page - 12) * 32 // 255 - 23
-            local = least + (row_bytes - least) % (page - 4)
-            local = local if local <= page - 35 else least
-            pages = -(-(row_bytes - local) // (page - 4))
-        return pages * page + page / ((page - 8) // (local + 12))
-
-    return min(PAGE_SIZES, key=room)
 
 
 def _executor(connection: Callable[[], sqlite3.Connection]) -> Execute:

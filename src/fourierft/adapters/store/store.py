@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from fourierft.adapters.store import changes, incoming
+from fourierft.adapters.store import changes, copies, incoming
 from fourierft.adapters.store.encoding import check_dtype, encoded_bytes
 from fourierft.adapters.store.layout import Layout
 from fourierft.adapters.store.reading import StoreReader
@@ -145,14 +145,21 @@ class AdapterStore(StoreReader):
                 bar.update(len(batch))
         return count
 
-    def remove(self, name: str, version: int | None = None) -> int:
+    def remove(self, name: str, version: int | None = None, erase: bool = False) -> int:
         """Remove a version of an adapter, or all of them with its aliases.
+
+        Args:
+            name: of the adapter.
+            version: all if None.
+            erase: leave no bytes of it in the store, and forget the name with its last version: the file is written
+                anew. May be called again for a name that is gone.
 
         Returns: how many versions are gone.
 
-        Raises: MissingAdapterError, if there is none. StoreError, if an alias is that version.
+        Raises: MissingAdapterError, if there is none. StoreError, if an alias is that version, or bytes cannot be
+            erased yet.
         """
-        return changes.remove(self.tables, name, version)
+        return (changes.erase if erase else changes.remove)(self.tables, name, version)
 
     def set_alias(self, name: str, alias: str, version: int | None = None) -> int:
         """Let `name@alias` mean a version from now on: one transaction, in which it moves from the version it was.
@@ -176,6 +183,24 @@ class AdapterStore(StoreReader):
         Raises: MissingAdapterError, if there is none.
         """
         changes.remove_alias(self.tables, name, alias)
+
+    def backup(self, file: str | Path) -> None:
+        """Write all that the store holds at one moment into a new file, a store of its own; writers go on meanwhile.
+
+        Raises: OutputExistsError, if there is such a file. StoreError, if it cannot be written, or for PostgreSQL.
+        """
+        copies.backup(self.tables, file)
+
+    def restore(self, file: str | Path) -> int:
+        """Replace all that the store holds by what a backup holds, in one transaction; whoever reads goes on.
+
+        Numbers of versions that were given since the backup are not given again.
+
+        Returns: how many versions there are now.
+
+        Raises: StoreError, if the backup is none, or damaged, or of another base; then the store stays as it is.
+        """
+        return copies.restore(self.tables, file)
 
     def verify(self) -> Sequence[str]:
         """Read everything and check it: one sentence a fault, none if all is well."""

@@ -1,0 +1,67 @@
+"""What `fourierft store stats` and `fourierft inspect` print of a store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from fourierft.cli.inspect import format_table, size
+
+if TYPE_CHECKING:
+    from fourierft.adapters.store import AdapterStore, Neighbour, StoreStats
+
+
+def show_stats(store: AdapterStore, near: str | None, picture: str | None, as_json: bool) -> int:
+    """Print what a person wants to know of a fleet, and draw its map.
+
+    Args:
+        store: of the fleet.
+        near: name of an adapter whose neighbours are wanted.
+        picture: file to draw the map into.
+        as_json: print JSON instead of a table.
+    """
+    from fourierft.adapters.store import find_nearest
+
+    stats = store.stats()
+    nearest = find_nearest(store, near) if near is not None else []
+    if as_json:
+        print(json.dumps({**stats.to_dict(), "near": [neighbour._asdict() for neighbour in nearest]}, indent=2))
+    else:
+        print("\n".join(describe(stats, near, nearest)))
+    if picture:
+        from fourierft.adapters.store.fleet_map import save_map
+
+        save_map(store, picture, [near] if near is not None else [])
+        print(f"wrote {picture}", file=sys.stderr)
+    return 0
+
+
+def describe(stats: StoreStats, name: str | None = None, near: list[Neighbour] | None = None) -> list[str]:
+    """The lines to print."""
+    kept = ", ".join(f"{count:,} in {dtype}" for dtype, count in stats.dtypes.items())
+    ratio = f", {stats.disk_bytes / stats.raw_bytes:.3f} times the numbers themselves" if stats.raw_bytes else ""
+    lines = [
+        f"base      {stats.base}",
+        f"adapters  {stats.adapters:,}; versions {stats.versions:,}: {kept}",
+        f"on disk   {size(stats.disk_bytes)}{ratio}",
+        "",
+        *format_table(
+            [
+                (f"{stats.kind} by layer", "least", "median", "largest"),
+                *((layer, *(f"{norm:.4g}" for norm in norms)) for layer, norms in stats.norms.items()),
+            ]
+        ),
+    ]
+    for names in stats.duplicates:
+        more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+        lines.append(f"the same: {', '.join(map(printable, names[:5]))}{more}")
+    if name is not None:
+        rows = [(printable(neighbour.name), f"{neighbour.similarity:.4f}") for neighbour in near or []]
+        lines += ["", *format_table([(f"nearest to {printable(name)}", "cosine of dW"), *rows])]
+    return lines
+
+
+def printable(name: str) -> str:
+    """A name on one line of a terminal: control characters escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
