@@ -54,11 +54,13 @@ def test_what_must_be_known_of_band_pass_entries_is_required() -> None:
 
 
 def test_what_stock_peft_would_pass_over_moves_the_task() -> None:
-    for facts in ({"has_parameters": True}, {"reads_weights": True}, {"has_parameters": True, "reads_weights": True}):
+    required = {"has_parameters": "parameters", "has_reshaped": "reshaped"}
+    for names in (["has_parameters"], ["reads_weights"], ["has_reshaped"], ["has_parameters", "reads_weights"]):
+        facts = dict.fromkeys(names, True)
         record = Record(**facts, task_type="SEQ_CLS")
         assert record.is_beyond_stock
         assert record.content["task_type"] == "SEQ_CLS"
-        assert record.content.get("required", []) == (["parameters"] if "has_parameters" in facts else [])
+        assert record.content.get("required", []) == [required[name] for name in names if name in required]
         assert Record.read(record.content, "f") == record
     with pytest.raises(CheckpointError, match=r"fourierft.parameters=3; it must be true or false"):
         Record.read({"format": 2, "parameters": 3}, "f")

@@ -71,12 +71,40 @@ def test_entries_that_stock_would_draw_otherwise_ask_for_enable(stock):
         FourierFTConfig(entries="bandpass", center=3.0, width=2.0)
 
 
-def test_stock_in_place_cannot_run_an_auto_scaling(stock, make_mlp):
+WAYS = {
+    "get_peft_model": lambda model, config: peft.get_peft_model(model, config),
+    "PeftModel": lambda model, config: peft.PeftModel(model, config),
+    "inject": lambda model, config: peft.inject_adapter_in_model(config, model),
+    "transformers": lambda model, config: model.add_adapter(config),
+    "a second one": lambda model, config: peft.get_peft_model(model, plain()).add_adapter("more", config),
+}
+
+
+def plain():
+    return peft.FourierFTConfig(n_frequency=9, target_modules=["query"])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("scaling", ["auto", 150.0])
+def test_stock_in_place_makes_no_adapter_of_our_config(stock, make_bert, way, scaling):
+    config = FourierFTConfig(n_frequency=9, target_modules=["query"], scaling=scaling)
     with stock():
-        model = peft.get_peft_model(make_mlp(), FourierFTConfig(n_frequency=9, target_modules=["square"]))
-        layer = next(m for m in model.modules() if isinstance(m, peft.tuners.fourierft.FourierFTLinear))
-        with pytest.raises(TypeError):
-            layer(torch.zeros(1, layer.in_features))
+        model = make_bert()
+        with pytest.raises(ConfigError, match=r"stock PEFT's is in its place; call fourierft\.enable\(\) first"):
+            WAYS[way](model, config)
+        assert not any("more" in name for name, _ in model.named_parameters())
+    adapted = make_bert()
+    WAYS[way](adapted, config)
+    assert any("fourierft_coefficients" in name for name, _ in adapted.named_parameters())
+
+
+def test_a_model_that_was_made_keeps_running_with_stock_in_place(stock, make_bert):
+    config = FourierFTConfig(n_frequency=9, target_modules=["query"], task_type="SEQ_CLS", init_weights=False)
+    model = peft.get_peft_model(make_bert(), config).eval()
+    ids = torch.randint(3, 60, (2, 5))
+    expected = model(input_ids=ids).logits
+    with stock():
+        assert torch.equal(model(input_ids=ids).logits, expected)
 
 
 def test_a_checkpoint_is_not_saved_with_stock_in_place(make_mlp, stock, tmp_path):

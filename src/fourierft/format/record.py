@@ -20,8 +20,8 @@ from fourierft.spectral.entries import LEAST_WIDTH, MOST_CENTER, MOST_WIDTH
 
 FORMAT = 2
 _FIRST = {"scaling", "rule", "entries", "center", "width", "task_type"}  # keys of format 1
-_KNOWN = _FIRST | {"format", "required", "shapes", "layers", "base", "parameters", "reads_weights"}
-_REQUIRED = {"entries", "center", "width", "parameters"}
+_KNOWN = _FIRST | {"format", "required", "shapes", "layers", "base", "parameters", "reshaped", "reads_weights"}
+_REQUIRED = {"entries", "center", "width", "parameters", "reshaped"}
 _MOST_SHAPES, _LARGEST_SIDE = 100_000, 1 << 31
 _MOST_TEXT = 200
 
@@ -35,6 +35,7 @@ class Record:
         rule: of that scaling, 1, 2, ...; None if nothing is said of it, as before there was a second one.
         band: (center, width) of band-pass entries; None if they are uniform.
         has_parameters: whether some of its layers are parameters, which may be stacks of weights: [weights, n].
+        has_reshaped: whether some of its layers are convolutions or embeddings, which stock PEFT's tuner does not adapt.
         reads_weights: whether some of its layers are read by the model instead of called, as only this package knows.
         task_type: PEFT's task, where the config's own field has a sentence for stock PEFT in its place.
         shapes: ends of layer names -> (out_features, in_features) of the layers that the adapter was made for; empty if
@@ -47,6 +48,7 @@ class Record:
     rule: int | None = None
     band: tuple[float, float] | None = None
     has_parameters: bool = False
+    has_reshaped: bool = False
     reads_weights: bool = False
     task_type: str | None = None
     shapes: Mapping[str, Shape] = field(default_factory=dict)
@@ -81,7 +83,7 @@ class Record:
         rule = content.get("rule")
         if rule is not None and (type(rule) is not int or rule < 1):
             raise CheckpointError(f"{where} has fourierft.rule={shown(rule)}; it must be a positive integer")
-        flags = {name: content.get(name, False) for name in ("parameters", "reads_weights")}
+        flags = {name: content.get(name, False) for name in ("parameters", "reshaped", "reads_weights")}
         for name, flag in flags.items():
             if not isinstance(flag, bool):
                 raise CheckpointError(f"{where} has fourierft.{name}={shown(flag)}; it must be true or false")
@@ -90,6 +92,7 @@ class Record:
             rule,
             band,
             flags["parameters"],
+            flags["reshaped"],
             flags["reads_weights"],
             task,
             shapes,
@@ -110,6 +113,8 @@ class Record:
             said |= {"entries": "bandpass", "center": self.band[0], "width": self.band[1]}
         if self.has_parameters:
             said["parameters"] = True
+        if self.has_reshaped:
+            said["reshaped"] = True
         if self.reads_weights:
             said["reads_weights"] = True
         if said.keys() & _REQUIRED:
@@ -126,7 +131,7 @@ class Record:
     @property
     def is_beyond_stock(self) -> bool:
         """Whether stock PEFT must not read the adapter, and finds a sentence in place of the task."""
-        return self.band is not None or self.has_parameters or self.reads_weights
+        return self.band is not None or self.has_parameters or self.has_reshaped or self.reads_weights
 
     def shape_of(self, layer: str) -> Shape | None:
         """(out_features, in_features) that a layer had; None if nothing is said of it."""

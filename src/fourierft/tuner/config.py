@@ -5,8 +5,9 @@ stands in one record more, "fourierft", which it ignores with a warning:
 
 - scaling="auto": the record says so, and the field `scaling` holds the number that makes the saved coefficients right
   in stock PEFT too (see `FourierFTConfig.disk_scaling`).
-- band-pass entries, adapted parameters, and layers whose weight the model reads: the record holds the band and the
-  task, and the field `task_type` holds a sentence in place of the task, so that stock PEFT stops and prints it.
+- band-pass entries, adapted parameters, convolutions and embeddings, and layers whose weight the model reads: the
+  record holds the band and the task, and the field `task_type` holds a sentence in place of the task, so that stock
+  PEFT stops and prints it.
 - what the adapter was made for: the shapes of its layers, and the base model (`fourierft.format.record`).
 """
 
@@ -31,7 +32,7 @@ from fourierft.tuner.paper import SEED, paper_run
 
 ENTRIES = ("uniform", "bandpass")
 _OWN_FIELDS = (
-    *("entries", "center", "width", "rule", "disk_scaling", "from_disk", "reads_weights"),
+    *("entries", "center", "width", "rule", "disk_scaling", "from_disk", "reads_weights", "has_reshaped", "is_taken"),
     *("file_record", "layer_shapes", "base", "layer_counts"),
 )
 RULES = (1, 2)  # behind scaling="auto", of which the last is for adapters made today; see scaling.py
@@ -65,6 +66,10 @@ class FourierFTConfig(StockConfig):
         layer_shapes: layer name -> (out_features, in_features) of the model that the adapter is in, to be saved.
         base: that model, if it can be told; to be saved.
         layer_counts: layer name -> n, in place of n_frequency and its patterns.
+        reads_weights, has_reshaped: as in `Record`, of the model that the adapter is in.
+        is_taken: whether the tuner of this package made an adapter of it.
+
+    A config may be made before `fourierft.enable()`, but no adapter of it, which would run on stock PEFT's tuner.
 
     Raises: ConfigError, if a value is out of range, or entries are "bandpass" and `fourierft.enable()` was not called.
     """
@@ -84,6 +89,8 @@ class FourierFTConfig(StockConfig):
     base: BaseIdentity | None = field(default=None, init=False, repr=False, compare=False)
     layer_counts: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
     reads_weights: bool = field(default=False, init=False, repr=False, compare=False)
+    has_reshaped: bool = field(default=False, init=False, repr=False, compare=False)
+    is_taken: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self, fourierft: dict[str, Any] | None) -> None:
         self.from_disk = type(self.peft_type) is str  # who makes a config leaves it out, and a made one has the enum
@@ -100,6 +107,16 @@ class FourierFTConfig(StockConfig):
             )
         if self.entries != "uniform":  # stock PEFT would draw others without a word; "auto" it cannot multiply with
             self._check_enabled()
+
+    @property
+    def is_prompt_learning(self) -> bool:
+        """No; PEFT asks it of each config before it makes an adapter, and so meets the check.
+
+        Raises: ConfigError, if stock PEFT's tuner would make it: it knows no scaling "auto", and its files are others.
+        """
+        if not self.is_taken:
+            self._check_enabled()
+        return False
 
     @classmethod
     def paper(cls, task: str, model: str | None = None, **fields: Any) -> FourierFTConfig:
@@ -131,6 +148,7 @@ class FourierFTConfig(StockConfig):
         band = (self.center, self.width) if self.center is not None and self.width is not None else None
         said: dict[str, Any] = {"is_auto": is_auto, "rule": self.rule if is_auto else None, "band": band}
         said |= {"has_parameters": bool(self.target_parameters), "reads_weights": self.reads_weights}
+        said["has_reshaped"] = self.has_reshaped
         record = replace(self._made_for(), **said, task_type=self.task_type).content
         if self.target_parameters is None:
             fields.pop("target_parameters")
@@ -149,6 +167,8 @@ class FourierFTConfig(StockConfig):
             return f"entries={self.entries!r}"
         if self.target_parameters:
             return f"target_parameters={self.target_parameters}"
+        if self.has_reshaped:
+            return "adapters of convolutions or embeddings"
         return "adapters of layers whose weights the model reads" if self.reads_weights else ""
 
     def _made_for(self) -> Record:

@@ -147,6 +147,8 @@ class FourierFTModel(BaseTuner):
             raise ShapeError(f"layer {current_key}: {error}") from None
         self._take_in(layer, adapter_name, config, current_key)
         _set_layout(config, layer)
+        if isinstance(config, FourierFTConfig):
+            config.has_reshaped = config.has_reshaped or isinstance(layer, ReshapedLayer)
         layer.is_tied = layer.is_tied or id(getattr(layer.get_base_layer(), "weight", None)) in self._shared_weights
         layer.is_read = is_among(current_key, self._names_read)
         if layer.is_read and is_only_read(parent, target_name):
@@ -168,6 +170,8 @@ class FourierFTModel(BaseTuner):
             layer.fourierft_coefficients[adapter_name].requires_grad_(False)  # until it is activated
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: Any) -> Any:
+        if isinstance(peft_config, FourierFTConfig):
+            peft_config.is_taken = True
         self._takes_all = str(peft_config.target_modules).lower() == "all-linear"
         if peft_config.target_modules is None and getattr(peft_config, "target_parameters", None):
             peft_config.target_modules = set()
