@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -14,9 +14,15 @@ from fourierft.adapters.store import AdapterStore, Layer, Layout
 from fourierft.errors import ShapeError
 from fourierft.serving import seam, worker
 from fourierft.serving.batch import Place
+from fourierft.spectral.reference import reference_delta_weight
 
 CONFIG = {"peft_type": "FOURIERFT", "base_model_name_or_path": "org/base", "scaling": 8.0, "random_loc_seed": 5}
 BAND = {"format": 2, "entries": "bandpass", "center": 2.0, "width": 1.0}
+
+
+class Request(NamedTuple):
+    lora_int_id: int
+    name: str
 
 
 class Engine:
@@ -79,3 +85,33 @@ def test_an_adapter_that_does_not_fit_keeps_no_other_from_being_served(engine: E
         engine.start()
     engine.add("good", 20)
     assert engine.start().hold(1, "good", 1) is None
+
+
+def test_a_key_that_comes_back_with_another_adapter_is_not_the_one_before(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two steps with the same tokens; the truth is the cosine sum."""
+    layout = Layout({**CONFIG, "n_frequency": 20}, (Layer("q", 20, None),))
+    numbers = torch.randn(2, 20)
+    for name, own in zip("ab", numbers, strict=True):
+        engine.store.put(name, layout, own)
+    monkeypatch.setattr(seam, "read_request", lambda request: (request.name, 1))
+    manager = engine.start()
+    _, place = seam.find_places(None)["q"]
+    entries = layout.settings.draw.basis(12, 8, 20).entries
+    x, mapping = torch.randn(3, 8), SimpleNamespace(index_mapping=[7, 0, 7])
+
+    def step(name: str) -> torch.Tensor:
+        request: Any = Request(7, name)
+        manager.add_adapter(request)
+        manager.set_active_adapters({request}, mapping)
+        y = torch.zeros(3, 12)
+        manager._batch.add(place, x, y)
+        return y
+
+    for name, own in zip("abab", numbers.repeat(2, 1), strict=True):
+        for _ in range(2):
+            expected = x.double() @ reference_delta_weight(own, entries, 12, 8, 8.0).T
+            expected[1] = 0.0
+            torch.testing.assert_close(step(name).double(), expected, rtol=1e-5, atol=1e-6)
+        manager.remove_adapter(7)

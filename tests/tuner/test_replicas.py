@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import fourierft
 from fourierft.spectral.reference import reference_delta_weight
+from fourierft.tuner.coefficients import Coefficients
 
 KINDS: dict[str, dict[str, list[str]]] = {
     "linear": {"target_modules": ["head"]},
@@ -233,6 +234,34 @@ def test_threads_may_give_rows_other_adapters(adapters: PeftModel, hasty: None) 
     for results, right in zip(together([lambda n=n: call(n) for n in chosen]), expected, strict=True):
         for found in results:
             torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-5)
+
+
+class Partitioned(dict):
+    """Parameters of a module as DeepSpeed's ZeRO-3 has them: empty until one is asked for by its name."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
+        self.whole = {name: parameter.data for name, parameter in parameters.items()}
+        super().__init__(parameters)
+        for parameter in parameters.values():
+            parameter.data = torch.empty(0)
+
+    def __getitem__(self, name: str) -> nn.Parameter:
+        parameter = super().__getitem__(name)
+        parameter.data = self.whole[name]
+        return parameter
+
+
+@pytest.mark.parametrize("kind", ["linear", "embedding"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
+def test_partitioned_coefficients_are_asked_for(kind: str, mode: Callable) -> None:
+    model = make(kind)
+    expected = truth(model)
+    for module in model.modules():
+        if isinstance(module, Coefficients):
+            module._parameters = Partitioned(module._parameters)
+            assert next(module.parameters()).numel() == 0
+    with mode():
+        check(model(IDS).detach(), expected)
 
 
 def _named(names: list[str] | None) -> dict[str, list[str]]:

@@ -35,7 +35,7 @@ class Record:
         rule: of that scaling, 1, 2, ...; None if nothing is said of it, as before there was a second one.
         band: (center, width) of band-pass entries; None if they are uniform.
         has_parameters: whether some of its layers are parameters, which may be stacks of weights: [weights, n].
-        has_reshaped: whether some of its layers are convolutions or embeddings, which stock PEFT's tuner does not adapt.
+        has_reshaped: whether some of its layers are convolutions or embeddings, which stock PEFT does not adapt.
         reads_weights: whether some of its layers are read by the model instead of called, as only this package knows.
         task_type: PEFT's task, where the config's own field has a sentence for stock PEFT in its place.
         shapes: ends of layer names -> (out_features, in_features) of the layers that the adapter was made for; empty if

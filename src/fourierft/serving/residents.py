@@ -36,10 +36,11 @@ class Residents:
 
     Attributes:
         loads, evictions: counts since the start.
+        changes: how often an adapter came into a slot, or left one.
     """
 
     def __init__(self, slots: int, dtype: str, device: torch.device, layouts: Iterable[Layout] = ()) -> None:
-        self.slots, self.loads, self.evictions = slots, 0, 0
+        self.slots, self.loads, self.evictions, self.changes = slots, 0, 0, 0
         self._dtype, self._device = dtype, device
         self._draws: dict[Draw, DrawTables] = {}
         self._slots: OrderedDict[int, Slot] = OrderedDict()  # last used last
@@ -123,6 +124,7 @@ class Residents:
         tables.write([row], adapter.layout, adapter.values[None])
         self._slots[key] = Slot(tables, row)
         self.loads += 1
+        self.changes += 1
 
     def _evict_to(self, count: int) -> None:
         while len(self._slots) > count:
@@ -132,6 +134,7 @@ class Residents:
     def _drop(self, key: int) -> None:
         slot = self._slots.pop(key)
         slot.tables.give(slot.row)
+        self.changes += 1
 
     def _tables(self, layout: Layout) -> DrawTables:
         draw = Draw(layout.seed, layout.band)

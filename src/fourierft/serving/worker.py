@@ -47,7 +47,7 @@ class FleetManager:
         self._reached: set[str] = set()
         self._adapted: dict[nn.Module, list[Place]] = {}
         self._dummies: set[int] = set()
-        self._keys = np.zeros(0, dtype=np.int64)
+        self._keys, self._changes = np.zeros(0, dtype=np.int64), 0
 
     def create_lora_manager(self, model: nn.Module, vllm_config: Any = None) -> nn.Module:
         """Get hold of the layers of the model that the store's adapters change; the model."""
@@ -65,14 +65,14 @@ class FleetManager:
     def set_active_adapters(self, requests: set[Any], mapping: Any | None) -> None:
         """Prepare a step: bring the adapters of its requests, and note which tokens are whose."""
         wanted = {request.lora_int_id: request for request in requests if request.lora_int_id not in self._dummies}
-        moved = self.residents.bring(wanted, lambda key: self._load(wanted[key]))
+        self.residents.bring(wanted, lambda key: self._load(wanted[key]))
         if mapping is None:
             return
         keys = np.fromiter(mapping.index_mapping, np.int64, len(mapping.index_mapping)).clip(min=0)
         if isinstance(self._batch, StaticBatch):
             self._batch.fill(keys, self._find)
-        elif moved or not np.array_equal(keys, self._keys):
-            self._batch, self._keys = Batch(keys, self._find), keys
+        elif self._changes != self.residents.changes or not np.array_equal(keys, self._keys):
+            self._batch, self._keys, self._changes = Batch(keys, self._find), keys, self.residents.changes
 
     def hold(self, key: int, name: str, version: int) -> str | None:
         """Read an adapter and keep it at hand until it is released; what is wrong with it, None if nothing is."""

@@ -50,7 +50,8 @@ class FourierFTLayer(nn.Module, Strength):
         fourierft_spectrum: the same parameters, as stock PEFT's layers have them.
         fourierft_basis: the frozen entries.
         fourierft_draw: how they were drawn.
-        fourierft_scaling, own_scaling, merged_scaling: what the coefficients are multiplied with; see strength.py.
+        fourierft_scaling, own_scaling: what the coefficients are multiplied with; see strength.py.
+        merged_terms: the updates that were merged, with the coefficients and the scaling that they had then.
         disk_scaling: the scaling of the adapter's checkpoints.
         merge_loss: the error of merging into a half precision or quantised weight, as a share of the update's norm.
         path: where it stands in the model.
@@ -85,7 +86,8 @@ class FourierFTLayer(nn.Module, Strength):
         self.fourierft_coefficients = CoefficientsByAdapter()
         self.fourierft_basis: dict[str, SpectralBasis] = {}
         self.fourierft_draw: dict[str, Draw] = {}
-        self.fourierft_scaling, self.own_scaling, self.merged_scaling = {}, {}, {}
+        self.fourierft_scaling, self.own_scaling = {}, {}
+        self.merged_terms: dict[str, Term] = {}
         self.disk_scaling: dict[str, float] = {}
         self.awaiting: set[str] = set()
         self.merge_loss: dict[str, float] = {}
@@ -198,7 +200,7 @@ class FourierFTLayer(nn.Module, Strength):
     def coefficients(self, name: str) -> Tensor:
         """The coefficients [n] of an adapter."""
         part: Any = self._modules["fourierft_coefficients"]._modules[name]  # type: ignore[union-attr]
-        found = part._parameters.get("weight")  # a module's own look-up takes longer than a small product
+        found = part._parameters["weight"] if part._parameters else None  # a module's own look-up takes longer
         return part() if found is None or found.is_meta else found
 
     def get_delta_weight(self, adapter: str) -> Tensor:
@@ -222,9 +224,10 @@ class FourierFTLayer(nn.Module, Strength):
                 self.merged_adapters.append(name)
 
     def unmerge(self) -> None:
-        """Take the merged updates out of the base weight, the last one first.
+        """Take the updates out of the base weight as they were merged, the last one first.
 
-        A quantised or tied weight comes back bit for bit, and tied. Another one of floats comes back to within the
+        A quantised or tied weight comes back bit for bit, and tied, unless a tied one was written to while it was
+        merged: then the updates are taken out of what was written. Another one of floats comes back to within the
         rounding of two sums: each element is off by at most one unit in the last place of the largest value it went
         through. Reload the base model where every bit matters.
         """
@@ -233,8 +236,7 @@ class FourierFTLayer(nn.Module, Strength):
         while self.merged_adapters:
             name = self.merged_adapters.pop()
             self.merge_loss.pop(name, None)
-            if name in self.fourierft_coefficients:
-                unmerge_update(self, name)
+            unmerge_update(self, name)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """Whether `peft.convert_to_lora` takes this layer: it expects the update of a `Conv1D` transposed."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from fourierft.errors import ConfigError
 from fourierft.spectral import delta_weight
-from fourierft.tuner.mixing import summed_terms
-from fourierft.tuner.quantization import keep_weight, restore_weight
+from fourierft.tuner.mixing import Term, summed_terms
+from fourierft.tuner.quantization import checksum, keep_weight, restore_weight
 
 if TYPE_CHECKING:
     from fourierft.tuner.layer import FourierFTLayer
@@ -32,7 +32,8 @@ def merge_update(layer: FourierFTLayer, name: str, safe_merge: bool) -> None:
     backend = layer.quantization_backend
     base: Any = layer.get_base_layer()
     weight: Any = layer.get_base_weight() if backend is None or backend.supports_merge else base.weight
-    update = base_update(layer, name, weight)
+    term = current_term(layer, name)
+    update = base_update(layer, term, weight)
     if not weight.is_floating_point() or weight.shape != update.shape:
         raise ConfigError(
             f"a {type(base).__name__} holds its weight as {weight.dtype} {list(weight.shape)}, "
@@ -44,15 +45,16 @@ def merge_update(layer: FourierFTLayer, name: str, safe_merge: bool) -> None:
             f"NaNs detected in the merged weights of adapter {name!r}; the weight was left as it was, "
             "check the adapter's coefficients"
         )
-    layer.merged_scaling[name] = layer.fourierft_scaling[name]
+    layer.merged_terms[name] = term._replace(coefficients=term.coefficients.clone())
     stored = merged.to(weight.dtype)
     if backend is not None:
         if layer.kept_weight is None:
             layer.kept_weight = keep_weight(base)
         layer.set_base_weight(stored)
         stored = layer.get_base_weight()
-    elif layer.is_tied and layer.kept_weight is None:
-        layer.kept_weight = keep_weight(base)
+    elif layer.is_tied:
+        kept = layer.kept_weight or keep_weight(base)
+        layer.kept_weight = kept._replace(merged=checksum(stored))
         base.weight = nn.Parameter(stored, requires_grad=base.weight.requires_grad)
     else:
         layer.set_base_weight(stored)
@@ -63,27 +65,34 @@ def merge_update(layer: FourierFTLayer, name: str, safe_merge: bool) -> None:
 
 @torch.no_grad()
 def unmerge_update(layer: FourierFTLayer, name: str) -> None:
-    """Subtract an adapter's update from the base weight, as strong as it was merged.
+    """Subtract an adapter's update from the base weight, with the coefficients and as strong as it was merged.
 
-    A quantised or tied layer gets the weight back that it had.
+    A quantised or tied layer gets the weight back that it had; a tied one that was written to since keeps its own.
     """
-    merged_scaling = layer.merged_scaling.pop(name, None)
-    if layer.quantization_backend is not None or layer.is_tied:
-        if layer.kept_weight is not None:
-            restore_weight(layer.get_base_layer(), layer.kept_weight)
-            layer.kept_weight = None
+    term = layer.merged_terms.pop(name, None)
+    if term is None:
+        return
+    kept, base = layer.kept_weight, layer.get_base_layer()
+    layer.kept_weight = None
+    if kept is not None and (kept.merged is None or kept.merged == checksum(base.weight)):  # type: ignore[arg-type]
+        restore_weight(base, kept)
+        layer.merged_terms.clear()
         return
     weight = layer.get_base_weight()
-    update = base_update(layer, name, weight, merged_scaling)
+    update = base_update(layer, term, weight)
     layer.set_base_weight((weight.to(update.dtype) - update).to(weight.dtype))
 
 
-def base_update(layer: FourierFTLayer, name: str, weight: Tensor, merged_scaling: float | None = None) -> Tensor:
-    """The update in the layout of the base weight, in float32 or better; with another scaling if one is given."""
-    ((_, coefficients, basis, scaling),) = summed_terms(layer, [name])
-    scaling = scaling if merged_scaling is None else merged_scaling
-    update = delta_weight(coefficients.to(torch.promote_types(weight.dtype, torch.float32)), basis, scaling)
-    return layer.in_layout(update)
+def current_term(layer: FourierFTLayer, name: str) -> Term:
+    """The update of an adapter as it is now."""
+    (term,) = summed_terms(layer, [name])
+    return term
+
+
+def base_update(layer: FourierFTLayer, term: Term, weight: Tensor) -> Tensor:
+    """An update in the layout of the base weight, on its device, in float32 or better."""
+    coefficients = term.coefficients.to(weight.device, torch.promote_types(weight.dtype, torch.float32))
+    return layer.in_layout(delta_weight(coefficients, term.basis, term.scaling))
 
 
 def warn_of_loss(layers: Sequence[FourierFTLayer]) -> None:

@@ -21,6 +21,7 @@ from fourierft.format.weights import PLACE, base_path
 from fourierft.spectral import adapted_stack
 from fourierft.tuner.calling import call_with
 from fourierft.tuner.layer import FourierFTLayer
+from fourierft.tuner.mixing import Term
 
 
 class ParameterLayer(FourierFTLayer):
@@ -77,13 +78,13 @@ class ParameterLayer(FourierFTLayer):
         if self.disable_adapters or self.merged:
             return weight
         for name in names:
-            weight = self._summed(weight, name)
+            weight = self._summed(weight, self._term(name))
         return weight
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """The update of an adapter, in the shape of the parameter and the dtype of its coefficients."""
         zeros = torch.zeros_like(self.parameter, dtype=self.fourierft_coefficients[adapter].weight.dtype)
-        return self._summed(zeros, adapter)
+        return self._summed(zeros, self._term(adapter))
 
     @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -91,7 +92,8 @@ class ParameterLayer(FourierFTLayer):
         for name in check_adapters_to_merge(self, adapter_names):
             if name not in self.fourierft_coefficients:
                 continue
-            before, merged = self.parameter.data, self._summed(self.parameter.data, name)
+            term = self._term(name)
+            before, merged = self.parameter.data, self._summed(self.parameter.data, term)
             if safe_merge and not torch.isfinite(merged).all():
                 raise ValueError(
                     f"NaNs detected in the merged weights of adapter {name!r}; the weight was left as it was, "
@@ -99,7 +101,8 @@ class ParameterLayer(FourierFTLayer):
                 )
             if before.dtype not in (torch.float32, torch.float64):
                 self.merge_loss[name] = self._loss(before, merged, name)
-            self.parameter.data, self.merged_scaling[name] = merged, self.fourierft_scaling[name]
+            self.parameter.data = merged
+            self.merged_terms[name] = term._replace(coefficients=term.coefficients.clone())
             self.merged_adapters.append(name)
 
     @torch.no_grad()
@@ -108,8 +111,8 @@ class ParameterLayer(FourierFTLayer):
         while self.merged_adapters:
             name = self.merged_adapters.pop()
             self.merge_loss.pop(name, None)
-            if name in self.fourierft_coefficients:
-                self.parameter.data = self._summed(self.parameter.data, name, -self.merged_scaling.pop(name))
+            term = self.merged_terms.pop(name)
+            self.parameter.data = self._summed(self.parameter.data, term._replace(scaling=-term.scaling))
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """No: `peft.convert_to_lora` expects the matrix of a linear layer."""
@@ -119,14 +122,16 @@ class ParameterLayer(FourierFTLayer):
         """The parameter."""
         return f"{self.parameter_name}, {list(self.parameter.shape)}"
 
-    def _summed(self, weight: Tensor, name: str, scaling: float | None = None) -> Tensor:
-        """A tensor of the parameter's shape plus an adapter's update, rounded once; with another scaling if given."""
-        scaling = self.fourierft_scaling[name] if scaling is None else scaling
+    def _term(self, name: str) -> Term:
+        """The update of an adapter as it is now."""
+        return Term(None, self.coefficients(name), self.fourierft_basis[name], self.fourierft_scaling[name])
+
+    def _summed(self, weight: Tensor, term: Term) -> Tensor:
+        """A tensor of the parameter's shape plus an update, rounded once."""
         stack = weight.mT if self._is_transposed else weight
-        coefficients = self.fourierft_coefficients[name].weight.reshape(-1, self.fourierft_basis[name].n_frequency)
+        coefficients = term.coefficients.to(weight.device).reshape(-1, term.basis.n_frequency)
         flat = stack.reshape(-1, *stack.shape[-2:])
-        summed = adapted_stack(flat, coefficients, self.fourierft_basis[name], scaling)
-        summed = summed.view(stack.shape)
+        summed = adapted_stack(flat, coefficients, term.basis, term.scaling).view(stack.shape)
         return summed.mT if self._is_transposed else summed
 
     def _loss(self, before: Tensor, merged: Tensor, name: str) -> float:
@@ -180,13 +185,10 @@ class ParameterHost(nn.Module):
 
         Raises: ConfigError, if a parameter is on the meta device, and the input is not.
         """
-        numbers = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor) and not value.is_meta]
-        for layer in self.layers.values():
-            if numbers and layer.parameter.is_meta:
-                raise ConfigError(
-                    f"{layer.path} was offloaded, so that nothing can be added to it; leave the modules of adapted "
-                    "parameters on a device"
-                )
+        has_numbers = any(isinstance(value, Tensor) and not value.is_meta for value in (*args, *kwargs.values()))
+        offloaded = [layer.path for layer in self.layers.values() if has_numbers and layer.parameter.is_meta]
+        if offloaded:
+            raise ConfigError(f"{offloaded[0]} was offloaded, so that nothing can be added to it; leave it on a device")
         adapted = {name: layer.adapted(self.base_layer) for name, layer in self.layers.items()}
         return call_with(self.base_layer, adapted, args, kwargs)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
+import torch
 from peft.utils.quantization_utils import QuantizationBackend, resolve_quantization_backend
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -16,10 +17,17 @@ from fourierft.errors import ConfigError
 
 
 class KeptWeight(NamedTuple):
-    """A quantised weight before a merge; `scales` are those of bitsandbytes' 8-bit layers, which keep them apart."""
+    """A quantised or tied weight before a merge.
+
+    Fields:
+        weight: the parameter itself.
+        scales: those of bitsandbytes' 8-bit layers, which keep them apart.
+        merged: `checksum` of what merging made of it; None if it is quantised.
+    """
 
     weight: Tensor
     scales: Tensor | None
+    merged: int | None = None
 
 
 def find_backend(base_layer: nn.Module, settings: Mapping[str, Any]) -> QuantizationBackend | None:
@@ -58,6 +66,12 @@ def keep_weight(base_layer: Any) -> KeptWeight:
     if state is None:
         return KeptWeight(base_layer.weight, None)
     return KeptWeight(base_layer.weight, base_layer.weight.SCB if state.SCB is None else state.SCB)
+
+
+def checksum(weight: Tensor) -> int:
+    """A number that changes when the numbers of a weight do."""
+    bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[weight.element_size()]
+    return int(weight.detach().contiguous().view(bits).sum(dtype=torch.int64))
 
 
 def restore_weight(base_layer: Any, kept: KeptWeight) -> None:

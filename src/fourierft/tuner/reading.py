@@ -23,7 +23,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from fourierft.errors import ConfigError
-from fourierft.tuner.merging import base_update
+from fourierft.tuner.merging import base_update, current_term
 
 if TYPE_CHECKING:
     from fourierft.tuner.layer import FourierFTLayer
@@ -78,7 +78,7 @@ def read_weight(layer: FourierFTLayer) -> Tensor:
     if not names:
         return weight
     wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
-    return sum((base_update(layer, name, weight) for name in names), wide).to(weight.dtype)
+    return sum((base_update(layer, current_term(layer, name), weight) for name in names), wide).to(weight.dtype)
 
 
 def check_usage(layers: Iterable[FourierFTLayer], adapter_names: Sequence[str] | None = None) -> None:

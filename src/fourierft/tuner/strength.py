@@ -13,7 +13,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from fourierft.errors import ConfigError
 
-SCALINGS = ("fourierft_scaling", "own_scaling", "merged_scaling")
+SCALINGS = ("fourierft_scaling", "own_scaling")
 
 
 class Strength(BaseTunerLayer):
@@ -22,12 +22,10 @@ class Strength(BaseTunerLayer):
     Attributes, each a dictionary by adapter name:
         fourierft_scaling: the scaling that the coefficients are multiplied with.
         own_scaling: the same at strength 1, as the adapter was made or loaded.
-        merged_scaling: the one that a merged update has, and is taken out with.
     """
 
     fourierft_scaling: dict[str, float]
     own_scaling: dict[str, float]
-    merged_scaling: dict[str, float]
 
     def set_scale(self, adapter: str, scale: float) -> None:
         """Let an adapter act `scale` times as strongly as it was trained; nothing where the layer does not have it.

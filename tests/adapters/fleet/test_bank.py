@@ -159,6 +159,17 @@ def test_heads_come_with_the_rows_that_have_one() -> None:
         bank.put("c", layout, row(2), {"head.weight": torch.ones(4, 3)})
 
 
+def test_what_was_put_in_is_a_copy() -> None:
+    bank, numbers, head = AdapterBank(), row(0), torch.ones(2, 3)
+    bank.put("a", make_layout(), numbers, {"head.weight": head})
+    numbers.zero_()
+    head.data.zero_()
+    gathered = bank.gather(["a"])
+    found = torch.cat([gathered.parts[0].coefficients[name] for name in SHAPES], 1)
+    torch.testing.assert_close(found[0], 8.0 * row(0))
+    assert torch.equal(gathered.heads["head.weight"].values, torch.ones(1, 2, 3))
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "text"),
     [

@@ -58,3 +58,22 @@ def test_a_layer_whose_weight_is_read_is_named() -> None:
     refused = pytest.raises(ConfigError, match=r"reads the weight of self_attn\.out_proj in its forward pass")
     with refused, hooks.running(Plus(1.0, "self_attn.out_proj")):
         model(x)
+
+
+def test_a_layer_that_was_replaced_is_named() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
+    hooks, x = RowHooks(model), torch.randn(2, 3)
+    hooks.install(["0"])
+    model[0] = nn.Linear(3, 3)
+    refused = pytest.raises(ConfigError, match="0 of the base was replaced .* make a new FleetModel")
+    with refused, hooks.running(Plus(1.0, "0")):
+        model(x)
+
+
+def test_a_layer_inside_of_what_replaced_it_is_still_reached() -> None:
+    model, x = nn.Sequential(nn.Linear(3, 3)), torch.randn(2, 3)
+    hooks, base = RowHooks(model), model(x)
+    hooks.install(["0"])
+    model[0] = nn.Sequential(model[0], nn.Identity())
+    with hooks.running(Plus(1.0, "0")):
+        assert torch.equal(model(x), base + 1)

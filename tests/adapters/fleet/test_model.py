@@ -352,3 +352,24 @@ def test_an_embedding_that_does_more_than_look_up_is_refused(make_headed, tied_l
     bank.add("a", make_headed("a"))
     with pytest.raises(ShapeError, match="a Doubled; a fleet changes Linear, Conv1D and plain embeddings alone"):
         FleetModel(base, bank)(names=["a"], input_ids=torch.ones(1, 3, dtype=torch.long))
+
+
+def test_rows_follow_a_base_that_is_cast_and_written_to(encoders, batch, tmp_path):
+    """Heads and updates are prepared for the tensors of a call; a later call may have others."""
+    base = encoders.load()
+    fleet = FleetModel(base, encoders.store(tmp_path / "fleet.db"))
+    names = ["long", "short", "value", "other", BASE, "long", "short", "value"]
+    alone = {name: encoders.alone(name) for name in names}
+    changes = (
+        lambda model: model.float(),
+        lambda model: model.double(),
+        lambda model: model.get_input_embeddings().weight.data.mul_(0.5),
+        lambda model: model.float(),
+    )
+    for change in changes:
+        with torch.no_grad():
+            for model in (base, *alone.values()):
+                change(model)
+            logits = fleet(names=names, **batch).logits
+            for i, name in enumerate(names):
+                assert_same(logits[i], alone[name](**row(batch, i)).logits[0])

@@ -88,7 +88,7 @@ class AdapterBank:
         coefficients: Tensor | Mapping[str, Tensor],
         heads: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Add an adapter from its numbers, or replace the one of that name.
+        """Add an adapter from its numbers, which are copied, or replace the one of that name.
 
         Args:
             name: to find it by.
@@ -102,8 +102,9 @@ class AdapterBank:
         check_name(name)
         row = coefficients if isinstance(coefficients, Tensor) else layout.join(coefficients)
         values = check_values(row[None], layout)
+        own = {key: head.detach().clone() for key, head in (heads or {}).items()}
         with self._lock:
-            self._write([name], layout, values, [dict(heads or {})], is_stored=False, keep={name})
+            self._write([name], layout, values, [own], is_stored=False, keep={name})
 
     def remove(self, name: str) -> None:
         """Take an adapter out; batches that run keep their copy. One of the store comes back when it is asked for.

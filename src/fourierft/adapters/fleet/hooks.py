@@ -35,6 +35,7 @@ class RowHooks:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self._handles: dict[str, RemovableHandle] = {}
+        self._layers: dict[str, nn.Module] = {}  # that have them
         self._names_read = names_read(model)
         self._running, self._installing = threading.local(), threading.Lock()
 
@@ -48,7 +49,8 @@ class RowHooks:
                 self._handles[""] = self.model.register_forward_pre_hook(self._enter, with_kwargs=True)
             for name in sorted(names):
                 if name not in self._handles:
-                    self._handles[name] = self._layer(name).register_forward_hook(self._hook(name))
+                    self._layers[name] = self._layer(name)
+                    self._handles[name] = self._layers[name].register_forward_hook(self._hook(name))
 
     @contextmanager
     def running(self, rows: Rows, batch: Batch | None = None, expansion: Expansion | None = None) -> Iterator[None]:
@@ -60,7 +62,7 @@ class RowHooks:
             expansion: of these rows, by `generate`.
 
         Raises: ConfigError, if a layer gets rows that are not known to be those of the batch, or the model read the
-            weight of a layer instead of calling it.
+            weight of a layer instead of calling it, or has another layer in its place by now.
         """
         self._running.rows, self._running.called = rows, set()
         self._running.batch, self._running.expansion = batch, expansion
@@ -69,6 +71,11 @@ class RowHooks:
         finally:
             self._running.rows = None
         for name in rows.layers - self._running.called:
+            if self._layer(name) is not self._layers[name]:
+                raise ConfigError(
+                    f"{name} of the base was replaced by another module since adapters reached it, so that they had no "
+                    "effect there; make a new FleetModel of the base as it is now"
+                )
             if is_among(name, self._names_read):
                 raise ConfigError(
                     f"the model reads the weight of {name} in its forward pass instead of calling the layer, so that "
@@ -80,6 +87,7 @@ class RowHooks:
         for handle in self._handles.values():
             handle.remove()
         self._handles.clear()
+        self._layers.clear()
 
     def _enter(self, model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         if getattr(self._running, "rows", None) is not None:

@@ -94,7 +94,7 @@ class FleetModel:
         rows = kept.pop(tuple(names), None)
         if rows is None or self.bank.stamps(names) != rows.stamps:
             rows = ServedRows(self.bank.gather(names))
-            self._hooks.install(rows.layers | rows.head_layers)
+            self._hooks.install(rows.layers)
             rows.check(self.base)
         kept[tuple(names)] = rows
         while len(kept) > _KEPT:

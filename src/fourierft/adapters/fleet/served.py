@@ -19,6 +19,15 @@ from fourierft.tuner.record import layer_shape
 LARGEST_HEAD = 1 << 20  # elements of a weight up to which each row has its own
 
 
+class _Place(NamedTuple):
+    """What an update is prepared for: a base that was moved or cast gets another one."""
+
+    name: str
+    device: torch.device
+    dtype: torch.dtype
+    layer: nn.Module
+
+
 class _Head(NamedTuple):
     """A head of some rows: rows [heads], weight [heads, in, out], bias [heads, 1, out] or None."""
 
@@ -42,10 +51,11 @@ class ServedRows:
         self.stamps = gathered.stamps
         self.count = len(gathered.names)
         self._gathered = gathered
-        self._updates: dict[str, list[tuple[Tensor | None, PreparedUpdate | _Lookup]]] = {}
-        self._heads: dict[str, _Head] = {}
-        self.layers = {name for part in gathered.parts for name in part.coefficients}
-        self.head_layers = {key.rpartition(".")[0] for key in gathered.heads}
+        self._updates: dict[_Place, list[tuple[Tensor | None, PreparedUpdate | _Lookup]]] = {}
+        self._heads: dict[_Place, _Head] = {}
+        self._changed = {name for part in gathered.parts for name in part.coefficients}
+        self._replaced = {key.rpartition(".")[0] for key in gathered.heads}
+        self.layers = self._changed | self._replaced
 
     def check(self, model: nn.Module) -> None:
         """Raise ShapeError if a layer of the base is not what the adapters were made for."""
@@ -69,15 +79,16 @@ class ServedRows:
             if len(x) == 1 < self.count:  # ids that all rows share, as positions are
                 x, y = (shared.expand(self.count, *shared.shape[1:]) for shared in (x, y))
             x = x[..., None]
-        if name in self.head_layers:
-            if name not in self._heads:
-                self._heads[name] = self._head(name, layer, x)
-            y = _replace(y, x, self._heads[name], self.count)
-        if name in self.layers:
-            if name not in self._updates:
+        place = _Place(name, x.device, x.dtype, layer)
+        if name in self._replaced:
+            if place not in self._heads:
+                self._heads[place] = self._head(name, layer, x)
+            y = _replace(y, x, self._heads[place], self.count)
+        if name in self._changed:
+            if place not in self._updates:
                 parts = [part for part in self._gathered.parts if name in part.coefficients]
-                self._updates[name] = [_prepare(part, name, layer, x) for part in parts]
-            for rows, update in self._updates[name]:
+                self._updates[place] = [_prepare(part, name, layer, x) for part in parts]
+            for rows, update in self._updates[place]:
                 y = _add(y, x, rows, update, self.count)
         return y
 
@@ -102,14 +113,16 @@ class ServedRows:
 class _Lookup:
     """Rows of an embedding's updates: ids [rows, tokens, 1] -> [rows, tokens, width], one set of coefficients a row."""
 
-    def __init__(self, coefficients: Tensor, basis: SpectralBasis, base: nn.Embedding, scale: Tensor | float) -> None:
-        self._sets, self._basis, self._scale, self._padding = coefficients[:, None], basis, scale, base.padding_idx
+    def __init__(self, coefficients: Tensor, basis: SpectralBasis, base: nn.Embedding) -> None:
+        self._sets, self._basis, self._base = coefficients[:, None], basis, base
         self.dtype = coefficients.dtype
 
     def __call__(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
-        delta = spectral_embedding(x[..., 0], self._sets, self._basis, 1.0) * self._scale
-        if self._padding is not None:
-            delta = delta * (x != self._padding)
+        scale = lookup_scale(self._base)
+        assert scale is not None  # or it would not have been prepared
+        delta = spectral_embedding(x[..., 0], self._sets, self._basis, 1.0) * scale
+        if self._base.padding_idx is not None:
+            delta = delta * (x != self._base.padding_idx)
         return delta if onto is None else onto.add_(delta)
 
 
@@ -128,12 +141,11 @@ def _checked_shape(part: Part, name: str, layer: nn.Module) -> Shape:
 
 def _prepare(part: Part, name: str, layer: nn.Module, x: Tensor) -> tuple[Tensor | None, PreparedUpdate | _Lookup]:
     shape = _checked_shape(part, name, layer)
-    scale = lookup_scale(layer) if isinstance(layer, nn.Embedding) else None
     coefficients = part.coefficients[name].to(x.device)
     basis = part.draw.basis(*shape, coefficients.shape[1])
     rows = None if part.rows is None else torch.tensor(part.rows, device=x.device)
-    if isinstance(layer, nn.Embedding) and scale is not None:
-        return rows, _Lookup(coefficients, basis, layer, scale)
+    if isinstance(layer, nn.Embedding):
+        return rows, _Lookup(coefficients, basis, layer)
     return rows, PreparedUpdate(coefficients, basis, 1.0)
 
 

@@ -1,0 +1,104 @@
+"""Merged updates are taken out as they were merged, whatever is written to the model meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from fourierft.tuner import FourierFTConfig, FourierFTLayer
+from fourierft.tuner.parameters import ParameterLayer
+
+
+class Base(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.conv, self.stack = nn.Linear(9, 14), nn.Conv1d(4, 6, 3), nn.Parameter(torch.randn(3, 5, 7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)
+
+
+def make() -> PeftModel:
+    settings: dict[str, Any] = {"n_frequency": 12, "scaling": 30.0, "init_weights": False}
+    config = FourierFTConfig(**settings, target_modules=["linear", "conv"], target_parameters=["stack"])
+    with torch.no_grad():
+        return get_peft_model(nn.Sequential(Base()), config)
+
+
+def layers(model: nn.Module) -> list[FourierFTLayer]:
+    return [module for module in model.modules() if isinstance(module, FourierFTLayer)]
+
+
+def weights(model: nn.Module) -> list[Tensor]:
+    return [layer.stored_weight.detach().clone() for layer in layers(model)]
+
+
+def by_average(parameter: Tensor) -> None:
+    parameter.data.copy_(torch.randn_like(parameter))
+
+
+def by_replacement(parameter: Tensor) -> None:
+    parameter.data = torch.randn_like(parameter)
+
+
+@pytest.mark.parametrize("write", [by_average, by_replacement, torch.nn.init.zeros_])
+def test_coefficients_that_change_while_merged_do_not_change_the_base(write: Callable) -> None:
+    model = make()
+    before = weights(model)
+    model.merge_adapter()
+    assert all((a - b).abs().max() > 0.01 for a, b in zip(weights(model), before, strict=True))
+    for layer in layers(model):
+        write(layer.coefficients("default"))
+    model.unmerge_adapter()
+    for after, own in zip(weights(model), before, strict=True):
+        torch.testing.assert_close(after, own, rtol=0, atol=1e-6)
+
+
+def test_what_is_written_to_a_merged_weight_is_kept() -> None:
+    model = make()
+    before = weights(model)
+    model.merge_adapter()
+    for layer in layers(model):
+        layer.stored_weight.data.add_(1.0)
+    model.unmerge_adapter()
+    for after, own in zip(weights(model), before, strict=True):
+        torch.testing.assert_close(after, own + 1.0, rtol=0, atol=1e-6)
+
+
+@pytest.fixture
+def tied() -> PeftModel:
+    """A LLaMA whose head, tied to its embedding, is merged into."""
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    base = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=30, tie_word_embeddings=True))
+    model = get_peft_model(base, FourierFTConfig(n_frequency=20, target_modules=["lm_head"], init_weights=False))
+    model.merge_adapter()
+    return model
+
+
+def test_a_tied_weight_that_was_written_to_while_merged_is_not_thrown_away(tied: PeftModel) -> None:
+    (head,) = layers(tied)
+    embedding = tied.get_input_embeddings().weight
+    before = embedding.detach().clone()
+    head.stored_weight.data.mul_(2.0)
+    merged, update = head.stored_weight.detach().clone(), head.get_delta_weight("default").detach()
+    tied.unmerge_adapter()
+    torch.testing.assert_close(head.stored_weight.detach(), merged - update, rtol=0, atol=1e-6)
+    assert torch.equal(embedding, before)
+
+
+def test_a_tied_weight_whose_embedding_was_written_to_follows_it(tied: PeftModel) -> None:
+    (head,) = layers(tied)
+    embedding = tied.get_input_embeddings().weight
+    embedding.data.mul_(2.0)
+    tied.unmerge_adapter()
+    assert head.stored_weight is embedding
+
+
+def test_a_parameter_is_among_what_was_tried() -> None:
+    assert {type(layer) for layer in layers(make())} > {ParameterLayer}
