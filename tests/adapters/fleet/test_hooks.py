@@ -65,7 +65,7 @@ def test_a_layer_that_was_replaced_is_named() -> None:
     hooks, x = RowHooks(model), torch.randn(2, 3)
     hooks.install(["0"])
     model[0] = nn.Linear(3, 3)
-    refused = pytest.raises(ConfigError, match="0 of the base was replaced .* make a new FleetModel")
+    refused = pytest.raises(ConfigError, match=r"0 of the base was replaced .* make a new FleetModel")
     with refused, hooks.running(Plus(1.0, "0")):
         model(x)
 
