@@ -13,6 +13,7 @@ from fourierft.adapters.store.encoding import check_dtype
 from fourierft.errors import ConfigError
 from fourierft.format.identity import identify_base
 from fourierft.serving import seam
+from fourierft.serving.tokenizers import check_tokenizers
 
 _OURS = (  # options of vLLM that are given here, or that a fleet rules out
     *("--host", "--port", "--enable-lora", "--lora-modules", "--max-loras", "--max-cpu-loras", "--max-lora-rank"),
@@ -51,8 +52,8 @@ class ServeSettings:
 def check(settings: ServeSettings) -> str:
     """See whether it can be served; what will be, in a sentence.
 
-    Raises: ConfigError, if a setting makes no sense. StoreError, if the store is not there or of another base.
-        MissingExtraError, without vLLM.
+    Raises: ConfigError, if a setting makes no sense, or an adapter was trained with another tokenizer. StoreError, if
+        the store is not there or of another base. MissingExtraError, without vLLM.
     """
     version = seam.vllm_version()
     check_dtype(settings.adapter_dtype)
@@ -79,6 +80,7 @@ def check(settings: ServeSettings) -> str:
     with AdapterStore(settings.store, create=False) as store:
         if not settings.allow_other_base:
             store.tables.check_base(identify_base(settings.model), "it is to be served")
+        check_tokenizers(store.records(), settings.model, settings.options)
         adapters = len(store)
     return (
         f"{adapters:,} adapters of {settings.model} on vLLM {version}, {settings.slots:,} of them at a time, at "

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fourierft.adapters.fleet.gathered import BASE, Entry, Gathered, gather_rows
+from fourierft.adapters.fleet.images import Size, read_size
 from fourierft.adapters.fleet.table import DrawTables
 from fourierft.adapters.store import Adapter, AdapterStore, Layout
 from fourierft.adapters.store.encoding import check_dtype
@@ -79,7 +80,8 @@ class AdapterBank:
         source = read_source(adapter_dir)
         check_whole(source.checkpoint)
         layout = Layout.of(source.checkpoint)
-        self.put(name, layout, source.checkpoint.coefficients, source.checkpoint.saved_modules)
+        heads = source.checkpoint.saved_modules
+        self.put(name, layout, source.checkpoint.coefficients, heads, source.record)
 
     def put(
         self,
@@ -87,6 +89,7 @@ class AdapterBank:
         layout: Layout,
         coefficients: Tensor | Mapping[str, Tensor],
         heads: Mapping[str, Tensor] | None = None,
+        record: str | None = None,
     ) -> None:
         """Add an adapter from its numbers, which are copied, or replace the one of that name.
 
@@ -95,6 +98,7 @@ class AdapterBank:
             layout: what the numbers mean.
             coefficients: [total n], or layer name -> [n]; without the scaling.
             heads: parameter name in the base model -> tensor that replaces it.
+            record: text of the fourierft.json that its training left, which has the size of its images.
 
         Raises: ShapeError, if the numbers do not fit the layout, are not finite, or are of another base. StoreError, if
             the name cannot be used. ConfigError, if the bank is full.
@@ -104,7 +108,7 @@ class AdapterBank:
         values = check_values(row[None], layout)
         own = {key: head.detach().clone() for key, head in (heads or {}).items()}
         with self._lock:
-            self._write([name], layout, values, [own], is_stored=False, keep={name})
+            self._write([name], layout, values, [own], [read_size(record)], is_stored=False, keep={name})
 
     def remove(self, name: str) -> None:
         """Take an adapter out; batches that run keep their copy. One of the store comes back when it is asked for.
@@ -212,7 +216,8 @@ class AdapterBank:
 
     def _write_block(self, block: Sequence[Adapter], keep: set[str]) -> None:
         names, values = [adapter.name for adapter in block], torch.stack([adapter.values for adapter in block])
-        self._write(names, block[0].layout, values, [adapter.heads for adapter in block], True, keep | set(names))
+        heads, sizes = [adapter.heads for adapter in block], [read_size(adapter.record) for adapter in block]
+        self._write(names, block[0].layout, values, heads, sizes, True, keep | set(names))
 
     def _write(
         self,
@@ -220,6 +225,7 @@ class AdapterBank:
         layout: Layout,
         values: Tensor,
         heads: Sequence[dict[str, Tensor]],
+        sizes: Sequence[Size | None],
         is_stored: bool,
         keep: set[str],
     ) -> None:
@@ -236,9 +242,9 @@ class AdapterBank:
             self._drop(name)
         slots = [tables.take() for _ in names]
         tables.write(slots, layout, values)
-        for name, slot, own in zip(names, slots, heads, strict=True):
+        for name, slot, own, size in zip(names, slots, heads, sizes, strict=True):
             self._stamp += 1
-            self._entries[name] = Entry(tables, slot, self._stamp, own, is_stored)
+            self._entries[name] = Entry(tables, slot, self._stamp, own, is_stored, size)
 
     def _check_heads(self, heads: Mapping[str, Tensor]) -> None:
         for key, value in heads.items():

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fourierft.adapters.fleet.images import Size
 from fourierft.adapters.fleet.table import DrawTables
 from fourierft.format.draw import Draw
 
@@ -50,12 +51,14 @@ class Gathered(NamedTuple):
         stamps: a number for each row that changes when its adapter does.
         parts: a part for each draw.
         heads: parameter name in the base model -> the rows that replace it.
+        sizes: adapter -> size of the images it was trained on, where it was on images of one.
     """
 
     names: tuple[str, ...]
     stamps: tuple[int, ...]
     parts: list[Part]
     heads: dict[str, Head]
+    sizes: dict[str, Size]
 
 
 class Entry(NamedTuple):
@@ -67,6 +70,7 @@ class Entry(NamedTuple):
         stamp: of its last change.
         heads: parameter name in the base model -> tensor.
         is_stored: whether it came from the store, from which it can come again.
+        size: of the images it was trained on, if it was on images of one.
     """
 
     tables: DrawTables
@@ -74,6 +78,7 @@ class Entry(NamedTuple):
     stamp: int
     heads: dict[str, Tensor]
     is_stored: bool
+    size: Size | None
 
 
 def gather_rows(names: Sequence[str], stamps: tuple[int, ...], entries: Mapping[str, Entry]) -> Gathered:
@@ -98,4 +103,5 @@ def gather_rows(names: Sequence[str], stamps: tuple[int, ...], entries: Mapping[
     for key in dict.fromkeys(key for entry in found if entry is not None for key in entry.heads):
         own = [(i, entry.heads[key]) for i, entry in enumerate(found) if entry is not None and key in entry.heads]
         heads[key] = Head([i for i, _ in own], torch.stack([value for _, value in own]))
-    return Gathered(tuple(names), stamps, parts, heads)
+    sizes = {name: entry.size for name, entry in zip(names, found, strict=True) if entry is not None and entry.size}
+    return Gathered(tuple(names), stamps, parts, heads, sizes)

@@ -14,6 +14,7 @@ from torch import nn
 from fourierft.adapters.fleet.bank import AdapterBank
 from fourierft.adapters.fleet.gathered import BASE
 from fourierft.adapters.fleet.hooks import RowHooks
+from fourierft.adapters.fleet.images import check_images
 from fourierft.adapters.fleet.served import ServedRows
 from fourierft.adapters.store import AdapterStore
 from fourierft.errors import ConfigError
@@ -62,11 +63,14 @@ class FleetModel:
             names: adapter of each row, "__base__" for none.
             named: as the base takes them.
 
-        Raises: ConfigError, if there is not a name for each row. StoreError, if a name is unknown. CheckpointError or
+        Raises: ConfigError, if there is not a name for each row, or images are of another size than those an adapter
+            was trained on. StoreError, if a name is unknown. CheckpointError or
             ShapeError, if an adapter does not fit the base.
         """
         batch = read_batch(self.base, inputs, named)
-        with self._hooks.running(self._rows(names, batch), batch):
+        rows = self._rows(names, batch)
+        check_images(rows.sizes, self.base, inputs, named)
+        with self._hooks.running(rows, batch):
             return self.base(*inputs, **named)
 
     @torch.no_grad()
@@ -76,7 +80,9 @@ class FleetModel:
         Args and Raises: as the forward.
         """
         batch = read_batch(self.base, inputs, named)
-        with self._hooks.running(self._rows(names, batch), batch, read_expansion(self.base, named)):
+        rows = self._rows(names, batch)
+        check_images(rows.sizes, self.base, inputs, named)
+        with self._hooks.running(rows, batch, read_expansion(self.base, named)):
             return self.base.generate(*inputs, **named)  # type: ignore[operator]
 
     def close(self) -> None:

@@ -50,6 +50,7 @@ class ServedRows:
     def __init__(self, gathered: Gathered) -> None:
         self.stamps = gathered.stamps
         self.count = len(gathered.names)
+        self.sizes = gathered.sizes
         self._gathered = gathered
         self._updates: dict[_Place, list[tuple[Tensor | None, PreparedUpdate | _Lookup]]] = {}
         self._heads: dict[_Place, _Head] = {}

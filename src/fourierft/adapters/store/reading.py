@@ -76,6 +76,10 @@ class StoreReader:
             if listed.name != after:
                 yield listed
 
+    def records(self) -> dict[str, str]:
+        """Texts of fourierft.json that trainings left: each once, by the first adapter whose latest version has it."""
+        return dict(self.tables.rows(schema.RECORDS))
+
     def versions(self, name: str) -> Sequence[int]:
         """Versions of an adapter that are there, oldest first."""
         return self.tables.versions(name)

@@ -121,4 +121,6 @@ _LISTED = """SELECT name, version, layout, dtype, created, seal, metrics, record
 DIGESTS = f"""SELECT name, layout, dtype, SUBSTR(seal, 1, 16)
     FROM fourierft_adapters WHERE {_LATEST} ORDER BY name"""
 LIST_LATEST = f"{_LISTED} AND {_LATEST} ORDER BY name"
+RECORDS = f"""SELECT MIN(name), record FROM fourierft_adapters WHERE {_LATEST} AND record IS NOT NULL
+    GROUP BY record ORDER BY MIN(name)"""
 LIST_VERSIONS = f"{_LISTED} ORDER BY name, version"

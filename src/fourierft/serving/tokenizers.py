@@ -1,0 +1,59 @@
+"""The tokenizer of a server: one for all adapters, so it must be the one that each was trained with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from fourierft.errors import ConfigError
+
+_SPEAKING = ("prompt", "chat")  # inputs of trainings whose models write texts
+_OPTION = "--tokenizer"
+
+
+def check_tokenizers(records: Mapping[str, str], model: str, options: Sequence[str]) -> None:
+    """See whether adapters were trained with the tokenizer that a server has.
+
+    Args:
+        records: by adapter, texts of the fourierft.json that trainings left.
+        model: that is served, whose tokenizer is the server's unless the options name another.
+        options: for vLLM.
+
+    Raises: ConfigError, if one was trained with another.
+    """
+    given = _find(options)
+    for name, text in records.items():
+        record = json.loads(text)
+        if record.get("inputs") not in _SPEAKING:
+            continue
+        trained = record.get("tokenizer")
+        if trained is not None and not _is_same(trained, given or model):
+            raise ConfigError(
+                f"the adapter {name!r} was trained with the tokenizer {trained}, but this server reads with "
+                f"{given or model}; give it --vllm='{_OPTION} {trained}', or serve such adapters from a store of their "
+                "own"
+            )
+        if trained is None and given is not None and not any(_is_same(given, own) for own in (model, _base(record))):
+            raise ConfigError(
+                f"the adapter {name!r} was trained with the tokenizer of its base, but this server reads with {given}; "
+                f"leave {_OPTION} out, or serve such adapters from a store of their own"
+            )
+
+
+def _base(record: Mapping[str, object]) -> str:
+    return str(record.get("base_model") or "")
+
+
+def _find(options: Sequence[str]) -> str | None:
+    """The tokenizer that options of vLLM name."""
+    for option, following in zip_longest(options, options[1:]):
+        name, _, value = option.partition("=")
+        if name == _OPTION:
+            return value or following
+    return None
+
+
+def _is_same(one: str, other: str) -> bool:
+    return one == other or (Path(one).exists() and Path(one).resolve() == Path(other).resolve())
