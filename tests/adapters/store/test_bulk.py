@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fourierft.adapters.folder import written_beside
 from fourierft.adapters.store import Adapter, AdapterStore, Layout, export_all, import_folder
 from fourierft.adapters.store.bulk import folder_name
 from fourierft.errors import CheckpointError, OutputExistsError, PlaceError, StoreError
@@ -117,6 +119,27 @@ def test_an_export_is_whole_or_not_there(
     with pytest.raises(PlaceError, match="out was not written: no space is left on the disk; make room"):
         export_all(store, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("fleet.db")] == []
+
+
+def test_killed_exports_leave_nothing_once_another_ends(
+    store: AdapterStore, layout: Layout, row: Any, tmp_path: Path
+) -> None:
+    store.put("a", layout, row(0))
+    adapter, folder = store.get("a"), tmp_path / "folder"
+    folder.mkdir()
+    (folder / ".out-projects").mkdir()
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            with written_beside(folder / "out"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert len(list(folder.iterdir())) == 2
+    with written_beside(folder / "other"), written_beside(folder / "out") as alive:
+        adapter.write(folder / "out")
+        assert alive.is_dir()
+        shutil.rmtree(folder / "out")
+    assert sorted(path.name for path in folder.iterdir()) == [".out-projects", "other", "out"]
 
 
 def test_names_are_kept_where_they_can_be() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import shutil
 import sqlite3
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +176,135 @@ def test_bytes_on_disk_are_hardly_more_than_the_numbers(tmp_path: Path, layout: 
         with AdapterStore(path) as store:
             store.add_many(wide, ((f"tenant-{k:06d}", torch.randn(3 * n)) for k in range(rows)), dtype)
         assert path.stat().st_size <= 1.10 * rows * raw
+
+
+def test_folder_that_is_called_full_is_not_full(layout: Layout, row: Any, tmp_path: Path) -> None:
+    """The cause is told by what SQLite says, not by words of the path."""
+    folder = tmp_path / "half full locked malformed"
+    folder.mkdir()
+    with AdapterStore(folder / "fleet.db") as store:
+        store.put("a", layout, row(0))
+        with pytest.raises(StoreError, match="cannot be used"), store.tables.writing() as execute:
+            execute("SELECT nothing", {})
+    (folder / "fleet.db").rename(folder / "gone")
+    (folder / "fleet.db").mkdir()
+    with pytest.raises(StoreError, match="is no adapter store"):
+        AdapterStore(folder / "fleet.db")
+
+
+def as_somebody(work: Callable[[], None]) -> str:
+    """Do the work in a process without root's rights; the sentence that it is refused with."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        try:
+            work()
+            os.write(writer, b"done")
+        except BaseException as error:
+            os.write(writer, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        return stream.read()
+
+
+@pytest.fixture
+def locked() -> Iterator[Path]:
+    """A folder that others can look into."""
+    folder = Path(tempfile.mkdtemp())
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_store_in_a_folder_that_cannot_be_written_is_read(
+    locked: Path, layout: Layout, row: Callable[[int], torch.Tensor]
+) -> None:
+    path = locked / "fleet.db"
+    with AdapterStore(path) as store:
+        store.put("a", layout, row(0))
+    path.chmod(0o444)
+    locked.chmod(0o555)
+    wanted = row(0)
+
+    def read() -> None:
+        with AdapterStore(path, create=False) as store:
+            assert torch.equal(store.get("a").values, wanted)
+            assert store.verify() == []
+            with pytest.raises(StoreError, match=r"cannot be used \(attempt to write a readonly database\)"):
+                store.remove("a")
+
+    assert as_somebody(read) == "done"
+    assert sorted(found.name for found in locked.iterdir()) == ["fleet.db"]
+
+
+def test_what_is_read_as_it_stands_is_read_anew_when_it_changes(locked: Path, layout: Layout, row: Any) -> None:
+    path, turn, answer = locked / "fleet.db", os.pipe(), os.pipe()
+    with AdapterStore(path) as store:
+        store.put("a", layout, row(0))
+    path.chmod(0o644)
+    locked.chmod(0o755)
+    child = os.fork()
+    if child == 0:
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        try:
+            with AdapterStore(path, create=False) as store:
+                for _ in range(3):
+                    os.write(answer[1], b"%d" % len(store))
+                    os.read(turn[0], 1)
+        finally:
+            os._exit(0)
+    assert os.read(answer[0], 1) == b"1"
+    with AdapterStore(path) as store:
+        store.put("b", layout, row(1))
+        os.write(turn[1], b".")
+        assert os.read(answer[0], 1) == b"2"  # while a writer has it open
+        store.put("c", layout, row(2))
+    os.write(turn[1], b".")
+    assert os.read(answer[0], 1) == b"3"
+    os.write(turn[1], b".")
+    os.waitpid(child, 0)
+    for end in (*turn, *answer):
+        os.close(end)
+
+
+def test_log_in_a_folder_that_cannot_be_written_is_told_of(locked: Path, layout: Layout, row: Any) -> None:
+    path = locked / "fleet.db"
+    child = os.fork()
+    if child == 0:
+        AdapterStore(path).put("a", layout, row(0))
+        os.kill(os.getpid(), 9)
+    os.waitpid(child, 0)
+    path.with_name("fleet.db-shm").unlink()
+    locked.chmod(0o555)
+    assert "StoreError" in as_somebody(lambda: AdapterStore(path).get("a"))
+    assert "copy both to where you can write" in as_somebody(lambda: AdapterStore(path).get("a"))
+
+
+@pytest.mark.parametrize("limit", [30_000, 60_000, 100_000])
+def test_file_that_cannot_grow_keeps_what_was_acknowledged(filled: Path, layout: Layout, row: Any, limit: int) -> None:
+    """The system refuses to let files grow, as a full disk does, wherever the limit hits."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        try:
+            with AdapterStore(filled) as store:
+                for k in range(10, 2000):
+                    store.put(f"t{k}", layout, row(k))
+                    os.write(writer, b"%d\n" % k)
+        except StoreError as error:
+            os.write(writer, b"told\n" if "\n" not in str(error) else b"wrong\n")
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        *added, told = stream.read().split()
+    os.waitpid(child, 0)
+    assert told == "told"
+    with AdapterStore(filled) as store:
+        assert store.verify() == []
+        assert {f"t{k}" for k in (*range(10), *added)} <= set(store.names())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import fourierft
-from fourierft.adapters.store import AdapterStore, Layout
-from fourierft.errors import ShapeError, StoreError
+from fourierft.adapters.store import AdapterStore, Layer, Layout
+from fourierft.errors import ConfigError, ShapeError, StoreError
+
+CONFIG = {"peft_type": "FOURIERFT", "base_model_name_or_path": "org/base", "n_frequency": 3, "scaling": 8.0}
 
 
 def test_public_name_is_the_store() -> None:
@@ -125,3 +129,79 @@ def test_missing_adapter_and_version_are_named(store: AdapterStore, layout: Layo
     for call in (store.get, store.remove):
         with pytest.raises(StoreError, match="'a' has no version 7; there are 1"):
             call("a", 7)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_largest_number_is_kept_or_refused(store: AdapterStore, make_layout: Any, dtype: str) -> None:
+    """bfloat16 rounds it up to infinity."""
+    largest = torch.zeros(60).index_fill_(0, torch.tensor([7]), torch.finfo(torch.float32).max)
+    if dtype == "bfloat16":
+        with pytest.raises(ShapeError, match=r"bfloat16 cannot hold coefficients as large as 3\.4028e\+38; keep them"):
+            store.put("a", make_layout(scaling=1.0), largest, dtype=dtype)
+        assert "a" not in store
+        return
+    store.put("a", make_layout(scaling=1.0), largest, dtype=dtype)
+    assert torch.isfinite(store.get("a").values).all()
+
+
+def test_what_is_no_real_number_is_refused(store: AdapterStore, layout: Layout, row: Any) -> None:
+    with pytest.raises(ShapeError, match="are complex numbers; give real ones"):
+        store.put("a", layout, row(0) * 1j)
+    with pytest.raises(ShapeError, match=r"a\.query got complex coefficients"):
+        store.put("a", layout, {name: part * 1j for name, part in layout.split(row(0)).items()})
+    for strange in (float("nan"), float("inf")):
+        with pytest.raises(ShapeError, match="NaN or infinity"):
+            store.put("a", layout, row(0) * strange)
+    with pytest.raises(ShapeError, match="NaN or infinity"):
+        store.put("a", layout, torch.full((60,), 1e300, dtype=torch.float64))
+    assert len(store) == 0
+
+
+def test_numbers_that_half_precision_cannot_hold_are_written_in_float32(store: AdapterStore, tmp_path: Path) -> None:
+    """A sum of adapters keeps the layout of the first, whose checkpoint was of float16."""
+    layout = Layout(CONFIG | {"target_modules": ["a"]}, (Layer("a", 3, (16, 12), "float16"),))
+    store.put("a", layout, torch.tensor([1e5, 1.0, 1e-9]))
+    store.put("b", layout, torch.tensor([0.5, 1.0, -2.0]))
+    for name, dtype in (("a", torch.float32), ("b", torch.float16)):
+        store.export(name, tmp_path / name)
+        (tensor,) = load_file(tmp_path / name / "adapter_model.safetensors").values()
+        assert tensor.dtype == dtype
+        assert torch.equal(tensor.float(), store.get(name).values)
+
+
+def test_metrics_that_are_no_json_are_refused(store: AdapterStore, layout: Layout, row: Any) -> None:
+    for metrics in ({"loss": float("nan")}, {"loss": torch.zeros(())}, {"loss": {1, 2}}):
+        with pytest.raises(ConfigError, match="the metrics cannot be kept as JSON"):
+            store.put("a", layout, row(0), metrics=metrics)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", "joe\udcff@live"])
+def test_name_that_is_no_text_is_one_sentence(store: AdapterStore, layout: Layout, row: Any, name: str) -> None:
+    store.put("a", layout, row(0))
+    told = []
+    for call in (store.get, store.remove, store.versions, store.resolve, store.aliases, store.names):
+        try:
+            assert not list(call(name))
+        except StoreError as error:
+            told.append(str(error))
+    with pytest.raises(StoreError, match="is no text; choose another"):
+        store.put(name, layout, row(0))
+    assert [text for text in told if "\n" in text or "permissions" in text] == []
+    assert list(store.names()) == ["a"]
+
+
+@pytest.mark.parametrize("version", [0, -1, 2**31, 2**63, 10**30])
+def test_number_that_is_no_version_is_not_there(store: AdapterStore, layout: Layout, row: Any, version: int) -> None:
+    store.put("a", layout, row(0))
+    calls = [store.get, store.remove, lambda name, number: store.set_alias(name, "live", number)]
+    for call in calls:
+        with pytest.raises(StoreError, match=rf"'a' has no version {version}; there are 1"):
+            call("a", version)
+
+
+def test_base_may_be_a_path(open_store: Any, adapter: Path, tiny_bert: Path) -> None:
+    store = open_store(base_model=tiny_bert)
+    assert store.add("a", adapter, base=tiny_bert) == 1
+    assert store.base.name == str(tiny_bert)
+    with pytest.raises(StoreError, match="a name is text, not a PosixPath"):
+        store.add(tiny_bert, adapter)

@@ -87,8 +87,10 @@ class Adapter:
                 (folder / METRICS_FILE).write_text(json.dumps(self.metrics, indent=2) + "\n", encoding="utf-8")
 
     def _on_disk(self, layer: str, dtype: str) -> torch.Tensor:
-        exact = self.dtype in ("float32", dtype) and dtype != "float64"
-        return self.coefficients[layer].to(getattr(torch, dtype) if exact else torch.float32).contiguous().clone()
+        """A layer in the dtype that it had in its checkpoint, if that holds it, in float32 if not."""
+        values = self.coefficients[layer]
+        kept = values.to(getattr(torch, dtype))
+        return (kept if dtype != "float64" and torch.equal(kept.float(), values) else values).contiguous().clone()
 
 
 class Loss(NamedTuple):

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 
 from fourierft.adapters.store.adapter import METRICS_FILE, RECORD_FILE, pack_heads
-from fourierft.adapters.store.encoding import encode
+from fourierft.adapters.store.encoding import decode, encode
 from fourierft.adapters.store.layout import Layout, base_shapes
 from fourierft.adapters.store.seals import seal_blobs
-from fourierft.errors import CheckpointError, ShapeError, StoreError
+from fourierft.errors import CheckpointError, ConfigError, ShapeError, StoreError
 from fourierft.format.checkpoint import AdapterCheckpoint, check_update, read_checkpoint
 from fourierft.format.config import AdapterConfig
 from fourierft.format.identity import BaseIdentity, check_same_base, identify_base
@@ -111,6 +111,8 @@ def fitted(checkpoint: AdapterCheckpoint, record: str | None, known: Layout | No
 
 def check_name(name: str) -> None:
     """Raise StoreError for what cannot be a name."""
+    if not isinstance(name, str):
+        raise StoreError(f"a name is text, not a {type(name).__name__}; choose another")
     if not 1 <= len(name) <= MOST_CHARACTERS:
         raise StoreError(f"a name has 1 to {MOST_CHARACTERS} characters, this one {len(name)}; choose another")
     if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
@@ -136,6 +138,8 @@ def check_values(values: torch.Tensor, layout: Layout) -> torch.Tensor:
             f"got coefficients of shape {list(values.shape[1:])}; this layout of {len(layout.layers)} layers takes "
             f"[{layout.total}]"
         )
+    if values.is_complex():
+        raise ShapeError("the coefficients are complex numbers; give real ones, as PEFT trains them")
     values = values.detach().to("cpu", torch.float32)
     if not torch.isfinite(values).all():
         raise ShapeError("the coefficients hold NaN or infinity; the training that made them diverged")
@@ -162,12 +166,22 @@ def make_rows(
         heads: of each.
         metrics: of each.
         record: of each.
+
+    Raises: ShapeError, if the dtype cannot hold the values. ConfigError, if the metrics are no JSON.
     """
     created = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     packed = pack_heads(heads or {})
     shared = {"dtype": dtype, "created": created, "heads": packed, "record": record}
-    shared["metrics"] = json.dumps(dict(metrics), allow_nan=False) if metrics else None
+    try:
+        shared["metrics"] = json.dumps(dict(metrics), allow_nan=False) if metrics else None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"the metrics cannot be kept as JSON ({error}); give text and finite numbers") from error
+    blobs = encode(values, dtype, layout.sizes)
+    if not torch.isfinite(decode(blobs, dtype, layout.sizes)).all():
+        raise ShapeError(
+            f"{dtype} cannot hold coefficients as large as {float(values.abs().max()):.5g}; keep them in float32"
+        )
     return [
         {"name": name, "coefficients": blob, "seal": seal_blobs(blob, packed), **shared}
-        for name, blob in zip(names, encode(values, dtype, layout.sizes), strict=True)
+        for name, blob in zip(names, blobs, strict=True)
     ]

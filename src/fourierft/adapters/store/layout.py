@@ -161,6 +161,8 @@ class Layout:
                     f"{layer.name} got coefficients of shape {list(coefficients[layer.name].shape)}; "
                     f"use [{layer.n_frequency}]"
                 )
+            if coefficients[layer.name].is_complex():
+                raise ShapeError(f"{layer.name} got complex coefficients; give real ones, as PEFT trains them")
         return torch.cat([coefficients[layer.name].detach().float().cpu() for layer in self.layers])
 
     @functools.cached_property

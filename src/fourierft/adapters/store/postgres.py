@@ -191,6 +191,8 @@ class PostgresDatabase:
     def _explained(self) -> Iterator[None]:
         try:
             yield
+        except UnicodeEncodeError as error:
+            raise StoreError(f"{error.object!r:.200} holds a character that is no text; choose another name") from error
         except self._error as error:
             raise StoreError(self._explain(error)) from error
 
@@ -202,4 +204,6 @@ class PostgresDatabase:
         if state == _LOCKED:
             return f"another process is writing to {self} (waited {self.timeout:g} s); try again when it is done"
         text = " ".join(str(cause).split())
+        if "NUL (0x00)" in text:
+            return "a name with a NUL is no text; choose another name"
         return f"{self} cannot be used ({text}); check the address, the server and your rights there"

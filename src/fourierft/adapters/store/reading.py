@@ -25,7 +25,9 @@ class StoreReader:
     Args, Raises: as of `AdapterStore`.
     """
 
-    def __init__(self, path: str | Path, base_model: str | None = None, create: bool = True, timeout: float = 30.0):
+    def __init__(
+        self, path: str | Path, base_model: str | Path | None = None, create: bool = True, timeout: float = 30.0
+    ):
         self.tables = StoreTables(path, base_model, create, timeout)
 
     @property

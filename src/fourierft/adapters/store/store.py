@@ -45,7 +45,7 @@ class AdapterStore(StoreReader):
         dtype: str = "float32",
         metrics: Mapping[str, Any] | None = None,
         exist_ok: bool = True,
-        base: str | None = None,
+        base: str | Path | None = None,
         allow_other_base: bool = False,
     ) -> int:
         """Add a PEFT FourierFT adapter.
@@ -66,6 +66,7 @@ class AdapterStore(StoreReader):
         """
         check_dtype(dtype)
         incoming.check_name(name)
+        base = None if base is None else str(base)
         checkpoint, record, scores = incoming.read_source(adapter_dir)
         identity = incoming.base_of(checkpoint.config, checkpoint.path, base, allow_other_base)
         identity = self.tables.check_base(identity, f"{checkpoint.path} was made", allow_other_base)

@@ -34,10 +34,10 @@ class StoreTables:
         something else stands there.
     """
 
-    def __init__(self, location: str | Path, base_model: str | None, create: bool, timeout: float):
+    def __init__(self, location: str | Path, base_model: str | Path | None, create: bool, timeout: float):
         remote = str(location).startswith(SCHEMES)
         self.backend = PostgresDatabase(str(location), timeout) if remote else SQLiteFile(location, timeout)
-        self.base = identify_base(base_model) if base_model else None
+        self.base = identify_base(str(base_model)) if base_model else None
         self._made = False
         self._layouts: dict[int, Layout] = {}
         try:
@@ -113,6 +113,8 @@ class StoreTables:
         Raises: StoreError, if there is none.
         """
         statement = schema.GET_LATEST if version is None else schema.GET_VERSION
+        if version is not None and not _is_version(version):
+            raise self.missing(name, version)
         found = next(self.rows(statement, {"name": name, "version": version}), None)
         if found is None:
             raise self.missing(name, version)
@@ -124,6 +126,8 @@ class StoreTables:
 
     def id_of(self, name: str, version: int) -> int | None:
         """The id of a version, None if it is not there."""
+        if not _is_version(version):
+            return None
         return next(self.rows(schema.FIND_VERSION, {"name": name, "version": version}), (None,))[0]
 
     def resolve(self, reference: str) -> Resolved:
@@ -256,6 +260,11 @@ class StoreTables:
         known = {key: value for key, value in facts.items() if value}
         known["seal"] = seal_facts(known)
         execute(schema.ADD_STORE, [{"key": key, "value": value} for key, value in known.items()])
+
+
+def _is_version(version: object) -> bool:
+    """Whether a database can be asked for it."""
+    return isinstance(version, int) and 0 < version < 1 << 31
 
 
 def _few(versions: list[int]) -> str:
