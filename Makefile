@@ -13,7 +13,7 @@ VLLM_PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 py
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart fleet-demo serve-demo test check format bench docs clean install-vllm test-vllm test-bare
+.PHONY: help install quickstart fleet-demo serve-demo test test-faults check format bench docs clean install-vllm test-vllm test-bare
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ serve-demo: install install-vllm ## train three dictionaries, serve them, and as
 
 test: install ## run all tests (about 10 minutes on 2 cores)
 	$(BIN)/python -m pytest
+
+test-faults: install ## attack store and server at length: kills, damage, hostile requests (about 20 minutes); FAULTS_SEED=n for others
+	FAULTS=long $(BIN)/python -m pytest tests/faults
 
 check: install ## what has to pass before a change goes in: format, lint, types, tests
 	$(BIN)/ruff format --check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -90,6 +91,12 @@ async def leave(port: int, data: bytes, when: asyncio.Event) -> None:
     writer.close()
 
 
+def allow_files() -> None:
+    """Let this process have as many connections as it may."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 1 << 16), most))
+
+
 async def until(condition: Any, seconds: float = 10) -> None:
     """Wait for something that comes true."""
     async with asyncio.timeout(seconds):
@@ -99,7 +106,7 @@ async def until(condition: Any, seconds: float = 10) -> None:
 
 def parse(received: bytes) -> Answer:
     """An answer of HTTP/1.1."""
-    head, _, body = received.partition(b"\r\n\r\n")
+    head, _, body = received.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").partition(b"\r\n\r\n")
     if not head:
         return Answer(0, {}, b"")
     first, *lines = head.decode("latin-1").split("\r\n")

@@ -21,7 +21,7 @@ from fourierft.serving.tenant import Tenant
 from fourierft.serving.tenants import Tenants
 
 from .conftest import NGINX
-from .live import completion, exchange, leave, live, request, until
+from .live import allow_files, completion, exchange, leave, live, request, until
 from .standin import make_app, stand_in_for_vllm
 
 PAGE = Path(__file__).parents[2] / "docs" / "nginx.conf"
@@ -84,6 +84,8 @@ def app(store: AdapterStore, tenants: Tenants, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_half_sent_headers_end_and_others_are_answered_meanwhile(app: Any, tmp_path: Path) -> None:
+    allow_files()
+
     async def main() -> None:
         app.state.held = asyncio.Event()
         many = {"limit_conn address 256": "limit_conn address 2500"}  # all of them come from this machine
