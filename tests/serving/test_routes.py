@@ -72,6 +72,8 @@ def test_a_query_that_makes_no_sense_is_a_sentence(client: TestClient, path: str
         ("DELETE", "/fleet/adapters/%00", 400),
         ("DELETE", "/fleet/adapters/base", 404),
         ("PUT", "/fleet/adapters/base", 409),
+        ("POST", "/v1/load_lora_adapter", 404),
+        ("POST", "/v1/unload_lora_adapter", 404),
     ],
 )
 def test_what_is_not_there_is_told_in_one_sentence(client: TestClient, method: str, path: str, status: int) -> None:

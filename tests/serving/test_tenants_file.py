@@ -7,6 +7,8 @@ import hashlib
 import json
 import logging
 import math
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,3 +152,12 @@ def test_a_revoked_key_is_refused_within_a_second_and_a_broken_file_changes_noth
     assert [line.get("count") for line in lines] == [2, 1, None, None]
     assert [str(line.get("error")).endswith("; the tenants stay as they were") for line in lines[2:]] == [True, True]
     assert "sk-secret" not in json.dumps(lines)
+
+
+def test_a_signal_reads_the_file_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, '[tenants.a]\nkey_sha256 = "KEY"')
+
+    def hang_up(tenants: Tenants) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    assert [line["count"] for line in follow(path, hang_up)] == [1, 1]

@@ -38,6 +38,7 @@ with needs("serve", "the server"):
 
 COMPLETIONS = ("/v1/chat/completions", "/v1/completions")
 FREE = ("/", "/health", "/ping")
+LORA = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter")  # vLLM's, which would end the engine
 STORE, TENANTS, REQUESTS = "FOURIERFT_STORE", "FOURIERFT_TENANTS", "FOURIERFT_REQUESTS"
 
 
@@ -138,6 +139,8 @@ class Gate:
         scope["tenant"], scope["meter"] = tenant, meter
         if turns is not None and path in COMPLETIONS and scope["method"] == "POST":
             await self._completions.answer(turns, key, scope, client, meter)
+        elif path in LORA:
+            raise RefusedError(404, "Adapters of a fleet come from its store; an admin adds them at /fleet/adapters/NAME.")
         elif self._routes.has(path):
             await self._routes(scope, client.receive, meter)
         elif path in FREE or tenants.are_open or (turns is not None and turns.tenant.admin):

@@ -51,6 +51,9 @@ def test_names_and_lists_are_sorted_and_filtered(store: AdapterStore, layout: La
         store.put(name, layout, row(k), dtype="int8" if name == "a" else "float32", metrics={"accuracy": k / 10})
     assert list(store.names()) == ["B", "a", "ab", "b", "Ä"]
     assert list(store.names("a")) == ["a", "ab"]
+    assert list(store.names(after="a")) == ["ab", "b", "Ä"]
+    assert list(store.names("a", "aa")) == [each.name for each in store.list("a", after="aa")] == ["ab"]
+    assert list(store.names("a", "ab")) == list(store.names("a", "c")) == []
     assert [(listed.name, listed.version) for listed in store.list("a", versions=True)] == [
         ("a", 1),
         ("ab", 1),
