@@ -140,7 +140,9 @@ class Gate:
         if turns is not None and path in COMPLETIONS and scope["method"] == "POST":
             await self._completions.answer(turns, key, scope, client, meter)
         elif path in LORA:
-            raise RefusedError(404, "Adapters of a fleet come from its store; an admin adds them at /fleet/adapters/NAME.")
+            raise RefusedError(
+                404, "Adapters of a fleet come from its store; an admin adds them at /fleet/adapters/NAME."
+            )
         elif self._routes.has(path):
             await self._routes(scope, client.receive, meter)
         elif path in FREE or tenants.are_open or (turns is not None and turns.tenant.admin):
