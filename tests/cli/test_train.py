@@ -57,6 +57,14 @@ def test_wrong_input_is_one_line_on_stderr_and_status_two(
     assert not (files / "out").exists()
 
 
+def test_a_training_that_diverged_says_so(files: Path, tiny_bert: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(files, tiny_bert, "--learning_rate", "1e30", "--max_grad_norm", "0")) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("fourierft: the training diverged: what it wrote holds")
+    assert json.loads((files / "out" / "metrics.json").read_text())["diverged"] is True
+    assert main(["evaluate", str(files / "out"), "--test_file", str(files / "train.csv")]) == 2
+    assert "holds NaN or infinity" in capsys.readouterr().err
+
+
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--help"])

@@ -235,3 +235,20 @@ def test_weights_that_the_disk_has_no_room_for_are_told_before_the_first_step(
     with pytest.raises(PlaceError, match=r"0\.0 MB left, but 0\.0 MB are to be written"):
         train(arguments)
     assert not Path(arguments.training.output_dir or "").exists()
+
+
+def test_a_finished_training_that_is_resumed_does_no_step_more(
+    build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"max_steps": 4, "save_steps": 2}  # of 6 steps of an epoch
+    metrics = train(build(**settings))
+    out = tmp_path / "out"
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert train(build(**settings, resume_from_checkpoint="true")) == metrics
+    assert "out holds the results of all 4 steps; nothing is left to do" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    for name in ("README.md", "adapter_model.safetensors"):  # it was killed before its results were whole
+        (out / name).unlink()
+    assert train(build(**settings, resume_from_checkpoint="true"))["train"]["steps"] == 4
+    assert (out / "adapter_model.safetensors").read_bytes() == before[out / "adapter_model.safetensors"]
+    assert [path.name for path in list_checkpoints(out)] == ["checkpoint-2", "checkpoint-4"]

@@ -91,9 +91,16 @@ def run(arguments: argparse.Namespace) -> int:
     if complete.run.dry_run:
         if metrics["missing"]:
             raise ConfigError(f"the training could not start: {'; '.join(metrics['missing'])}")
-    elif is_main:
+        return 0
+    if is_main:
         print(describe(metrics, str(complete.training.output_dir)))
-    return 0
+        if metrics.get("diverged"):
+            print(
+                "fourierft: the training diverged: what it wrote holds numbers that are not finite; train again with a "
+                "lower --learning_rate",
+                file=sys.stderr,
+            )
+    return int(metrics.get("diverged", False))
 
 
 def resume_command(config: str | None, flags: dict[str, Any]) -> str:

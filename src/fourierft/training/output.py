@@ -18,6 +18,9 @@ RECORD = "fourierft.json"
 WEIGHTS = "model.safetensors"
 TRAINED_WEIGHTS = "trained.safetensors"
 HISTORY = "history.json"
+METRICS = "metrics.json"
+CARD = "README.md"
+LAST_RESULTS = (METRICS, CARD)
 STAGING = ".unfinished"
 RESULTS = (
     RECORD,
@@ -26,10 +29,10 @@ RESULTS = (
     "adapter_model.safetensors",
     "adapter_config.json",
     "config.json",
-    "metrics.json",
+    METRICS,
     HISTORY,
     "curve.png",
-    "README.md",
+    CARD,
 )
 
 

@@ -10,12 +10,15 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import Trainer
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainerState
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from fourierft.adapters.place import check_place
 from fourierft.errors import ConfigError, FourierFTError
 from fourierft.format.hub import offline_if_unreachable
+from fourierft.format.json_file import read_json
 from fourierft.training import output, report, scores
 from fourierft.training.arguments import Arguments
 from fourierft.training.checkpoints import find_checkpoint, read_run, step_of
@@ -47,8 +50,9 @@ def train(arguments: Arguments) -> dict[str, Any]:
     Returns: the content of metrics.json: `train` (loss, steps, seconds, seconds_per_step), `eval` and `test` (metrics
         of the model as it is saved), `saved` (best or last), `before`, `best` and `last` (metrics at those evaluations;
         see `scores.sum_up`), `parameters` (adapter, head, base), `bytes` (adapter, head, file), `rows`, `seed`,
-        `versions`. Of a dry run: see `outlook.look_ahead`. Beside metrics.json stands history.json, what was logged
-        step by step.
+        `versions`, `diverged` (whether numbers that were trained are not finite). Of a dry run: see
+        `outlook.look_ahead`. Beside metrics.json stands history.json, what was logged step by step. Resumed when it is
+        finished, a training changes nothing.
 
     Raises: FourierFTError, if anything given is wrong, or another process trains into that directory.
         TrainingInterrupted, after SIGINT or SIGTERM.
@@ -92,6 +96,11 @@ def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoin
             raise ConfigError(
                 "adalora can't be resumed: PEFT saves no state of its ranks; start anew in another folder"
             )
+        if is_finished(checkpoint, directory):
+            print(
+                f"{directory} holds the results of all {step_of(checkpoint)} steps; nothing is left to do", flush=True
+            )
+            return dict(read_json(directory / output.METRICS))
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         if not arguments.run.overwrite_output_dir:  # which makes room
@@ -126,6 +135,12 @@ def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoin
     return _write_results(trainer, prepared, directory, {**metrics, "saved": "best" if is_best else "last", **summary})
 
 
+def is_finished(checkpoint: Path, directory: Path) -> bool:
+    """Whether a training has its last step in a checkpoint, and all its results in a directory."""
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    return state.global_step >= state.max_steps and all((directory / name).is_file() for name in output.LAST_RESULTS)
+
+
 def _evaluate(trainer: Trainer, rows: Dataset, prefix: str, step: int) -> dict[str, float]:
     """Metrics of the model as it is saved, which is that of `step`; from the log if they are there."""
     known = scores.scores_at(trainer.state.log_history, step, prefix)
@@ -146,6 +161,12 @@ def build_trainer(arguments: Arguments, prepared: Preparation) -> Any:
         settings.eval_strategy = IntervalStrategy.NO
     if settings.label_names is None:
         settings.label_names = ["labels"]
+    batch = settings.train_batch_size * settings.world_size
+    if settings.dataloader_drop_last and len(prepared.splits["train"]) < batch:
+        raise ConfigError(
+            f"dataloader_drop_last leaves out what fills no batch of {batch}, so all {len(prepared.splits['train'])} "
+            "rows; leave it out, or use smaller batches"
+        )
     is_chat = prepared.ground.inputs.name == "chat"
     if arguments.data.packing and not is_chat:
         raise ConfigError(
@@ -173,7 +194,7 @@ def build_trainer(arguments: Arguments, prepared: Preparation) -> Any:
         )
     except FourierFTError:
         raise
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, RuntimeError, OSError) as error:  # also of trackers that are not installed, hubs
         raise ConfigError(" ".join(str(error).split())) from error
 
 
@@ -189,14 +210,20 @@ def _write_results(trainer: Trainer, prepared: Preparation, directory: Path, met
         "lower_is_better": lower_is_better(prepared.ground.task.main_metric),
         "seed": record["seed"],
         "versions": record["versions"],
+        "diverged": not all(_is_finite(value) for value in trainable.model.parameters() if value.requires_grad),
     }
     if trainer.is_world_process_zero():
         only_trained = trainable.method in ("head", "bitfit")
         metrics["bytes"]["file"] = output.publish(directory, only_trained)
         metrics = report.without_nan(metrics)
-        output.write_json(directory / "metrics.json", metrics)
+        output.write_json(directory / output.METRICS, metrics)
         output.write_json(directory / output.HISTORY, [report.without_nan(log) for log in trainer.state.log_history])
         metric, title = prepared.ground.task.main_metric, f"{trainable.method} on {Path(record['base_model']).name}"
         report.draw_curve(trainer.state.log_history, metric, title, directory / "curve.png")
-        report.write_model_card(metrics, record, prepared.ground.task, directory / "README.md")
+        report.write_model_card(metrics, record, prepared.ground.task, directory / output.CARD)
     return metrics
+
+
+def _is_finite(parameter: Tensor) -> bool:
+    """Whether numbers are finite; of a parameter that is sharded, those that are here."""
+    return bool(torch.isfinite(getattr(parameter.detach(), "_local_tensor", parameter)).all())

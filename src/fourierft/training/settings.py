@@ -27,6 +27,7 @@ from fourierft.training.arguments import (
     ModelArguments,
     RunArguments,
 )
+from fourierft.training.ranges import check_ranges
 
 Part = TypeVar("Part")
 
@@ -210,7 +211,8 @@ def build_arguments(settings: Mapping[str, Any]) -> Arguments:
     Args:
         settings: values by name, of the right types, as `settings_parser` and `read_config` return them.
 
-    Raises: ConfigError, if a name is unknown, a required setting is missing, or settings contradict each other.
+    Raises: ConfigError, if a name is unknown, a required setting is missing, a number is out of range, or settings
+        contradict each other.
     """
     import torch
     from transformers import TrainingArguments
@@ -232,6 +234,7 @@ def build_arguments(settings: Mapping[str, Any]) -> Arguments:
         **{f"{kind}_strategy": "steps" for kind in ("eval", "save") if f"{kind}_steps" in settings},
         **settings,
     }
+    check_ranges(filled)
     if settings.get("dry_run") and not torch.accelerator.is_available():
         filled["use_cpu"] = (
             True  # bf16, which transformers would refuse without a device that has it, may be asked about

@@ -54,6 +54,7 @@ class SteadyTrainer:
     callback_handler: Any
     args: Any
     state: Any
+    control: Any
     accelerator: Any
     model: Any
     is_fsdp_enabled: bool
@@ -64,6 +65,13 @@ class SteadyTrainer:
         """Trainer's evaluation, leaving the random state alone: a training resumed at its end does not repeat it."""
         with torch.random.fork_rng():
             return super().evaluation_loop(*arguments, **options)  # type: ignore[misc]
+
+    def _run_epoch(self, *arguments: Any, **options: Any) -> None:
+        """Trainer's; nothing, where a training that goes on has no step left: Trainer would do one more."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*arguments, **options)  # type: ignore[misc]
 
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:
         """Trainer's, written anew, then sealed; older ones go when it is whole, and not before.
