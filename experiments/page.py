@@ -9,8 +9,9 @@ from statistics import mean, stdev
 from experiments.variants import BEST_FORM, EVEN, FEW, RATE, VARIANTS
 from fourierft.errors import DataError
 from fourierft.training.comparison.page import as_markdown
-from fourierft.training.comparison.results import BASELINE, RULE_1, Row, by_rate, mean_score, name_rule
+from fourierft.training.comparison.results import BASELINE, Row, by_rate, mean_score, name_rule, under_rule
 from fourierft.training.output import write_text
+from fourierft.tuner.scaling import RULE
 
 TEXT = """\
 ## At one learning rate
@@ -24,9 +25,9 @@ over {counts} seeds.
 EVEN_TEXT = """\
 ## Best against best
 
-Under scale rule 2, each at the best of the learning rates run, in brackets: of LoRA's on all linear layers, half and
-twice as much, and more where the best was at an end. The form that is changed has as many numbers: n=340, or as few as
-n=50 (20 on instructions), fewer than 5,000 in all. In brackets also the share of its gain over the head alone.
+Under scale rule {rule}, each at the best of the learning rates run, in brackets: of LoRA's on all linear layers, half
+and twice as much, and more where the best was at an end. The form that is changed has as many numbers: n=340, or as
+few as n=50 (20 on instructions), fewer than 5,000 in all. In brackets also the share of its gain over the head alone.
 """
 Rows = Sequence[Row]
 
@@ -42,7 +43,7 @@ class Baseline:
 
     def __init__(self, task: str, rows: Rows) -> None:
         self.rows = [name_rule(row) for row in rows]
-        first = f"{BEST_FORM[task]}{RULE_1}"
+        first = f"{BEST_FORM[task]}{under_rule(1)}"
         same = [row for row in self.rows if row["method"] == first and row["learning_rate"] == RATE]
         head = mean_score([row for row in rows if row["method"] == BASELINE])
         if head is None or len(same) < 2:
@@ -118,8 +119,9 @@ def write_page(tried: Rows, bases: Mapping[str, Baseline], directory: Path) -> P
         f"{len(tried)} rows of experiments/results/tried.jsonl, made by `python -m experiments`; "
         f"{', '.join(versions)}; device: {', '.join(sorted({row['device'] for row in tried}))}."
     )
-    later = best_against_best([row for row in tried if row not in first], bases)
-    parts = [f"{text}\n{as_markdown(table)}", *([f"{EVEN_TEXT}\n{as_markdown(later)}"] if later else []), made]
+    later = best_against_best([row for row in tried if row.get("rule") == RULE], bases)
+    even = EVEN_TEXT.format(rule=RULE)
+    parts = [f"{text}\n{as_markdown(table)}", *([f"{even}\n{as_markdown(later)}"] if later else []), made]
     write_text(directory / "tried.md", "# What was tried\n\n" + "\n\n".join(parts) + "\n")
     return directory / "tried.md"
 

@@ -39,7 +39,7 @@ Cells = tuple[str, ...]
 def auto_rate(task: str, model: str, width: int) -> float:
     """The rate at which "auto" takes the paper's step in a layer width x width."""
     run = PAPER_RUNS[task, model]
-    return run.learning_rate * run.scaling / auto_scaling(width, width, run.n_frequency)
+    return run.learning_rate * run.scaling / auto_scaling(width, width, run.n_frequency, width)
 
 
 def lora_rate(task: str, model: str) -> float | None:

@@ -24,7 +24,7 @@ import datasets
 import torch
 from peft import FourierFTConfig as StockConfig
 from peft.tuners.fourierft import FourierFTModel as StockModel
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from experiments.command import exit_status, make_parser
 from experiments.variants import RECIPES
@@ -37,7 +37,7 @@ from fourierft.training.comparison.tasks import Task, read_task
 from fourierft.training.output import write_text
 from fourierft.training.report import table
 from fourierft.tuner.registration import substituted
-from fourierft.tuner.scaling import auto_scaling
+from fourierft.tuner.scaling import auto_scaling, find_width
 
 ROOT = Path(__file__).parents[1]
 RESULTS, QUALITY = ROOT / "experiments" / "results" / "stock.jsonl", ROOT / "docs" / "quality"
@@ -70,7 +70,7 @@ class Setting:
 
 def settings() -> list[Setting]:
     """What is run, the settings of the public comparison first."""
-    one = round(mean_scaling(layer_shapes(find_asset_model("smollm2")), N), -1)
+    one = round(mean_scaling(empty_model(find_asset_model("smollm2")), N), -1)
     return [
         Setting("n=1000, scaling 300, normal start", "fourierft:1000,scaling=300,init_weights=false", 1e-4),
         Setting("n=1000, scaling 300, zero start", "fourierft:1000,scaling=300,init_weights=true", 1e-4),
@@ -81,18 +81,18 @@ def settings() -> list[Setting]:
     ]
 
 
-def layer_shapes(folder: Path) -> list[tuple[int, int]]:
-    """(out, in) of every linear layer of a causal language model but its head."""
+def empty_model(folder: Path) -> PreTrainedModel:
+    """A causal language model of shapes alone."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
-    head = model.get_output_embeddings()
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+
+
+def mean_scaling(model: PreTrainedModel, n_frequency: int) -> float:
+    """The geometric mean of the scaling that "auto" gives to every linear layer of a model but its head."""
+    head, width = model.get_output_embeddings(), find_width(model)
     layers = [part for part in model.modules() if isinstance(part, torch.nn.Linear) and part is not head]
-    return [(layer.out_features, layer.in_features) for layer in layers]
-
-
-def mean_scaling(shapes: Sequence[tuple[int, int]], n_frequency: int) -> float:
-    """The geometric mean over layers of the scaling that "auto" gives to each."""
-    return math.exp(sum(math.log(auto_scaling(*shape, n_frequency)) for shape in shapes) / len(shapes))
+    scales = [auto_scaling(layer.out_features, layer.in_features, n_frequency, width) for layer in layers]
+    return math.exp(sum(map(math.log, scales)) / len(scales))
 
 
 @contextmanager

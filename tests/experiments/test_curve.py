@@ -11,6 +11,7 @@ import pytest
 from experiments import curve
 from experiments.curve import best_rate, compare, differences, draw, same_layers, table
 from fourierft.training.comparison.results import FILE
+from fourierft.tuner.scaling import RULE
 
 LORA_8, LORA_1, OURS = "lora:8,layers=all", "lora:1,layers=all", "fourierft:340,layers=all"
 
@@ -22,7 +23,7 @@ def row(method: str, rate: float, seed: int, score: float | None, *, lower: bool
         "family": family,
         "title": f"{family} {size}, layers=all",
         "config": {},
-        "rule": 2,
+        "rule": RULE,
         "learning_rate": rate,
         "seed": seed,
         "score": score,

@@ -14,6 +14,7 @@ from experiments import variants
 from experiments.counts import share_out
 from experiments.page import Baseline, write_page
 from experiments.variants import VARIANTS
+from fourierft.tuner.scaling import RULE
 
 
 @pytest.fixture
@@ -103,12 +104,12 @@ def test_under_the_rule_of_today_a_variant_is_compared_with_the_best_of_as_many_
     known = [make_row("movies", 0.6, 0.0, method="head", config=None), make_row("movies", 0.9)]
     known += [make_row("movies", 0.9, seed=1)]
     known += [
-        make_row("movies", score, rate, method=variants.EVEN["movies"], rule=2)
+        make_row("movies", score, rate, method=variants.EVEN["movies"], rule=RULE)
         for rate, score in ((5e-4, 0.7), (1e-3, 0.8), (2e-3, 0.75))
     ]
-    tried = [make_row("movies", 0.7, 1e-3, variant="cosine", rule=2), make_row("movies", 0.75, variant="gain")]
-    tried += [make_row("movies", 0.78, 2e-3, variant="cosine", rule=2)]
-    tried += [make_row("movies", 0.7, 1e-3, variant="pool-few", rule=2)]
+    tried = [make_row("movies", 0.7, 1e-3, variant="cosine", rule=RULE), make_row("movies", 0.75, variant="gain")]
+    tried += [make_row("movies", 0.78, 2e-3, variant="cosine", rule=RULE)]
+    tried += [make_row("movies", 0.7, 1e-3, variant="pool-few", rule=RULE)]
     text = write_page(tried, {"movies": Baseline("movies", known)}, tmp_path).read_text()
     assert "| a learned gain a layer | 0.7500 (50%) |" in text
     assert "| unchanged, n=340 | 0.8000 (100%, 0.001) |" in text

@@ -31,7 +31,7 @@ def test_stock_peft_reads_the_settings_and_starts_from_zero() -> None:
 
 def test_the_one_scaling_is_the_mean_of_the_rule_over_the_layers() -> None:
     saved = json.loads((FOLDER / "adapter_config.json").read_text())
-    each = [auto_scaling(*shape, saved["n_frequency"]) for shape in SHAPES]
+    each = [auto_scaling(*shape, saved["n_frequency"], WIDTH) for shape in SHAPES]
     mean = math.exp(sum(map(math.log, each)) / len(each))
     assert abs(saved["scaling"] / mean - 1) < 0.05
-    assert json.loads((FOLDER / "training_params.json").read_text()) == {"optimizer_kwargs": {"lr": 3e-4}}
+    assert json.loads((FOLDER / "training_params.json").read_text()) == {"optimizer_kwargs": {"lr": 5e-4}}

@@ -157,7 +157,7 @@ def test_an_adapter_made_under_rule_1_trains_on_at_its_scale_and_says_so_again(m
     randomise(model)
     model.save_pretrained(tmp_path / "new")
     fields = json.loads((tmp_path / "new" / "adapter_config.json").read_text())
-    assert fields["fourierft"].pop("rule") == 2  # before there was a second rule, files did not say
+    assert fields["fourierft"].pop("rule") == scaling.RULE  # before there was a second rule, files did not say
     (tmp_path / "new" / "adapter_config.json").write_text(json.dumps(fields))
     old = PeftModel.from_pretrained(make_llama(), tmp_path / "new", is_trainable=True)
     torch.testing.assert_close(logits(old), logits(model), rtol=1e-5, atol=1e-5)

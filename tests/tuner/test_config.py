@@ -73,7 +73,7 @@ def test_an_auto_config_writes_the_number_and_remembers_that_it_was_auto(tmp_pat
     config.save_pretrained(tmp_path)
     fields = json.loads((tmp_path / "adapter_config.json").read_text())
     assert fields["scaling"] == 123.5
-    assert fields["fourierft"] == {"format": 2, "scaling": "auto", "rule": 2}
+    assert fields["fourierft"] == {"format": 2, "scaling": "auto", "rule": 3}
     loaded = peft.PeftConfig.from_pretrained(tmp_path)
     assert (loaded.scaling, loaded.disk_scaling, loaded.from_disk) == ("auto", 123.5, True)
 

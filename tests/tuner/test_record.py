@@ -50,7 +50,7 @@ def test_the_record_says_shapes_layers_and_base(saved: Path) -> None:
     assert record_of(saved) == {
         "format": 2,
         "scaling": "auto",
-        "rule": 2,
+        "rule": 3,
         "shapes": {"q_proj": [32, 32], "v_proj": [16, 32], "down_proj": [32, 48]},
         "layers": 9,
         "base": {"digest": base.digest, "signs": base.signs},

@@ -8,12 +8,36 @@ import torch
 
 from fourierft.errors import ConfigError
 from fourierft.tuner import FourierFTConfig, auto_scaling
+from fourierft.tuner.scaling import find_width
 
 
 def test_auto_scaling_is_the_documented_formula():
     width = math.sqrt(768) + math.sqrt(3072)
-    expected = 200 * 768 * 3072 / math.sqrt(10 * 500 * (width**2 + 10 * 500))
-    assert auto_scaling(768, 3072, 1000) == pytest.approx(expected, rel=1e-14)
+    narrow = 200 * 768 * 3072 / math.sqrt(10 * 500 * (width**2 + 10 * 500))
+    assert auto_scaling(768, 3072, 1000) == pytest.approx(narrow, rel=1e-14)
+    assert auto_scaling(768, 3072, 1000, base_width=300) == pytest.approx(narrow, rel=1e-14)
+    assert auto_scaling(768, 3072, 1000, base_width=768) == pytest.approx(narrow / math.sqrt(8), rel=1e-14)
+    assert auto_scaling(768, 3072, 1000, base_width=768, rule=2) == pytest.approx(narrow, rel=1e-14)
+
+
+@pytest.mark.parametrize("width", [576, 896, 1536, 4096])
+def test_alpha_of_square_layers_hardly_depends_on_the_width(width):
+    assert auto_scaling(width, width, 340, width) / auto_scaling(384, 384, 340, 384) == pytest.approx(1.25, rel=0.2)
+
+
+def test_width_of_a_model_is_the_input_size_of_most_of_its_linear_layers(make_llama, make_gpt2):
+    assert find_width(make_llama()) == 32
+    config = FourierFTConfig(n_frequency=9, target_modules="all-linear")
+    assert find_width(peft.get_peft_model(make_llama(), config)) == 32
+    assert find_width(make_gpt2()) == make_gpt2().config.n_embd
+    assert find_width(torch.nn.Conv2d(3, 3, 3)) is None
+
+
+def test_layers_get_the_scaling_of_their_models_width():
+    wide = torch.nn.Sequential(torch.nn.Linear(1536, 16), torch.nn.Linear(16, 1536))
+    adapted = peft.get_peft_model(wide, FourierFTConfig(n_frequency=9, target_modules=["0", "1"])).base_model.model
+    assert adapted[0].fourierft_scaling["default"] == pytest.approx(auto_scaling(16, 1536, 9) / 8, rel=1e-14)
+    assert adapted[1].fourierft_scaling["default"] == pytest.approx(auto_scaling(1536, 16, 9) / 8, rel=1e-14)
 
 
 def test_adapters_made_under_rule_1_keep_its_formula():

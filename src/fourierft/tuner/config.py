@@ -33,9 +33,9 @@ from fourierft.tuner.paper import SEED, paper_run
 ENTRIES = ("uniform", "bandpass")
 _OWN_FIELDS = (
     *("entries", "center", "width", "rule", "disk_scaling", "from_disk", "reads_weights", "has_reshaped", "is_taken"),
-    *("file_record", "layer_shapes", "base", "layer_counts"),
+    *("file_record", "layer_shapes", "base", "base_width", "layer_counts"),
 )
-RULES = (1, 2)  # behind scaling="auto", of which the last is for adapters made today; see scaling.py
+RULES = (1, 2, 3)  # behind scaling="auto", of which the last is for adapters made today; see scaling.py
 
 
 @dataclass
@@ -65,6 +65,7 @@ class FourierFTConfig(StockConfig):
         file_record: what that file says beside its settings, such as the shapes its layers were made for.
         layer_shapes: layer name -> (out_features, in_features) of the model that the adapter is in, to be saved.
         base: that model, if it can be told; to be saved.
+        base_width: how wide it is; None before an adapter was made, or if it has no linear layers.
         layer_counts: layer name -> n, in place of n_frequency and its patterns.
         reads_weights, has_reshaped: as in `Record`, of the model that the adapter is in.
         is_taken: whether the tuner of this package made an adapter of it.
@@ -87,6 +88,7 @@ class FourierFTConfig(StockConfig):
     file_record: Record = field(default_factory=Record, init=False, repr=False, compare=False)
     layer_shapes: dict[str, Shape] = field(default_factory=dict, init=False, repr=False, compare=False)
     base: BaseIdentity | None = field(default=None, init=False, repr=False, compare=False)
+    base_width: int | None = field(default=None, init=False, repr=False, compare=False)
     layer_counts: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
     reads_weights: bool = field(default=False, init=False, repr=False, compare=False)
     has_reshaped: bool = field(default=False, init=False, repr=False, compare=False)

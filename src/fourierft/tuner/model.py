@@ -37,6 +37,7 @@ from fourierft.tuner.reading import check_usage, is_among, is_only_read, names_r
 from fourierft.tuner.record import check_base, note_base
 from fourierft.tuner.reshaped import CONVOLUTIONS, ReshapedLayer
 from fourierft.tuner.rows import BASE, RowNames
+from fourierft.tuner.scaling import find_width
 from fourierft.tuner.ties import record_parting, shared_weights, tie_flags
 
 
@@ -66,6 +67,8 @@ class FourierFTModel(BaseTuner):
         named = {key.rsplit(f".{self.prefix}", 1)[0].removeprefix("_orig_mod.") for key in state or ()}
         is_target = partial(self._check_target_module_exists, config) if state is None else named.__contains__
         check_base(model, config, is_target)
+        if isinstance(config, FourierFTConfig):
+            config.base_width = find_width(model)
         leave_embeddings(config)
         self._shared_weights, self._names_read = shared_weights(model), names_read(model)
         self._only_read: list[FourierFTLayer] = []

@@ -19,6 +19,7 @@ from fourierft.training.comparison.results import (
     summarize,
 )
 from fourierft.training.output import append_json_line
+from fourierft.tuner.scaling import RULE
 
 MakeRow = Callable[..., Row]
 
@@ -104,10 +105,16 @@ def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
         read_rows(tmp_path)
 
 
-def test_rows_of_the_first_scale_rule_are_told_apart() -> None:
+def test_rows_of_earlier_scale_rules_are_told_apart() -> None:
     config = {"peft_type": "FOURIERFT", "n_frequency": 5}
     row = {"method": "fourierft:5", "title": "FourierFT n=5", "config": config}
     assert name_rule(row)["title"] == "FourierFT n=5, scale rule 1"
+    assert name_rule({**row, "rule": 2})["title"] == "FourierFT n=5, scale rule 2"
     assert name_rule(row)["method"] == "fourierft:5, scale rule 1"
-    for other in ({**row, "rule": 2}, {**row, "config": {**config, "scaling": 3.0}}, {**row, "config": None}):
+    for other in (
+        {**row, "rule": RULE},
+        {**row, "rule": "direction"},
+        {**row, "config": {**config, "scaling": 3.0}},
+        {**row, "config": None},
+    ):
         assert name_rule(other) == other

@@ -11,11 +11,11 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from fourierft.errors import DataError
+from fourierft.tuner.scaling import RULE
 
 FILE = "runs.jsonl"
 REFERENCE = "lora:8"
 BASELINE = "head"
-RULE_1 = ", scale rule 1"
 
 Row = dict[str, Any]
 
@@ -80,12 +80,20 @@ def read_lines(file: Path) -> list[Row]:
     return rows
 
 
+def under_rule(rule: int) -> str:
+    """What is added to the name of a method whose scale came from an earlier rule than today's."""
+    return f", scale rule {rule}"
+
+
 def name_rule(row: Row) -> Row:
-    """A row that says so where the scale was that of rule 1, which was the only one when rows named none."""
+    """A row that says so where the scale was that of an earlier rule; rule 1 was the only one when rows named none."""
     config = row.get("config") or {}
-    if "rule" in row or config.get("peft_type") != "FOURIERFT" or config.get("scaling", "auto") != "auto":
+    if config.get("peft_type") != "FOURIERFT" or config.get("scaling", "auto") != "auto":
         return row
-    return {**row, "method": f"{row['method']}{RULE_1}", "title": f"{row['title']}{RULE_1}"}
+    rule = row.get("rule", 1)
+    if rule == RULE or not isinstance(rule, int):  # a rule that was tried has its name in the method's
+        return row
+    return {**row, "method": row["method"] + under_rule(rule), "title": row["title"] + under_rule(rule)}
 
 
 def by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
