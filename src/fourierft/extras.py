@@ -1,11 +1,19 @@
-"""The one guard of optional packages: what each extra brings, and one sentence where it is missing."""
+"""The one guard of other packages: what each extra brings, and one sentence where it, or its release, is missing."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fourierft.errors import MissingExtraError
+from fourierft.errors import ConfigError, MissingExtraError
+
+Release = tuple[int, int]
+HOSTS: dict[str, tuple[Release, Release]] = {  # package -> first release that adapters run in, first that is too new
+    "peft": ((0, 18), (0, 22)),
+    "transformers": ((5, 6), (6, 0)),
+}
 
 EXTRAS = {  # extra of pyproject.toml -> name to import -> name to install
     "train": {
@@ -45,3 +53,20 @@ def needs(extra: str, purpose: str) -> Iterator[None]:
         package = EXTRAS[extra].get(error.name or "")
         what = f"needs {package}" if package else f"needs packages that cannot be imported here ({error})"
         raise MissingExtraError(f"{purpose} {what}; pip install 'fourierft[{extra}]'") from error
+
+
+def release(package: str) -> Release:
+    """The first two numbers of an installed package's version."""
+    major, minor = re.findall(r"[0-9]+", importlib.metadata.version(package))[:2]
+    return int(major), int(minor)
+
+
+def check_hosts() -> None:
+    """Raise ConfigError if PEFT or transformers is older or newer than what adapters run in."""
+    for package, (first, end) in HOSTS.items():
+        if not first <= release(package) < end:
+            asked = f"{package}>={first[0]}.{first[1]},<{end[0]}.{end[1]}".replace(",<6.0", ",<6")
+            raise ConfigError(
+                f"{package} {importlib.metadata.version(package)} is installed, and fourierft runs with {asked}; "
+                f"pip install '{asked}'"
+            )

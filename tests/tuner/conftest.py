@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib.metadata import version
+from typing import Any
 
 import pytest
 import torch
+import transformers.integrations.peft
+from packaging.version import Version
 from peft import PeftModel, get_peft_model
 from torch import nn
 from transformers import (
@@ -59,6 +63,16 @@ def stock() -> Callable[[], AbstractContextManager[None]]:
             enable()
 
     return in_place
+
+
+@pytest.fixture
+def transformers_own() -> AbstractContextManager[Any]:
+    """Around the functions of transformers that add and load adapters: they stop if PEFT is older than they ask for."""
+    if Version(version("peft")) >= Version(transformers.integrations.peft.MIN_PEFT_VERSION):
+        return nullcontext()
+    return pytest.raises(
+        (ValueError, ImportError), match=r"version of PEFT you are using|_maybe_shard_state_dict_for_tp"
+    )
 
 
 @pytest.fixture

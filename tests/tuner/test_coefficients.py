@@ -107,29 +107,31 @@ def test_a_parameter_that_is_no_coefficient_has_no_former_name():
 @pytest.mark.parametrize("in_memory", [False, True], ids=["file", "state dict"])
 @pytest.mark.parametrize("is_trainable", [False, True])
 def test_transformers_own_loader_brings_coefficients_of_several_scalings(
-    make_llama, trained, saved, is_trainable, in_memory
+    make_llama, trained, saved, is_trainable, in_memory, transformers_own
 ):
     model = make_llama()
-    if in_memory:
-        state, settings = load_file(saved / "adapter_model.safetensors"), PeftConfig.from_pretrained(saved)
-        info = model.load_adapter(adapter_state_dict=state, peft_config=settings, is_trainable=is_trainable)
-    else:
-        info = model.load_adapter(saved, is_trainable=is_trainable)
-    assert not info.missing_keys
-    assert not info.unexpected_keys
-    torch.testing.assert_close(logits(model), logits(trained), rtol=1e-5, atol=1e-5)
-    for ours, theirs in zip(layers_of(model), layers_of(trained), strict=True):
-        assert ours.fourierft_scaling == theirs.fourierft_scaling
-    assert {p.requires_grad for n, p in model.named_parameters() if "fourierft" in n} == {is_trainable}
-    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+    with transformers_own:
+        if in_memory:
+            state, settings = load_file(saved / "adapter_model.safetensors"), PeftConfig.from_pretrained(saved)
+            info = model.load_adapter(adapter_state_dict=state, peft_config=settings, is_trainable=is_trainable)
+        else:
+            info = model.load_adapter(saved, is_trainable=is_trainable)
+        assert not info.missing_keys
+        assert not info.unexpected_keys
+        torch.testing.assert_close(logits(model), logits(trained), rtol=1e-5, atol=1e-5)
+        for ours, theirs in zip(layers_of(model), layers_of(trained), strict=True):
+            assert ours.fourierft_scaling == theirs.fourierft_scaling
+        assert {p.requires_grad for n, p in model.named_parameters() if "fourierft" in n} == {is_trainable}
+        assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
 
 
-def test_transformers_own_loader_meets_the_same_checks(make_llama, saved):
+def test_transformers_own_loader_meets_the_same_checks(make_llama, saved, transformers_own):
     path = saved / "adapter_model.safetensors"
     tensors = load_file(path)
     tensors[min(tensors)][3] = float("nan")
     save_file(tensors, path)
-    with pytest.raises(CheckpointError, match="1 values in the checkpoint that are not finite"):
+    message = "1 values in the checkpoint that are not finite"
+    with transformers_own, pytest.raises(CheckpointError, match=message):
         make_llama().load_adapter(saved)
 
 

@@ -25,6 +25,7 @@ from fourierft.cli.locales import check_words, print_anything, use_utf8
 from fourierft.cli.parser import CommandParser
 from fourierft.cli.streams import READER_GONE, drop_unread, outliving_readers
 from fourierft.errors import FourierFTError
+from fourierft.extras import check_hosts
 
 COMMANDS = {
     "quickstart": "fine-tune a real model in four ways, compare them, leave a page to look at",
@@ -106,10 +107,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     try:
-        check_words(argv)
-        arguments = build_parser(argv).parse_args(argv)
-        with outliving_readers() if arguments.command in TRAININGS else nullcontext():
-            return int(arguments.run(arguments))
+        try:
+            check_words(argv)
+            arguments = build_parser(argv).parse_args(argv)
+            with outliving_readers() if arguments.command in TRAININGS else nullcontext():
+                return int(arguments.run(arguments))
+        except ImportError:
+            check_hosts()  # says why, if PEFT or transformers is of another release
+            raise
     except FourierFTError as error:
         print(f"fourierft: error: {error}", file=sys.stderr)
         return 2

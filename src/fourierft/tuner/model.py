@@ -11,13 +11,8 @@ from typing import Any, cast
 
 from accelerate import init_empty_weights
 from peft import FourierFTConfig as StockConfig
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
-from peft.utils import (
-    TRANSFORMERS_MODELS_TO_FOURIERFT_TARGET_MODULES_MAPPING,
-    AuxiliaryTrainingWrapper,
-    get_quantization_kwargs,
-)
-from peft.utils.error import NoMatchingPeftModuleError
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import TRANSFORMERS_MODELS_TO_FOURIERFT_TARGET_MODULES_MAPPING, AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -39,9 +34,10 @@ from fourierft.tuner.reshaped import CONVOLUTIONS, ReshapedLayer
 from fourierft.tuner.rows import BASE, RowNames
 from fourierft.tuner.scaling import find_width
 from fourierft.tuner.ties import record_parting, shared_weights, tie_flags
+from fourierft.tuner.versions import NoMatchingPeftModuleError, Tuner, get_quantization_kwargs
 
 
-class FourierFTModel(BaseTuner):
+class FourierFTModel(Tuner):
     """A model whose target modules are `FourierFTLayer`s (arXiv 2405.03003); made by `peft.get_peft_model`.
 
     Takes what PEFT's tuners take: a model, a config (ours or stock PEFT's) and an adapter name.

@@ -16,9 +16,11 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from fourierft.extras import check_hosts
 from fourierft.tuner.caution import check_step
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.model import FourierFTModel
+from fourierft.tuner.versions import ask_tuner, stop_asking
 
 _OURS: tuple[tuple[dict[PeftType, Any], type], ...] = (
     (PEFT_TYPE_TO_CONFIG_MAPPING, FourierFTConfig),
@@ -29,12 +31,17 @@ _hooks: list[RemovableHandle] = []  # of optimisers' steps, for the warning of c
 
 
 def enable() -> None:
-    """Let PEFT make, load and save FourierFT adapters with this package. Calling it again changes nothing."""
+    """Let PEFT make, load and save FourierFT adapters with this package. Calling it again changes nothing.
+
+    Raises: ConfigError, if PEFT or transformers is of a release that this package does not run with.
+    """
+    check_hosts()
     if _replaced:
         return
     for table, own_class in _OURS:
         _replaced.append(table[PeftType.FOURIERFT])
         table[PeftType.FOURIERFT] = own_class
+    ask_tuner()
     _hooks.append(register_optimizer_step_pre_hook(check_step))
 
 
@@ -43,6 +50,7 @@ def disable() -> None:
     for (table, _), stock_class in zip(_OURS, _replaced, strict=False):
         table[PeftType.FOURIERFT] = stock_class
     _replaced.clear()
+    stop_asking()
     while _hooks:
         _hooks.pop().remove()
 

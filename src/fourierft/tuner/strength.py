@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 import warnings
 
-from peft.tuners.tuners_utils import BaseTunerLayer
-
 from fourierft.errors import ConfigError
+from fourierft.tuner.versions import TunerLayer
 
 SCALINGS = ("fourierft_scaling", "own_scaling")
 
 
-class Strength(BaseTunerLayer):
+class Strength(TunerLayer):
     """What an adapted layer does about the strength of its adapters.
 
     Attributes, each a dictionary by adapter name:
