@@ -6,6 +6,11 @@ STAMP := $(VENV)/.installed
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.installed
 BARE := .venv-bare
+# Older releases of PEFT, each with the transformers that a program which pins it takes, and the last torchao it knows.
+PEFTS := 0.18 0.19 0.20
+PEFT_0.18 := peft==0.18.1 transformers==5.6.0 torchao==0.17.0
+PEFT_0.19 := peft==0.19.1 transformers==5.6.0 torchao==0.17.0
+PEFT_0.20 := peft==0.20.0 transformers==5.19.0 torchao==0.17.0
 # The first interpreter that is there and new enough; `make PYTHON=/path/to/python install` names another.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 python; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo "$$python" && break; done)
@@ -13,7 +18,7 @@ VLLM_PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 py
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart fleet-demo serve-demo test test-faults check format bench docs clean install-vllm test-vllm test-bare
+.PHONY: help install quickstart fleet-demo serve-demo test test-faults check format bench docs clean install-vllm test-vllm test-bare test-peft
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +76,19 @@ test-bare: install ## try every command on a wheel without extras, in .venv-bare
 	$(BARE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
 	$(BARE)/bin/pytest tests/bare
 	$(BIN)/python tests/bare/alone.py
+
+test-peft: $(addprefix test-peft-,$(PEFTS)) ## run the tuner's tests, and PEFT's, with each older PEFT, in .venv-peft-* (20 minutes)
+
+test-peft-%: .venv-peft-%/.installed
+	.venv-peft-$*/bin/python -m pytest tests/tuner
+
+.PRECIOUS: .venv-peft-%/.installed
+.venv-peft-%/.installed: pyproject.toml constraints.txt Makefile
+	test -x $(@D)/bin/python || "$(PYTHON)" -m venv $(@D)
+	grep -vE '^(peft|transformers|tokenizers|huggingface_hub|torchao|datasets)==' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(@D)/constraints.txt $(PEFT_$*) \
+		-e '.[quantized]' datasets diffusers hypothesis pytest
+	@touch $@
 
 bench: install ## measure speed and memory on this machine, and make the page of it
 	$(BIN)/fourierft benchmark

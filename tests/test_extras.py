@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import fourierft
 from fourierft.errors import MissingExtraError
-from fourierft.extras import EXTRAS, needs
+from fourierft.extras import EXTRAS, HOSTS, needs
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -63,6 +64,16 @@ def test_the_table_has_what_the_extras_bring() -> None:
     assert {name: set(modules.values()) for name, modules in EXTRAS.items()} == {
         name: names - FOR_TOOLS for name, names in extras.items()
     }
+
+
+def test_releases_that_adapters_run_in_are_those_the_package_asks_for() -> None:
+    project = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = {requirement.name: requirement.specifier for requirement in map(Requirement, project["dependencies"])}
+    for package, ((major, minor), (end_major, end_minor)) in HOSTS.items():
+        specifier = asked[package]
+        assert specifier == SpecifierSet(f">={major}.{minor},<{end_major}.{end_minor}".removesuffix(".0"))
+        assert f"{major}.{minor}.0" in specifier
+        assert f"{end_major}.{end_minor}.0" not in specifier
 
 
 @pytest.mark.parametrize(("extra", "module"), [(extra, module) for extra, names in EXTRAS.items() for module in names])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib.metadata
 import logging
 import re
 import subprocess
@@ -95,6 +96,33 @@ def test_error_is_one_line_and_status_two(command: types.ModuleType, capsys: pyt
     command.run = fail
     assert cli.main(["probe", "1"]) == 2
     assert capsys.readouterr().err == "fourierft: error: no rows in a.csv; give a file with at least one\n"
+
+
+@pytest.mark.parametrize(("installed", "status"), [("0.17.1", 2), ("0.21.2", None)])
+def test_an_import_that_fails_is_told_by_the_release_of_peft_if_that_is_the_reason(
+    command: types.ModuleType,
+    installed: str,
+    status: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def run(arguments: argparse.Namespace) -> int:
+        from peft import nothing_of_this_name  # type: ignore[attr-defined]  # noqa: F401
+
+        return 0
+
+    command.run = run
+    version = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: installed if name == "peft" else version(name))
+    if status is None:
+        with pytest.raises(ImportError, match="nothing_of_this_name"):
+            cli.main(["probe", "1"])
+        return
+    assert cli.main(["probe", "1"]) == status
+    assert capsys.readouterr().err == (
+        "fourierft: error: peft 0.17.1 is installed, and fourierft runs with peft>=0.18,<0.22; "
+        "pip install 'peft>=0.18,<0.22'\n"
+    )
 
 
 def test_interrupt_has_status_130(command: types.ModuleType) -> None:

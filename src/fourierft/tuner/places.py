@@ -18,7 +18,7 @@ def place_everywhere(model: nn.Module) -> None:
     layers = {
         id(module.base_layer): module
         for module in model.modules()
-        if hasattr(module, "base_layer") and isinstance(module, _WRAPPERS)
+        if isinstance(module, _WRAPPERS) and hasattr(module, "base_layer")
     }
     for path, module in list(model.named_modules(remove_duplicate=False)):
         layer = layers.get(id(module))

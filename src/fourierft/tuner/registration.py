@@ -1,8 +1,8 @@
 """Put this package's tuner behind `PeftType.FOURIERFT`, and put stock PEFT's back.
 
 PEFT finds a method's config and tuner in two tables, keyed by a closed enum. It looks them up at every call, so
-changing the tables is all it takes. Classes imported from peft by name (`peft.FourierFTConfig`) stay stock's; a config
-of either class runs on the tuner that stands in the table.
+changing the tables is all it takes in PEFT 0.21; versions.py has what it takes before. Classes imported from peft by
+name (`peft.FourierFTConfig`) stay stock's; a config of either class runs on the tuner that stands in the table.
 """
 
 from __future__ import annotations
