@@ -152,7 +152,7 @@ class OlderLayer(BaseTunerLayer):
 
         Raises: ConfigError, if it is quantised.
         """
-        base = self.get_base_layer()
+        base: Any = self.get_base_layer()
         return (
             base.weight.data if self.quantization_backend is None else self.quantization_backend.get_base_weight(base)
         )
@@ -185,7 +185,7 @@ def _find_backend(base_layer: nn.Module, **settings: Any) -> Any:
             backend = quantization_utils.resolve_quantization_backend(base_layer, **settings)
             if backend is not None:
                 return backend
-    weight = getattr(base_layer, "weight", None)
+    weight: Any = getattr(base_layer, "weight", None)
     is_quantized = type(weight).__module__.partition(".")[0] in ("bitsandbytes", "torchao")
     return NoBackend(weight) if is_quantized else None
 
@@ -216,7 +216,7 @@ else:
 
 resolve_quantization_backend = quantization_utils.resolve_quantization_backend if Tuner is BaseTuner else _find_backend
 
-_ASKING = [  # what PEFT has, and what asks the tuner
+_ASKING: list[tuple[Callable[..., Any], Callable[..., Any]]] = [  # what PEFT has, and what asks the tuner
     (save_and_load.get_peft_model_state_dict, _get_state_dict(save_and_load.get_peft_model_state_dict)),
     (save_and_load.set_peft_model_state_dict, _set_state_dict(save_and_load.set_peft_model_state_dict)),
 ]
