@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 
 from fourierft.errors import ConfigError, MissingExtraError
 
@@ -57,7 +57,7 @@ def needs(extra: str, purpose: str) -> Iterator[None]:
 
 def release(package: str) -> Release:
     """The first two numbers of an installed package's version."""
-    major, minor = re.findall(r"[0-9]+", importlib.metadata.version(package))[:2]
+    major, minor = re.findall(r"[0-9]+", metadata.version(package))[:2]
     return int(major), int(minor)
 
 
@@ -67,6 +67,6 @@ def check_hosts() -> None:
         if not first <= release(package) < end:
             asked = f"{package}>={first[0]}.{first[1]},<{end[0]}.{end[1]}".replace(",<6.0", ",<6")
             raise ConfigError(
-                f"{package} {importlib.metadata.version(package)} is installed, and fourierft runs with {asked}; "
+                f"{package} {metadata.version(package)} is installed, and fourierft runs with {asked}; "
                 f"pip install '{asked}'"
             )
