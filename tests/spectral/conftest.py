@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fourierft import SpectralBasis, uniform_basis
-from fourierft.spectral import dispatch, prepared, tokens
+from fourierft.spectral import dispatch, held, prepared, tokens
 from fourierft.spectral.compiled.build import load_kernel
 from fourierft.spectral.reference import reference_coefficient_gradient, reference_delta_weight
 
@@ -110,7 +110,8 @@ def torch_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without the compiled kernel."""
     for module in (prepared, tokens):
         monkeypatch.setattr(module, "compiled_update", lambda *_: None)
-    monkeypatch.setattr(dispatch, "is_served", lambda *_: False)
+    for module in (dispatch, held):
+        monkeypatch.setattr(module, "is_served", lambda *_: False)
 
 
 @pytest.fixture(params=PATHS)

@@ -6,6 +6,7 @@ import torch
 
 from fourierft.spectral.basis import SpectralBasis
 from fourierft.spectral.compiled import is_served, large_primes
+from fourierft.spectral.eager import is_exported
 
 # Nanoseconds on two CPU cores, float32, read off the layer suite of the benchmarks.
 _DENSE_CACHED, _DENSE_STREAMED = 1.3, 4.4  # building W + dW, per element, in the cache and beyond it
@@ -17,7 +18,6 @@ _COMPILED_TOKEN = (0.3, 0.06)
 _LARGE_PRIME = (
     0.002  # of a compiled transform, per element and unit of each prime factor that is summed up as it stands
 )
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch 2.6 cannot tell
 
 
 def choose_view(tokens: int, basis: SpectralBasis, dtype: torch.dtype, device: torch.device) -> str:
@@ -32,7 +32,7 @@ def choose_view(tokens: int, basis: SpectralBasis, dtype: torch.dtype, device: t
     """
     if dtype not in (torch.float32, torch.float64):
         return "token"
-    if _is_exporting() or torch.jit.is_tracing():  # for any number of tokens
+    if is_exported():  # for any number of tokens
         return "token"
     # A backward pass builds W + dW again, while the token view, at its gradients anyway, adds about half a product.
     return "weight" if _dense_cost(basis) < 0.8 * _token_cost(tokens, basis, dtype, device) else "token"

@@ -11,6 +11,12 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 
 _PLAIN = (Tensor, nn.Parameter)
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch 2.6 cannot tell
+
+
+def is_exported() -> bool:
+    """Whether what is computed becomes a graph for other inputs, and maybe another machine."""
+    return _is_exporting() or torch.jit.is_tracing()
 
 
 def is_transformed() -> bool:

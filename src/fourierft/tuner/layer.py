@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError
 from fourierft.format.draw import Draw
-from fourierft.spectral import SpectralBasis, adapted_linear, delta_weight, is_eager, spectral_linear
+from fourierft.spectral import SpectralBasis, delta_weight, is_eager, spectral_linear
 from fourierft.tuner.coefficients import (
     Coefficients,
     CoefficientsByAdapter,
@@ -32,6 +32,7 @@ from fourierft.tuner.reading import Usage, read_weight
 from fourierft.tuner.resting import RestingUpdates, add_updates
 from fourierft.tuner.rows import RowNames
 from fourierft.tuner.scaling import disk_scaling, layer_scaling
+from fourierft.tuner.sharing import SharedInputs, adapted, update
 from fourierft.tuner.strength import SCALINGS, Strength
 
 
@@ -61,6 +62,7 @@ class FourierFTLayer(nn.Module, Strength):
         kept_weight: the quantised or tied weight that a merged layer had; None for any other.
         resting: what inference keeps (resting.py); one for all adapters.
         awaiting: adapters made from a checkpoint's config whose coefficients are yet to be loaded; see coefficients.py.
+        shared_inputs: what the layers of one module hold while it runs (sharing.py).
         row_names: the adapter of each row while a call with `adapter_names` runs; shared by the layers of a model.
 
     Raises: ConfigError, if the base layer is not linear; ShapeError, if n_frequency exceeds the entries of its weight.
@@ -92,7 +94,7 @@ class FourierFTLayer(nn.Module, Strength):
         self.awaiting: set[str] = set()
         self.merge_loss: dict[str, float] = {}
         self.resting = RestingUpdates()
-        self.row_names = RowNames()
+        self.shared_inputs, self.row_names = SharedInputs(), RowNames()
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
         self._active_adapter = adapter_name
@@ -164,13 +166,11 @@ class FourierFTLayer(nn.Module, Strength):
             check_present(self, term.coefficients, x)
         product = base_product(self._modules["base_layer"], x) if len(terms) == 1 and not args and not kwargs else None
         if product is not None and product[0].dtype == terms[0].coefficients.dtype:
-            _, coefficients, basis, scaling = terms[0]
-            return adapted_linear(x, *product, coefficients, basis, scaling)
+            return adapted(self, x, product, terms[0])
         result = self.base_layer(x, *args, **kwargs)
         dtype = result.dtype
-        for _, coefficients, basis, scaling in terms:
-            cast = self._cast_input_dtype(x, coefficients.dtype)
-            result = result + spectral_linear(cast, coefficients, basis, scaling)
+        for term in terms:
+            result = result + update(self, x, term)
         return result.to(dtype)
 
     @property

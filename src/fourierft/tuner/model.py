@@ -33,6 +33,7 @@ from fourierft.tuner.record import check_base, note_base
 from fourierft.tuner.reshaped import CONVOLUTIONS, ReshapedLayer
 from fourierft.tuner.rows import BASE, RowNames
 from fourierft.tuner.scaling import find_width
+from fourierft.tuner.sharing import leave_inputs, share_inputs
 from fourierft.tuner.ties import record_parting, shared_weights, tie_flags
 from fourierft.tuner.versions import NoMatchingPeftModuleError, Tuner, get_quantization_kwargs
 
@@ -75,12 +76,12 @@ class FourierFTModel(Tuner):
             if not advice:
                 raise
             raise ConfigError(f"no module of the model is targeted; {'; '.join(advice)}") from error
-        advice = self._target_advice(model, adapter_name)
-        if advice:
+        if advice := self._target_advice(model, adapter_name):
             warnings.warn(f"some targets match nothing in the model: {'; '.join(advice)}", stacklevel=2)
         if self._takes_all:
             warn_of_stacks(model)
         place_everywhere(model)
+        share_inputs(model)
         warn_of_precision(self._only_read)
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
@@ -113,6 +114,7 @@ class FourierFTModel(Tuner):
         remove_hosts(self.model, merge, safe_merge, adapter_names)  # PEFT looks for no layers inside of them
         model: Any = super()._unload_and_optionally_merge(merge, progressbar, safe_merge, adapter_names)
         take_from_everywhere(model)
+        leave_inputs(model)
         return model
 
     def _check_tied_modules(self, model: nn.Module, peft_config: Any) -> None:

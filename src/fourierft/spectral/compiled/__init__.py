@@ -4,5 +4,15 @@ The torch path beside it gives the same numbers everywhere, and serves every dty
 """
 
 from fourierft.spectral.compiled.calls import CompiledUpdate, compiled_update, is_served, large_primes
+from fourierft.spectral.compiled.held import HeldUpdate, fingerprint, held_input, held_update
 
-__all__ = ["CompiledUpdate", "compiled_update", "is_served", "large_primes"]
+__all__ = [
+    "CompiledUpdate",
+    "HeldUpdate",
+    "compiled_update",
+    "fingerprint",
+    "held_input",
+    "held_update",
+    "is_served",
+    "large_primes",
+]

@@ -41,6 +41,11 @@ ARGUMENTS = {  # of the functions of kernel.c
     "token_product": _PRODUCT,
     "row_product": _PRODUCT,
     "token_gradients": (*[_POINTER] * 7, ctypes.c_float, *[_POINTER] * 3, _LONG, _LONG, _INT, _INT),
+    "fingerprint": (_POINTER, _LONG, _POINTER),
+    "hold": (*[_POINTER] * 4, _LONG, _INT),
+    "release": (*[_POINTER] * 4, _LONG, _INT),
+    "held_product": (*[_POINTER] * 5, ctypes.c_float, _POINTER, _LONG, _INT, _INT),
+    "held_gradients": (*[_POINTER] * 7, ctypes.c_float, *[_POINTER] * 3, _LONG, _INT),
 }
 
 

@@ -13,10 +13,9 @@
  * The links' positions, from plan.py, account for the order in which a transform (transforms.h) leaves its bins.
  */
 #include <omp.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "transforms.h"
+#include "tiles.h"
 
 typedef struct {
     int64_t targets;
@@ -34,83 +33,14 @@ typedef struct {
     const int32_t *index; /* [n] the coefficient; the order is that of u's position */
 } entries;
 
+/* Bins that are held of a spectrum: of a tile, [count] in the order of their positions. Links and entries of a held
+ * spectrum have places among them instead of positions. */
+typedef struct {
+    int64_t count;
+    const int32_t *position;
+} holding;
+
 int lanes(void) { return LANES; }
-
-/* ---- tiles in and out -------------------------------------------------------------------------------------------- */
-
-/* Each pass moves the highest bit of the row to the lowest of the column; after log2(LANES) passes rows are columns. */
-INLINE void transpose(vec *a) {
-    for (int pass = 1; pass < LANES; pass *= 2) {
-        vec b[LANES];
-        for (int i = 0; i < LANES / 2; i++) {
-#if LANES == 16
-            b[2 * i] = __builtin_shufflevector(a[i], a[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            b[2 * i + 1] = __builtin_shufflevector(
-                a[i], a[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-#elif LANES == 8
-            b[2 * i] = __builtin_shufflevector(a[i], a[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
-            b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
-#else
-            b[2 * i] = __builtin_shufflevector(a[i], a[i + 2], 0, 4, 1, 5);
-            b[2 * i + 1] = __builtin_shufflevector(a[i], a[i + 2], 2, 6, 3, 7);
-#endif
-        }
-        for (int i = 0; i < LANES; i++) a[i] = b[i];
-    }
-}
-
-/* The tile's lane i gets row (first + i) / each of x [.., length], z is [length]; a short tile's other lanes are zero. */
-INLINE void load_rows(bin *z, const float *x, int64_t tokens, int64_t length, int64_t first, int64_t each) {
-    float *flat = (float *)z;
-    const int64_t whole = tokens == TILE ? length / LANES * LANES : 0;
-    if (tokens < TILE) memset(z, 0, length * sizeof(bin));
-    for (int64_t q = 0; q < whole; q += LANES)
-        for (int side = 0; side < 2; side++) {
-            vec a[LANES];
-            for (int i = 0; i < LANES; i++)
-                a[i] = *(const unaligned *)(x + (first + side * LANES + i) / each * length + q);
-            transpose(a);
-            for (int i = 0; i < LANES; i++) *(vec *)(flat + ((q + i) * 2 + side) * LANES) = a[i];
-        }
-    for (int64_t q = whole; q < length; q++)
-        for (int64_t t = 0; t < tokens; t++) flat[q * TILE + t] = x[(first + t) / each * length + q];
-}
-
-/* x [tokens, length] -> z [length]. */
-static void load(bin *z, const float *x, int64_t tokens, int64_t length) { load_rows(z, x, tokens, length, 0, 1); }
-
-static void store(const bin *z, float *y, int64_t tokens, int64_t length, int add) {
-    const float *flat = (const float *)z;
-    const int64_t whole = tokens == TILE ? length / LANES * LANES : 0;
-    for (int64_t q = 0; q < whole; q += LANES)
-        for (int side = 0; side < 2; side++) {
-            vec a[LANES];
-            for (int i = 0; i < LANES; i++) a[i] = *(const vec *)(flat + ((q + i) * 2 + side) * LANES);
-            transpose(a);
-            for (int i = 0; i < LANES; i++) {
-                unaligned *row = (unaligned *)(y + (side * LANES + i) * length + q);
-                *row = add ? *row + a[i] : a[i];
-            }
-        }
-    for (int64_t t = 0; t < tokens; t++)
-        for (int64_t q = whole; q < length; q++) {
-            const float value = flat[q * TILE + t];
-            y[t * length + q] = add ? y[t * length + q] + value : value;
-        }
-}
-
-/* A thread's own memory, kept between calls. */
-static bin *scratch(size_t bytes) {
-    static __thread char *memory;
-    static __thread size_t size;
-    if (bytes > size) {
-        free(memory);
-        size = (bytes + 4095) / 4096 * 4096;
-        memory = aligned_alloc(4096, size);
-        if (!memory) abort();
-    }
-    return (bin *)memory;
-}
 
 /* ---- links ------------------------------------------------------------------------------------------------------- */
 
@@ -187,6 +117,31 @@ void row_product(const plan *from, const plan *to, const links *map, const float
     }
 }
 
+/* Add a tile's products of each entry, lane by lane: of the spectra of an output gradient and of an input. */
+INLINE void add_products(vec *lane_sums, const entries *e, const bin *grad, const bin *z) {
+    for (int64_t k = 0; k < e->n; k++) {
+        const bin a = grad[e->out[2 * k]], b = z[e->in[2 * k + 1]], p = grad[e->out[2 * k + 1]], q = z[e->in[2 * k]];
+        lane_sums[k] += a.re * b.re + a.im * b.im + p.re * q.re + p.im * q.im;
+    }
+}
+
+INLINE void sum_lanes(const vec *lane_sums, const entries *e, float factor, float *sums) {
+    for (int64_t k = 0; k < e->n; k++) {
+        float sum = 0;
+        for (int lane = 0; lane < LANES; lane++) sum += lane_sums[k][lane];
+        sums[e->index[k]] = sum * factor;
+    }
+}
+
+/* What the members of a team summed up, partial [team, n] -> dc [n], in order. */
+static void sum_threads(float *dc, const float *partial, int64_t n, int team) {
+    for (int64_t k = 0; k < n; k++) {
+        float sum = 0;
+        for (int thread = 0; thread < team; thread++) sum += partial[thread * n + k];
+        dc[k] = sum;
+    }
+}
+
 /* Gradients of the tiles [begin, end) of one set: sums[n] becomes dc, and dx, unless it is null, gets dW^T g. */
 static void gradient_tiles(const plan *in, const plan *out, const entries *e, const links *reversed, const float *g,
                            const float *x, const float *c, float factor, float *dx, float *sums, int64_t tokens,
@@ -200,20 +155,13 @@ static void gradient_tiles(const plan *in, const plan *out, const entries *e, co
         to_spectrum(z, in->length, in->radices, in->twiddles);
         load(grad, g + t * out->length, count, out->length);
         to_spectrum(grad, out->length, out->radices, out->twiddles);
-        for (int64_t k = 0; k < e->n; k++) {
-            const bin a = grad[e->out[2 * k]], b = z[e->in[2 * k + 1]], p = grad[e->out[2 * k + 1]], q = z[e->in[2 * k]];
-            lane_sums[k] += a.re * b.re + a.im * b.im + p.re * q.re + p.im * q.im;
-        }
+        add_products(lane_sums, e, grad, z);
         if (!dx) continue;
         link_bins(reversed, c, factor, grad, z, in->length);
         from_spectrum(z, in->length, in->radices, in->twiddles);
         store(z, dx + t * in->length, count, in->length, add);
     }
-    for (int64_t k = 0; k < e->n; k++) {
-        float sum = 0;
-        for (int lane = 0; lane < LANES; lane++) sum += lane_sums[k][lane];
-        sums[e->index[k]] = sum * factor;
-    }
+    sum_lanes(lane_sums, e, factor, sums);
 }
 
 /* dc[s] [sets, n] and, unless dx is null, dx[s, t] (+)= dW[s]^T g[s, t]. partial: [threads, n], summed in order. */
@@ -238,10 +186,93 @@ void token_gradients(const plan *in, const plan *out, const entries *e, const li
                            factor, dx ? dx + s * tokens * in->length : NULL, partial + thread * n, tokens,
                            tiles * thread / members, tiles * (thread + 1) / members, add);
         }
-        for (int64_t k = 0; k < n; k++) {
-            float sum = 0;
-            for (int thread = 0; thread < team; thread++) sum += partial[thread * n + k];
-            dc[s * n + k] = sum;
-        }
+        sum_threads(dc + s * n, partial, n, team);
     }
+}
+
+/* ---- held spectra ------------------------------------------------------------------------------------------------ */
+
+/* x [tokens, length] -> held [tiles, count]. */
+void hold(const plan *from, const holding *held, const float *x, float *into, int64_t tokens, int threads) {
+    const int64_t tiles = (tokens + TILE - 1) / TILE;
+#pragma omp parallel for schedule(static) num_threads(threads) if (tiles > 1 && threads > 1)
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        const int64_t t = tile * TILE, count = tokens - t < TILE ? tokens - t : TILE;
+        bin *z = scratch(from->length * sizeof(bin)), *own = (bin *)into + tile * held->count;
+        load(z, x + t * from->length, count, from->length);
+        to_spectrum(z, from->length, from->radices, from->twiddles);
+        for (int64_t k = 0; k < held->count; k++) own[k] = z[held->position[k]];
+    }
+}
+
+/* The transpose of `hold`: held [tiles, count] -> y [tokens, length]. */
+void release(const plan *to, const holding *held, const float *from, float *y, int64_t tokens, int threads) {
+    const int64_t tiles = (tokens + TILE - 1) / TILE;
+#pragma omp parallel for schedule(static) num_threads(threads) if (tiles > 1 && threads > 1)
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        const int64_t t = tile * TILE, count = tokens - t < TILE ? tokens - t : TILE;
+        bin *z = scratch(to->length * sizeof(bin));
+        const bin *own = (const bin *)from + tile * held->count;
+        memset(z, 0, to->length * sizeof(bin));
+        for (int64_t k = 0; k < held->count; k++) z[held->position[k]] = own[k];
+        from_spectrum(z, to->length, to->radices, to->twiddles);
+        store(z, y + t * to->length, count, to->length, 0);
+    }
+}
+
+/* y [tokens, out] (+)= dW x of a held x. */
+void held_product(const holding *held, const plan *to, const links *map, const float *from, const float *c,
+                  float factor, float *y, int64_t tokens, int add, int threads) {
+    const int64_t tiles = (tokens + TILE - 1) / TILE;
+#pragma omp parallel for schedule(static) num_threads(threads) if (tiles > 1 && threads > 1)
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        const int64_t t = tile * TILE, count = tokens - t < TILE ? tokens - t : TILE;
+        bin *out = scratch(to->length * sizeof(bin));
+        link_bins(map, c, factor, (const bin *)from + tile * held->count, out, to->length);
+        from_spectrum(out, to->length, to->radices, to->twiddles);
+        store(out, y + t * to->length, count, to->length, add);
+    }
+}
+
+/* The gradient of a held x into dx, unless it is null, and dc [n], unless x is null. partial: [threads, n]. */
+void held_gradients(const holding *held, const plan *out, const entries *e, const links *reversed, const float *g,
+                    const float *x, const float *c, float factor, float *dx, float *dc, float *partial, int64_t tokens,
+                    int threads) {
+    const int64_t tiles = (tokens + TILE - 1) / TILE, n = e->n;
+    int team = 1;
+#pragma omp parallel num_threads(threads)
+    {
+        const int thread = omp_get_thread_num(), members = omp_get_num_threads();
+        if (!thread) team = members;
+        bin *grad = scratch(out->length * sizeof(bin) + n * sizeof(vec));
+        vec *lane_sums = (vec *)(grad + out->length);
+        memset(lane_sums, 0, n * sizeof(vec));
+        for (int64_t tile = tiles * thread / members; tile < tiles * (thread + 1) / members; tile++) {
+            const int64_t t = tile * TILE, count = tokens - t < TILE ? tokens - t : TILE;
+            load(grad, g + t * out->length, count, out->length);
+            to_spectrum(grad, out->length, out->radices, out->twiddles);
+            if (x) add_products(lane_sums, e, grad, (const bin *)x + tile * held->count);
+            if (dx) link_bins(reversed, c, factor, grad, (bin *)dx + tile * held->count, held->count);
+        }
+        if (x) sum_lanes(lane_sums, e, factor, partial + thread * n);
+    }
+    if (x) sum_threads(dc, partial, n, team);
+}
+
+/* A number for the content of some memory: any single change changes it, and other contents do so but for one in 2^32. */
+void fingerprint(const void *memory, int64_t bytes, uint64_t *found) {
+    typedef uint32_t words __attribute__((vector_size(4 * LANES), aligned(1), may_alias));
+    enum { CHAINS = 8 }; /* that run side by side */
+    words hash[CHAINS] = {{0}};
+    const char *at = memory, *end = at + bytes;
+    for (; end - at >= (ptrdiff_t)sizeof hash; at += sizeof hash)
+        for (int i = 0; i < CHAINS; i++) {
+            const words mixed = hash[i] ^ ((const words *)at)[i];
+            hash[i] = (mixed << 13 | mixed >> 19) * 0x9E3779B1u; /* turned, since a product carries upwards alone */
+        }
+    uint64_t sum = bytes;
+    for (; at < end; at++) sum = ((sum << 29 | sum >> 35) ^ (uint8_t)*at) * 0x9E3779B97F4A7C15u;
+    for (int i = 0; i < CHAINS; i++)
+        for (int lane = 0; lane < LANES; lane++) sum = ((sum << 29 | sum >> 35) ^ hash[i][lane]) * 0x9E3779B97F4A7C15u;
+    *found = sum;
 }

@@ -38,6 +38,14 @@ class Plan(Struct):
     positions: np.ndarray
 
 
+class Holding(Struct):
+    """`holding` of kernel.c; of each bin the place among those held, int32 [length], and how many bins there are."""
+
+    _fields_ = [("count", ctypes.c_int64), *_pointers("position")]
+    positions: np.ndarray
+    length: int
+
+
 class Links(Struct):
     """`links` of kernel.c: from the spectrum of a plan to that of another."""
 
@@ -78,7 +86,16 @@ def plan_of(length: int) -> Plan | None:
     return plan
 
 
-def links_of(source: Plan, target: Plan, reads: np.ndarray, adds: np.ndarray) -> Links:
+def holding_of(plan: Plan, bins: np.ndarray) -> Holding:
+    """Holds these bins and their mirror images."""
+    kept = np.unique(plan.positions[_with_mirrored(bins, plan.length)])
+    holding = Holding(len(kept))
+    _point(holding, position=kept)
+    holding.length, holding.positions = plan.length, np.searchsorted(kept, plan.positions).astype(np.int32)
+    return holding
+
+
+def links_of(source: Plan | Holding, target: Plan | Holding, reads: np.ndarray, adds: np.ndarray) -> Links:
     """The 2n links from bins `reads` and their mirror images to bins `adds` and theirs, sorted by target."""
     from_bins, to_bins = _with_mirrored(reads, source.length), _with_mirrored(adds, target.length)
     order = np.lexsort((source.positions[from_bins], target.positions[to_bins]))
@@ -96,7 +113,7 @@ def links_of(source: Plan, target: Plan, reads: np.ndarray, adds: np.ndarray) ->
     return links
 
 
-def entries_of(basis: SpectralBasis, inner: Plan, outer: Plan) -> Entries:
+def entries_of(basis: SpectralBasis, inner: Plan | Holding, outer: Plan) -> Entries:
     """The basis' entries, sorted by the position of u."""
     rows, columns = basis.entries.numpy()
     order = np.argsort(outer.positions[rows], kind="stable")
