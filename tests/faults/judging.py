@@ -22,7 +22,7 @@ def judge(data: bytes, answer: Answer) -> str | None:
         return what
     is_error = answer.status >= 400 and not data.startswith(b"HEAD") and b"Invalid HTTP request" not in answer.body
     if is_error and answer.headers.get("content-type") == "application/json":
-        error = json.loads(answer.body)["error"]
-        said = isinstance(error["message"], str) and error["message"].isprintable()
+        error = json.loads(answer.body).get("error", {})
+        said = error.get("message", "\n").isprintable()
         return None if said and error.get("code", answer.status) == answer.status else what
     return None

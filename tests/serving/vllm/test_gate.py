@@ -22,7 +22,7 @@ from tests.serving.live import completion, exchange, leave
 
 from .conftest import TOKENS, Answers
 
-ATTEMPTS = 1000
+ATTEMPTS = 300
 KEYS = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("acme", "next")}
 
 
@@ -78,7 +78,7 @@ def test_hostile_requests_end_at_the_gate_or_in_a_sentence_of_vllm(
         while left > 0:
             left -= 1
             data = draw_request(chance, "acme", "team/1")
-            faults.append(judge(data, await send(port(server), data, 10)))
+            faults.append(judge(data, await send(port(server), data, 3)))
 
     async def main() -> None:
         await asyncio.gather(*(attack() for _ in range(8)))
