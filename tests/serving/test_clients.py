@@ -190,17 +190,31 @@ def test_bodies_have_a_limit_each_and_one_together_and_a_place_before_they_are_r
     run(test, limits, running=1, waiting=1)
 
 
-def test_a_key_that_is_revoked_while_its_request_waits_has_no_turn(run: Run) -> None:
+@pytest.mark.parametrize(
+    ("key", "adapters", "base", "status"),
+    [
+        ("other", ("*",), True, 401),
+        ("acme", ("acme/*",), True, 404),
+        ("acme", ("*",), False, 404),
+        ("acme", ("*",), True, 200),
+    ],
+)
+def test_who_may_not_any_more_when_the_turn_comes_is_refused(
+    run: Run, key: str, adapters: tuple[str, ...], base: bool, status: int
+) -> None:
+    model = "shared" if base else "base"
+
     async def test(port: int, state: Any, tenants: Tenants) -> None:
         turns = tenants.all()[0]
         first = asyncio.create_task(exchange(port, completion("shared", "acme", hold=True)))
         await until(lambda: turns.running == 1)
-        second = asyncio.create_task(exchange(port, completion("shared", "acme")))
+        second = asyncio.create_task(exchange(port, completion(model, "acme")))
         await until(lambda: turns.waiting == 1)
-        tenants.replace({hashlib.sha256(b"other").hexdigest(): Tenant("other")})
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        tenants.replace({digest: Tenant(key, adapters, base=base, running=1)})
         state.held.set()
         assert (await first).status == 200  # what was begun ends
-        assert (await second).status == 401
-        assert (await exchange(port, completion("shared", "acme"))).status == 401
+        assert (await second).status == status
+        assert (await exchange(port, completion(model, "acme"))).status == status
 
     run(test, running=1)

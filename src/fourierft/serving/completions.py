@@ -78,10 +78,7 @@ class Completions:
                     await client.unless_gone(stack.enter_async_context(turns.turn()), self._limits.turn)
                 except TimeoutError as error:
                     raise RefusedError(503, "No turn came in time; ask again.", retry_after=AGAIN) from error
-                if self._fleet.stopping:
-                    raise refuse_stopping()
-                if self._tenants.find(key) is not turns:
-                    raise refuse_key()
+                self._check_again(turns, key, asked.model, version)
                 if version is not None:
                     version = await client.unless_gone(self._hold(version, turns.tenant, asked.model, stack))
                     meter.note_adapter(version)
@@ -94,6 +91,15 @@ class Completions:
                 await self._app(passed, receive, meter)
             finally:
                 CURRENT.reset(token)
+
+    def _check_again(self, turns: Turns, key: list[bytes], model: str | None, version: Version | None) -> None:
+        """Refuse what was right when the request came, and is not any more when its turn comes."""
+        if self._fleet.stopping:
+            raise refuse_stopping()
+        if self._tenants.find(key) is not turns:
+            raise refuse_key()
+        if not (turns.tenant.base if version is None else turns.tenant.may_use(version.name)):
+            raise no_such_model(model)
 
     async def _find(self, tenant: Tenant, model: str | None) -> Version | None:
         """The adapter that is asked for, None for the base."""
