@@ -15,12 +15,20 @@ async def send(port: int, data: bytes, seconds: float) -> Answer:
         return Answer(0, {}, b"")
 
 
-def judge(data: bytes, answer: Answer) -> str | None:
-    """What is wrong with an answer to a request that makes no sense."""
+def judge(data: bytes, answer: Answer, worded: bool = True) -> str | None:
+    """What is wrong with an answer to a request that makes no sense.
+
+    Args:
+        data: the request.
+        answer: to it.
+        worded: whether all errors are the gate's, which are one sentence each; vLLM has its own words.
+    """
     what = f"{data[:200]!r}: {answer.status} {answer.body[:200]!r}"
     if answer.status >= 500:
         return what
-    is_error = answer.status >= 400 and not data.startswith(b"HEAD") and b"Invalid HTTP request" not in answer.body
+    is_error = (
+        worded and answer.status >= 400 and not data.startswith(b"HEAD") and b"Invalid HTTP request" not in answer.body
+    )
     if is_error and answer.headers.get("content-type") == "application/json":
         error = json.loads(answer.body).get("error", {})
         said = error.get("message", "\n").isprintable()
