@@ -149,12 +149,17 @@ def test_a_best_model_is_found_in_a_folder_that_moved_and_its_damage_is_told(bui
     whole = train(build(**best, learning_rate=0.5))
     (tmp_path / "out").rename(tmp_path / "moved")
     again = {**best, "learning_rate": 0.5, "output_dir": str(tmp_path / "moved"), "resume_from_checkpoint": "true"}
+    (tmp_path / "moved" / "README.md").unlink()  # the last of its results: it was killed before
     metrics = train(build(**again))
     assert (metrics["saved"], metrics["eval"]) == ("best", whole["eval"])
+    (tmp_path / "moved" / "README.md").unlink()
     path = tmp_path / "moved" / f"checkpoint-{whole['best']['step']}"
     (path / "adapter_model.safetensors").write_bytes(b"damaged")
     if whole["best"]["step"] < 8:
         with pytest.raises(CheckpointError, match=f"the best model, .*{path.name}, is damaged"):
+            train(build(**again))
+        shutil.rmtree(path)
+        with pytest.raises(CheckpointError, match=f"the best model so far, .*{path.name}, is gone; bring it back"):
             train(build(**again))
 
 

@@ -198,12 +198,22 @@ class RankAllocation(TrainerCallback):
 
 
 class BestFollows(TrainerCallback):
-    """Finds the best checkpoint again where a training goes on in a folder that was moved."""
+    """Finds the best checkpoint again where a training goes on, also in a folder that was moved."""
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Name it in this folder, if it is not where it was."""
-        if state.best_model_checkpoint and not Path(state.best_model_checkpoint).exists():
-            state.best_model_checkpoint = str(Path(args.output_dir or "") / Path(state.best_model_checkpoint).name)
+        """Name it in this folder, where Trainer, which knows its old path, does not find it.
+
+        Raises: CheckpointError, if it is gone.
+        """
+        if not (args.load_best_model_at_end and state.best_global_step) or state.best_model_checkpoint:
+            return
+        best = Path(args.output_dir or "") / f"checkpoint-{state.best_global_step}"
+        if not best.is_dir():
+            raise CheckpointError(
+                f"the best model so far, {best}, is gone; bring it back, go on from a checkpoint before it, or leave "
+                "out --load_best_model_at_end"
+            )
+        state.best_model_checkpoint = str(best)
 
 
 class StepTimer(TrainerCallback):

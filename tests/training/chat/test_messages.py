@@ -101,6 +101,10 @@ def test_marks_say_which_answers_are_learned(marks: dict[str, Any], is_learned: 
         ({"role": "assistant", "tool_calls": [{"function": {"name": "a", "arguments": "{x"}}]}, "row 3 has the call"),
         ({"from": "function_call", "value": "weather(Rome)"}, "has the call 'weather.Rome.', which is no name"),
         ({"role": "assistant", "content": "a", "weight": 0.5}, "a message of weight 0.5; use 1 for an answer to learn"),
+        (
+            {"role": "assistant", "content": "a", "train_detail": [{"begin_offset": 0, "train": True}]},
+            "row 3 has a message with train_detail, but answers are learned whole or not at all",
+        ),
         ({"role": "user", "content": "a", "weight": 1}, "role user with weight 1, but answers of the assistant alone"),
     ],
 )  # fmt: skip

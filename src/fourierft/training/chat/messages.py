@@ -27,6 +27,7 @@ TOLD = (
     "audio",
 )  # what an answer may be beside text
 _LEARNED = ("weight", "train", "training", "loss")  # marks of answers that are, or are not, to be learned
+_PARTS_LEARNED = ("train_detail", "training_detail")  # of Axolotl: which parts of an answer are to be learned
 _OWN = ("role", "from", "content", "value", "function_call", *_LEARNED)
 
 
@@ -43,6 +44,12 @@ def read_message(item: Any, where: str) -> tuple[Message, bool]:
     role = ROLES.get(given.strip().lower()) if isinstance(given, str) else None
     if role is None:
         raise DataError(f"{where} has a message of role {given!r}; known are {', '.join(ROLES)}")
+    parts = next((key for key in _PARTS_LEARNED if item.get(key)), None)
+    if parts is not None:
+        raise DataError(
+            f"{where} has a message with {parts}, but answers are learned whole or not at all; give it train: true or "
+            "false, or remove the row"
+        )
     others = {key: value for key, value in item.items() if key not in _OWN and value is not None}
     content = item.get("value") if item.get("content") is None else item["content"]
     calls = others.pop("tool_calls", None) or item.get("function_call")
