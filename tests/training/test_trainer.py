@@ -252,3 +252,10 @@ def test_a_finished_training_that_is_resumed_does_no_step_more(
     assert train(build(**settings, resume_from_checkpoint="true"))["train"]["steps"] == 4
     assert (out / "adapter_model.safetensors").read_bytes() == before[out / "adapter_model.safetensors"]
     assert [path.name for path in list_checkpoints(out)] == ["checkpoint-2", "checkpoint-4"]
+
+
+def test_sharding_that_was_asked_for_and_is_not_done_is_said(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`test_distributed.py` shards, and is not told so: there a warning is an error."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.warns(UserWarning, match="FSDP was asked for, but accelerate does not shard on cpu"):
+        train(build(max_steps=1))

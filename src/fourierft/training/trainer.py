@@ -16,6 +16,7 @@ from types import FrameType, MappingProxyType
 from typing import Any
 
 import torch
+from accelerate.utils import parse_flag_from_env
 from torch import distributed, nn
 from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -60,6 +61,16 @@ class SteadyTrainer:
     is_fsdp_enabled: bool
     is_deepspeed_enabled: bool
     run: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Trainer's; warns if sharding was asked for, and accelerate, which has it for accelerators alone, does not."""
+        super().__init__(*arguments, **options)
+        if parse_flag_from_env("ACCELERATE_USE_FSDP") and not self.is_fsdp_enabled and self.args.should_log:
+            warnings.warn(
+                f"FSDP was asked for, but accelerate does not shard on {self.args.device.type}: every process holds "
+                "the whole model, and trains it as without FSDP",
+                stacklevel=2,
+            )
 
     def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
         """Trainer's evaluation, leaving the random state alone: a training resumed at its end does not repeat it."""

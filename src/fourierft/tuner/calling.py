@@ -18,19 +18,35 @@ from torch.func import functional_call
 def call_with(module: nn.Module, tensors: Mapping[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a module gives for args and kwargs with these tensors in the place of its parameters of the same names.
 
-    The module itself stays as it is. Its children are those of the module, its hooks run. The forward that accelerate
-    gives to a module that it has offloaded does not: it would bring the parameters back.
+    The module itself stays as it is. Its children are those of the module, its hooks run.
     """
-    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    is_offloaded = any(getattr(module, name).is_meta and not tensors[name].is_meta for name in tensors)
-    is_replaced = "forward" in module.__dict__ and not is_offloaded
-    if is_traced or is_replaced or not all(_is_held(module, name) for name in tensors):
+    if _is_traced() or "forward" in module.__dict__ or not all(_is_held(module, name) for name in tensors):
         return functional_call(module, dict(tensors), args, kwargs)
-    stand_in = copy.copy(module)
-    stand_in._parameters = {**module._parameters, **tensors}  # type: ignore[dict-item]
-    for name in ("forward", *tensors):
-        stand_in.__dict__.pop(name, None)
-    return stand_in(*args, **kwargs)
+    return _stand_in(module, tensors)(*args, **kwargs)
+
+
+def forward_with(
+    module: nn.Module, tensors: Mapping[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """The same by the forward of the module's class alone: without hooks, nor a forward that was put in its place.
+
+    So accelerate and DeepSpeed bring parameters that they keep elsewhere. `tensors` are all the parameters there are.
+    """
+    if _is_traced():
+        return functional_call(module, dict(tensors), args, kwargs)
+    return type(module).forward(_stand_in(module, tensors), *args, **kwargs)
+
+
+def _stand_in(module: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    copied = copy.copy(module)
+    copied._parameters = {**module._parameters, **tensors}  # type: ignore[dict-item]
+    for name in tensors:
+        copied.__dict__.pop(name, None)
+    return copied
+
+
+def _is_traced() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def _is_held(module: nn.Module, name: str) -> bool:

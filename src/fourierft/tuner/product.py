@@ -15,12 +15,12 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 
 def base_product(base: Any, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
     """Weight [out, in] and bias, if a layer does nothing but x W^T + b and W + dW would keep dW; None otherwise."""
-    kind, parameters, state = type(base), base._parameters, base.__dict__
-    if kind not in _KINDS or "weight" not in parameters or "bias" not in parameters or "forward" in state:
+    kind, parameters = type(base), base._parameters
+    if kind not in _KINDS or "weight" not in parameters or "bias" not in parameters or does_more(base):
         return None
     weight: Any = parameters["weight"]
     bias: Any = parameters["bias"]
-    if any(state[hooks] for hooks in _HOOKS) or type(weight) not in _PLAIN or type(bias) not in _PLAIN:
+    if type(weight) not in _PLAIN or type(bias) not in _PLAIN:
         return None
     dtype = weight.dtype
     if dtype not in (torch.float32, torch.float64) or dtype != x.dtype:
@@ -28,3 +28,9 @@ def base_product(base: Any, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
     if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         return None
     return weight.T if kind is Conv1D else weight, bias
+
+
+def does_more(module: nn.Module) -> bool:
+    """Whether calling a module does more than the forward of its class: hooks, or another forward in its place."""
+    state = module.__dict__
+    return "forward" in state or any(state[hooks] for hooks in _HOOKS)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from fourierft.errors import ConfigError
 from fourierft.spectral import is_eager
-from fourierft.tuner.calling import call_with
+from fourierft.tuner.calling import call_with, forward_with
 from fourierft.tuner.coefficients import check_present
 from fourierft.tuner.layer import FourierFTLayer
+from fourierft.tuner.product import does_more
 from fourierft.tuner.resting import kept_update
 
 _WIDE = (torch.float32, torch.float64)
@@ -60,14 +61,13 @@ class ReshapedLayer(FourierFTLayer):
         else:
             self.resting.drop()
             update = reduce(torch.add, [self.get_delta_weight(name) for name in names]).to(base.weight.dtype)
-        is_offloaded = base.weight.is_meta and not x.is_meta  # until the base layer is called
         is_cast = not x.is_meta and torch.is_autocast_enabled(x.device.type)
-        if base.weight.dtype in _WIDE and not is_offloaded and not is_cast:
+        if base.weight.dtype in _WIDE and not is_cast and not does_more(base):
             return call_with(base, {"weight": base.weight + update}, (x, *args), kwargs)
         parts = {"weight": update}  # in lower precision, W + dW would lose dW
         if getattr(base, "bias", None) is not None:
             parts["bias"] = update.new_zeros(len(base.bias))
-        return base(x, *args, **kwargs) + call_with(base, parts, (x, *args), kwargs)
+        return base(x, *args, **kwargs) + forward_with(base, parts, (x, *args), kwargs)
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """The update of an adapter, in the shape of the weight and the dtype of its coefficients."""
