@@ -6,7 +6,13 @@ import warnings
 import peft
 import pytest
 import torch
-from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import (
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    load_peft_weights,
+    set_peft_model_state_dict,
+)
 from safetensors.torch import load_file, save_file
 
 from fourierft.errors import CheckpointError, ShapeError
@@ -322,3 +328,22 @@ def test_a_new_adapter_from_the_config_of_a_checkpoint_starts_like_the_first(mak
         [m.fourierft_scaling for m in model.train().modules() if hasattr(m, "fourierft_scaling")] for model in models
     ]
     assert scalings[0] == scalings[1]
+
+
+def test_an_adapter_loaded_over_another_is_the_one_of_the_file_or_refused(make_llama, tmp_path):
+    """PEFT keeps the settings of the adapter that is there: a file of the same ones is read right, bit for bit."""
+    for name, targets in (("a", ["q_proj", "v_proj"]), ("b", ["q_proj", "v_proj"]), ("c", ["q_proj", "k_proj"])):
+        model = get_peft_model(make_llama(), config(target_modules=targets, init_weights=False))
+        model.save_pretrained(tmp_path / name)
+    ids = torch.randint(3, 60, (2, 5))
+    expected = PeftModel.from_pretrained(make_llama(), tmp_path / "b")(input_ids=ids).logits
+    for load in (
+        lambda model, path: model.load_adapter(path, "default"),
+        lambda model, path: set_peft_model_state_dict(model, load_peft_weights(path)),
+    ):
+        model = PeftModel.from_pretrained(make_llama(), tmp_path / "a")
+        load(model, tmp_path / "b")
+        assert torch.equal(model(input_ids=ids).logits, expected)
+        with pytest.raises(CheckpointError, match=r"k_proj, which is not adapted .* none of .*v_proj, which is"):
+            load(model, tmp_path / "c")
+        assert torch.equal(model(input_ids=ids).logits, expected)

@@ -50,7 +50,8 @@ def leave_embeddings(config: StockConfig, model: nn.Module | None = None) -> Non
 def unfold(model: nn.Module, adapter_name: str, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """State dict of a model from that of a checkpoint.
 
-    Raises: CheckpointError, if the checkpoint's coefficients belong to none of the adapter's layers.
+    Raises: CheckpointError, if the checkpoint's coefficients belong to none of the adapter's layers, or to others too
+        while some of these have none: the adapter would be half of one and half of another.
     """
     layers, loaded, strange = find_layers(model, adapter_name), {}, []
     if not layers:  # stock PEFT's, made before this package was enabled
@@ -74,6 +75,12 @@ def unfold(model: nn.Module, adapter_name: str, state_dict: dict[str, Tensor]) -
         raise CheckpointError(
             f"the checkpoint has coefficients of {found} layers, such as {strange[0]}, but none of them is "
             "adapted in this model; load it into the model it was trained on"
+        )
+    missing = sorted(layers.keys() - {plain_name(key.removesuffix(f".{ON_DISK}")) for key in state_dict})
+    if strange and missing:
+        raise CheckpointError(
+            f"the checkpoint has coefficients of {strange[0]}, which is not adapted in this model, and none of "
+            f"{missing[0]}, which is; load an adapter of the same layers, or this one under a name of its own"
         )
     if strange:
         warnings.warn(

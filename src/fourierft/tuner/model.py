@@ -31,11 +31,17 @@ from fourierft.tuner.quantization import keep_layout
 from fourierft.tuner.reading import check_usage, is_among, is_only_read, names_read, warn_of_precision
 from fourierft.tuner.record import check_base, note_base
 from fourierft.tuner.reshaped import CONVOLUTIONS, ReshapedLayer
+<<<<<<< HEAD
 from fourierft.tuner.rows import BASE, RowNames
 from fourierft.tuner.scaling import find_width
 from fourierft.tuner.sharing import leave_inputs, share_inputs
 from fourierft.tuner.ties import record_parting, shared_weights, tie_flags
 from fourierft.tuner.versions import NoMatchingPeftModuleError, Tuner, get_quantization_kwargs
+=======
+from fourierft.tuner.rows import RowNames, checked_names
+from fourierft.tuner.ties import record_parting, shared_weights, tie_flags
+from fourierft.tuner.weighting import check_summands, fill_sum, sum_config
+>>>>>>> 4b37f4c (Adapters by name: a weighted sum of adapters; half of one adapter over another is refused; what trl keeps in step is held to its mean)
 
 
 class FourierFTModel(Tuner):
@@ -107,6 +113,17 @@ class FourierFTModel(Tuner):
         record_parting(model)
         warn_of_loss(layers)
         return model
+
+    def add_weighted_adapter(self, adapters: Sequence[str], weights: Sequence[float], adapter_name: str) -> None:
+        """Add an adapter whose update is the weighted sum of those of others, which have the same settings but scaling.
+
+        Raises: ConfigError, if there is no such sum.
+        """
+        config = sum_config(self.peft_config, adapters, weights, adapter_name)
+        check_summands(self._layers(), adapters)
+        self.peft_config[adapter_name] = config
+        self.inject_adapter(self.model, adapter_name)
+        fill_sum(self._layers(), adapters, weights, adapter_name)
 
     def _unload_and_optionally_merge(
         self, merge: bool = True, progressbar: bool = False, safe_merge: bool = False, adapter_names: Any = None
@@ -206,7 +223,7 @@ class FourierFTModel(Tuner):
         if names is None:
             yield
             return
-        names = self._checked_names(names)
+        names = checked_names(names, self.peft_config, self.training)
         handles = [
             wrapper.register_forward_pre_hook(self._hand_over, with_kwargs=True) for wrapper in self._saved_modules()
         ]
@@ -227,20 +244,6 @@ class FourierFTModel(Tuner):
         if not any(config.modules_to_save for config in configs):
             return []
         return [module for module in self.modules() if isinstance(module, AuxiliaryTrainingWrapper)]
-
-    def _checked_names(self, names: Sequence[str]) -> list[str]:
-        if isinstance(names, str):
-            raise ConfigError(f"adapter_names={names!r} gives no name a row; use a list, such as [{names!r}, {BASE!r}]")
-        names = [str(name) for name in names]
-        if self.training:
-            raise ConfigError("adapter_names work in evaluation mode only; call model.eval() first")
-        unknown = sorted(set(names) - set(self.peft_config) - {BASE})
-        if unknown:
-            raise ConfigError(
-                f"adapter_names has {', '.join(map(repr, unknown))}, but the model's adapters are "
-                f"{sorted(self.peft_config)}; use one of these, or {BASE!r} for rows without an adapter"
-            )
-        return names
 
     def _target_advice(self, model: nn.Module, adapter_name: str) -> list[str]:
         config = cast(StockConfig, self.peft_config[adapter_name])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -107,6 +107,25 @@ def check_rows(layer: str, shape: Sequence[int], count: int, batch: Batch | None
         "adapter each, and which of them belong to which row cannot be told: leave the layer out of these adapters "
         "with exclude_modules, or run the rows of each adapter in a call of their own"
     )
+
+
+def checked_names(names: Sequence[str], adapters: Collection[str], is_training: bool) -> list[str]:
+    """The `adapter_names` of a call of a model that has these adapters.
+
+    Raises: ConfigError, if one is unknown, there is one text instead of a list, or the model is in training mode.
+    """
+    if isinstance(names, str):
+        raise ConfigError(f"adapter_names={names!r} gives no name a row; use a list, such as [{names!r}, {BASE!r}]")
+    names = [str(name) for name in names]
+    if is_training:
+        raise ConfigError("adapter_names work in evaluation mode only; call model.eval() first")
+    unknown = sorted(set(names) - set(adapters) - {BASE})
+    if unknown:
+        raise ConfigError(
+            f"adapter_names has {', '.join(map(repr, unknown))}, but the model's adapters are "
+            f"{sorted(adapters)}; use one of these, or {BASE!r} for rows without an adapter"
+        )
+    return names
 
 
 @dataclass

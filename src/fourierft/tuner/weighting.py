@@ -1,0 +1,64 @@
+"""An adapter that is a weighted sum of others: coefficients of one draw add up as their updates do, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from fourierft.errors import ConfigError
+from fourierft.tuner.coefficients import scaled
+from fourierft.tuner.layer import FourierFTLayer
+
+
+def sum_config(configs: Mapping[str, Any], adapters: Sequence[str], weights: Sequence[float], name: str) -> Any:
+    """The config of the sum of some adapters of a model.
+
+    Args:
+        configs: of the model's adapters, by name.
+        adapters: to add up.
+        weights: one each.
+        name: of the sum.
+
+    Raises: ConfigError, if one is not in the model, or saves modules of its own, or the name is taken.
+    """
+    if not adapters or len(adapters) != len(weights):
+        raise ConfigError(f"got {len(adapters)} adapters and {len(weights)} weights; give one weight an adapter")
+    unknown = sorted(set(adapters) - set(configs))
+    if unknown or name in configs:
+        what = f"the model has no adapter {unknown[0]!r}" if unknown else f"the model has an adapter {name!r}"
+        raise ConfigError(f"{what}; its adapters are {sorted(configs)}")
+    for adapter in adapters:
+        if configs[adapter].modules_to_save or configs[adapter].bias != "none":
+            raise ConfigError(
+                f"the adapter {adapter!r} saves modules or biases of its own, of which there is no sum; use "
+                "adapters of coefficients alone"
+            )
+    return replace(configs[adapters[0]], inference_mode=False)
+
+
+def check_summands(layers: Sequence[FourierFTLayer], adapters: Sequence[str]) -> None:
+    """Raise ConfigError, if adapters differ in their layers, entries, or numbers of coefficients."""
+    for layer in layers:
+        found = {layer.fourierft_basis.get(adapter) for adapter in adapters}
+        if len(found) > 1:
+            raise ConfigError(
+                f"the adapters {list(adapters)} differ in {layer.path}: in whether they change it, in their entries, "
+                "or in n_frequency; add up adapters of the same settings, or merge them one after another"
+            )
+
+
+@torch.no_grad()
+def fill_sum(layers: Sequence[FourierFTLayer], adapters: Sequence[str], weights: Sequence[float], name: str) -> None:
+    """Let an adapter's update be the weighted sum of those of others, each as strong as it is now."""
+    for layer in layers:
+        if name not in layer.fourierft_coefficients:
+            continue
+        own = layer.own_scaling[name]
+        parts = [
+            scaled(layer.coefficients(adapter).double(), weight * layer.fourierft_scaling[adapter] / own)
+            for adapter, weight in zip(adapters, weights, strict=True)
+        ]
+        layer.coefficients(name).copy_(torch.stack(parts).sum(0))
