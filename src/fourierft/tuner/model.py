@@ -31,17 +31,12 @@ from fourierft.tuner.quantization import keep_layout
 from fourierft.tuner.reading import check_usage, is_among, is_only_read, names_read, warn_of_precision
 from fourierft.tuner.record import check_base, note_base
 from fourierft.tuner.reshaped import CONVOLUTIONS, ReshapedLayer
-<<<<<<< HEAD
-from fourierft.tuner.rows import BASE, RowNames
+from fourierft.tuner.rows import RowNames, checked_names
 from fourierft.tuner.scaling import find_width
 from fourierft.tuner.sharing import leave_inputs, share_inputs
 from fourierft.tuner.ties import record_parting, shared_weights, tie_flags
 from fourierft.tuner.versions import NoMatchingPeftModuleError, Tuner, get_quantization_kwargs
-=======
-from fourierft.tuner.rows import RowNames, checked_names
-from fourierft.tuner.ties import record_parting, shared_weights, tie_flags
 from fourierft.tuner.weighting import check_summands, fill_sum, sum_config
->>>>>>> 4b37f4c (Adapters by name: a weighted sum of adapters; half of one adapter over another is refused; what trl keeps in step is held to its mean)
 
 
 class FourierFTModel(Tuner):
