@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -47,7 +46,7 @@ async def test_many_who_ask_are_one_look_at_the_store_and_the_engine(status: Sta
     assert len(engine.calls) == 1
 
 
-async def test_more_names_than_are_counted_take_no_longer(
+async def test_no_more_names_are_read_than_are_counted(
     tmp_path: Any, make_adapter: Callable[..., Adapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_LASTS", 0.0)
@@ -63,8 +62,6 @@ async def test_more_names_than_are_counted_take_no_longer(
 
     fleet: Any = SimpleNamespace(store=SimpleNamespace(names=stored), base=["base"])
     status = Status(fleet, Tenants({"1" * 64: EVERY_ONE}))
-    start = time.perf_counter()
     own = await status.read(EVERY_ONE)
     assert (own["adapters"], own["has_more"]) == (MOST_COUNTED, True)
     assert read <= MOST_COUNTED + 1
-    assert time.perf_counter() - start < 2.0

@@ -85,8 +85,8 @@ class Gate:
         if scope["type"] == "http":
             await self._bound(scope, receive, send)
         elif scope["type"] == "lifespan":
-            self._start(scope["app"].state)
             async with AsyncExitStack() as stack:
+                stack.callback(self._start(scope["app"].state).close)
                 if self._settings.file is not None:
                     await stack.enter_async_context(TenantsFile(self._settings.file, self._settings.tenants).followed())
                 await self._app(scope, receive, send)
@@ -95,7 +95,7 @@ class Gate:
         else:
             await send({"type": "websocket.close", "code": 1008})
 
-    def _start(self, state: Any) -> None:
+    def _start(self, state: Any) -> AdapterStore:
         log_to_stderr()
         names = seam.serve_only(state, CurrentRequest())
         store = AdapterStore(self._settings.store, create=False)
@@ -104,6 +104,7 @@ class Gate:
         self._routes = Routes(self._fleet, tenants, limits)
         self._completions = Completions(self._app, self._fleet, tenants, limits)
         seam.before_shutdown(state.engine_client, self._fleet.stop)
+        return store
 
     async def _bound(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, whatever it is, and write its line."""

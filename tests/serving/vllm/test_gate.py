@@ -103,7 +103,7 @@ def test_who_leaves_leaves_nothing_in_the_engine(server: Server, peft_answers: A
         await asyncio.gather(*leavers)
         start = time.monotonic()
         await check(server, peft_answers, "acme")
-        assert time.monotonic() - start < 10  # and not behind twenty answers for nobody
+        assert time.monotonic() - start < 30  # and not behind twenty answers for nobody
 
     asyncio.run(main())
     statuses = Counter(line["status"] for line in lines(folder)[before:])
