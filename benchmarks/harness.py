@@ -116,6 +116,7 @@ def run_case(suite: str, case: Case, settings: Settings) -> list[dict[str, Any]]
         "unit": case.unit,
         "grid": settings.grid,
         "shapes": dict(case.shapes),
+        "product_rate": product_rate(settings),
         **describe_run(settings),
     }
     rows = []
@@ -192,13 +193,14 @@ def read_number(contender: Contender, repeats: int) -> float:
 
 
 def time_on_cpu(contender: Contender, repeats: int) -> float:
-    """Seconds per repetition, by the wall clock."""
+    """Seconds per repetition, by the wall clock; of one thread its own time, which others' work does not lengthen."""
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
     if contender.reset is not None:
         contender.reset()
-    start = time.perf_counter()
+    start = clock()
     for _ in range(repeats):
         contender.run()
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
 def time_with_events(contender: Contender, repeats: int) -> float:
@@ -213,6 +215,14 @@ def time_with_events(contender: Contender, repeats: int) -> float:
     end.record()
     torch.cuda.synchronize()
     return start.elapsed_time(end) / 1e3 / repeats
+
+
+def product_rate(settings: Settings) -> float:
+    """Operations a second of a matrix product here and now: a slow one hides what an adapter costs."""
+    x, weight = (torch.randn(1024, 1024, device=settings.device, dtype=settings.torch_dtype) for _ in range(2))
+    clock = time_with_events if settings.device == "cuda" else time_on_cpu
+    product = Contender(lambda: x @ weight, None)
+    return 2 * 1024**3 / statistics.median(clock(product, 2) for _ in range(7))
 
 
 def spread(values: list[float], prefix: str) -> dict[str, float | None]:

@@ -27,6 +27,9 @@ LABELS = {
     "lora-64": "LoRA r=64",
     "road": "RoAd",
     "ours": "ours",
+    "lora-8-qv": "LoRA r=8 on q, v",
+    "ours-qv": "ours on q, v, n=1000",
+    "torch": "torch's transforms",
     "ours-weight": "ours, weight view",
     "ours-token": "ours, token view",
     "ours-bare": "ours, without the tuner",
@@ -36,7 +39,7 @@ LABELS = {
     "ours-few": "10 in the bank",
     "ours-many": "10,000 in the bank",
 }
-BASELINES = ("base", "alone", "ours-few")
+BASELINES = ("base", "alone", "ours-few", "torch")
 
 
 def config_of(method: str, targets: Sequence[str], n: int, scaling: float, **settings: Any) -> peft.PeftConfig:

@@ -28,6 +28,7 @@ class Architecture:
         settings: of the configuration.
         tiny: settings of the same model for a smoke run.
         targets: names of the adapted modules.
+        every: names of all linear layers of a block, of a LLaMA.
         head: name of the head that is trained along, if any.
         batch: sequences or images of a training step.
         tokens: per sequence; 0 for images.
@@ -42,6 +43,7 @@ class Architecture:
     settings: Mapping[str, Any] = field(default_factory=dict)
     tiny: Mapping[str, Any] = field(default_factory=dict)
     head: str | None = None
+    every: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 _TINY_LLAMA = {
@@ -121,6 +123,19 @@ ARCHITECTURES = {
         _llama("llama-2048", 2048, 5504, 4, 16, 16, 32000),  # LLaMA's proportions at half of the 7B's width, 4 layers
         _llama("smollm2-135m", 576, 1536, 30, 9, 3, 49152),
         _llama("llama-2-7b", 4096, 11008, 32, 32, 32, 32000),
+        *(
+            _llama(f"{name}, {layers} layer{'s' * (layers > 1)}", *sizes[:2], layers, *sizes[2:], 2048)
+            for name, layers, *sizes in (
+                ("smollm2-135m", 2, 576, 1536, 9, 3),
+                ("qwen2.5-0.5b", 2, 896, 4864, 14, 2),
+                ("width 1024, MLP 11008", 2, 1024, 11008, 16, 16),
+                ("qwen2.5-1.5b", 2, 1536, 8960, 12, 2),
+                ("tinyllama", 2, 2048, 5632, 32, 4),
+                ("llama-3.2-1b", 2, 2048, 8192, 32, 8),
+                ("qwen2.5-7b", 1, 3584, 18944, 28, 4),
+                ("llama-2-7b", 1, 4096, 11008, 32, 32),
+            )
+        ),
         _llama("llama-2-70b", 8192, 28672, 80, 64, 8, 32000),
     )
 }

@@ -20,9 +20,9 @@ from benchmarks.suites import SUITES
 from fourierft.errors import DataError
 
 MARKED = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
-SHOWN_COUNT = 1000  # the tables keep to the usual n; the maps show the others
+SHOWN_COUNT = 1000  # the table of one layer keeps to the usual n; the maps show the others
 EXPLAINED = {
-    "s": "The first in milliseconds, the others as multiples of it, with the 20th and 80th percentile over rounds.",
+    "s": "The first as a time, the others as multiples of it, with the 20th and 80th percentile over rounds.",
     "B": "In MiB.",
 }
 Table = list[list[str]]
@@ -68,7 +68,9 @@ def fill_page(text: str, rows: Sequence[Row], images: Mapping[str, Sequence[Path
 
 def section(suite: str, rows: Sequence[Row], images: Sequence[Path]) -> str:
     """Tables of one suite, one for each device, dtype and number of threads; then its plots."""
-    shown = [row for row in rows if row["suite"] == suite and row["shapes"]["n"] == SHOWN_COUNT]
+    shown = [row for row in rows if row["suite"] == suite]
+    if suite == "layer":
+        shown = [row for row in shown if row["shapes"]["n"] == SHOWN_COUNT]
     if not shown:
         return f"Not measured yet: `fourierft benchmark {suite}`."
     blocks = []
@@ -118,7 +120,8 @@ def _cell(row: Row | None, notes: list[str]) -> str:
     if row["unit"] == "B":
         return f"{row['median'] / 2**20:.2f} {mark}".strip()
     if row["contender"] in BASELINES:
-        return f"{_three_digits(row['median'] * 1e3)} ms {mark}".strip()
+        scale, unit = (1e3, "ms") if row["median"] > 1e-6 else (1e9, "ns")
+        return f"{_three_digits(row['median'] * scale)} {unit} {mark}".strip()
     return f"{row['ratio_median']:.2f} ({row['ratio_p20']:.2f}-{row['ratio_p80']:.2f}) {mark}".strip()
 
 

@@ -21,6 +21,7 @@ from benchmarks.methods import LABELS
 from benchmarks.results import Row
 
 RATIOS = {  # suite -> what has the time 1
+    "every_layer": "frozen base",
     "training_step": "frozen base",
     "decoding": "frozen base",
     "merging": "frozen base",
@@ -34,6 +35,8 @@ COLOURS = {
     "lora-8": "#8c8c8c",
     "lora-64": "#bdbdbd",
     "road": "#dd8452",
+    "lora-8-qv": "#d5d5d5",
+    "ours-qv": "#a1b8dd",
     "ours": "#4c72b0",
     "ours-bare": "#a1b8dd",
     "ours-fleet": "#55a868",
@@ -48,7 +51,9 @@ def draw_plots(rows: Sequence[Row], folder: Path) -> dict[str, list[Path]]:
     for device, dtype in dict.fromkeys((row["device"], row["dtype"]) for row in rows):
         here = [row for row in rows if (row["device"], row["dtype"]) == (device, dtype) and "cannot" not in row]
         for suite, baseline in RATIOS.items():
-            timed = [row for row in here if row["suite"] == suite and row["contender"] in COLOURS]
+            timed = [
+                row for row in here if row["suite"] == suite and row["contender"] in COLOURS and row["unit"] == "s"
+            ]
             if timed:
                 figure, name = draw_ratios(timed, baseline), f"{suite}_{device}_{dtype}.png"
                 written.setdefault(suite, []).append(_save(figure, folder / name))
@@ -57,6 +62,9 @@ def draw_plots(rows: Sequence[Row], folder: Path) -> dict[str, list[Path]]:
             if speeds:
                 name = f"{command}_{device}_{dtype}.png"
                 written.setdefault(command, []).append(_save(draw_speeds(speeds), folder / name))
+        widths = [row for row in here if row["suite"] == "widths"]
+        if widths:
+            written.setdefault("widths", []).append(_save(draw_widths(widths), folder / f"widths_{device}_{dtype}.png"))
         layers = [row for row in here if row["suite"] == "layer"]
         for direction in dict.fromkeys(row["shapes"]["direction"] for row in layers):
             group = [row for row in layers if row["shapes"]["direction"] == direction]
@@ -100,6 +108,22 @@ def draw_speeds(rows: Sequence[Row]) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel(rows[0]["unit"])
     axes.set_title("; ".join(dict.fromkeys(row["case"] for row in rows)), fontsize=9)
+    return figure
+
+
+def draw_widths(rows: Sequence[Row]) -> Figure:
+    """Nanoseconds an element over the width, both axes logarithmic, a line a contender."""
+    figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
+    for name, colour in {"torch": COLOURS["stock"], "ours": COLOURS["ours"]}.items():
+        found = sorted((row["shapes"]["width"], 1e9 * row["median"]) for row in rows if row["contender"] == name)
+        axes.plot(*zip(*found, strict=True), marker="o", markersize=4, color=colour, label=LABELS[name])
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.grid(linewidth=0.4, which="both")
+    axes.set_xlabel("width of a layer's input or output")
+    axes.set_ylabel("ns an element, there and back")
+    axes.legend()
     return figure
 
 

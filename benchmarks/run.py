@@ -98,6 +98,8 @@ def _as_text(rows: Sequence[Row]) -> str:
             lines.append(f"  {label:<24} can't: {row['cannot']}")
             continue
         value = f"{row['median'] * 1e3:10.3f} ms" if row["unit"] == "s" else f"{row['median'] / 2**20:10.3f} MiB"
+        if row["unit"] == "s" and row["median"] < 1e-6:
+            value = f"{row['median'] * 1e9:10.3f} ns"
         ratio = (
             ""
             if row["ratio_median"] is None

@@ -21,7 +21,8 @@ from benchmarks.methods import (
 )
 from benchmarks.models import ARCHITECTURES, Model, build, draw_batch, share
 
-N_FREQUENCY = 1000
+N_FREQUENCY = 1000  # of query and value alone
+N_EVERY = 340  # of every linear layer
 
 
 class Stage:
@@ -30,21 +31,25 @@ class Stage:
     Args:
         name: of the architecture.
         settings: of the run.
+        every: whether every linear layer of a block is adapted.
+        like: another stage, whose base model this one has.
     """
 
-    def __init__(self, name: str, settings: Settings) -> None:
-        self.architecture, self.settings = ARCHITECTURES[name], settings
-        self.n = 100 if settings.grid == "smoke" else N_FREQUENCY
-        self.targets = self.architecture.targets
+    def __init__(self, name: str, settings: Settings, every: bool = False, like: Stage | None = None) -> None:
+        self.architecture, self.settings, self.like = ARCHITECTURES[name], settings, like
+        self.n = 100 if settings.grid == "smoke" else N_EVERY if every else N_FREQUENCY
+        self.targets = self.architecture.every if every else self.architecture.targets
 
     def shapes(self) -> dict[str, object]:
         """What a training step's row tells of its shapes."""
         a = self.architecture
-        return {"batch": a.batch, "tokens": a.tokens or "image", "targets": ",".join(a.targets), "n": self.n}
+        return {"batch": a.batch, "tokens": a.tokens or "image", "targets": ",".join(self.targets), "n": self.n}
 
     @functools.cached_property
     def base(self) -> Model:
         """The frozen model."""
+        if self.like is not None:
+            return self.like.base
         return build(self.architecture, self.settings.grid).to(self.settings.device, self.settings.torch_dtype)
 
     @functools.cached_property

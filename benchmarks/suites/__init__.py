@@ -4,6 +4,7 @@ A suite has `TITLE`, `cases(settings)` that yields its cases, and `TABLE`: how `
 """
 
 SUITES = {
+    "every_layer": "training step and memory, an adapter on every linear layer",
     "training_step": "training step of whole models",
     "layer": "one layer over widths, tokens and coefficients",
     "decoding": "decoding, unmerged, one adapter and many",
@@ -11,5 +12,6 @@ SUITES = {
     "fleet_training": "many adapters trained together",
     "injection": "putting adapters on a model, and loading them",
     "memory": "bytes kept for the backward, peak resident size",
+    "widths": "transforms over the widths of real models",
     "merging": "merging adapters into the weights",
 }
