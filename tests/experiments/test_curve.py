@@ -22,7 +22,7 @@ def row(method: str, rate: float, seed: int, score: float | None, *, lower: bool
         "method": method,
         "family": family,
         "title": f"{family} {size}, layers=all",
-        "config": {},
+        "config": {"peft_type": "FOURIERFT"} if family == "fourierft" else {},
         "rule": RULE,
         "learning_rate": rate,
         "seed": seed,
@@ -80,12 +80,20 @@ def test_other_layers_protocols_and_rules_have_no_part(tmp_path: Path, monkeypat
     (tmp_path / "movies").mkdir()
     monkeypatch.setattr(curve, "PAGE", tmp_path / "curve.md")
     kept = [row("head", 0, 0, 0.6), row(LORA_8, 1e-3, 0, 0.8), row(OURS, 1e-3, 0, 0.8)]
-    old = {key: value for key, value in row(OURS, 2e-3, 0, 0.9).items() if key != "rule"} | {
-        "config": {"peft_type": "FOURIERFT"}
-    }
+    old = {key: value for key, value in row(OURS, 2e-3, 0, 0.9).items() if key != "rule"}
     others = [row("lora:8", 1e-3, 0, 0.9), {**row(LORA_8, 3e-3, 0, 0.9), "protocol": "b"}, old]
-    others += [row("vera:256,layers=all", 1e-3, 0, 0.9), row("fourierft:340,scaling=300,layers=all", 1e-3, 0, 0.9)]
+    others += [
+        row("vera:256,layers=all", 1e-3, 0, 0.9),
+        {**row("fourierft:340,scaling=300,layers=all", 1e-3, 0, 0.9), "config": {"scaling": 300}},
+    ]
     lines = [json.dumps(each) for each in [*others, *kept]]
     (tmp_path / "movies" / FILE).write_text("\n".join(lines) + "\n")
     assert same_layers("movies") == kept
+    (tmp_path / "movies" / FILE).write_text(
+        "\n".join(map(json.dumps, [*kept[:2], {**kept[2], "rule": 2}, kept[2]])) + "\n"
+    )
+    assert same_layers("movies") == kept, "rules 2 and 3 are one in a model 384 wide, and a run counts once"
+    (tmp_path / "glosses").mkdir()
+    (tmp_path / "glosses" / FILE).write_text("\n".join(map(json.dumps, [*kept[:2], {**kept[2], "rule": 2}])) + "\n")
+    assert same_layers("glosses") == kept[:2]
     assert draw({"movies": kept}, tmp_path / "curve.png").stat().st_size > 1000
