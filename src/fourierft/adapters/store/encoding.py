@@ -15,6 +15,9 @@ from fourierft.errors import ConfigError
 
 DTYPES = ("float32", "bfloat16", "int8")
 _LARGEST = 127
+_LARGEST_SCALE = float(
+    np.nextafter(np.finfo(np.float32).max / np.float32(_LARGEST), np.float32(0))
+)  # times 127: finite
 
 
 def check_dtype(dtype: str) -> None:
@@ -57,6 +60,7 @@ def decode(blobs: Sequence[bytes], dtype: str, sizes: Sequence[int]) -> torch.Te
 def _quantise(values: torch.Tensor, sizes: Sequence[int]) -> np.ndarray:
     blocks = values.split(list(sizes), dim=1)
     scales = torch.stack([block.abs().amax(1) for block in blocks], dim=1) / _LARGEST  # [adapters, layers]
+    scales = scales.clamp(max=_LARGEST_SCALE)
     units = _spread(torch.where(scales > 0, scales, 1.0), sizes)  # [adapters, total]
     numbers = (values / units).round().clamp(-_LARGEST, _LARGEST).to(torch.int8)
     return np.hstack([scales.contiguous().numpy().view(np.uint8), numbers.numpy().view(np.uint8)])
