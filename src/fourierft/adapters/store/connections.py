@@ -1,9 +1,10 @@
 """Connections to one SQLite file, one a thread, none of which a forked process ever uses or closes.
 
-A fork inherits SQLite's memory of its locks, but not the locks (https://www.sqlite.org/howtocorrupt.html, section 2.6).
-So connections that rest are closed before a fork, and both processes open their own when they need one. Those in use
-by other threads are waited for. What is still in use is lost to the child: it never touches such a connection again,
-nor opens its file, and says so.
+A fork copies the locks that libraries hold in other threads, whose ends never come; so those that use any store are
+waited for. And a fork inherits SQLite's memory of its locks, but not the locks
+(https://www.sqlite.org/howtocorrupt.html, section 2.6). So connections that rest are closed before a fork, and both
+processes open their own when they need one. What is still in use is lost to the child: it never touches such a
+connection again, nor opens its file, and says so.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ PATIENCE = 5.0  # seconds that a fork waits for other threads
 
 _changing = threading.Condition(threading.RLock())  # held while a fork is made, or a use begins or ends
 _all: weakref.WeakSet[Connections] = weakref.WeakSet()
+_users: dict[int, int] = {}  # thread -> its uses of any store that have begun and not ended
 _forking = False
 _lost: set[tuple[int, int]] = set()  # device and inode of files that this process must not open
 
@@ -34,12 +36,11 @@ class Held:
 
     Attributes:
         users: how many uses of it have begun and not ended.
-        owner: the thread.
         cursors: rows that are being read.
     """
 
     def __init__(self) -> None:
-        self.users, self.owner = 0, threading.get_ident()
+        self.users = 0
         self.cursors: set[sqlite3.Cursor] = set()
         self.is_lost = False
         self.opened: sqlite3.Connection | None = None
@@ -96,19 +97,15 @@ class Connections:
         if held is None:
             held = self._threads.held = Held()
             self._held.add(held)
-        with _changing:
-            while _forking and not held.users:
-                _changing.wait()
+        with in_use():
             held.users += 1
-        try:
-            if held.opened is None:
-                check_not_lost(self._path)
-                held.opened = self._open_one()
-            yield held
-        finally:
-            with _changing:
+            try:
+                if held.opened is None:
+                    check_not_lost(self._path)
+                    held.opened = self._open_one()
+                yield held
+            finally:
                 held.users -= 1
-                _changing.notify_all()
 
     def close(self) -> None:
         """Close those of all threads."""
@@ -132,9 +129,23 @@ class Connections:
         self._threads = threading.local()
         self._held = weakref.WeakSet()
 
-    def busy(self) -> bool:
-        """Whether another thread uses one."""
-        return any(held.users and held.owner != threading.get_ident() for held in list(self._held))
+
+@contextmanager
+def in_use() -> Iterator[None]:
+    """A use of a store: other threads make no fork inside, if it ends soon."""
+    thread = threading.get_ident()
+    with _changing:
+        while _forking and thread not in _users:
+            _changing.wait()
+        _users[thread] = _users.get(thread, 0) + 1
+    try:
+        yield
+    finally:
+        with _changing:
+            _users[thread] = _users.get(thread, 1) - 1
+            if not _users[thread]:
+                del _users[thread]
+            _changing.notify_all()
 
 
 def keep_for_ever(what: object) -> None:
@@ -161,7 +172,7 @@ def _before_fork() -> None:
     _changing.acquire()
     _forking = True
     end = time.monotonic() + PATIENCE
-    while any(each.busy() for each in list(_all)) and (left := end - time.monotonic()) > 0:
+    while _users.keys() - {threading.get_ident()} and (left := end - time.monotonic()) > 0:
         _changing.wait(left)
     for each in list(_all):
         each.before_fork()
@@ -177,6 +188,8 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     global _forking, _changing
     _forking, _changing = False, threading.Condition(threading.RLock())
+    for thread in _users.keys() - {threading.get_ident()}:
+        del _users[thread]
     for each in list(_all):
         each.in_child()
 

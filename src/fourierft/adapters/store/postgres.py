@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from fourierft.adapters.store.connections import LOST, keep_for_ever
+from fourierft.adapters.store.connections import LOST, in_use, keep_for_ever
 from fourierft.adapters.store.schema import TABLE_NAMES, TABLES
 from fourierft.adapters.store.sqlite import Execute, Parameters
 from fourierft.errors import StoreError
@@ -178,14 +178,15 @@ class PostgresDatabase:
     @contextmanager
     def _connected(self) -> Iterator[_Held]:
         """A connection, given back at the end; that of a process before a fork is neither used nor closed."""
-        if self._process != os.getpid():
-            self._engine.dispose(close=False)
-            self._process = os.getpid()
-        held = _Held(self._engine.connect())
-        try:
-            yield held
-        finally:
-            held.release()
+        with in_use():
+            if self._process != os.getpid():
+                self._engine.dispose(close=False)
+                self._process = os.getpid()
+            held = _Held(self._engine.connect())
+            try:
+                yield held
+            finally:
+                held.release()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

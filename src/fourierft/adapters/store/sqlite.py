@@ -264,7 +264,7 @@ class SQLiteFile:
             raise StoreError(self._explain(error)) from error
 
     def _explain(self, error: Exception) -> str:
-        text = str(error)
+        text = " ".join(str(error).split())
         is_full = text == "database or disk is full" or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         if is_full or (text in _FULL_PERHAPS and self._has_no_space()):
             return f"no space is left for {self}; make room and try again, what was acknowledged before is kept"
