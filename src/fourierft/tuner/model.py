@@ -229,7 +229,9 @@ class FourierFTModel(Tuner):
             for handle in handles:
                 handle.remove()
 
-    def _hand_over(self, module: nn.Module, inputs: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    def _hand_over(self, module: nn.Module, inputs: tuple, options: dict[str, Any] | None = None) -> Any:
+        if options is None:  # the hook of another thread, which is about to be removed
+            return None
         names = self.row_names.each("a module to save", inputs[0].shape[:-1]) if inputs else None
         return inputs, options | {"adapter_names": names}
 

@@ -228,9 +228,9 @@ class RowNames:
         names = self.of(layer, shape) or []
         return [name for name in names for _ in range(shape[0] // len(names))]
 
-    def _enter(self, model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _enter(self, model: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any] | None = None) -> None:
         call = self._calls.get(threading.get_ident())
-        if call is None:
+        if call is None or named is None:  # the hook of another thread, which is about to be removed
             return
         call.batch = read_batch(model, inputs, named)
         if call.batch is None:
