@@ -128,8 +128,10 @@ def test_an_adapter_that_cannot_be_read_is_an_error_of_the_server(serve: Serve) 
 
 
 def test_too_many_requests_are_told_when_to_come_again(client: TestClient) -> None:
-    statuses = [ask(client, "shared", "acme").status_code for _ in range(31)]
-    assert statuses == [200] * 30 + [429]
+    start, answered = time.monotonic(), 0
+    while ask(client, "shared", "acme").status_code == 200:
+        answered += 1
+    assert 30 <= answered <= 31 + (time.monotonic() - start) / 2  # 30 at once, and another every two seconds
     assert int(ask(client, "shared", "acme").headers["retry-after"]) >= 1
     assert ask(client, "shared", "umbrella").status_code == 200
 
