@@ -12,6 +12,7 @@ added is ever changed. What was acknowledged is on disk, whatever happens next.
   fourierft store export fleet.db out                         all of them as PEFT directories
   fourierft store stats fleet.db --near reviews --map fleet.png
   fourierft store verify fleet.db
+  fourierft store evaluate fleet.db --test_file rows.csv --adapter_column customer --output now.jsonl --before old.jsonl
   fourierft store alias fleet.db reviews live --version 3   reviews@live is version 3 from now on
   fourierft store get fleet.db reviews@live out/live          and reviews@2 is version 2
   fourierft store rm fleet.db reviews --version 1
@@ -86,6 +87,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     backup.add_argument("file", metavar="FILE", help="to make; must not be there")
     restore = action("restore", "replace all that the store holds by what a backup holds")
     restore.add_argument("file", metavar="FILE", help="the backup")
+    score = action("evaluate", "score the adapters on the rows that name them, and list those that fell")
+    score.add_argument("--test_file", metavar="FILE", required=True, help="csv, tsv, json, jsonl or parquet file")
+    score.add_argument("--adapter_column", metavar="COLUMN", default="adapter", help="names the adapter of a row")
+    score.add_argument("--output", metavar="FILE", required=True, help="of scores, JSON lines; goes on if it is there")
+    score.add_argument("--before", metavar="FILE", help="scores of before, such as on the base before; lists what fell")
+    score.add_argument(
+        "--tolerance",
+        metavar="X",
+        type=float,
+        default=0.01,
+        help="fall of the main metric that is no fall (default: 0.01)",
+    )
+    score.add_argument("--sample", metavar="N", type=int, help="score N adapters drawn by the seed")
+    score.add_argument("--seed", metavar="SEED", type=int, default=42, help="draws them (default: 42)")
+    score.add_argument("--batch_size", metavar="SIZE", type=int, default=32, help="rows at a time (default: 32)")
+    score.add_argument("--use_cpu", action="store_true", help="leave accelerators alone")
+    add_base(score, "folder or hub id of the base to score on, if not the one the adapters name")
+    score.add_argument("--allow_other_base", action="store_true", help="take a base that they were not made for")
     alias = action("alias", "let NAME@ALIAS be a version from now on; list the aliases if none is given")
     alias.add_argument("name", metavar="NAME", help="of the adapter")
     alias.add_argument("alias", metavar="ALIAS", nargs="?", help="such as live")
@@ -104,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     actions = {"add": _add, "import": _import, "export": _export, "get": _get, "list": _list, "rm": _remove}
     actions |= {"verify": _verify, "stats": _stats, "alias": _alias}
-    actions |= {"backup": _backup, "restore": _restore}
+    actions |= {"backup": _backup, "restore": _restore, "evaluate": _evaluate}
     with AdapterStore(arguments.store, create=arguments.action in ("add", "import", "restore")) as store:
         return actions[arguments.action](store, arguments)
 
@@ -237,6 +256,36 @@ def _alias(store: AdapterStore, arguments: argparse.Namespace) -> int:
             f"{f'{name}@{alias}'!r} is version {version}{f', before {before}' if before not in (None, version) else ''}"
         )
     return 0
+
+
+def _evaluate(store: AdapterStore, arguments: argparse.Namespace) -> int:
+    from fourierft.training.arguments import DataArguments
+    from fourierft.training.files import hide_progress
+    from fourierft.training.store_scores import StoreTest, find_fallen, read_scores, score_store
+
+    before = read_scores(arguments.before) if arguments.before else []
+    hide_progress()
+    names = ("sample", "seed", "batch_size", "use_cpu", "allow_other_base")
+    test = StoreTest(
+        DataArguments(test_file=arguments.test_file),
+        arguments.adapter_column,
+        arguments.model_name_or_path,
+        **{name: getattr(arguments, name) for name in names},
+    )
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        _tell(line)
+
+    scores = score_store(store, test, arguments.output, tell)
+    falls = find_fallen(before, scores, arguments.tolerance) if before else []
+    rows = [(printable(fall.name), fall.metric, f"{fall.before:.4f}", f"{fall.now:.4f}") for fall in falls]
+    if rows:
+        print("\n".join(format_table([("fell", "metric", "before", "now"), *rows])))
+    compared = f", {len(falls) or 'none'} fell" if before else ""
+    print(f"scored {len(scores):,} adapters{compared}; {arguments.output} has the scores")
+    return 1 if falls or any("not scored" in line for line in told) else 0
 
 
 def _verify(store: AdapterStore, arguments: argparse.Namespace) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
@@ -24,7 +24,7 @@ from fourierft.format.json_file import read_json
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.cells import place_at
-from fourierft.training.columns import label_values
+from fourierft.training.columns import Columns, label_values
 from fourierft.training.data import load_test
 from fourierft.training.division import sample_rows
 from fourierft.training.inputs import Inputs, inputs_named
@@ -197,17 +197,54 @@ def evaluate(
     """
     record = output.read_record(directory)
     rows = load_test(data)
+    test = find_test(record, rows, data, sample_rows(len(rows), data.max_eval_samples, seed))
+    return score_test(load_trained(directory, base_model, allow_other_base), test, batch_size, use_cpu)
+
+
+class Examples(NamedTuple):
+    """Rows to score a model on.
+
+    Fields:
+        rows: of the data.
+        columns: that the inputs and labels are in.
+        labels: one a row, encoded.
+        max_length: tokens of a row at most.
+    """
+
+    rows: Any
+    columns: Columns
+    labels: list[Any]
+    max_length: int
+
+
+def find_test(
+    record: Mapping[str, Any], rows: Any, data: DataArguments, sample: Sequence[int] | None = None
+) -> Examples:
+    """The rows to score, checked before a model is loaded.
+
+    Args:
+        record: what the training wrote of itself.
+        rows: of the data.
+        data: whose columns they are in; those of the training if not given.
+        sample: numbers of those to take; None for all.
+
+    Raises: DataError, if columns are missing or labels are unknown.
+    """
     inputs = inputs_named(record.get("inputs", "text"))
     wanted = [data.image_column] if data.image_column else data.text_column or record["text_columns"]
     columns = inputs.find_columns(rows, wanted, data.label_column or record["label_column"])
     inputs.check_rows(rows, columns)
     task = task_from(record["task"], record["labels"])
     labels: list[Any] = list(task.encode(label_values(rows, columns.label), partial(place_at, rows)))
-    sample = sample_rows(len(rows), data.max_eval_samples, seed)
     if sample is not None:
         rows, labels = rows.select(sample), [labels[index] for index in sample]
-    trained = load_trained(directory, base_model, allow_other_base)
-    encoded = inputs.encode(rows, columns, labels, trained.processor, data.max_length or record["max_length"])
+    return Examples(rows, columns, labels, data.max_length or record["max_length"])
+
+
+def score_test(trained: Trained, test: Examples, batch_size: int = 32, use_cpu: bool = False) -> Evaluation:
+    """Score a model on rows."""
+    inputs, task, record = trained.inputs, trained.task, trained.record
+    encoded = inputs.encode(test.rows, test.columns, test.labels, trained.processor, test.max_length)
     with tempfile.TemporaryDirectory() as unused:
         trainer = HeadTrainer(
             model=trained.model,
@@ -230,6 +267,8 @@ def evaluate(
     metrics = {name.removeprefix("test_"): value for name, value in (result.metrics or {}).items()}
     predictions = [
         {**shown, "label": task.shown(label), **decoded}
-        for shown, label, decoded in zip(inputs.describe(rows, columns), labels, task.decode(outputs), strict=True)
+        for shown, label, decoded in zip(
+            inputs.describe(test.rows, test.columns), test.labels, task.decode(outputs), strict=True
+        )
     ]
     return Evaluation(metrics, predictions)
