@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,15 @@ from fourierft.training.store_scores import StoreTest, find_fallen, read_scores,
 
 @pytest.fixture
 def fleet(build: Callable[..., Arguments], tmp_path: Path) -> Path:
-    """A store of three trainings of different seeds, whose folders lie beside it."""
+    """A store of a training and of two adapters like it, which lie beside it as folders too."""
+    train(build(learning_rate=1e-2, max_steps=4, output_dir=str(tmp_path / "ann")))
     with AdapterStore(tmp_path / "fleet.db") as store:
-        for seed, name in enumerate(("ann", "bob", "cy")):
-            train(build(learning_rate=1e-2, max_steps=4, seed=seed, output_dir=str(tmp_path / name)))
-            store.add(name, tmp_path / name)
+        store.add("ann", tmp_path / "ann")
+        ann = store.get("ann")
+        for name, factor in (("bob", -3.0), ("cy", 30.0)):
+            heads = {key: factor * tensor for key, tensor in ann.heads.items()}
+            store.put(name, ann.layout, factor * ann.values, heads, record=ann.record)
+            store.export(name, tmp_path / name)
     return tmp_path / "fleet.db"
 
 
@@ -62,8 +67,15 @@ def test_scores_are_those_of_each_alone(fleet: Path, rows: Path, tmp_path: Path)
         assert line["metrics"]["accuracy"] == alone.metrics["accuracy"]
         assert line["metrics"]["loss"] == pytest.approx(alone.metrics["loss"], rel=1e-5)
         assert line["rows"] == len(alone.predictions)
+    assert len({line["metrics"]["loss"] for line in scores}) == 3
     assert len(told) == 1
     assert "'stranger' is in the rows, but not in" in told[0]
+    with AdapterStore(fleet) as store:
+        bob = store.get("bob")
+        store.put("bob", bob.layout, bob.values, bob.heads)  # without its record
+        again = score_store(store, settings(rows), tmp_path / "again.jsonl", told.append)
+    assert again == [scores[0], scores[2]]
+    assert any(line.startswith("'bob' was not scored:") for line in told)
 
 
 def test_a_stopped_one_goes_on(fleet: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,14 +100,8 @@ def test_a_stopped_one_goes_on(fleet: Path, rows: Path, tmp_path: Path, monkeypa
         assert score_store(store, settings(rows), tmp_path / "again.jsonl") == scores
         with pytest.raises(OutputExistsError, match="scores of another base, file or sample"):
             score_store(store, settings(rows, sample=2), file)
-
-
-def test_a_sample_is_drawn_by_the_seed(fleet: Path, rows: Path, tmp_path: Path) -> None:
-    with AdapterStore(fleet) as store:
-        drawn = [
-            score_store(store, settings(rows, sample=1, seed=k), tmp_path / f"{k}.jsonl")[0]["name"] for k in (0, 1)
-        ]
-        assert len(set(drawn)) == 2
+        drawn = score_store(store, settings(rows, sample=1, seed=3), tmp_path / "drawn.jsonl")
+        assert [line["name"] for line in drawn] == random.Random(3).sample(["ann", "bob", "cy"], 1)
         with pytest.raises(ConfigError, match="a sample of 0 adapters is none"):
             score_store(store, settings(rows, sample=0), tmp_path / "none.jsonl")
         test = StoreTest(DataArguments(test_file=str(rows)), "label")
@@ -130,13 +136,3 @@ def test_command_lists_what_fell(fleet: Path, rows: Path, tmp_path: Path, capsys
     assert [line.split()[0] for line in out.splitlines()[2:-1]] == ["bob"]
     assert main([*call, "--output", str(tmp_path / "x"), "--before", str(rows)]) == 2
     assert "is not what `fourierft store evaluate` writes" in capsys.readouterr().err
-
-
-def test_adapter_that_cannot_be_scored_costs_no_other(fleet: Path, rows: Path, tmp_path: Path) -> None:
-    told: list[str] = []
-    with AdapterStore(fleet) as store:
-        bob = store.get("bob")
-        store.put("bob", bob.layout, bob.values, bob.heads)  # without its record
-        scores = score_store(store, settings(rows), tmp_path / "scores.jsonl", told.append)
-    assert [line["name"] for line in scores] == ["ann", "cy"]
-    assert any(line.startswith("'bob' was not scored:") for line in told)

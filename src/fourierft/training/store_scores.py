@@ -24,7 +24,7 @@ from fourierft.training.comparison.results import read_lines
 from fourierft.training.data import load_test
 from fourierft.training.evaluation import Trained, find_test, load_trained, score_test
 from fourierft.training.report import without_nan
-from fourierft.training.tasks import lower_is_better, task_from
+from fourierft.training.tasks import lower_is_better
 from fourierft.tuner.hotswap import hotswap_adapter
 
 _ALIKE = (  # what two trainings must share for one model to take the numbers of both
@@ -117,13 +117,14 @@ def score_store(
             adapter = store.get(name, version)
             model = _Model.of(adapter, test, model)
             found = find_test(model.trained.record, rows.select(numbers[name]), test.data)
-            metrics = without_nan(score_test(model.trained, found, test.batch_size, test.use_cpu).metrics)
+            metrics = score_test(model.trained, found, test.batch_size, test.use_cpu).metrics
         except FourierFTError as error:
             model = None
             tell(f"{name!r} was not scored: {error}")
             continue
-        main = task_from(model.trained.record["task"], model.trained.record["labels"]).main_metric
-        line = {"name": name, "version": version, "rows": len(numbers[name]), "main": main, "metrics": metrics}
+        task = model.trained.task
+        kept = without_nan({key: metrics[key] for key in ("loss", *task.metrics) if key in metrics})
+        line = {"name": name, "version": version, "rows": len(numbers[name]), "main": task.main_metric, "metrics": kept}
         output.append_json_line(Path(file), line)
         done[name, version] = line
     return [done[key] for key in sorted(done)]
