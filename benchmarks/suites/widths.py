@@ -1,22 +1,25 @@
-"""Suite (g): transforming one token there and back, over the hidden and MLP widths of real models.
+"""Suite (g): the update of one token, there and back, over the hidden and MLP widths of real models.
 
-An operation is one element of one token, so that widths compare; a width with a large prime factor shows as a step.
+Input and output have the same width. An operation is one element of one token, so that widths compare; a width with a
+large prime factor shows as a step.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 
 import torch
 
 from benchmarks.harness import LAYER_TOLERANCE, Case, Contender, Settings, relative_rms
-from fourierft.spectral import hold, uniform_basis
+from fourierft.spectral import uniform_basis
 from fourierft.spectral.compiled.build import load_kernel
-from fourierft.spectral.transforms import from_token_spectrum, token_spectrum
+from fourierft.spectral.tokens import carry, token_product
+from fourierft.spectral.transforms import link_factors
 
 TITLE = "Transforms over the widths of real models"
-TOKENS = 64
+TOKENS, N_FREQUENCY = 128, 340
 WIDTHS = {
     384: "MiniLM",
     576: "SmolLM2-135M",
@@ -78,7 +81,7 @@ def cases(settings: Settings) -> Iterator[Case]:
     for width, model in list(WIDTHS.items())[:: 16 if smoke else 1]:
         yield Case(
             name=f"{width} = {factors(width)}, {model}",
-            shapes={"width": width, "tokens": tokens, "n": 4 * width},
+            shapes={"width": width, "tokens": tokens, "n": N_FREQUENCY},
             contenders={
                 "torch": functools.partial(through_torch, width, tokens),
                 "ours": functools.partial(through_kernel, width, tokens),
@@ -89,30 +92,39 @@ def cases(settings: Settings) -> Iterator[Case]:
         )
 
 
+class Square:
+    """The update of a layer of this width, in and out, beside tokens and a sum that it is added to."""
+
+    def __init__(self, width: int, tokens: int) -> None:
+        self.basis = uniform_basis(width, width, N_FREQUENCY, 777)
+        self.x, self.c, self.y = (
+            torch.randn(1, tokens, width),
+            torch.randn(1, N_FREQUENCY),
+            torch.zeros(1, tokens, width),
+        )
+
+
 def through_torch(width: int, tokens: int) -> Contender:
     """By torch's real transforms, as where the kernel does not serve."""
-    x = torch.randn(1, tokens, width)
-    return Contender(lambda: from_token_spectrum(token_spectrum(x), width), None)
+    layer = Square(width, tokens)
+    links = layer.basis.links(layer.x.device)
+    factors = link_factors(layer.c, links, 1.0 / width)
+    return Contender(lambda: carry(layer.x, factors, links, width, layer.y), None)
 
 
 def through_kernel(width: int, tokens: int) -> Contender:
-    """What the compiled kernel does to an input, and to the gradient of its spectrum, of which nearly all is held."""
-    x, basis = torch.randn(tokens, width, requires_grad=True), uniform_basis(width, width, 4 * width, 777)
-    held = hold(x, [basis]).spectrum
-
-    def run() -> torch.Tensor:
-        with torch.no_grad():
-            spectrum = hold(x, [basis]).spectrum
-        return torch.autograd.grad(held, x, spectrum, retain_graph=True)[0]
+    """By the compiled kernel."""
+    layer = Square(width, tokens)
 
     def error() -> float:
-        columns = torch.cat([basis.entries[1], -basis.entries[1] % width]).unique()
-        spectrum, kept = torch.fft.fft(x.detach().double()), torch.zeros(tokens, width, dtype=torch.complex128)
-        kept[:, columns] = spectrum[:, columns]
-        # Both transforms have positive exponents, so that the token comes back `width` times as large, and backwards.
-        return relative_rms(run(), width * torch.fft.ifft(kept).real.flip(1).roll(1, 1))
+        picked = layer.x[:, :2]
+        found = token_product(picked, layer.c, layer.basis, 1.0)[0]
+        rows, columns = (torch.arange(width) * bins[:, None] % width for bins in layer.basis.entries)
+        into, out = columns.double() * (2 * math.pi / width), rows.double() * (2 * math.pi / width)
+        along, across = (layer.c[0] * (picked[0].double() @ wave.T) for wave in (into.cos(), into.sin()))
+        return relative_rms(found, (along @ out.cos() - across @ out.sin()) / width**2)
 
-    return Contender(run, error)
+    return Contender(lambda: token_product(layer.x, layer.c, layer.basis, 1.0, onto=layer.y), error)
 
 
 def factors(number: int) -> str:
