@@ -67,13 +67,15 @@ def test_samples_are_multiplied_where_a_part_stands_for_the_whole():
     assert samples == {"part": [64.0] * 5}
 
 
-def test_reset_runs_before_each_sample_and_is_not_timed(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("threads", "clock"), [(1, "thread_time"), (2, "perf_counter")])
+def test_reset_runs_before_each_sample_and_is_not_timed(monkeypatch: pytest.MonkeyPatch, threads: int, clock: str):
     now = [0.0]
 
     def spend(seconds: float) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    monkeypatch.setattr(f"time.{clock}", lambda: now[0])
     contender = Contender(lambda: spend(2.0), None, reset=lambda: spend(100.0))
     assert time_on_cpu(contender, 1) == 2.0
     assert time_on_cpu(Contender(lambda: spend(3.0), None), 4) == 3.0
