@@ -137,9 +137,13 @@ def read_scores(file: str | Path) -> list[dict[str, Any]]:
     """
     if not Path(file).is_file():
         raise DataError(f"there is no file {file}; name one that `fourierft store evaluate` wrote")
-    lines = [line for line in read_lines(Path(file)) if isinstance(line, dict)]
+    strange = DataError(f"{file} is not what `fourierft store evaluate` writes; name another file")
+    try:
+        lines = [line for line in read_lines(Path(file)) if isinstance(line, dict)]
+    except (DataError, UnicodeDecodeError) as error:
+        raise strange from error
     if not lines or "scored" not in lines[0] or not all("metrics" in line for line in lines[1:]):
-        raise DataError(f"{file} is not what `fourierft store evaluate` writes; name another file")
+        raise strange
     return lines[1:]
 
 
