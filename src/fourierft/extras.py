@@ -30,7 +30,12 @@ EXTRAS = {  # extra of pyproject.toml -> name to import -> name to install
     "generation": {"sacrebleu": "sacrebleu", "nltk": "nltk", "rouge_score": "rouge-score"},
     "diffusion": {"diffusers": "diffusers", "torchmetrics": "torchmetrics", "PIL": "pillow"},
     "postgres": {"sqlalchemy": "sqlalchemy", "psycopg": "psycopg"},
-    "serve": {"starlette": "starlette", "prometheus_client": "prometheus-client", "openai": "openai"},
+    "serve": {
+        "starlette": "starlette",
+        "pydantic": "pydantic",
+        "prometheus_client": "prometheus-client",
+        "openai": "openai",
+    },
 }
 
 

@@ -111,7 +111,10 @@ def broken(photos: Path) -> Path:
         ("score {photos} --photos {file}", "file.txt is no folder; name one that holds images"),
         ("score {photos} --photos {photos} --dino {dino} --clip none", "2.png can't be read as an image; replace or"),
         ("score {photos} --photos {photos} --dino nowhere/at/all", "nowhere/at/all can't be loaded"),
-        ("score {photos} --photos {photos} --json nowhere/scores.json", "--json nowhere/scores.json can't be written"),
+        (
+            "score {photos} --photos {photos} --json {file}/scores.json",
+            "file.txt: a part of the path is a file, not a folder",
+        ),
     ],
 )
 def test_wrong_input_of_an_action_is_one_sentence_and_status_two(

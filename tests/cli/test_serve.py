@@ -56,9 +56,13 @@ def test_without_vllm_it_says_how_to_get_it(
 ) -> None:
     from importlib import metadata
 
-    def none(package: str) -> str:
-        raise metadata.PackageNotFoundError(package)
+    found = metadata.version
 
-    monkeypatch.setattr(metadata, "version", none)
+    def without(package: str) -> str:
+        if package == "vllm":
+            raise metadata.PackageNotFoundError(package)
+        return found(package)
+
+    monkeypatch.setattr(metadata, "version", without)
     assert main(["serve", "base", "--store", str(tmp_path / "f.db")]) == 2
     assert "`make install-vllm` makes one" in capsys.readouterr().err

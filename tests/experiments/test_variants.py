@@ -96,7 +96,7 @@ def test_page_gives_shares_of_the_gain(tmp_path: Path) -> None:
     assert "| unchanged | 0.8000 | 0.9000 | 1.5000 |" in text
     assert "| a learned gain a layer | 0.7000 (50%) | diverged | 3.5000 (below the head alone) |" in text
     assert "| factored, r=1 | - | - | 1.4000 (120%, 0.01) |" in text
-    assert "standard deviation is 0.0141, 0.0141, 0.0141, over 2, 2, 2 seeds" in text
+    assert "standard deviation is 0.0141, 0.0141, 0.0141, over 2, 2, 2 seeds" in " ".join(text.split())
     assert "5 rows of experiments/results/tried.jsonl" in text
 
 
