@@ -124,8 +124,8 @@ ARCHITECTURES = {
         _llama("smollm2-135m", 576, 1536, 30, 9, 3, 49152),
         _llama("llama-2-7b", 4096, 11008, 32, 32, 32, 32000),
         *(
-            _llama(f"{name}, {layers} layer{'s' * (layers > 1)}", *sizes[:2], layers, *sizes[2:], 2048)
-            for name, layers, *sizes in (
+            _llama(f"{name}, {layers} layer{'s' * (layers > 1)}", width, inner, layers, heads, key_heads, 2048)
+            for name, layers, width, inner, heads, key_heads in (
                 ("smollm2-135m", 2, 576, 1536, 9, 3),
                 ("qwen2.5-0.5b", 2, 896, 4864, 14, 2),
                 ("width 1024, MLP 11008", 2, 1024, 11008, 16, 16),

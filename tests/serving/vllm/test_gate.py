@@ -86,7 +86,7 @@ def test_no_hostile_request_is_a_fault_of_the_server_or_changes_another_answer(
 
     asyncio.run(main())
     assert [fault for fault in faults if fault] == []
-    assert {line["status"] for line in lines(folder)} >= {200, 400, 401, 404, 405}
+    assert {line.get("status") for line in lines(folder)} >= {200, 400, 401, 404, 405}
     assert [line for line in lines(folder) if line["event"] == "failure"] == []
 
 
