@@ -144,7 +144,7 @@ class FourierFTLayer(nn.Module, Strength):
         Raises: ConfigError, if adapter_names do not fit x, or adapters are merged.
         """
         self.usage.called = True
-        if adapter_names is None:
+        if adapter_names is None and self.row_names.are_handed:  # a nested tensor has no shape to ask for
             adapter_names = self.row_names.of(self.path, x.shape[:-1])
             if adapter_names is not None and len(adapter_names) != len(x):
                 parts = x.reshape(len(adapter_names), -1, x.shape[-1])

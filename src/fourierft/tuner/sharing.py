@@ -107,7 +107,7 @@ def share_inputs(model: nn.Module) -> None:
     """Let the adapted layers of each module share their inputs while it runs."""
     leave_inputs(model)
     for module in model.modules():
-        layers = [child for child in module.children() if _is_layer(child)]
+        layers = [child for child in module.children() if _is_layer(child) and not child.is_read]
         if len(layers) < 2:
             continue
         bases: dict[int, dict[SpectralBasis, None]] = {}
