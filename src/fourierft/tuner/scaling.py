@@ -70,7 +70,7 @@ def find_width(model: nn.Module) -> int | None:
     """
     sizes: Counter[int] = Counter()
     for module in model.modules():
-        size = module.weight.shape[0] if isinstance(module, Conv1D) else getattr(module, "in_features", None)
+        size = module.weight.shape[0] if isinstance(module, Conv1D) else module.__dict__.get("in_features")
         if isinstance(size, int):
             sizes[size] += 1
     return max(sizes, key=lambda size: (sizes[size], size), default=None)

@@ -130,7 +130,7 @@ def leave_inputs(model: nn.Module) -> None:
 
 
 def _is_layer(module: nn.Module) -> TypeGuard[FourierFTLayer]:
-    return isinstance(getattr(module, "shared_inputs", None), SharedInputs)
+    return isinstance(module.__dict__.get("shared_inputs"), SharedInputs)  # PEFT 0.18 has wrappers that no one may ask
 
 
 def _is_ours(hook: Any) -> bool:
