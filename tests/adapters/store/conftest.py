@@ -57,7 +57,9 @@ def server() -> Iterator[str]:
         subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, **account)
 
     call("initdb", "-A", "trust", "-U", "fleet", "-E", "UTF8", "--locale=C", "--no-sync")
-    call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", f"-c listen_addresses='' -k {folder}", "start")
+    # no vacuum of its own: VACUUM FULL keeps a row that another transaction, such as that one, may still see
+    settings = f"-c listen_addresses='' -c autovacuum=off -k {folder}"
+    call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", settings, "start")
     yield f"postgresql://fleet@/postgres?host={folder}"
     call("pg_ctl", "-w", "-m", "immediate", "stop")
     shutil.rmtree(folder)
