@@ -76,6 +76,7 @@ def test_backup_is_made_and_restored(call: Callable[..., str], adapter: Path, tm
     assert "is there already" in call("backup", copy, status=2)
     call("add", "tweets", adapter)
     assert call("rm", "reviews", "--erase") == "erased 1 version of 'reviews'\n"
+    assert call("rm", "reviews", "--erase").startswith("the store holds no 'reviews': nothing was removed")
     assert call("restore", copy).endswith("copy.db holds: 1 adapters, 1 versions\n")
     assert call("list", "--json").count('"reviews"') == 1
     (tmp_path / "fleet.db").unlink()

@@ -13,29 +13,17 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fourierft import SpectralBasis, adapted_linear, uniform_basis, uniform_entries
+from fourierft import SpectralBasis, uniform_basis, uniform_entries
 from fourierft.errors import ConfigError
 from fourierft.spectral import bandpass_basis, ops
 from fourierft.spectral.reference import reference_delta_weight
+
+from .adapted import Adapted
 
 pytestmark = [  # what torch says of itself
     pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec:FutureWarning"),
 ]
-
-
-class Adapted(nn.Module):
-    """A frozen linear layer with trained coefficients."""
-
-    def __init__(self, basis: SpectralBasis, view: str) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(basis.out_features, basis.in_features), requires_grad=False)
-        self.bias = nn.Parameter(torch.randn(basis.out_features), requires_grad=False)
-        self.coefficients = nn.Parameter(torch.randn(basis.n_frequency))
-        self.basis, self.view = basis, view
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return adapted_linear(x, self.weight, self.bias, self.coefficients, self.basis, 20.0, self.view)
 
 
 def truth(model: nn.Sequential, x: torch.Tensor) -> torch.Tensor:

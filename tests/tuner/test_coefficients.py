@@ -81,21 +81,6 @@ def test_an_adapter_copied_by_name_is_the_same_adapter(make_llama, trained, save
     assert torch.equal(logits(model), expected)
 
 
-def test_a_reference_that_trl_keeps_in_step_is_the_mean_that_it_says(make_llama, trained):
-    """trl's SyncRefModelCallback writes through `.data`, between evaluations of the reference."""
-    from trl.trainer.callbacks import SyncRefModelCallback
-
-    reference = get_peft_model(make_llama(), config()).eval()
-    start = {name: value.clone() for name, value in reference.state_dict().items()}
-    before = logits(reference)
-    SyncRefModelCallback._sync_target_model(trained, reference, 0.25)
-    expected = get_peft_model(make_llama(), config())
-    own = trained.state_dict()
-    expected.load_state_dict({name: 0.75 * start[name] + 0.25 * own[name] for name in start})
-    torch.testing.assert_close(logits(reference), logits(expected), rtol=1e-5, atol=1e-6)
-    assert (logits(reference) - before).abs().max() > 1e-3
-
-
 def test_averages_taken_over_state_dicts_reach_the_model(make_llama, trained):
     average = get_peft_model(make_llama(), config())
     for mean, value in zip(average.state_dict().values(), trained.state_dict().values(), strict=True):

@@ -33,6 +33,20 @@ def test_width_of_a_model_is_the_input_size_of_most_of_its_linear_layers(make_ll
     assert find_width(torch.nn.Conv2d(3, 3, 3)) is None
 
 
+@pytest.mark.parametrize(
+    ("sizes", "more", "message"),
+    [
+        ((0, 32, 9), {}, "a layer of 0 x 32 with n_frequency=9"),
+        ((32, 32, 0), {}, "n_frequency=0"),
+        ((32, 32, 9), {"base_width": -3}, "a model -3 wide"),
+        ((32, 32, 9), {"rule": 7}, "rule=7 is no scale rule; use one of 1, 2, 3"),
+    ],
+)
+def test_wrong_sizes_and_rules_are_told(sizes, more, message):
+    with pytest.raises(ConfigError, match=message):
+        auto_scaling(*sizes, **more)
+
+
 def test_layers_get_the_scaling_of_their_models_width():
     wide = torch.nn.Sequential(torch.nn.Linear(1536, 16), torch.nn.Linear(16, 1536))
     adapted = peft.get_peft_model(wide, FourierFTConfig(n_frequency=9, target_modules=["0", "1"])).base_model.model

@@ -217,6 +217,9 @@ def _cells(listed: Listed) -> tuple[str, ...]:
 
 def _remove(store: AdapterStore, arguments: argparse.Namespace) -> int:
     count = store.remove(arguments.name, arguments.version, arguments.erase)
+    if not count:  # an erasing that could not be ended is repeated for a name that is gone
+        print(f"the store holds no {arguments.name!r}: nothing was removed, and freed bytes were erased")
+        return 0
     print(f"{'erased' if arguments.erase else 'removed'} {count} version{'s' * (count != 1)} of {arguments.name!r}")
     return 0
 

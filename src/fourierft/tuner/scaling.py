@@ -29,13 +29,13 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError
-from fourierft.tuner.config import FourierFTConfig
+from fourierft.tuner.config import RULES, FourierFTConfig
 
 STEPS = 10
 TRAVEL = 200.0  # spectral norm of a layer's update after STEPS steps, per unit of learning rate
 NARROW, FALL = 384, 1.5  # width from which the travel falls, like (NARROW / width) ** FALL
 FIRST_STEP = 16.0  # the norm after one step, under rule 1
-RULE = 3  # of adapters that are made today
+RULE = RULES[-1]  # of adapters that are made today
 
 
 def auto_scaling(
@@ -54,7 +54,16 @@ def auto_scaling(
         n_frequency: number of coefficients.
         base_width: of the model; see `find_width`. None for a model without linear layers: a narrow one.
         rule: 3, or that of an adapter that was made under an earlier one.
+
+    Raises: ConfigError, if a size is below 1 or the rule unknown.
     """
+    if min(out_features, in_features, n_frequency, NARROW if base_width is None else base_width) < 1:
+        raise ConfigError(
+            f"a layer of {out_features} x {in_features} with n_frequency={n_frequency}, in a model {base_width} wide, "
+            "has no scaling; sizes are at least 1"
+        )
+    if rule not in RULES:
+        raise ConfigError(f"rule={rule!r} is no scale rule; use one of {', '.join(map(str, RULES))}")
     steps, travel = (1, FIRST_STEP) if rule == 1 else (STEPS, TRAVEL)
     if rule == RULE:
         travel *= min(1.0, NARROW / (base_width or NARROW)) ** FALL
