@@ -3,7 +3,6 @@
 import copy
 import pickle
 import re
-import time
 
 import peft
 import pytest
@@ -281,16 +280,15 @@ def test_targeting_a_norm_is_refused(make_llama):
         get_peft_model(make_llama(), config(target_modules=["input_layernorm"]))
 
 
-@pytest.mark.parametrize(("targets", "limit"), [(["q_proj", "v_proj"], 2.0), ("all-linear", 3.0)])
-def test_adapting_a_seven_billion_model_on_the_meta_device_is_fast(targets, limit):
+@pytest.mark.parametrize(("targets", "shapes"), [(["q_proj", "v_proj"], 1), ("all-linear", 3)])
+def test_a_seven_billion_model_on_the_meta_device_draws_entries_once_a_shape(targets, shapes):
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig(hidden_size=4096, intermediate_size=11008, num_hidden_layers=32))
-    start = time.perf_counter()
     adapted = get_peft_model(model, FourierFTConfig(target_modules=targets, random_loc_seed=len(targets)))
-    seconds = time.perf_counter() - start
-    layers = 32 * (2 if isinstance(targets, list) else 7)
-    assert adapted.get_nb_trainable_parameters()[0] == 1000 * layers
-    assert seconds < limit
+    layers = [module for module in adapted.modules() if isinstance(module, FourierFTLayer)]
+    assert len(layers) == 32 * (2 if isinstance(targets, list) else 7)
+    assert adapted.get_nb_trainable_parameters()[0] == 1000 * len(layers)
+    assert len({id(layer.fourierft_basis["default"]) for layer in layers}) == shapes
 
 
 def test_a_further_adapter_of_all_linear_layers_finds_those_of_the_first(make_llama):
