@@ -46,6 +46,22 @@ def test_log_of_its_own_file_comes_back(killed: Any, tmp_path: Path) -> None:
     assert names(path) == sorted(f"t{k}" for k in range(20))
 
 
+def test_log_of_a_checkpoint_that_was_killed_comes_back(killed: Any, layout: Layout, row: Any, tmp_path: Path) -> None:
+    """The first page is in the file already, which says that there are more pages than there are."""
+    path = tmp_path / "fleet.db"
+    with AdapterStore(path) as store:
+        store.put("first", layout, row(0))
+    killed(path, range(150))
+    log = path.with_name("fleet.db-wal").read_bytes()
+    page_size = int.from_bytes(log[8:12], "big")
+    frames = [log[start : start + 24 + page_size] for start in range(32, len(log), 24 + page_size)]
+    newest = [frame[24:] for frame in frames if frame[:4] == b"\0\0\0\1"][-1]
+    with path.open("rb+") as file:
+        file.write(newest)
+    assert int.from_bytes(newest[28:32], "big") * page_size > path.stat().st_size
+    assert names(path) == sorted(["first", *(f"t{k}" for k in range(150))])
+
+
 def test_new_store_beside_an_old_log_starts_clean(killed: Any, layout: Layout, row: Any, tmp_path: Path) -> None:
     path = tmp_path / "fleet.db"
     killed(path, range(5))
@@ -112,13 +128,14 @@ def test_live_log_is_never_taken_for_another(killed: Any, layout: Layout, row: A
             finally:
                 os._exit(status)
         tries = 0
-        while os.waitpid(child, os.WNOHANG) == (0, 0):
+        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
             with AdapterStore(path) as reader:
                 assert "first" in reader
             tries += 1
             if tries % 7 == 0:
                 store.tables.backend.close()
         assert tries > 3
+        assert ended == (child, 0)
     assert len(names(path)) == 151
 
 

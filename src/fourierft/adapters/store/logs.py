@@ -72,9 +72,13 @@ def check_log(path: Path) -> None:
 
 
 def _read_token(path: Path) -> int:
-    """The token of the file alone, by SQLite: a file that it has open must be closed by nobody else."""
+    """The token of the file alone, by SQLite: a file that it has open must be closed by nobody else.
+
+    The file may be shorter than its header says: a checkpoint that goes on, or was killed, writes the first page first.
+    """
     connection = sqlite3.connect(address(path, immutable=1), uri=True)
     try:
+        connection.execute("PRAGMA writable_schema = ON")  # takes a file that is too short as it is
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
     finally:
         connection.close()
