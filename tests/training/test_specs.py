@@ -121,6 +121,20 @@ def test_what_is_no_method_is_refused(spec: str, message: str) -> None:
         parse_method(spec)
 
 
+def test_all_linear_layers_are_meant_by_their_name_wherever_it_stands(tmp_path: Path) -> None:
+    """A recipe's key, a setting of the method, a set of layers, a config of PEFT: a list of the name is the name."""
+    file = tmp_path / "adapter_config.json"
+    file.write_text('{"peft_type": "LORA", "r": 1, "target_modules": ["all-linear"]}')
+    for method in (
+        parse_method("lora:1", ["all-linear"]),
+        parse_method("lora:1,target_modules=all-linear", ["query"]),
+        parse_method("lora:1,layers=all", ["query"], {"all": ["all-linear"]}),
+        parse_method(str(file), ["query"]),
+    ):
+        assert method.config is not None
+        assert method.config["target_modules"] == "all-linear"
+
+
 def test_method_may_name_a_set_of_layers() -> None:
     method = parse_method("fourierft:340,layers=all", ["query"], {"all": ["query", "key"]})
     assert method.config == {"peft_type": "FOURIERFT", "n_frequency": 340, "target_modules": ["query", "key"]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import peft
 import pytest
 import torch
@@ -49,10 +51,22 @@ def test_budget_is_kept_and_spread_evenly() -> None:
     assert (config.n_frequency, config.task_type) == (1500 // 4, "CAUSAL_LM")
 
 
-def test_n_is_no_more_than_the_smallest_layer_has_entries() -> None:
-    model = nn.Sequential(nn.Linear(30, 40), nn.Linear(40, 5))
-    assert recommended(model, target_modules=["0", "1"]).n_frequency == 200
-    assert recommended(model, parameters=10_000, target_modules=["0", "1"]).n_frequency == 200
+def test_a_layer_with_few_entries_gets_them_all_and_the_others_the_rest() -> None:
+    """30 x 40, 40 x 5 and 5 x 2: the last has 10 entries, the second 200, and of 1,000 numbers 790 are left."""
+    model = nn.Sequential(nn.Linear(30, 40), nn.Linear(40, 5), nn.Linear(5, 2))
+    fields = {"target_modules": ["0", "1", "2"]}
+    for budget, counts in (
+        ({}, [340, 200, 10]),
+        ({"parameters": 1000}, [790, 200, 10]),
+        ({"parameters": 212}, [101, 101, 10]),
+        ({"parameters": 10_000}, [1200, 200, 10]),
+        ({"like": "lora:1"}, [56, 56, 10]),  # 70 + 45 + 7 = 122
+    ):
+        ours = get_peft_model(copy.deepcopy(model), recommended(model, **fields, **budget))
+        assert [parameter.numel() for parameter in ours.parameters() if parameter.requires_grad] == counts
+    own = recommended(model, n_frequency_pattern={"1": 7}, **fields)
+    ours = get_peft_model(model, own)
+    assert [parameter.numel() for parameter in ours.parameters() if parameter.requires_grad] == [340, 7, 10]
 
 
 def test_skeleton_without_weights_is_enough() -> None:

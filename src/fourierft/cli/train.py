@@ -6,7 +6,7 @@ trains it, and writes into --output_dir: the adapter, its tokenizer or image pro
 model card, README.md. `fourierft evaluate` reads all that.
 
 Examples:
-  # FourierFT, 1000 coefficients a layer, on a csv file with the columns text and label
+  # FourierFT, 340 coefficients on every linear layer, on a csv file with the columns text and label
   fourierft train --model_name_or_path MODEL --train_file train.csv --output_dir out
 
   # the same data, another method: lora, head, bitfit, full, or any PEFT config

@@ -19,7 +19,7 @@ from fourierft.errors import ConfigError, FourierFTError
 from fourierft.training.arguments import MethodArguments
 from fourierft.training.models import BaseModel, count_parameters
 from fourierft.training.specs import parse_method
-from fourierft.tuner.recommended import ALL_LAYERS, choose_n
+from fourierft.tuner.recommended import ALL_LAYERS, choose_counts
 from fourierft.tuner.registration import enable
 
 BOOKKEEPING = ("peft_type", "task_type", "inference_mode", "base_model_name_or_path", "revision", "peft_version")
@@ -118,7 +118,6 @@ def adapter_config(
     Raises: ConfigError, if its settings are wrong.
     """
     enable()
-    targets: Any = ALL_LAYERS if arguments.target_modules == [ALL_LAYERS] else arguments.target_modules
     count = {} if arguments.n_frequency is None else {"n_frequency": arguments.n_frequency}
     usual = {
         "fourierft": {
@@ -129,7 +128,7 @@ def adapter_config(
         },
         "lora": {"r": arguments.lora_r, "lora_alpha": arguments.lora_alpha, "lora_dropout": arguments.lora_dropout},
     }
-    method = parse_method(arguments.method, targets, usual=usual)
+    method = parse_method(arguments.method, arguments.target_modules, usual=usual)
     content = {name: value for name, value in (method.config or {}).items() if value is not None}
     if method.family in ("fourierft", "lora"):
         content.setdefault("target_modules", layers)
@@ -144,8 +143,8 @@ def adapter_config(
 
 def _spread(
     arguments: MethodArguments, content: dict[str, Any], model: nn.Module, heads: Sequence[str]
-) -> dict[str, int]:
-    """The n of a FourierFT adapter whose method names none: that of a budget, or the usual one."""
+) -> dict[str, Any]:
+    """The sizes of a FourierFT adapter whose method names none: those of a budget, or the usual ones."""
     is_sized = arguments.method.partition(",")[0] != "fourierft" or "n_frequency=" in arguments.method
     given = [name for name in ("like", "parameters") if getattr(arguments, name) is not None]
     if given and is_sized:
@@ -159,7 +158,7 @@ def _spread(
         name: value for name, value in content.items() if name in ("target_modules", "exclude_modules")
     }
     fields["modules_to_save"] = list(heads) or None
-    return {"n_frequency": choose_n(model, fields, arguments.like, arguments.parameters, arguments.n_frequency)}
+    return choose_counts(model, fields, arguments.like, arguments.parameters, arguments.n_frequency)
 
 
 def _make_config(content: dict[str, Any], method: str) -> Any:

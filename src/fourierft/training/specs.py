@@ -21,7 +21,7 @@ from fourierft.errors import CheckpointError, ConfigError
 from fourierft.format.json_file import read_json
 from fourierft.format.record import NOTHING, with_record
 from fourierft.tuner.config import FourierFTConfig
-from fourierft.tuner.recommended import N_FREQUENCY
+from fourierft.tuner.recommended import ALL_LAYERS, N_FREQUENCY
 
 WHOLE = {"head": "head only", "bitfit": "BitFit", "full": "full"}
 ADAPTERS: dict[str, tuple[str, str, dict[str, Any]]] = {  # name: title, field of its size, settings; of others PEFT's
@@ -69,7 +69,7 @@ def parse_method(
     """The method of a short name or a path.
 
     Args:
-        target_modules: layers to adapt where neither the spec nor the file names any.
+        target_modules: layers to adapt where neither the spec nor the file names any; "all-linear" alone means all.
         layers: sets of layers by name, names or a regular expression, for `layers=NAME` in the spec.
         usual: settings of a name where the spec does not say otherwise, instead of those in ADAPTERS.
 
@@ -107,7 +107,7 @@ def parse_method(
             hint = f"did you mean {near[0]}?" if near else "see its config in PEFT"
             raise ConfigError(f"method {spec} has the setting {key}, which {title} does not know; {hint}")
         config[key] = _parse_value(key, value)
-    config.setdefault("target_modules", target_modules)
+    config["target_modules"] = _as_peft(config.get("target_modules", target_modules))
     shown = [f"{field[0]}={config[field]}"] if field in config else []
     told = [extra for extra in extras if not extra.partition("=")[0].endswith("_modules")]
     return Method(spec, name, ", ".join([" ".join([title, *shown]), *told]), config)
@@ -148,4 +148,8 @@ def _read_file(path: Path, target_modules: list[str] | None) -> dict[str, Any]:
         config = with_record(dict(read_json(file)), file, **NOTHING)  # a new adapter may be for another model
     except (CheckpointError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"method {path} is no readable PEFT adapter_config.json ({error})") from error
-    return {**config, "target_modules": config.get("target_modules") or target_modules}
+    return {**config, "target_modules": _as_peft(config.get("target_modules") or target_modules)}
+
+
+def _as_peft(target_modules: Any) -> Any:
+    return ALL_LAYERS if target_modules == [ALL_LAYERS] else target_modules

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from peft.tuners.tuners_utils import _maybe_include_all_linear_layers
@@ -42,21 +43,29 @@ def recommended(
     Raises: ConfigError, as `choose_n`, or if a field is wrong.
     """
     fields["target_modules"] = fields.get("target_modules") or ALL_LAYERS
-    return FourierFTConfig(n_frequency=choose_n(model, fields, like, parameters, n_frequency), **fields)
+    counts = choose_counts(model, fields, like, parameters, n_frequency)
+    own = fields.get("n_frequency_pattern") or {}
+    fields["n_frequency_pattern"] = {
+        **own,
+        **{key: n for key, n in counts.pop("n_frequency_pattern", {}).items() if key not in own},
+    }
+    return FourierFTConfig(**counts, **fields)
 
 
-def choose_n(
+def choose_counts(
     model: nn.Module,
     fields: dict[str, Any],
     like: str | None = None,
     parameters: int | str | None = None,
     n_frequency: int | None = None,
-) -> int:
-    """Coefficients a layer, within a budget: rounded down, and no more than the smallest layer has entries.
+) -> dict[str, Any]:
+    """Coefficients a layer, within a budget: as many for all, but for layers that have fewer entries, which get those.
 
     Args:
         model, like, parameters, n_frequency: as for `recommended`.
         fields: of the config, target_modules among them.
+
+    Returns: n_frequency and, where a layer has fewer entries, n_frequency_pattern, for a config.
 
     Raises: ConfigError, if a budget is none of its kind, more than one is given, it is smaller than one coefficient a
         layer, or no linear layer of the model is meant.
@@ -66,26 +75,32 @@ def choose_n(
     if len(given) > 1:
         raise ConfigError(f"{' and '.join(given)} are budgets of one adapter; give one of them")
     if n_frequency is not None:
-        return n_frequency
-    sizes = list(_sizes(model, fields))
-    smallest = min((rows * columns for rows, columns in sizes), default=N_FREQUENCY)
+        return {"n_frequency": n_frequency}
+    sizes = _sizes(model, fields)
     if not given:
-        return min(N_FREQUENCY, smallest)
+        return _counts(N_FREQUENCY, sizes)
     if not sizes:
         raise ConfigError(
             f"target_modules={fields['target_modules']!r} names no linear layer of a {type(model).__name__}; "
             "name layers that the model has"
         )
-    total = count_lora(like, sizes) if like is not None else read_count(parameters)
+    total = count_lora(like, sizes.values()) if like is not None else read_count(parameters)
     if total < len(sizes):
         raise ConfigError(
             f"{given[0]}={budgets[given[0]]} is fewer numbers than the {len(sizes)} layers of the model; "
             f"allow at least {len(sizes)}, or name fewer target_modules"
         )
-    return min(total // len(sizes), smallest)
+    entries = sorted(map(math.prod, sizes.values()))
+    left = total
+    for k, most in enumerate(entries):  # what a small layer cannot take is spread over the larger ones
+        n = left // (len(entries) - k)
+        if n <= most:
+            return _counts(n, sizes)
+        left -= most
+    return _counts(entries[-1], sizes)
 
 
-def count_lora(like: str, sizes: list[tuple[int, int]]) -> int:
+def count_lora(like: str, sizes: Iterable[tuple[int, int]]) -> int:
     """Numbers that a LoRA trains on layers of these [out, in].
 
     Args:
@@ -111,9 +126,16 @@ def read_count(text: int | str | None) -> int:
     return count
 
 
-def _sizes(model: nn.Module, fields: dict[str, Any]) -> Iterator[tuple[int, int]]:
-    """[out, in] of each layer that the config's fields mean."""
+def _counts(n: int, sizes: dict[str, tuple[int, int]]) -> dict[str, Any]:
+    small = {name: math.prod(size) for name, size in sizes.items() if math.prod(size) < n}
+    return {"n_frequency": n, "n_frequency_pattern": small} if small else {"n_frequency": n}
+
+
+def _sizes(model: nn.Module, fields: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """[out, in] of each layer that the config's fields mean, by name."""
     config: Any = _maybe_include_all_linear_layers(copy.copy(FourierFTConfig(n_frequency=1, **fields)), model)
-    for name, module in model.named_modules():
-        if isinstance(module, (nn.Linear, Conv1D)) and FourierFTModel._check_target_module_exists(config, name):
-            yield (module.nf, module.nx) if isinstance(module, Conv1D) else (module.out_features, module.in_features)
+    return {
+        name: (module.nf, module.nx) if isinstance(module, Conv1D) else (module.out_features, module.in_features)
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and FourierFTModel._check_target_module_exists(config, name)
+    }
