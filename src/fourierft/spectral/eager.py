@@ -24,21 +24,24 @@ def is_transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-def is_eager(x: Tensor) -> bool:
-    """Whether x holds numbers, and no one traces, records, batches or differentiates what becomes of them.
-
-    Only then may a tensor be read by its address, and results be kept from one call to the next. Elsewhere, as in
-    `torch.compile`, `torch.export`, `torch.jit.trace`, `torch.func` and under fake tensors, all goes through operators.
-    """
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether tensors hold numbers, and no one but autograd traces, records or batches what becomes of them."""
     return not (
         torch.compiler.is_compiling()
-        or torch.is_grad_enabled()
-        or type(x) not in _PLAIN
-        or x.is_meta
+        or any(type(x) not in _PLAIN or x.is_meta for x in tensors)
         or torch._C._len_torch_dispatch_stack()
         or torch.jit.is_tracing()
         or is_transformed()
     )
+
+
+def is_eager(x: Tensor) -> bool:
+    """Whether tensors are plain (`is_plain`), and no one differentiates what becomes of them.
+
+    Only then may a tensor be read by its address, and results be kept from one call to the next. Elsewhere, as in
+    `torch.compile`, `torch.export`, `torch.jit.trace`, `torch.func` and under fake tensors, all goes through operators.
+    """
+    return not torch.is_grad_enabled() and is_plain(x)
 
 
 @contextmanager

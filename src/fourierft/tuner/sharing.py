@@ -40,7 +40,7 @@ class _Input(NamedTuple):
 
     def is_of(self, x: Tensor, basis: SpectralBasis) -> bool:
         """Whether a layer with this basis that gets x may take what is held."""
-        same = self.x is x and self.version == x._version and basis.key in self.held.bases
+        same = self.x is x and self.version == x._version and basis in self.held.bases
         wants_grad = x.requires_grad and torch.is_grad_enabled()
         return same and self.held.spectrum.requires_grad == wants_grad and self.fingerprint == fingerprint(x)
 
@@ -50,7 +50,8 @@ class SharedInputs:
 
     Args:
         bases: of all adapters of these layers, by in_features: an input is held for all of them. It must not depend on
-            what runs, since a checkpointed part of a module runs again on its own.
+            what runs, since a checkpointed part of a module runs again on its own. Widths that have one reader are
+            left out.
     """
 
     def __init__(self, bases: Mapping[int, Sequence[SpectralBasis]] | None = None) -> None:
@@ -72,8 +73,9 @@ class SharedInputs:
 
     def held(self, x: Tensor, basis: SpectralBasis) -> Held:
         """The input x of a layer with this basis, as it is held, or transformed now."""
-        bases = [basis, *self.bases.get(basis.in_features, ())]
-        if torch.compiler.is_compiling() or x.is_inference():
+        bases = shared = self.bases.get(basis.in_features, ())
+        bases = bases if basis in bases else [basis, *bases]
+        if not shared or torch.compiler.is_compiling() or x.is_inference():
             return hold(x, bases)
         thread = threading.get_ident()
         if thread not in self._last:
@@ -110,10 +112,10 @@ def share_inputs(model: nn.Module) -> None:
         layers = [child for child in module.children() if _is_layer(child) and not child.is_read]
         if len(layers) < 2:
             continue
-        bases: dict[int, dict[SpectralBasis, None]] = {}
+        readers: dict[int, list[SpectralBasis]] = {}
         for layer in layers:
-            bases.setdefault(layer.in_features, {}).update(dict.fromkeys(layer.fourierft_basis.values()))
-        inputs = SharedInputs({width: list(kept) for width, kept in bases.items()})
+            readers.setdefault(layer.in_features, []).extend(layer.fourierft_basis.values())
+        inputs = SharedInputs({width: list(dict.fromkeys(of)) for width, of in readers.items() if len(of) > 1})
         module.register_forward_pre_hook(inputs.begin)
         module.register_forward_hook(inputs.end, always_call=True)
         for layer in layers:

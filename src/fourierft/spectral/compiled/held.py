@@ -1,9 +1,7 @@
 """Spectra that are held: the bins of an input that several updates read, transformed once.
 
-A held spectrum is opaque, float32 [tiles, bins * tile], and starts at a
-multiple of 64 bytes. Only updates with the same
-`Holding`, of as many tokens, can read it. Shapes: x [tokens, in], grad [tokens, out], coefficients [n], float32,
-contiguous, on the CPU.
+A held spectrum is opaque, float32 [tiles, bins * tile]. Only updates with the same `Holding`, of as many tokens, can
+read it. Shapes: x [tokens, in], grad [tokens, out], coefficients [n], float32, on the CPU.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from fourierft.spectral.basis import SpectralBasis
 from fourierft.spectral.compiled.build import Kernel, load_kernel
+from fourierft.spectral.compiled.calls import compiled_update
 from fourierft.spectral.compiled.plan import Plan, entries_of, holding_of, links_of, plan_of
 
 
@@ -47,13 +46,14 @@ class HeldInput:
 
     def hold(self, x: Tensor) -> Tensor:
         """The held spectrum of x."""
+        x = x.contiguous()
         held = x.new_empty(self.shape(len(x)))
         self.library(len(x)).hold(*self._references, x.data_ptr(), held.data_ptr(), len(x), torch.get_num_threads())
         return held
 
     def release(self, held: Tensor, tokens: int) -> Tensor:
         """The transpose of `hold`: the gradient of x from that of its held spectrum, [tokens, in]."""
-        y = held.new_empty(tokens, self.holding.length)
+        held, y = _aligned(held), held.new_empty(tokens, self.holding.length)
         self.library(tokens).release(*self._references, held.data_ptr(), y.data_ptr(), tokens, torch.get_num_threads())
         return y
 
@@ -77,11 +77,14 @@ class HeldUpdate:
         self._links = links_of(held.holding, outer, columns, rows)
         self._reversed = links_of(outer, held.holding, rows, columns)
         self._entries = entries_of(basis, held.holding, outer)
+        self._forward = [ctypes.byref(struct) for struct in (held.holding, outer, self._links)]
+        self._backward = [ctypes.byref(struct) for struct in (held.holding, outer, self._entries, self._reversed)]
 
     def add_product(self, y: Tensor, held: Tensor, coefficients: Tensor, scaling: float) -> None:
-        """Add dW x to y [tokens, out] in place."""
+        """Add dW x to y [tokens, out], contiguous, in place."""
+        held, coefficients = _aligned(held), coefficients.contiguous()
         self._held.library(len(y)).held_product(
-            *map(ctypes.byref, (self._held.holding, self._outer, self._links)),
+            *self._forward,
             held.data_ptr(),
             coefficients.data_ptr(),
             self._factor * scaling,
@@ -95,11 +98,13 @@ class HeldUpdate:
         self, grad: Tensor, held: Tensor | None, coefficients: Tensor | None, scaling: float
     ) -> tuple[Tensor, Tensor]:
         """Gradients of the held spectrum (empty without coefficients), and of coefficients (empty without held)."""
-        threads, tokens = torch.get_num_threads(), len(grad)
+        threads, tokens, grad = torch.get_num_threads(), len(grad), grad.contiguous()
+        held = None if held is None else _aligned(held)
+        coefficients = None if coefficients is None else coefficients.contiguous()
         into = grad.new_empty(0) if coefficients is None else grad.new_empty(self._held.shape(tokens))
         sums, partial = grad.new_empty(0 if held is None else self._n), grad.new_empty(threads, self._n)
         self._held.library(tokens).held_gradients(
-            *map(ctypes.byref, (self._held.holding, self._outer, self._entries, self._reversed)),
+            *self._backward,
             grad.data_ptr(),
             None if held is None else held.data_ptr(),
             None if coefficients is None else coefficients.data_ptr(),
@@ -122,7 +127,10 @@ def fingerprint(x: Tensor) -> int:
 
 
 def held_input(bases: Sequence[SpectralBasis]) -> HeldInput:
-    """What holds an input for these bases, which `is_served` says are served; made once."""
+    """What holds an input for these bases, which `is_served` says are served; made once.
+
+    Raises: BackendError, if the kernel is wrong here.
+    """
     first = bases[0]
     return first.keep(("held", *(basis.key for basis in bases)), lambda _: _input(bases))
 
@@ -136,6 +144,8 @@ def _input(bases: Sequence[SpectralBasis]) -> HeldInput:
     kernel, plan = load_kernel(), plan_of(bases[0].in_features)
     assert kernel is not None
     assert plan is not None
+    for basis in bases:
+        compiled_update(basis, torch.float32, torch.device("cpu"))  # whose results are checked
     return HeldInput(kernel, plan, bases)
 
 
@@ -143,3 +153,9 @@ def _update(basis: SpectralBasis, bases: Sequence[SpectralBasis]) -> HeldUpdate:
     outer = plan_of(basis.out_features)
     assert outer is not None
     return HeldUpdate(held_input(bases), basis, outer)
+
+
+def _aligned(held: Tensor) -> Tensor:
+    """As the kernel reads it: torch's own memory starts at multiples of 64 bytes, that of others may not."""
+    held = held.contiguous()
+    return held if held.data_ptr() % 64 == 0 else held.clone()
