@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 
 _PLAIN = (Tensor, nn.Parameter)
+_is_tracing = torch._C._is_tracing  # torch.jit.is_tracing takes longer
 _is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch 2.6 cannot tell
 
 
@@ -26,13 +27,12 @@ def is_transformed() -> bool:
 
 def is_plain(*tensors: Tensor) -> bool:
     """Whether tensors hold numbers, and no one but autograd traces, records or batches what becomes of them."""
-    return not (
-        torch.compiler.is_compiling()
-        or any(type(x) not in _PLAIN or x.is_meta for x in tensors)
-        or torch._C._len_torch_dispatch_stack()
-        or torch.jit.is_tracing()
-        or is_transformed()
-    )
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or _is_tracing() or is_transformed():
+        return False
+    for x in tensors:  # any() takes longer
+        if type(x) not in _PLAIN or x.is_meta:
+            return False
+    return True
 
 
 def is_eager(x: Tensor) -> bool:

@@ -49,15 +49,15 @@ class RowPlan:
         self._parts: list[_Part] = []
         for group, basis in _draws(layer, [name for name in dict.fromkeys(names) if name in layer.fourierft_basis]):
             rows = [i for i, name in enumerate(names) if name in group]
-            own = group if len(group) == 1 else [names[i] for i in rows]
-            scalings, device = [layer.fourierft_scaling[name] for name in own], layer.coefficients(group[0]).device
-            factors = None
+            scalings, device = [layer.fourierft_scaling[name] for name in group], layer.coefficients(group[0]).device
+            factors, scaling = None, scalings[0]
             if len(set(scalings)) > 1:
                 factors = torch.tensor(scalings, dtype=torch.float64).to(device, torch.float32)[:, None]
+                scaling = 1.0
             places = None if len(rows) == len(names) else torch.tensor(rows, device=device)
-            self._parts.append(
-                _Part(places, own, basis, 1.0 if len(set(scalings)) > 1 else scalings[0], factors, device)
-            )
+            of = [group.index(names[i]) for i in rows]
+            order = None if of == list(range(len(group))) else torch.tensor(of, device=device)
+            self._parts.append(_Part(places, group, order, basis, scaling, factors, device))
 
     def fits(self, layer: FourierFTLayer, names: Sequence[str]) -> bool:
         """Whether it would be the same if it was made now."""
@@ -66,20 +66,22 @@ class RowPlan:
 
     def terms(self, layer: FourierFTLayer) -> Iterator[Term]:
         """The update of each row, a term for each draw."""
-        for rows, names, basis, scaling, factors, _ in self._parts:
+        for rows, names, order, basis, scaling, factors, _ in self._parts:
             if len(names) == 1:
                 yield Term(rows, layer.coefficients(names[0]), basis, scaling)
             else:
                 table = _table(layer, names, basis)
-                yield Term(rows, table if factors is None else table * factors.to(table.dtype), basis, scaling)
+                table = table if factors is None else table * factors.to(table.dtype)
+                yield Term(rows, table if order is None else table.index_select(0, order), basis, scaling)
 
 
 class _Part(NamedTuple):
     rows: Tensor | None
-    names: list[str]  # one for all of these rows, or one each
+    names: list[str]  # of the adapters
+    order: Tensor | None  # [rows] index of each row's adapter; None if each adapter has one row, in order
     basis: SpectralBasis
     scaling: float
-    factors: Tensor | None  # [rows, 1] scalings, where they differ
+    factors: Tensor | None  # [adapters, 1] scalings, where they differ
     device: torch.device
 
 
@@ -112,8 +114,8 @@ def _draws(layer: FourierFTLayer, names: Sequence[str]) -> Iterator[tuple[list[s
 def _table(layer: FourierFTLayer, names: Sequence[str], basis: SpectralBasis) -> Tensor:
     """Coefficients of adapters of one draw, [adapters, n], zeros behind those of a smaller n; float32 or float64."""
     rows = [layer.coefficients(name) for name in names]
-    if any(len(row) != basis.n_frequency for row in rows):
-        rows = [F.pad(row, (0, basis.n_frequency - len(row))) for row in rows]
+    if any(row.numel() != basis.n_frequency for row in rows):  # len() of a tensor takes longer
+        rows = [F.pad(row, (0, basis.n_frequency - row.numel())) for row in rows]
     table = torch.stack(rows)
     return table if table.dtype in (torch.float32, torch.float64) else table.float()
 

@@ -10,7 +10,6 @@ from transformers.pytorch_utils import Conv1D
 
 _KINDS = (nn.Linear, Conv1D)
 _PLAIN = (nn.Parameter, Tensor, type(None))
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def base_product(base: Any, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
@@ -25,7 +24,7 @@ def base_product(base: Any, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
     dtype = weight.dtype
     if dtype not in (torch.float32, torch.float64) or dtype != x.dtype:
         return None
-    if not x.is_meta and torch.is_autocast_enabled(x.device.type):
+    if not x.is_meta and torch.is_autocast_enabled("cpu" if x.is_cpu else x.device.type):
         return None
     return weight.T if kind is Conv1D else weight, bias
 
@@ -33,4 +32,6 @@ def base_product(base: Any, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
 def does_more(module: nn.Module) -> bool:
     """Whether calling a module does more than the forward of its class: hooks, or another forward in its place."""
     state = module.__dict__
-    return "forward" in state or any(state[hooks] for hooks in _HOOKS)
+    if state["_forward_hooks"] or state["_forward_pre_hooks"] or state["_backward_hooks"] or state["_backward_pre_hooks"]:
+        return True
+    return "forward" in state
