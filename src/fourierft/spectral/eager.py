@@ -11,7 +11,9 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 
 _PLAIN = (Tensor, nn.Parameter)
-_is_tracing = torch._C._is_tracing  # torch.jit.is_tracing takes longer
+# Asked at each call of a layer, when code is mostly not in the cache: so not by way of more functions.
+_is_tracing, _count_modes = torch._C._is_tracing, torch._C._len_torch_dispatch_stack
+_has_transforms = torch._C._are_functorch_transforms_active
 _is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # torch 2.6 cannot tell
 
 
@@ -22,17 +24,18 @@ def is_exported() -> bool:
 
 def is_transformed() -> bool:
     """Whether a transform of `torch.func` or a forward-mode gradient is at work, which our operators do not know."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return _has_transforms() or forward_ad._current_level >= 0
 
 
-def is_plain(*tensors: Tensor) -> bool:
+def is_plain(x: Tensor, *others: Tensor) -> bool:
     """Whether tensors hold numbers, and no one but autograd traces, records or batches what becomes of them."""
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or _is_tracing() or is_transformed():
+    if torch.compiler.is_compiling() or _count_modes() or _is_tracing():
         return False
-    for x in tensors:  # any() takes longer
-        if type(x) not in _PLAIN or x.is_meta:
-            return False
-    return True
+    if _has_transforms() or forward_ad._current_level >= 0:
+        return False
+    if type(x) not in _PLAIN or x.is_meta:
+        return False
+    return not others or all(type(other) in _PLAIN and not other.is_meta for other in others)
 
 
 def is_eager(x: Tensor) -> bool:

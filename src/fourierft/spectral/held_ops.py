@@ -4,7 +4,7 @@ Both operators are linear in the input and in the coefficients, so derivatives o
 
     y = P(held, c),  dheld = Q(dy, c),  dc = R(dy, held);  hold and release are transposes of one another
 
-A schema holds tensors and plain values only, so a basis is named by its key, and several by their keys with "|" between.
+A schema holds tensors and plain values only, so a basis is named by its key, several with "|" between keys.
 Shapes: x [tokens, in], grad [tokens, out], coefficients [n]; held is opaque (compiled/held.py).
 """
 
@@ -135,7 +135,7 @@ def _held_linear_backward(ctx: Any, grad: Tensor) -> tuple:
 def linear_backward(
     grad: Tensor, saved: Sequence[Any], wanted: Sequence[bool], basis: str, bases: str, scaling: float
 ) -> tuple:
-    """Gradients of the arguments of `held_linear`, as far as they are wanted, from operators; saved as it saves them."""
+    """Gradients of the arguments of `held_linear`, as far as they are wanted, from operators, of what it saves."""
     held, weight, coefficients = saved
     wants_held, wants_x, _, _, wants_coefficients, *_ = wanted
     ops, names, grad_held, grad_coefficients = torch.ops.fourierft, (basis, bases, scaling), None, None

@@ -38,12 +38,13 @@ def add_product(y: Tensor, x: Tensor, coefficients: Tensor, basis: SpectralBasis
     kernel = compiled_update(basis, torch.float32, x.device)
     if kernel is None:
         return False
-    sets = 1
-    if coefficients.dim() != 1 or len(coefficients) != basis.n_frequency:
+    sets, inner = 1, basis.in_features
+    if coefficients.dim() != 1 or coefficients.numel() != basis.n_frequency:
         _check_sets(coefficients, basis)
         sets = max(len(coefficients), 1)
-    _check_input(x, sets, basis)
-    if x.numel() * basis.out_features != y.numel() * basis.in_features:
+    if sets > 1 or x.shape[-1] != inner:
+        _check_input(x, sets, basis)
+    if x.numel() * basis.out_features != y.numel() * inner:
         raise ShapeError(f"y is {list(y.shape)}; use {[*x.shape[:-1], basis.out_features]}")
     kernel.add(y, x, coefficients, scaling, sets)
     return True

@@ -29,7 +29,7 @@ from fourierft.tuner.mixing import RowPlan, Term, summed_terms
 from fourierft.tuner.product import base_product
 from fourierft.tuner.quantization import KeptWeight, find_backend
 from fourierft.tuner.reading import Usage, read_weight
-from fourierft.tuner.resting import RestingUpdates, add_updates
+from fourierft.tuner.resting import RestingUpdates, add_updates, rest_alone
 from fourierft.tuner.rows import RowNames
 from fourierft.tuner.scaling import disk_scaling, layer_scaling
 from fourierft.tuner.sharing import SharedInputs, adapted, update
@@ -152,12 +152,13 @@ class FourierFTLayer(nn.Module, Strength):
                 return result.reshape(*x.shape[:-1], result.shape[-1])
         if adapter_names is not None:
             self._check_rows(x, adapter_names)
-        if self.disable_adapters and self.merged:
-            self.unmerge()
-        if self.disable_adapters or self.merged:
+        if self._disable_adapters or self.merged_adapters:
+            if self._disable_adapters and self.merged_adapters:
+                self.unmerge()
             return self.base_layer(x, *args, **kwargs)
         if is_eager(x):
-            return self._resting_forward(x, adapter_names, *args, **kwargs)
+            alone = rest_alone(self, x) if adapter_names is None and not args and not kwargs else None
+            return self._resting_forward(x, adapter_names, *args, **kwargs) if alone is None else alone
         self.resting.drop()
         if adapter_names is not None:
             return self._mixed_forward(x, adapter_names, *args, **kwargs)

@@ -32,6 +32,6 @@ def base_product(base: Any, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
 def does_more(module: nn.Module) -> bool:
     """Whether calling a module does more than the forward of its class: hooks, or another forward in its place."""
     state = module.__dict__
-    if state["_forward_hooks"] or state["_forward_pre_hooks"] or state["_backward_hooks"] or state["_backward_pre_hooks"]:
+    if state["_forward_hooks"] or state["_forward_pre_hooks"] or "forward" in state:
         return True
-    return "forward" in state
+    return bool(state["_backward_hooks"] or state["_backward_pre_hooks"])

@@ -67,7 +67,23 @@ class CompiledUpdate:
             sets: how many, at least 1.
         """
         tokens = x.numel() // (sets * self._inner_length)
-        self._run(x.contiguous(), coefficients.contiguous(), scaling, False, y, sets, tokens, True)
+        if sets > 1:
+            self._run(x.contiguous(), coefficients.contiguous(), scaling, False, y, sets, tokens, True)
+            return
+        x, coefficients = x.contiguous(), coefficients.contiguous()
+        library = self._kernel.narrow if tokens <= 2 * self._narrow_tile else self._kernel.wide
+        library.token_product(
+            *self._forward,
+            x.data_ptr(),
+            coefficients.data_ptr(),
+            self._factor * scaling,
+            y.data_ptr(),
+            1,
+            tokens,
+            self._n,
+            True,
+            torch.get_num_threads(),
+        )
 
     def _fills_tiles_with_sets(self, sets: int, tokens: int) -> bool:
         """Whether a tile filled with the tokens of several sets is cheaper than a tile for each set."""
