@@ -27,7 +27,7 @@ class Child:
     """
 
     def __init__(self, work: Callable[[Callable[[str], None]], None]) -> None:
-        self._reader, writer = os.pipe()
+        self.source, writer = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             try:
@@ -45,7 +45,7 @@ class Child:
 
     def lines(self) -> list[str]:
         """All that it told, when it has ended."""
-        with os.fdopen(self._reader) as stream:
+        with os.fdopen(self.source) as stream:
             told = stream.read().splitlines()
         os.waitpid(self.pid, 0)
         return told

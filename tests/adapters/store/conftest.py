@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import pwd
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,9 +11,10 @@ import torch
 
 from fourierft.adapters.store import AdapterStore, Layout
 
-SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))  # where Debian puts it
-collect_ignore = [] if SERVERS else ["test_server.py"]
-BACKENDS = ["sqlite", *(["postgresql"] if SERVERS else [])]
+from .servers import PROGRAMS, Server
+
+collect_ignore = [] if PROGRAMS else ["test_server.py"]
+BACKENDS = ["sqlite", *(["postgresql"] if PROGRAMS else [])]
 SHAPES = {"a.query": (16, 12), "a.value": (12, 16), "b.query": (16, 12)}
 CONFIG = {
     "peft_type": "FOURIERFT",
@@ -44,25 +40,10 @@ def layout(make_layout: Callable[..., Layout]) -> Layout:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """Address of a PostgreSQL server of our own, reached by a socket in its folder."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    name = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name  # the server refuses to run as root
-    account = {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-    if account:
-        shutil.chown(folder, name)
-    programs = SERVERS[-1].parent
-
-    def call(program: str, *arguments: str) -> None:
-        command = [str(programs / program), "-D", str(folder / "data"), *arguments]
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, **account)
-
-    call("initdb", "-A", "trust", "-U", "fleet", "-E", "UTF8", "--locale=C", "--no-sync")
-    # no vacuum of its own: VACUUM FULL keeps a row that another transaction, such as that one, may still see
-    settings = f"-c listen_addresses='' -c autovacuum=off -k {folder}"
-    call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", settings, "start")
-    yield f"postgresql://fleet@/postgres?host={folder}"
-    call("pg_ctl", "-w", "-m", "immediate", "stop")
-    shutil.rmtree(folder)
+    """Address of a PostgreSQL server of our own."""
+    started = Server()
+    yield started.address
+    started.close()
 
 
 @pytest.fixture

@@ -50,3 +50,71 @@ def test_who_may_not_write_is_told_before(new_schema: Callable[[], str], layout:
         database.check_writable()
     database.close()
     engine.dispose()
+
+
+def test_replica_is_told_before(new_schema: Callable[[], str], layout: Layout) -> None:
+    url = new_schema()
+    with AdapterStore(url) as store:
+        store.put("a", layout, torch.zeros(layout.total))
+    database = PostgresDatabase(f"{url}%20-cdefault_transaction_read_only%3Don", timeout=5)
+    with pytest.raises(StoreError, match="can't be written to: it is a replica, or read-only for you"):
+        database.check_writable()
+    database.close()
+
+
+def test_connections_that_ended_while_they_rested_are_replaced(new_schema: Callable[[], str], layout: Layout) -> None:
+    import sqlalchemy
+
+    url = new_schema()
+    engine = sqlalchemy.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with AdapterStore(url) as store:
+        store.put("a", layout, torch.zeros(layout.total))
+        for read in (lambda: store.get("a").version, lambda: store.put("b", layout, torch.zeros(layout.total))):
+            reading = [store.tables.rows("SELECT 1") for _ in range(3)]
+            assert [next(rows) for rows in reading] == [(1,)] * 3
+            for rows in reading:
+                rows.close()  # three connections rest now
+            with engine.begin() as connection:
+                others = "pid <> pg_backend_pid() AND backend_type = 'client backend'"
+                end = f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}"
+                connection.execute(sqlalchemy.text(end))
+            assert read() == 1
+    engine.dispose()
+
+
+def test_text_is_read_whatever_encoding_the_user_has(new_schema: Callable[[], str], layout: Layout) -> None:
+    url = f"{new_schema()}%20-cclient_encoding%3DSQL_ASCII"
+    with AdapterStore(url) as store:
+        store.put("日本", layout, torch.zeros(layout.total))
+        assert list(store.names()) == ["日本"]
+
+
+@pytest.mark.parametrize(("setting", "wanted"), [("off", "local"), ("remote_apply", "remote_apply"), ("on", "on")])
+def test_what_is_acknowledged_is_on_disk_whatever_the_user_has_set(
+    new_schema: Callable[[], str], layout: Layout, setting: str, wanted: str
+) -> None:
+    with AdapterStore(f"{new_schema()}%20-csynchronous_commit%3D{setting}") as store:
+        store.put("a", layout, torch.zeros(layout.total))
+        with store.tables.writing() as execute:
+            assert execute("SHOW synchronous_commit", {}) == [(wanted,)]
+
+
+def test_writers_wait_for_one_another_whatever_their_search_path(new_schema: Callable[[], str], layout: Layout) -> None:
+    url, front = new_schema(), new_schema().rpartition("%3D")[2]
+    other = url.replace("search_path%3D", f"search_path%3D{front},")
+    with AdapterStore(url) as store:
+        store.put("a", layout, torch.zeros(layout.total))
+        with (
+            AdapterStore(other, timeout=0.2) as beside,
+            store.tables.writing(),
+            pytest.raises(StoreError, match="another process is writing"),
+        ):
+            beside.put("b", layout, torch.zeros(layout.total))
+
+
+@pytest.mark.parametrize("doing", ["starting up", "shutting down", "in recovery mode"])
+def test_server_that_starts_is_waited_for(new_schema: Callable[[], str], doing: str) -> None:
+    database = PostgresDatabase(new_schema(), timeout=5)
+    with pytest.raises(StoreError, match="starts or stops just now; try again when it is up"), database._explained():
+        raise database._error(f'connection to server on socket "/x" failed: FATAL:  the database system is {doing}')
+    database.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from fourierft.adapters.store.connections import LOST, in_use, keep_for_ever
@@ -20,10 +20,25 @@ _TYPES = {
     "name": 'TEXT COLLATE "C"',  # in the order of SQLite
 }
 _UNCOMPRESSED = "ALTER TABLE fourierft_adapters ALTER COLUMN coefficients SET STORAGE EXTERNAL"
-_LOCK = "SELECT pg_advisory_xact_lock(hashtext('fourierft ' || current_schema()))"
-_CLAIM = "SELECT pg_try_advisory_lock(hashtext('fourierft training ' || current_schema()))"
+_SCHEMA = (  # of the tables, which is not the first of the search path for every user
+    "coalesce((SELECT nspname FROM pg_namespace JOIN pg_class ON pg_namespace.oid = relnamespace "
+    "WHERE pg_class.oid = to_regclass('fourierft_store')), current_schema())"
+)
+_LOCK = f"SELECT pg_advisory_xact_lock(hashtext('fourierft ' || {_SCHEMA}))"
+_CLAIM = f"SELECT pg_try_advisory_lock(hashtext('fourierft training ' || {_SCHEMA}))"
+_ON_DISK = (  # when acknowledged, whatever the server's or the user's setting
+    "SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off'"
+)
+_OPTIONS = {  # of connections, unless the address has others
+    "client_encoding": "utf8",
+    "keepalives_idle": 30,  # seconds until a silent connection is looked after: firewalls forget those
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "prepare_threshold": None,  # a pool such as pgbouncer may give each transaction another connection
+}
 _ROWS_AT_ONCE = 64
 _DISK_FULL, _LOCKED = "53100", "55P03"
+_STARTING = ("system is starting up", "system is shutting down", "in recovery mode", "not yet accepting connections")
 
 
 class _Held:
@@ -42,13 +57,21 @@ class _Held:
         if self._process != os.getpid():
             raise StoreError(LOST)
 
-    def release(self) -> None:
-        """Give it back with nothing begun on it."""
-        for each in reversed(self.kept):
-            if self._process == os.getpid():
-                each.close()
-            else:
+    def release(self, lost: type[Exception]) -> None:
+        """Give it back with nothing begun on it; one whose server is gone is thrown away.
+
+        Args:
+            lost: what is raised where the server is gone, which has ended by itself what was begun.
+        """
+        if self._process != os.getpid():
+            for each in self.kept:
                 keep_for_ever(each)
+            return
+        with suppress(lost):
+            self.connection.rollback()  # before rows are closed, which the server would be asked for
+        for each in reversed(self.kept):
+            with suppress(lost):
+                each.close()
 
 
 class PostgresDatabase:
@@ -77,7 +100,13 @@ class PostgresDatabase:
             raise StoreError(f"{url} is no address of a database; use postgresql://user@host/database") from error
         self._name = address.set(drivername="postgresql", query={}).render_as_string(hide_password=True)
         self._process = os.getpid()
-        self._engine = sqlalchemy.create_engine(address, connect_args={"connect_timeout": max(2, int(timeout))})
+        options = {"connect_timeout": max(2, int(timeout)), **_OPTIONS}
+        self._engine = sqlalchemy.create_engine(
+            address,
+            connect_args={key: value for key, value in options.items() if key not in address.query},
+            pool_pre_ping=True,  # replaces what a server that was restarted has closed
+            pool_timeout=timeout,
+        )
 
     def __str__(self) -> str:
         return self._name
@@ -111,6 +140,8 @@ class PostgresDatabase:
             kind, name, right = ("table", "'fourierft_adapters'", "INSERT")
         if not next(self.rows(f"SELECT has_{kind}_privilege({name}, '{right}')"))[0]:
             raise StoreError(f"{self} can't be written to: you have no right to {right} there; ask its owner")
+        if next(self.rows("SELECT current_setting('transaction_read_only')"))[0] == "on":
+            raise StoreError(f"{self} can't be written to: it is a replica, or read-only for you; name the primary")
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
@@ -139,6 +170,7 @@ class PostgresDatabase:
         with self._explained(), self._connected() as held:
             held.kept.append(held.connection.begin())
             held.connection.execute(self._text(f"SET LOCAL lock_timeout = {int(self.timeout * 1000)}"))
+            held.connection.execute(self._text(_ON_DISK))
             held.connection.execute(self._text(_LOCK))
 
             def execute(statement: str, parameters: Parameters) -> list[tuple[Any, ...]]:
@@ -186,7 +218,7 @@ class PostgresDatabase:
             try:
                 yield held
             finally:
-                held.release()
+                held.release(self._error)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -204,7 +236,10 @@ class PostgresDatabase:
             return f"no space is left for {self}; make room and try again, what was acknowledged before is kept"
         if state == _LOCKED:
             return f"another process is writing to {self} (waited {self.timeout:g} s); try again when it is done"
-        text = " ".join(str(cause).split())
+        if any(word in str(cause) for word in _STARTING):
+            return f"{self} starts or stops just now; try again when it is up, what was acknowledged before is kept"
+        told = getattr(getattr(cause, "diag", None), "message_primary", None)
+        text = " ".join((told or str(cause)).split())
         if "NUL (0x00)" in text:
             return "a name with a NUL is no text; choose another name"
         return f"{self} cannot be used ({text}); check the address, the server and your rights there"
