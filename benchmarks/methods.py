@@ -121,9 +121,11 @@ class BareLayer(nn.Module):
 
 
 def targeted(model: nn.Module, targets: Sequence[str]) -> dict[str, Any]:
-    """The layers with a weight that a list of names targets, by path."""
-    named = model.named_modules()
-    return {path: layer for path, layer in named if path.rpartition(".")[2] in targets and hasattr(layer, "weight")}
+    """The layers with a weight that a list of names targets, by path: as PEFT, those whose path ends with a name."""
+    ends = tuple(f".{target}" for target in targets)
+    return {
+        path: layer for path, layer in model.named_modules() if f".{path}".endswith(ends) and hasattr(layer, "weight")
+    }
 
 
 def weight_of(layer: Any) -> torch.Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ class Architecture:
         settings: of the configuration.
         tiny: settings of the same model for a smoke run.
         targets: names of the adapted modules.
-        every: names of all linear layers of a block, of a LLaMA.
+        every: names of all linear layers of a block, or the ends of their paths; no head.
         head: name of the head that is trained along, if any.
         batch: sequences or images of a training step.
         tokens: per sequence; 0 for images.
@@ -54,6 +54,7 @@ _TINY_LLAMA = {
     "num_key_value_heads": 4,
     "vocab_size": 128,
 }
+_BERT_LAYERS = ("query", "key", "value", "intermediate.dense", "output.dense")
 _TINY_ENCODER = {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
 
 
@@ -82,6 +83,7 @@ ARCHITECTURES = {
             settings={**NO_DROPOUT, "max_position_embeddings": 514, "type_vocab_size": 1},
             tiny={**_TINY_ENCODER, "vocab_size": 128},
             head="classifier",
+            every=_BERT_LAYERS,
         ),
         Architecture(
             name="minilm",
@@ -98,6 +100,7 @@ ARCHITECTURES = {
             },
             tiny={**_TINY_ENCODER, "vocab_size": 128},
             head="classifier",
+            every=_BERT_LAYERS,
         ),
         Architecture(
             name="gpt2",
@@ -119,6 +122,7 @@ ARCHITECTURES = {
             settings=NO_DROPOUT,
             tiny={**_TINY_ENCODER, "image_size": 32},
             head="classifier",
+            every=("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"),
         ),
         _llama("llama-2048", 2048, 5504, 4, 16, 16, 32000),  # LLaMA's proportions at half of the 7B's width, 4 layers
         _llama("smollm2-135m", 576, 1536, 30, 9, 3, 49152),
@@ -139,6 +143,12 @@ ARCHITECTURES = {
         _llama("llama-2-70b", 8192, 28672, 80, 64, 8, 32000),
     )
 }
+
+
+for _name in ("roberta-base", "vit-base"):
+    _whole = ARCHITECTURES[_name]
+    _few = {**_whole.settings, "num_hidden_layers": 2}
+    ARCHITECTURES[f"{_name}, 2 layers"] = replace(_whole, name=f"{_name}, 2 layers", settings=_few)
 
 
 def build(architecture: Architecture, grid: str = "small", **changes: Any) -> Model:

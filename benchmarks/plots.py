@@ -23,6 +23,7 @@ from benchmarks.results import Row
 RATIOS = {  # suite -> what has the time 1
     "every_layer": "frozen base",
     "training_step": "frozen base",
+    "every_decoding": "frozen base",
     "decoding": "frozen base",
     "merging": "frozen base",
     "fleet": "frozen base",

@@ -5,6 +5,7 @@ A suite has `TITLE`, `cases(settings)` that yields its cases, and `TABLE`: how `
 
 SUITES = {
     "every_layer": "training step and memory, an adapter on every linear layer",
+    "every_decoding": "decoding, an adapter on every linear layer",
     "training_step": "training step of whole models",
     "layer": "one layer over widths, tokens and coefficients",
     "decoding": "decoding, unmerged, one adapter and many",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.harness import Case, Contender, Settings
 from benchmarks.stage import Stage
-from benchmarks.suites.memory import saved_bytes
+from benchmarks.suites.memory import peak, saved_bytes
 from benchmarks.suites.stock import excuse_stock
 from benchmarks.suites.training_step import training_step
 
@@ -25,12 +25,20 @@ MODELS = (
     "llama-3.2-1b, 2 layers",
     "qwen2.5-7b, 1 layer",
     "llama-2-7b, 1 layer",
+    "roberta-base, 2 layers",
+    "vit-base, 2 layers",
+)
+PEAKS = (
+    "smollm2-135m, 2 layers",
+    "qwen2.5-0.5b, 2 layers",
+    "width 1024, MLP 11008, 2 layers",
+    "roberta-base, 2 layers",
 )
 METHODS = {"lora-8-qv": False, "ours-qv": False, "stock": True, "lora-8": True, "ours": True}  # on every layer
 
 
 def cases(settings: Settings) -> Iterator[Case]:
-    """Of each model the step, then what is kept for the backward pass beside the base."""
+    """Of each model the step, then what is kept for the backward pass beside the base; then peaks."""
     for name in MODELS:
         every = Stage(name, settings, every=True)
         stages = {True: every, False: Stage(name, settings, like=every)}
@@ -40,6 +48,11 @@ def cases(settings: Settings) -> Iterator[Case]:
         yield Case(f"{name}, step", every.shapes(), steps)
         kept = {method: functools.partial(kept_bytes, *where) for method, where in on.items()}
         yield Case(f"{name}, kept for the backward", every.shapes(), kept, unit="B", rounds=1, baseline="lora-8")
+    for name in PEAKS if settings.device == "cpu" else ():
+        shapes = Stage(name, settings, every=True).shapes()
+        methods = ("base", *(method for method, wide in METHODS.items() if wide))
+        peaks = {method: functools.partial(peak, name, method, settings, every=True) for method in methods}
+        yield Case(f"{name}, peak resident size of a step", shapes, peaks, unit="B", rounds=1)
 
 
 def step(stage: Stage, method: str) -> Contender:

@@ -80,10 +80,10 @@ def saved_bytes(model: nn.Module, batch: dict[str, torch.Tensor]) -> int:
     return total
 
 
-def peak(name: str, method: str, settings: Settings) -> Contender:
-    """Peak resident bytes of a process of its own that makes three steps."""
+def peak(name: str, method: str, settings: Settings, every: bool = False) -> Contender:
+    """Peak resident bytes of a process of its own that makes three steps; `every`: with each linear layer adapted."""
     command = [sys.executable, "-m", "benchmarks.suites.memory", name, method]
-    command += [settings.grid, settings.dtype, str(settings.threads)]
+    command += [settings.grid, settings.dtype, str(settings.threads), "every" if every else ""]
     environment = {**os.environ, "OMP_NUM_THREADS": str(settings.threads)}
 
     def run() -> float:
@@ -93,15 +93,15 @@ def peak(name: str, method: str, settings: Settings) -> Contender:
         return float(finished.stdout.split()[-1])
 
     def distance() -> float:
-        stage = Stage(name, settings)
+        stage = Stage(name, settings, every=every)
         return stage.distance(stage.adapted(method, train=True))
 
     return Contender(run, distance if method == "ours" else None)
 
 
-def _print_peak(name: str, method: str, grid: str, dtype: str, threads: str) -> None:
+def _print_peak(name: str, method: str, grid: str, dtype: str, threads: str, every: str) -> None:
     torch.set_num_threads(int(threads))
-    stage = Stage(name, Settings(grid=grid, dtype=dtype, threads=int(threads)))
+    stage = Stage(name, Settings(grid=grid, dtype=dtype, threads=int(threads)), every=bool(every))
     step = training_step(stage.adapted(method, train=True), stage.batch)
     for _ in range(3):
         step()
