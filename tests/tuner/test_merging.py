@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 import torch
 from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize, prune
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from fourierft.errors import ConfigError
 from fourierft.tuner import FourierFTConfig, FourierFTLayer
 from fourierft.tuner.parameters import ParameterLayer
 
@@ -102,3 +105,39 @@ def test_a_tied_weight_whose_embedding_was_written_to_follows_it(tied: PeftModel
 
 def test_a_parameter_is_among_what_was_tried() -> None:
     assert {type(layer) for layer in layers(make())} > {ParameterLayer}
+
+
+COMPUTED: dict[str, Callable[[nn.Module], object]] = {
+    "weight norm": parametrizations.weight_norm,
+    "weight norm by a hook": nn.utils.weight_norm,
+    "spectral norm": parametrizations.spectral_norm,
+    "pruned": lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("way", COMPUTED)
+@pytest.mark.parametrize("call", ["merge_adapter", "merge_and_unload"])
+def test_a_weight_that_is_computed_at_every_call_is_not_merged_into(way: str, call: str) -> None:
+    base = nn.Sequential(OrderedDict(first=nn.Linear(9, 14), second=nn.Linear(14, 5))).eval()
+    COMPUTED[way](base[1])
+    config = FourierFTConfig(n_frequency=12, scaling=30.0, init_weights=False, target_modules=["first", "second"])
+    model, x = get_peft_model(base, config), torch.randn(4, 9)
+    with torch.no_grad():
+        wanted = model(x)
+        with pytest.raises(ConfigError, match=r"^second computes its weight from other parameters at every call"):
+            getattr(model, call)()
+        assert torch.equal(model(x), wanted)
+        with model.disable_adapter():  # nothing was merged into the other layer
+            assert torch.equal(model(x), base[1].base_layer(base[0].base_layer(x)))
+
+
+def test_a_weight_that_is_computed_no_more_is_merged_into() -> None:
+    base = nn.Sequential(OrderedDict(only=parametrizations.weight_norm(nn.Linear(9, 14))))
+    config = FourierFTConfig(n_frequency=12, scaling=30.0, init_weights=False, target_modules=["only"])
+    model = get_peft_model(base, config)
+    x = torch.randn(4, 9)
+    with torch.no_grad():
+        wanted = model(x)
+        parametrize.remove_parametrizations(model.base_model.model[0].base_layer, "weight")
+        torch.testing.assert_close(model.merge_and_unload()(x), wanted)

@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.utils import parametrizations
 from transformers import (
     GptOssConfig,
     GptOssForCausalLM,
@@ -311,6 +312,13 @@ def test_all_linear_says_what_share_of_the_model_it_leaves_out() -> None:
         get_peft_model(base, FourierFTConfig(n_frequency=5, target_modules="all-linear"))
     everything = {"target_modules": "all-linear", "target_parameters": MODELS["mixtral"][1]}
     get_peft_model(make("mixtral"), FourierFTConfig(n_frequency=5, **everything))  # nothing is left to say
+
+
+def test_what_a_weight_is_computed_from_is_no_stack() -> None:
+    base = Outside()
+    base.convolution = parametrizations.weight_norm(nn.Conv1d(6, 6, 3))
+    base.bank = nn.Identity()
+    get_peft_model(base, FourierFTConfig(n_frequency=5, target_modules="all-linear"))
 
 
 def test_rows_cannot_have_different_adapters(randomise: Any) -> None:

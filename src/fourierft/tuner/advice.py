@@ -10,11 +10,14 @@ from collections.abc import Collection, Iterable, Iterator
 
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.format.weights import base_path
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.parameters import ParameterHost, ParameterLayer
+
+_HOLDERS = (nn.modules.conv._ConvNd, nn.modules.conv._ConvTransposeNd, ParametrizationList, FourierFTLayer)
 
 
 def target_advice(model: nn.Module, targets: str | Collection[str] | None) -> list[str]:
@@ -81,7 +84,7 @@ def warn_of_stacks(model: nn.Module) -> None:
 def _stacks(model: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Path and shape of each parameter of matrices that belongs to no layer and has no adapter."""
     for path, module in model.named_modules():
-        if isinstance(module, (nn.modules.conv._ConvNd, nn.modules.conv._ConvTransposeNd, FourierFTLayer)):
+        if isinstance(module, _HOLDERS):
             continue
         host = model.get_submodule(path.rpartition(".")[0]) if path.endswith(".base_layer") else None
         adapted = host.layers if isinstance(host, ParameterHost) else {}

@@ -6,7 +6,7 @@ The sum is taken in float32 or better and rounded to the dtype of the weight onc
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,10 +27,13 @@ def merge_update(layer: FourierFTLayer, name: str, safe_merge: bool) -> None:
 
     A weight that other modules have too stays theirs: the layer gets one of its own.
 
-    Raises: ValueError, if safe_merge finds the sum not finite. ConfigError, if the weight can't be added to.
+    Raises:
+        ValueError, if safe_merge finds the sum not finite.
+        ConfigError, if the weight can't be added to, or is computed at every call.
     """
     backend = layer.quantization_backend
     base: Any = layer.get_base_layer()
+    check_held([layer])
     weight: Any = layer.get_base_weight() if backend is None or backend.supports_merge else base.weight
     term = current_term(layer, name)
     update = base_update(layer, term, weight)
@@ -81,6 +84,19 @@ def unmerge_update(layer: FourierFTLayer, name: str) -> None:
     weight = layer.get_base_weight()
     update = base_update(layer, term, weight)
     layer.set_base_weight((weight.to(update.dtype) - update).to(weight.dtype))
+
+
+def check_held(layers: Iterable[FourierFTLayer]) -> None:
+    """Raise ConfigError, if a layer computes its weight at every call, and so would forget what is merged into it."""
+    for layer in layers:
+        base = layer.get_base_layer()
+        if getattr(layer, "parameter_name", "weight") in base._parameters.keys() | base._buffers.keys():
+            continue
+        raise ConfigError(
+            f"{layer.path or 'a ' + type(base).__name__} computes its weight from other parameters at every call, as "
+            "pruned and normalised layers do, and would forget what is merged; make the weight a parameter first, with "
+            "torch.nn.utils.parametrize.remove_parametrizations, or prune.remove and the like of what computes it"
+        )
 
 
 def current_term(layer: FourierFTLayer, name: str) -> Term:

@@ -24,7 +24,7 @@ from fourierft.tuner.coefficients import ON_DISK
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.embedding import EmbeddingLayer
 from fourierft.tuner.layer import FourierFTLayer, FourierFTLinear
-from fourierft.tuner.merging import warn_of_loss
+from fourierft.tuner.merging import check_held, warn_of_loss
 from fourierft.tuner.parameters import add_parameter, find_parameters, remove_hosts
 from fourierft.tuner.places import check_holder, place_everywhere, take_from_everywhere
 from fourierft.tuner.quantization import keep_layout
@@ -88,6 +88,7 @@ class FourierFTModel(Tuner):
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         """Add the updates of adapters to the base weights; warns of what low precision or quantisation loses."""
         check_usage(self._layers(), adapter_names)
+        check_held(self._layers())
         super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
         warn_of_loss(self._layers())
 
@@ -100,6 +101,7 @@ class FourierFTModel(Tuner):
         """
         layers, flags = self._layers(), tie_flags(self.model)
         check_usage(layers, adapter_names)
+        check_held(layers)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied")
             model = super().merge_and_unload(progressbar, safe_merge, adapter_names)
