@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("kernel.c")
-SOURCES = (SOURCE, SOURCE.with_name("tiles.h"), SOURCE.with_name("transforms.h"))
+SOURCES = (SOURCE, *map(SOURCE.with_name, ("spectra.h", "tiles.h", "transforms.h")))
 FLAGS = ("-O3", "-fno-math-errno", "-ffp-contract=fast", "-fopenmp", "-fPIC", "-std=gnu11")
 VARIANTS = {"wide": ("-DWIDE",), "narrow": ()}
 NATIVE = "-march=native"

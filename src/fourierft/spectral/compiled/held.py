@@ -38,7 +38,7 @@ class HeldInput:
     def shape(self, tokens: int) -> tuple[int, int]:
         """Of the held spectrum of so many tokens."""
         tile = self._narrow_tile if self._is_narrow(tokens) else self._wide_tile
-        return -(-tokens // tile), self._count * tile
+        return -(-tokens // tile), (self._count + 1) * tile  # the last bin tells of tokens that are not finite
 
     def library(self, tokens: int) -> ctypes.CDLL:
         """The build that has tiles for so many tokens: one wide tile costs as much as two or three narrow ones."""

@@ -15,7 +15,7 @@
 #include <omp.h>
 #include <string.h>
 
-#include "tiles.h"
+#include "spectra.h"
 
 typedef struct {
     int64_t targets;
@@ -33,8 +33,8 @@ typedef struct {
     const int32_t *index; /* [n] the coefficient; the order is that of u's position */
 } entries;
 
-/* Bins that are held of a spectrum: of a tile, [count] in the order of their positions. Links and entries of a held
- * spectrum have places among them instead of positions. */
+/* Bins that are held of a spectrum: of a tile, [count] in the order of their positions, and one that is not a number for
+ * tokens that are not finite, else zero. Links and entries of a held spectrum have places among them, not positions. */
 typedef struct {
     int64_t count;
     const int32_t *position;
@@ -58,14 +58,19 @@ INLINE void link_bins(const links *map, const float *c, float factor, const bin 
 }
 
 /* Coefficients of a tile whose tokens have their own, `each` tokens a set: c [sets, n] -> own [n], half sum and half
- * difference of re's and im's in place of re and im. */
-static void load_coefficients(bin *own, const float *c, float factor, int64_t tokens, int64_t n, int64_t first,
+ * difference of re's and im's in place of re and im. Returns the tokens whose coefficients are not finite. */
+static uint32_t load_coefficients(bin *own, const float *c, float factor, int64_t tokens, int64_t n, int64_t first,
                               int64_t each) {
     load_rows(own, c, tokens, n, first, each);
+    bin sum = {{0}, {0}};
+    for (int64_t k = 0; k < n; k++) sum = plus(sum, own[k]);
+    const uint32_t rows = spoilt(sum);
+    if (rows) clear_rows(own, n, rows);
     for (int64_t k = 0; k < n; k++) {
         const bin a = own[k];
         own[k] = (bin){(a.re + a.im) * (factor / 2), (a.re - a.im) * (factor / 2)};
     }
+    return rows;
 }
 
 INLINE void link_bins_by_lane(const links *map, const bin *own, const bin *z, bin *out, int64_t length) {
@@ -91,11 +96,9 @@ void token_product(const plan *from, const plan *to, const links *map, const flo
     for (int64_t item = 0; item < sets * tiles; item++) {
         const int64_t set = item / tiles, t = item % tiles * TILE, count = tokens - t < TILE ? tokens - t : TILE;
         bin *z = scratch((from->length + to->length) * sizeof(bin)), *out = z + from->length;
-        load(z, x + (set * tokens + t) * from->length, count, from->length);
-        to_spectrum(z, from->length, from->radices, from->twiddles);
+        const uint32_t rows = read_tile(z, from, x + (set * tokens + t) * from->length, count);
         link_bins(map, c + set * n, factor, z, out, to->length);
-        from_spectrum(out, to->length, to->radices, to->twiddles);
-        store(out, y + (set * tokens + t) * to->length, count, to->length, add);
+        write_tile(out, to, y + (set * tokens + t) * to->length, count, add, rows);
     }
 }
 
@@ -108,12 +111,10 @@ void row_product(const plan *from, const plan *to, const links *map, const float
         const int64_t t = tile * TILE, count = all - t < TILE ? all - t : TILE;
         bin *z = scratch((from->length + to->length + n) * sizeof(bin)), *out = z + from->length;
         bin *own = out + to->length;
-        load_coefficients(own, c, factor, count, n, t, tokens);
-        load(z, x + t * from->length, count, from->length);
-        to_spectrum(z, from->length, from->radices, from->twiddles);
+        uint32_t rows = load_coefficients(own, c, factor, count, n, t, tokens);
+        rows |= read_tile(z, from, x + t * from->length, count);
         link_bins_by_lane(map, own, z, out, to->length);
-        from_spectrum(out, to->length, to->radices, to->twiddles);
-        store(out, y + t * to->length, count, to->length, add);
+        write_tile(out, to, y + t * to->length, count, add, rows);
     }
 }
 
@@ -123,6 +124,11 @@ INLINE void add_products(vec *lane_sums, const entries *e, const bin *grad, cons
         const bin a = grad[e->out[2 * k]], b = z[e->in[2 * k + 1]], p = grad[e->out[2 * k + 1]], q = z[e->in[2 * k]];
         lane_sums[k] += a.re * b.re + a.im * b.im + p.re * q.re + p.im * q.im;
     }
+}
+
+/* A token that is not finite makes the sum over all so. */
+static __attribute__((noinline)) void spoil_sums(vec *lane_sums, int64_t n) {
+    for (int64_t k = 0; k < n; k++) lane_sums[k] += __builtin_nanf("");
 }
 
 INLINE void sum_lanes(const vec *lane_sums, const entries *e, float factor, float *sums) {
@@ -151,15 +157,13 @@ static void gradient_tiles(const plan *in, const plan *out, const entries *e, co
     memset(lane_sums, 0, e->n * sizeof(vec));
     for (int64_t tile = begin; tile < end; tile++) {
         const int64_t t = tile * TILE, count = tokens - t < TILE ? tokens - t : TILE;
-        load(z, x + t * in->length, count, in->length);
-        to_spectrum(z, in->length, in->radices, in->twiddles);
-        load(grad, g + t * out->length, count, out->length);
-        to_spectrum(grad, out->length, out->radices, out->twiddles);
+        const uint32_t of_x = read_tile(z, in, x + t * in->length, count);
+        const uint32_t rows = read_tile(grad, out, g + t * out->length, count);
         add_products(lane_sums, e, grad, z);
+        if (rows | of_x) spoil_sums(lane_sums, e->n);
         if (!dx) continue;
         link_bins(reversed, c, factor, grad, z, in->length);
-        from_spectrum(z, in->length, in->radices, in->twiddles);
-        store(z, dx + t * in->length, count, in->length, add);
+        write_tile(z, in, dx + t * in->length, count, add, rows);
     }
     sum_lanes(lane_sums, e, factor, sums);
 }
@@ -192,31 +196,29 @@ void token_gradients(const plan *in, const plan *out, const entries *e, const li
 
 /* ---- held spectra ------------------------------------------------------------------------------------------------ */
 
-/* x [tokens, length] -> held [tiles, count]. */
+/* x [tokens, length] -> held [tiles, count + 1]. */
 void hold(const plan *from, const holding *held, const float *x, float *into, int64_t tokens, int threads) {
     const int64_t tiles = (tokens + TILE - 1) / TILE;
 #pragma omp parallel for schedule(static) num_threads(threads) if (tiles > 1 && threads > 1)
     for (int64_t tile = 0; tile < tiles; tile++) {
         const int64_t t = tile * TILE, count = tokens - t < TILE ? tokens - t : TILE;
-        bin *z = scratch(from->length * sizeof(bin)), *own = (bin *)into + tile * held->count;
-        load(z, x + t * from->length, count, from->length);
-        to_spectrum(z, from->length, from->radices, from->twiddles);
+        bin *z = scratch(from->length * sizeof(bin)), *own = (bin *)into + tile * (held->count + 1);
+        own[held->count] = marked(read_tile(z, from, x + t * from->length, count));
         for (int64_t k = 0; k < held->count; k++) own[k] = z[held->position[k]];
     }
 }
 
-/* The transpose of `hold`: held [tiles, count] -> y [tokens, length]. */
+/* The transpose of `hold`: held [tiles, count + 1] -> y [tokens, length]. */
 void release(const plan *to, const holding *held, const float *from, float *y, int64_t tokens, int threads) {
     const int64_t tiles = (tokens + TILE - 1) / TILE;
 #pragma omp parallel for schedule(static) num_threads(threads) if (tiles > 1 && threads > 1)
     for (int64_t tile = 0; tile < tiles; tile++) {
         const int64_t t = tile * TILE, count = tokens - t < TILE ? tokens - t : TILE;
         bin *z = scratch(to->length * sizeof(bin));
-        const bin *own = (const bin *)from + tile * held->count;
+        const bin *own = (const bin *)from + tile * (held->count + 1);
         memset(z, 0, to->length * sizeof(bin));
         for (int64_t k = 0; k < held->count; k++) z[held->position[k]] = own[k];
-        from_spectrum(z, to->length, to->radices, to->twiddles);
-        store(z, y + t * to->length, count, to->length, 0);
+        write_tile(z, to, y + t * to->length, count, 0, spoilt(own[held->count]));
     }
 }
 
@@ -228,9 +230,9 @@ void held_product(const holding *held, const plan *to, const links *map, const f
     for (int64_t tile = 0; tile < tiles; tile++) {
         const int64_t t = tile * TILE, count = tokens - t < TILE ? tokens - t : TILE;
         bin *out = scratch(to->length * sizeof(bin));
-        link_bins(map, c, factor, (const bin *)from + tile * held->count, out, to->length);
-        from_spectrum(out, to->length, to->radices, to->twiddles);
-        store(out, y + t * to->length, count, to->length, add);
+        const bin *own = (const bin *)from + tile * (held->count + 1);
+        link_bins(map, c, factor, own, out, to->length);
+        write_tile(out, to, y + t * to->length, count, add, spoilt(own[held->count]));
     }
 }
 
@@ -249,10 +251,17 @@ void held_gradients(const holding *held, const plan *out, const entries *e, cons
         memset(lane_sums, 0, n * sizeof(vec));
         for (int64_t tile = tiles * thread / members; tile < tiles * (thread + 1) / members; tile++) {
             const int64_t t = tile * TILE, count = tokens - t < TILE ? tokens - t : TILE;
-            load(grad, g + t * out->length, count, out->length);
-            to_spectrum(grad, out->length, out->radices, out->twiddles);
-            if (x) add_products(lane_sums, e, grad, (const bin *)x + tile * held->count);
-            if (dx) link_bins(reversed, c, factor, grad, (bin *)dx + tile * held->count, held->count);
+            const uint32_t rows = read_tile(grad, out, g + t * out->length, count);
+            const int64_t at = tile * (held->count + 1);
+            if (x) {
+                const bin *own = (const bin *)x + at;
+                add_products(lane_sums, e, grad, own);
+                if (rows | spoilt(own[held->count])) spoil_sums(lane_sums, n);
+            }
+            if (dx) {
+                link_bins(reversed, c, factor, grad, (bin *)dx + at, held->count);
+                ((bin *)dx)[at + held->count] = marked(rows);
+            }
         }
         if (x) sum_lanes(lane_sums, e, factor, partial + thread * n);
     }
