@@ -31,6 +31,10 @@ class MissingAdapterError(StoreError):
     """A store has no adapter, version or alias of this name."""
 
 
+class UnavailableError(StoreError):
+    """A store is full, busy or out of reach; what was acknowledged is kept, and the same may succeed later."""
+
+
 class OutputExistsError(FourierFTError, FileExistsError):
     """Something stands where the result would be written; nothing was changed."""
 

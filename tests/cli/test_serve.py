@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from fourierft.cli.main import main
 from fourierft.serving import launch, trial
+from fourierft.serving.limits import Limits
 
 
 def test_flags_reach_the_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -17,6 +19,24 @@ def test_flags_reach_the_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         launch.ServeSettings("base", "f.db", slots=9, options=("--dtype", "float32", "--max-model-len", "64"))
     ]
     assert capsys.readouterr().err == "serving all of it\n"
+
+
+def test_limits_of_a_client_are_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    started = []
+    monkeypatch.setattr(launch, "check", lambda settings: "all of it")
+    monkeypatch.setattr(launch, "start", started.append)
+    words = ["--limit_body", "2", "--limit_turn", "0.5", "--limit_uploads", "1", "--waiting", "9"]
+    assert main(["serve", "base", "--store", "f.db", *words]) == 0
+    assert started[0].limits == Limits(body=2 << 20, turn=0.5, uploads=1)
+    assert started[0].waiting == 9
+    capsys.readouterr()
+    for flag, value in (("body", "0"), ("turn", "-1"), ("pause", "nan"), ("send", "inf")):
+        assert main(["serve", "base", "--store", "f.db", f"--limit_{flag}", value]) == 2
+        assert "give a number above 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    told = capsys.readouterr().out
+    assert all(f"--limit_{field.name}" in told for field in fields(Limits))
 
 
 def test_the_base_is_a_word_or_a_flag_but_not_both(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -29,14 +30,14 @@ def run(store: AdapterStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     """Run a test against the gate for one tenant; the lines of its log."""
     stand_in_for_vllm(monkeypatch)
 
-    def run(test: Test, limits: Limits | None = None, **tenant: Any) -> list[dict[str, Any]]:
+    def run(test: Test, limits: Limits | None = None, http: str = "httptools", **tenant: Any) -> list[dict[str, Any]]:
         acme = Tenant("acme", ("*",), **tenant)
         tenants = Tenants({hashlib.sha256(b"acme").hexdigest(): acme})
         app = make_app(Settings(str(store.tables), tenants, limits=limits or Limits()))
         app.state.held = asyncio.Event()
 
         async def main() -> None:
-            async with live(app) as port:
+            async with live(app, http) as port:
                 await test(port, app.state, tenants)
 
         asyncio.run(main())
@@ -218,3 +219,49 @@ def test_who_may_not_any_more_when_the_turn_comes_is_refused(
         assert (await exchange(port, completion(model, "acme"))).status == status
 
     run(test, running=1)
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+def test_a_request_of_two_lengths_is_refused_with_what_follows_it(run: Run, http: str) -> None:
+    """A proxy before may have taken the other length, and what follows for another client's; nginx says 400 too."""
+    hidden = completion("shared", "acme")
+    body = b"5\r\n{    \r\n0\r\n\r\n" + hidden
+    headers = {"Authorization": "Bearer acme", "Transfer-Encoding": "chunked", "Connection": "keep-alive"}
+
+    async def test(port: int, state: Any, tenants: Tenants) -> None:
+        for length in ("5", str(len(body))):
+            answer = await exchange(
+                port, request("POST", "/v1/completions", {**headers, "Content-Length": length}, body)
+            )
+            assert answer.status == 400
+        assert state.asked == []
+
+    run(test, http=http)
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+def test_each_request_of_a_connection_has_the_key_it_came_with(run: Run, http: str) -> None:
+    """One after another, all at once, and hidden in the body of one that is refused."""
+
+    async def test(port: int, state: Any, tenants: Tenants) -> None:
+        keep = {"Connection": "keep-alive"}
+        asked = [
+            completion("shared", who).replace(b"Connection: close", b"Connection: keep-alive") for who in ("acme", "x")
+        ]
+        hiding = request("POST", "/v1/completions", keep, asked[0])
+        last = request("GET", "/v1/models", {"Authorization": "Bearer acme"})
+        received = await everything(port, asked[0] + asked[1] + hiding + asked[0] + last)
+        assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"401", b"401", b"200", b"200"]
+        assert len(state.asked) == 2
+
+    run(test, http=http)
+
+
+async def everything(port: int, data: bytes) -> bytes:
+    """All answers of a connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(data)
+    try:
+        return await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.close()

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
+import io
+import json
+import os
 import threading
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +21,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from fourierft.adapters.store import AdapterStore
-from fourierft.errors import StoreError
-from fourierft.serving import gate
+from fourierft.errors import StoreError, UnavailableError
+from fourierft.serving import gate, launch, uploads
 from fourierft.serving.gate import Settings
+from fourierft.serving.launch import ServeSettings
 from fourierft.serving.limits import Limits
 from fourierft.serving.tenant import Tenant
 from fourierft.serving.tenants import Tenants
@@ -249,3 +255,71 @@ def test_the_environment_says_what_is_served(
     (tmp_path / "t.toml").write_text(f'[tenants.a]\nkey_sha256 = "{hashlib.sha256(b"k").hexdigest()}"\n')
     monkeypatch.setenv(gate.TENANTS, str(tmp_path / "t.toml"))
     assert not Settings.from_environment().tenants.are_open
+
+
+@pytest.mark.parametrize("how", ["is locked", "is gone"])
+def test_a_store_out_of_reach_is_told_to_come_again_and_why_to_admins_alone(
+    serve: Serve, store: AdapterStore, how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("acme", "boss")}
+    acme, boss = Tenant("acme", ("*",)), Tenant("boss", ("*",), admin=True)
+    client = serve(Tenants({digests["acme"]: acme, digests["boss"]: boss}))
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise (UnavailableError if how == "is locked" else StoreError)(f"/secret/fleet.db {how}")
+
+    for name in ("resolve", "names"):
+        monkeypatch.setattr(AdapterStore, name, fail)
+    status = 503 if how == "is locked" else 500
+    for path in ("/v1/models", "/v1/models/shared"):
+        answer = client.get(path, headers=key("acme"))
+        assert answer.status_code == status
+        assert answer.headers.get("Retry-After") == ("5" if status == 503 else None)
+        said = f"The adapters cannot be served; the server's log says why under {answer.headers['X-Request-Id']}."
+        assert answer.json()["error"]["message"] == said
+        assert client.get(path, headers=key("boss")).json()["error"]["message"].endswith(f"/secret/fleet.db {how}")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+    assert [line["error"] for line in lines] == [f"/secret/fleet.db {how}"] * 4
+    assert {line["event"] for line in lines} == {"request"}
+
+
+def test_a_full_disk_or_a_busy_store_is_no_fault_of_what_is_added(
+    serve: Serve, store: AdapterStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    client = serve(Tenants({hashlib.sha256(b"boss").hexdigest(): Tenant("boss", ("*",), admin=True)}))
+    store.export("shared", tmp_path / "out")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for file in (tmp_path / "out").iterdir():
+            archive.write(file, file.name)
+
+    def fail(*arguments: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(uploads.shutil, "copyfileobj", fail)
+        answer = client.put("/fleet/adapters/new", content=packed.getvalue(), headers=key("boss"))
+    assert answer.status_code == 503
+    assert "no space is left on the disk" in answer.json()["error"]["message"]
+
+    def wait(*arguments: Any) -> Any:
+        raise UnavailableError("another process is writing")
+
+    monkeypatch.setattr(AdapterStore, "add", wait)
+    monkeypatch.setattr(AdapterStore, "remove", wait)
+    assert client.put("/fleet/adapters/new", content=packed.getvalue(), headers=key("boss")).status_code == 503
+    assert client.delete("/fleet/adapters/shared", headers=key("boss")).status_code == 503
+
+
+def test_limits_and_places_come_with_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = ServeSettings("base", str(tmp_path / "f.db"), requests=3, waiting=2, limits=Limits(body=7, turn=0.5))
+    for name in [name for name in os.environ if name.startswith("FOURIERFT_")]:
+        monkeypatch.delenv(name)
+    for name, value in launch.environment(settings).items():
+        monkeypatch.setenv(name, value)
+    read = Settings.from_environment()
+    assert read.limits == Limits(body=7, turn=0.5)
+    everybody = read.tenants.all()[0].tenant
+    assert (everybody.running, everybody.waiting) == (3, 2)
+    monkeypatch.delenv("FOURIERFT_LIMITS")
+    assert Settings.from_environment().limits == Limits()

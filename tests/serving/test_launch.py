@@ -59,6 +59,8 @@ def test_options_that_would_break_the_fleet_are_refused(settings: Callable[..., 
 def test_settings_out_of_range_are_refused(settings: Callable[..., ServeSettings]) -> None:
     with pytest.raises(ConfigError, match="slots=0"):
         launch.check(settings(slots=0))
+    with pytest.raises(ConfigError, match="waiting=-1 must be at least 0"):
+        launch.check(settings(waiting=-1))
     with pytest.raises(ConfigError, match="dtype=float8 is unknown"):
         launch.check(settings(adapter_dtype="float8"))
 

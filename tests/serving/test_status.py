@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from fourierft.serving.fleet import Fleet
 from fourierft.serving.status import MOST_COUNTED, Status
 from fourierft.serving.tenant import Tenant
 from fourierft.serving.tenants import Tenants
+from tests.adapters.store.conftest import BACKENDS, new_schema, server  # noqa: F401
 
 from .standin import Engine
 
@@ -65,3 +66,41 @@ async def test_no_more_names_are_read_than_are_counted(
     own = await status.read(EVERY_ONE)
     assert (own["adapters"], own["has_more"]) == (MOST_COUNTED, True)
     assert read <= MOST_COUNTED + 1
+
+
+def names_of(tenant: Tenant, store: Any) -> list[str | None]:
+    return list(module.visible(cast(Any, SimpleNamespace(store=store)), tenant))
+
+
+def test_patterns_that_fit_few_names_have_few_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_READ", 10)
+    read = []
+
+    def stored(prefix: str, after: str) -> Any:
+        for name in (*(f"a{k:02}" for k in range(30)), "b1", "b2"):
+            if name.startswith(prefix):
+                read.append(name)
+                yield name
+
+    store = SimpleNamespace(names=stored)
+    assert names_of(Tenant("t", ("*z",)), store) == [None]
+    assert len(read) == 11
+    assert names_of(Tenant("t", ("*3",)), store) == ["a03", None]
+    assert names_of(Tenant("t", ("a01", "a05", "b*")), store) == ["a01", "a05", "b1", "b2"]
+    assert names_of(Tenant("t", ("a0", "a01", "a0*5", "b1")), store) == ["a01", "a05", "b1"]
+
+
+async def test_a_count_that_was_not_ended_says_so(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_READ", 3)
+    own = await status.read(Tenant("t", ("*e*",)))
+    assert (own["adapters"], own["has_more"]) == (3, True)
+
+
+@pytest.mark.parametrize("where", BACKENDS)
+def test_a_tenant_of_many_patterns_takes_one_connection(
+    where: str, request: pytest.FixtureRequest, tmp_path: Any, make_adapter: Callable[..., Adapter]
+) -> None:
+    location = tmp_path / "other.db" if where == "sqlite" else request.getfixturevalue("new_schema")()
+    with AdapterStore(location, timeout=1) as store:
+        store.add_many(make_adapter(0).layout, [(f"{k:02}/a", make_adapter(k).values) for k in range(40)])
+        assert len(names_of(Tenant("t", tuple(f"{k:02}/*" for k in range(40))), store)) == 40

@@ -9,16 +9,18 @@ import logging
 import math
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fourierft.errors import ConfigError
+from fourierft.serving import tenants_file
 from fourierft.serving.lines import LOG
 from fourierft.serving.tenant import Tenant
 from fourierft.serving.tenants import Tenants
-from fourierft.serving.tenants_file import TenantsFile, read_tenants
+from fourierft.serving.tenants_file import TenantsFile, parse_tenants, read_tenants
 
 KEYS = {"KEY": "key", "OTHER": "other", "THIRD": "third", "EMPTY": "", "NEWLINE": "\n"}
 
@@ -161,3 +163,65 @@ def test_a_signal_reads_the_file_at_once(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGHUP)
 
     assert [line["count"] for line in follow(path, hang_up)] == [1, 1]
+
+
+def test_what_is_no_file_changes_nothing_and_holds_nobody_up(tmp_path: Path) -> None:
+    path = write(tmp_path, '[tenants.a]\nkey_sha256 = "KEY"')
+    content, seen = path.read_bytes(), []
+
+    def put(make: Callable[[], object]) -> Callable[[Tenants], object]:
+        def step(tenants: Tenants) -> None:
+            path.unlink()
+            make()
+            os.kill(os.getpid(), signal.SIGHUP)
+
+        return step
+
+    def note(tenants: Tenants) -> None:
+        seen.append(known(tenants, "key"))
+        if path.is_dir():
+            path.rmdir()
+            path.touch()
+
+    def mend(tenants: Tenants) -> None:
+        write(tmp_path, '[tenants.b]\nkey_sha256 = "OTHER"')
+
+    steps = (
+        put(lambda: os.mkfifo(path)),
+        put(lambda: path.symlink_to("/dev/zero")),
+        put(lambda: path.write_bytes(b"")),
+        put(lambda: path.write_bytes(content[:-9])),
+        put(lambda: path.write_bytes(b"# " + b" " * (1 << 26))),
+        put(path.mkdir),
+    )
+    lines = follow(path, *(step for each in steps for step in (each, note)), mend, note)
+    assert seen == [True] * 6 + [False]
+    errors = [str(line["error"]) for line in lines if "error" in line]
+    for error, said in zip(
+        errors,
+        ("it is no file", "it is no file", "has the tables none", "as TOML", "it is larger than", "Is a directory"),
+        strict=False,
+    ):
+        assert said in error
+        assert error.endswith("; the tenants stay as they were")
+    assert lines[-1]["count"] == 1
+
+
+def test_a_file_that_is_none_is_told_before_anything_is_served(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, said in (("pipe", "it is no file"), ("", "Is a directory"), ("none", "No such file or directory")):
+        with pytest.raises(ConfigError, match=f"cannot be read \\({said}\\)"):
+            read_tenants(tmp_path / name)
+
+
+def test_many_tenants_are_read_beside_the_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, threads = write(tmp_path, '[tenants.a]\nkey_sha256 = "KEY"'), set()
+
+    def note(content: bytes | str, where: str) -> dict[str, Tenant]:
+        threads.add(threading.current_thread())
+        return parse_tenants(content, where)
+
+    monkeypatch.setattr(tenants_file, "parse_tenants", note)
+    follow(path, lambda tenants: os.kill(os.getpid(), signal.SIGHUP))
+    threads.remove(threading.main_thread())  # before anything is served
+    assert threads

@@ -27,6 +27,21 @@ import sys
 
 from fourierft.cli.parser import add_base
 from fourierft.errors import ConfigError
+from fourierft.serving.limits import Limits
+
+_LIMITS = {  # field of `Limits`: unit of its option, and what it bounds
+    "body": ("MIB", "a request for a completion"),
+    "bodies_of_tenant": ("MIB", "all requests of a tenant that are read or wait"),
+    "bodies": ("MIB", "all requests that are read or wait"),
+    "adapter": ("MIB", "an adapter that is added, packed and unpacked"),
+    "uploads": ("N", "adapters that are added at once"),
+    "pause": ("SECONDS", "until the next part of a request comes"),
+    "body_time": ("SECONDS", "until all of a request is there"),
+    "adapter_time": ("SECONDS", "until all of an adapter is there"),
+    "turn": ("SECONDS", "until a request has its turn"),
+    "send": ("SECONDS", "until a client takes the next part of its answer"),
+}
+_SCALE = {"MIB": 1 << 20, "N": 1, "SECONDS": 1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--adapter_dtype", default="float32", metavar="DTYPE", help="in memory: float32, bfloat16, int8 (float32)")
     add("--tenants", metavar="FILE", help="TOML file of keys, and what their holders may use")
     add("--requests", type=int, default=1024, metavar="N", help="at once, without tenants (default: %(default)s)")
+    add(
+        "--waiting",
+        type=int,
+        default=0,
+        metavar="N",
+        help="most that wait beyond these, without tenants; the file of tenants has theirs (default: %(default)s)",
+    )
     add("--allow_other_base", action="store_true", help="serve a base that the store does not belong to")
     add("--ask", metavar="TEXT", help="ask this, print the answers, and stop")
     add("--of", nargs="+", metavar="NAME", help="with --ask: whom, adapters or the base's name (default: the base)")
@@ -50,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OPTIONS",
         help="further options for `vllm serve`, in one word: --vllm='--x 1 --y'",
     )
+    group = parser.add_argument_group("limits of a client")
+    for name, (unit, what) in _LIMITS.items():
+        scale, default = _SCALE[unit], getattr(Limits, name)
+        kind = float if unit == "SECONDS" else int
+        said = f"{what} (default: {default / scale:g})"
+        group.add_argument(f"--limit_{name}", type=kind, default=kind(default / scale), metavar=unit, help=said)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,10 +90,12 @@ def run(arguments: argparse.Namespace) -> int:
     base = arguments.model_name_or_path
     if (arguments.model is None) == (base is None):
         raise ConfigError("the base model is to be named once; give MODEL, or --model_name_or_path MODEL")
-    names = ("store", "host", "port", "slots", "adapter_dtype", "tenants", "requests", "allow_other_base")
+    names = ("store", "host", "port", "slots", "adapter_dtype", "tenants", "requests", "waiting", "allow_other_base")
+    limits = {name: getattr(arguments, f"limit_{name}") * _SCALE[unit] for name, (unit, _) in _LIMITS.items()}
     settings = ServeSettings(
         model=arguments.model or base,
         **{name: getattr(arguments, name) for name in names},
+        limits=Limits(**limits),
         options=tuple(shlex.split(arguments.vllm)),
     )
     asks = arguments.ask is not None

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fourierft.adapters.store import AdapterStore
-from fourierft.errors import FourierFTError
+from fourierft.errors import FourierFTError, PlaceError, UnavailableError
 from fourierft.extras import needs
 from fourierft.serving import metrics, seam
 from fourierft.serving.client import Client, ClientGoneError
-from fourierft.serving.completions import Completions, refuse_key, refuse_stopping
+from fourierft.serving.completions import AGAIN, Completions, refuse_key, refuse_stopping
 from fourierft.serving.current import CurrentRequest
 from fourierft.serving.fleet import Fleet
 from fourierft.serving.limits import Limits
@@ -39,7 +39,8 @@ with needs("serve", "the server"):
 COMPLETIONS = ("/v1/chat/completions", "/v1/completions")
 FREE = ("/", "/health", "/ping")
 LORA = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter")  # vLLM's, which would end the engine
-STORE, TENANTS, REQUESTS = "FOURIERFT_STORE", "FOURIERFT_TENANTS", "FOURIERFT_REQUESTS"
+STORE, TENANTS, LIMITS = "FOURIERFT_STORE", "FOURIERFT_TENANTS", "FOURIERFT_LIMITS"
+REQUESTS, WAITING = "FOURIERFT_REQUESTS", "FOURIERFT_WAITING"
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ class Settings:
     @classmethod
     def from_environment(cls) -> Settings:
         """What `fourierft serve` leaves in the environment of vLLM."""
-        everybody = Tenant("everybody", ("*",), running=int(os.environ.get(REQUESTS, "1024")), waiting=0)
+        requests, waiting = (int(os.environ.get(name, least)) for name, least in ((REQUESTS, "1024"), (WAITING, "0")))
+        everybody = Tenant("everybody", ("*",), running=requests, waiting=waiting)
         path = os.environ.get(TENANTS)
         tenants = Tenants(read_tenants(path)) if path else Tenants(everybody=everybody)
-        return cls(os.environ[STORE], tenants, path)
+        return cls(os.environ[STORE], tenants, path, Limits.unpack(os.environ.get(LIMITS, "{}")))
 
 
 class Gate:
@@ -117,7 +119,10 @@ class Gate:
             pass
         except Exception as error:
             response = as_response(error)
-            if response is None:
+            if isinstance(error, FourierFTError):
+                meter.noted["error"] = str(error)
+                response = self._unserved(error, scope, meter)
+            elif response is None:
                 write_line("failure", id=meter.request_id, traceback=traceback.format_exc().splitlines())
                 response = problem(500, f"The server failed; its log says more under {meter.request_id}.")
             if not meter.begun:
@@ -127,10 +132,23 @@ class Gate:
             if scope["path"] not in FREE or meter.status >= 400:
                 meter.finish(self._fleet)
 
+    def _unserved(self, error: FourierFTError, scope: Scope, meter: Meter) -> Response:
+        """What is said where the store or an adapter fails: why, to those alone who may see all of it."""
+        status, again = (503, AGAIN) if isinstance(error, UnavailableError | PlaceError) else (500, None)
+        tenant = scope.get("tenant")
+        if self._settings.tenants.are_open or (tenant is not None and tenant.admin):
+            return problem(status, f"The adapters cannot be served: {error}", retry_after=again)
+        what = f"The adapters cannot be served; the server's log says why under {meter.request_id}."
+        return problem(status, what, retry_after=again)
+
     async def _answer(self, fleet: Fleet, scope: Scope, client: Client, meter: Meter) -> None:
         path, tenants = scope["path"], self._settings.tenants
         key = [value for name, value in scope["headers"] if name == b"authorization"]
         turns = tenants.find(key)
+        lengths = {name for name, _ in scope["headers"]} & {b"content-length", b"transfer-encoding"}
+        if len(lengths) > 1:  # which a proxy before may have read otherwise: what follows may be another's
+            said = "The request has a Content-Length and a Transfer-Encoding; send one."
+            raise RefusedError(400, said, headers={"Connection": "close"})
         if fleet.stopping:
             raise refuse_stopping()
         if turns is None and path not in FREE:
@@ -166,6 +184,4 @@ def as_response(error: Exception) -> Response | None:
         return problem(429, f"Too much at once: {error}.", retry_after=error.retry_after)
     if isinstance(error, HTTPException):
         return problem(error.status_code, f"{error.detail}.", headers=error.headers)
-    if isinstance(error, FourierFTError):
-        return problem(500, f"The adapters cannot be served: {error}")
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fourierft.adapters.store import AdapterStore
@@ -13,6 +13,7 @@ from fourierft.adapters.store.encoding import check_dtype
 from fourierft.errors import ConfigError
 from fourierft.format.identity import identify_base
 from fourierft.serving import seam
+from fourierft.serving.limits import Limits
 from fourierft.serving.tokenizers import check_tokenizers
 
 _OURS = (  # options of vLLM that are given here, or that a fleet rules out
@@ -32,7 +33,8 @@ class ServeSettings:
         slots: most adapters in the engine's tables, and in one of its batches.
         adapter_dtype: of the tables: float32, bfloat16 or int8.
         tenants: TOML file of keys; without one everybody may ask, from this machine alone.
-        requests: most at once, without tenants.
+        requests, waiting: most at once, and most beyond these that wait for their turn, without tenants.
+        limits: what a client may take.
         allow_other_base: serve a model of the same shapes that the store does not belong to.
         options: further ones, for vLLM.
     """
@@ -45,6 +47,8 @@ class ServeSettings:
     adapter_dtype: str = "float32"
     tenants: str | None = None
     requests: int = 1024
+    waiting: int = 0
+    limits: Limits = field(default_factory=Limits)
     allow_other_base: bool = False
     options: tuple[str, ...] = ()
 
@@ -59,6 +63,8 @@ def check(settings: ServeSettings) -> str:
     check_dtype(settings.adapter_dtype)
     if settings.slots < 1 or settings.requests < 1:
         raise ConfigError(f"slots={settings.slots} and requests={settings.requests} must both be at least 1")
+    if settings.waiting < 0:
+        raise ConfigError(f"waiting={settings.waiting} must be at least 0")
     for option in settings.options:
         if option.partition("=")[0].replace("_", "-") in _OURS:
             raise ConfigError(
@@ -112,6 +118,8 @@ def environment(settings: ServeSettings) -> dict[str, str]:
         "FOURIERFT_STORE": settings.store if "://" in settings.store else str(Path(settings.store).absolute()),
         "FOURIERFT_ADAPTER_DTYPE": settings.adapter_dtype,
         "FOURIERFT_REQUESTS": str(settings.requests),
+        "FOURIERFT_WAITING": str(settings.waiting),
+        "FOURIERFT_LIMITS": settings.limits.pack(),
     }
     if settings.tenants is not None:
         own["FOURIERFT_TENANTS"] = str(Path(settings.tenants).absolute())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+
+from fourierft.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Sizes in bytes, times in seconds.
+    """Sizes in bytes, times in seconds; all are above 0.
 
     Attributes:
         body: of one request for a completion.
@@ -20,6 +24,8 @@ class Limits:
         adapter_time: until all of an adapter is there.
         turn: until a request has its turn.
         send: until a client takes the next part of an answer.
+
+    Raises: ConfigError, for what is no limit.
     """
 
     body: int = 8 << 20
@@ -32,6 +38,21 @@ class Limits:
     adapter_time: float = 600.0
     turn: float = 600.0
     send: float = 60.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"the limit {field.name}={value:g} is none; give a number above 0")
+
+    def pack(self) -> str:
+        """As a text, which `unpack` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def unpack(cls, text: str) -> Limits:
+        """What `pack` wrote."""
+        return cls(**json.loads(text))
 
 
 class Room:

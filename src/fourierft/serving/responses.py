@@ -20,12 +20,19 @@ class RefusedError(Exception):
     """A request that is answered with an error.
 
     Args:
-        status, message, param, retry_after: as `problem` takes them.
+        status, message, param, retry_after, headers: as `problem` takes them.
     """
 
-    def __init__(self, status: int, message: str, param: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        param: str | None = None,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
-        self.response = problem(status, message, param, retry_after)
+        self.response = problem(status, message, param, retry_after, headers)
 
 
 def problem(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from importlib import resources
 from itertools import islice
 from typing import Any
 
 from fourierft.adapters.store.incoming import check_name
-from fourierft.errors import FourierFTError, MissingAdapterError, StoreError
+from fourierft.errors import FourierFTError, MissingAdapterError, PlaceError, StoreError, UnavailableError
 from fourierft.extras import needs
 from fourierft.serving.client import Client
 from fourierft.serving.fleet import Fleet
@@ -26,6 +27,8 @@ with needs("serve", "the server"):
     from starlette.routing import Route, Router
     from starlette.types import Receive, Scope, Send
 
+_LISTS = 4  # that are read at once, as each takes the time of all others
+
 
 class Routes:
     """The server's own paths.
@@ -39,6 +42,7 @@ class Routes:
     def __init__(self, fleet: Fleet, tenants: Tenants, limits: Limits) -> None:
         self._fleet = fleet
         self._uploads, self._state = Uploads(fleet.store, limits), Status(fleet, tenants)
+        self._listing = asyncio.Semaphore(_LISTS)
         self._router = Router(
             redirect_slashes=False,
             routes=[
@@ -67,10 +71,13 @@ class Routes:
         """The models that a tenant may use: `?after=NAME&limit=N` pages through them."""
         tenant: Tenant = request.scope["tenant"]
         page = read_query(request, Page)
-        names = await run_in_threadpool(lambda: list(islice(visible(self._fleet, tenant, page.after), page.limit + 1)))
+        seen = visible(self._fleet, tenant, page.after)
+        async with self._listing:
+            names = await run_in_threadpool(lambda: list(islice(seen, page.limit + 1)))
         base = [card(name) for name in self._fleet.base] if tenant.base and not page.after else []
-        cards = [card(name, self._fleet.base[0]) for name in names[: page.limit]]
-        return JSONResponse({"object": "list", "data": base + cards, "has_more": len(names) > page.limit})
+        cards = [card(name, self._fleet.base[0]) for name in names[: page.limit] if name is not None]
+        more = len(names) > page.limit or None in names[-1:]
+        return JSONResponse({"object": "list", "data": base + cards, "has_more": more})
 
     async def _model(self, request: Request) -> Response:
         tenant, name = request.scope["tenant"], request.path_params["name"]
@@ -93,7 +100,8 @@ class Routes:
             found = self._fleet.store.list(page.prefix, after=page.after)
             return list(islice(found, page.limit + 1))
 
-        found = await run_in_threadpool(read)
+        async with self._listing:
+            found = await run_in_threadpool(read)
         adapters = [listed._asdict() for listed in found[: page.limit]]
         return JSONResponse({"adapters": adapters, "has_more": len(found) > page.limit})
 
@@ -105,6 +113,8 @@ class Routes:
             raise RefusedError(409, f"`{name}` is the name of the base; choose another.")
         try:
             version, size = await self._uploads.add(name, Client(request.scope, request.receive))
+        except (UnavailableError, PlaceError):
+            raise
         except FourierFTError as error:
             raise RefusedError(400, str(error)) from error
         noted |= {"version": version, "bytes": size}
@@ -121,6 +131,8 @@ class Routes:
             count = await run_in_threadpool(self._fleet.store.remove, version.name, number)
         except MissingAdapterError:
             raise no_such_model(reference) from None
+        except UnavailableError:
+            raise
         except StoreError as error:
             raise RefusedError(409, f"{error}.") from error
         request.scope["meter"].noted |= {"adapter": version.name, "version": number, "removed": count}

@@ -7,6 +7,7 @@ import hashlib
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 from fourierft.adapters.store.incoming import MOST_CHARACTERS
 
@@ -37,14 +38,29 @@ class Tenant:
 
     def may_use(self, adapter: str) -> bool:
         """Whether an adapter is this tenant's to use and see."""
-        return len(adapter) <= MOST_CHARACTERS and any(
-            fnmatch.fnmatchcase(adapter, pattern) for pattern in self.adapters
-        )
+        return len(adapter) <= MOST_CHARACTERS and self._fitting.match(adapter) is not None
 
-    def prefixes(self) -> list[str]:
-        """What the names of its adapters begin with, as few as say all."""
-        literal = sorted({_LITERAL.match(pattern)[0] for pattern in self.adapters})  # type: ignore[index]
-        return [p for i, p in enumerate(literal) if not any(p.startswith(shorter) for shorter in literal[:i])]
+    def prefixes(self) -> dict[str, bool]:
+        """What the names of its adapters begin with, as few as say all, in the order of names.
+
+        Returns: beginning -> whether it is all of a name.
+        """
+        whole: dict[str, bool] = {}
+        for pattern in self.adapters:
+            literal = _LITERAL.match(pattern)[0]  # type: ignore[index]
+            whole[literal] = literal == pattern and whole.get(literal, True)
+        found: dict[str, bool] = {}
+        last = None  # a beginning of which there are several names
+        for literal in sorted(whole):
+            if last is None or not literal.startswith(last):
+                found[literal] = whole[literal]
+                last = last if whole[literal] else literal
+        return found
+
+    @cached_property
+    def _fitting(self) -> re.Pattern[str]:
+        """All patterns in one, kept: fnmatch keeps those of a few tenants alone."""
+        return re.compile("|".join(map(fnmatch.translate, self.adapters)) or "(?!)")
 
     @property
     def salt(self) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import signal
+import stat
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,6 +33,7 @@ with needs("serve", "the server"):
 _NO_KEYS = {hashlib.sha256(text).hexdigest() for text in (b"", b"\n")}  # printf '' | sha256sum, and echo
 _PAUSE = 0.2  # seconds between two looks at the file, of which two have to agree
 _MOST = 1_000_000  # requests at a time
+_LARGEST = 1 << 26  # bytes of the file
 
 
 def _some_key(digest: str) -> str:
@@ -73,17 +76,27 @@ def read_tenants(path: str | Path) -> dict[str, Tenant]:
 
     Raises: ConfigError, naming the tenant and field that is missing, unknown or makes no sense; never with a key.
     """
+    return parse_tenants(read_content(path), str(path))
+
+
+def read_content(path: str | Path) -> bytes | str:
+    """The content of a file, or why it cannot be read: no pipe is waited for, and nothing without an end is read."""
     try:
-        content = Path(path).read_bytes()
+        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return "it is no file"
+            content = file.read(_LARGEST + 1)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror})") from error
-    return parse_tenants(content, str(path))
+        return error.strerror or "for no reason that is told"
+    return content if len(content) <= _LARGEST else f"it is larger than {_LARGEST:,} bytes"
 
 
-def parse_tenants(content: bytes, path: str) -> dict[str, Tenant]:
-    """The same from the content of the file."""
+def parse_tenants(content: bytes | str, path: str) -> dict[str, Tenant]:
+    """The same from what `read_content` found."""
     import tomllib  # from Python 3.11 on, as vLLM
 
+    if isinstance(content, str):
+        raise ConfigError(f"{path} cannot be read ({content})")
     try:
         tables = tomllib.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -128,28 +141,26 @@ class TenantsFile:
 
     def __init__(self, path: str, tenants: Tenants) -> None:
         self._path, self._tenants = path, tenants
-        self._taken: bytes | None = None
+        self._taken: bytes | str | None = None
+        self._signalled = False
 
     @asynccontextmanager
     async def followed(self) -> AsyncIterator[None]:
         """Inside, changes of the file are taken over, and SIGHUP reads it again."""
-        self.take()
+        await self._take(await asyncio.to_thread(read_content, self._path))
         following = asyncio.create_task(self._follow())
         if threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.take)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._note_signal)
         try:
             yield
         finally:
             following.cancel()
 
-    def take(self, content: bytes | None = None) -> None:
-        """Take over the content of the file, read now if left out; what cannot be read changes nothing."""
-        content = self._read() if content is None else content
+    async def _take(self, content: bytes | str) -> None:
+        """Take over what was read; what makes no sense changes nothing."""
         self._taken = content
         try:
-            if content is None:
-                raise ConfigError(f"{self._path} cannot be read")
-            self._tenants.replace(parse_tenants(content, self._path))
+            self._tenants.replace(await asyncio.to_thread(parse_tenants, content, self._path))
         except ConfigError as error:
             write_line("tenants", error=f"{error}; the tenants stay as they were")
         else:
@@ -159,13 +170,11 @@ class TenantsFile:
         before = self._taken
         while True:
             await asyncio.sleep(_PAUSE)
-            content = await asyncio.to_thread(self._read)
-            if content == before and content != self._taken:  # nobody is writing it
-                self.take(content)
+            signalled, self._signalled = self._signalled, False
+            content = await asyncio.to_thread(read_content, self._path)
+            if signalled or (content == before and content != self._taken):  # nobody is writing it
+                await self._take(content)
             before = content
 
-    def _read(self) -> bytes | None:
-        try:
-            return Path(self._path).read_bytes()
-        except OSError:
-            return None
+    def _note_signal(self) -> None:
+        self._signalled = True

@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
+from fourierft.adapters.place import explain, written_to
 from fourierft.adapters.store import AdapterStore
 from fourierft.errors import CheckpointError
 from fourierft.extras import needs
@@ -45,12 +46,17 @@ class Uploads:
         Returns: its version, and bytes.
 
         Raises: RefusedError, if there is too much at once, or it is too long or slow. CheckpointError, if it is no zip
-            file of a PEFT directory. StoreError and ShapeError, as `AdapterStore.add`. ClientGoneError.
+            file of a PEFT directory. StoreError and ShapeError, as `AdapterStore.add`. PlaceError, if there is no room
+            to unpack it. ClientGoneError.
         """
         if self._free.locked():
             raise RefusedError(503, f"{self._limits.uploads} adapters are being added; add it later.", retry_after=5)
         async with self._free:
-            with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as file:
+            with (
+                written_to(Path(tempfile.gettempdir())),
+                tempfile.TemporaryDirectory() as folder,
+                tempfile.TemporaryFile() as file,
+            ):
                 async for part in client.parts(self._limits.adapter, self._limits.pause, self._limits.adapter_time):
                     await run_in_threadpool(file.write, part)
                 size = file.tell()
@@ -70,7 +76,7 @@ def unzip(file: BinaryIO, folder: Path, most: int) -> None:
         folder: to write to.
         most: bytes of both.
 
-    Raises: CheckpointError, if it is no zip file, or they unpack to too much.
+    Raises: CheckpointError, if it is no zip file, or they unpack to too much. OSError, if the folder is full.
     """
     try:
         _check_directory(file)
@@ -87,7 +93,7 @@ def unzip(file: BinaryIO, folder: Path, most: int) -> None:
                 with archive.open(entry) as packed, (folder / name).open("wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked)
     except (*_DAMAGED, ValueError, OSError) as error:
-        if isinstance(error, CheckpointError):
+        if isinstance(error, CheckpointError) or explain(error):
             raise
         raise CheckpointError(f"the body is no zip file of a PEFT directory ({error})") from error
 

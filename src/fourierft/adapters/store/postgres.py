@@ -10,7 +10,7 @@ from typing import Any
 from fourierft.adapters.store.connections import LOST, in_use, keep_for_ever
 from fourierft.adapters.store.schema import TABLE_NAMES, TABLES
 from fourierft.adapters.store.sqlite import Execute, Parameters
-from fourierft.errors import StoreError
+from fourierft.errors import StoreError, UnavailableError
 from fourierft.extras import needs
 
 SCHEMES = ("postgresql://", "postgres://")
@@ -93,6 +93,7 @@ class PostgresDatabase:
             import sqlalchemy
         self._text = sqlalchemy.text
         self._error = sqlalchemy.exc.SQLAlchemyError
+        self._away = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
         self.timeout = timeout
         try:
             address = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
@@ -227,19 +228,26 @@ class PostgresDatabase:
         except UnicodeEncodeError as error:
             raise StoreError(f"{error.object!r:.200} holds a character that is no text; choose another name") from error
         except self._error as error:
-            raise StoreError(self._explain(error)) from error
+            raise self._explain(error) from error
 
-    def _explain(self, error: Exception) -> str:
+    def _explain(self, error: Exception) -> StoreError:
         cause = getattr(error, "orig", None) or error
         state = getattr(cause, "sqlstate", None)
         if state == _DISK_FULL:
-            return f"no space is left for {self}; make room and try again, what was acknowledged before is kept"
+            return UnavailableError(
+                f"no space is left for {self}; make room and try again, what was acknowledged before is kept"
+            )
         if state == _LOCKED:
-            return f"another process is writing to {self} (waited {self.timeout:g} s); try again when it is done"
+            return UnavailableError(
+                f"another process is writing to {self} (waited {self.timeout:g} s); try again when it is done"
+            )
         if any(word in str(cause) for word in _STARTING):
-            return f"{self} starts or stops just now; try again when it is up, what was acknowledged before is kept"
+            return UnavailableError(
+                f"{self} starts or stops just now; try again when it is up, what was acknowledged before is kept"
+            )
         told = getattr(getattr(cause, "diag", None), "message_primary", None)
         text = " ".join((told or str(cause)).split())
         if "NUL (0x00)" in text:
-            return "a name with a NUL is no text; choose another name"
-        return f"{self} cannot be used ({text}); check the address, the server and your rights there"
+            return StoreError("a name with a NUL is no text; choose another name")
+        kind = UnavailableError if isinstance(error, self._away) else StoreError
+        return kind(f"{self} cannot be used ({text}); check the address, the server and your rights there")

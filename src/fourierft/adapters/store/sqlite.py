@@ -17,7 +17,7 @@ from fourierft.adapters.store.connections import LOST, Connections
 from fourierft.adapters.store.logs import address, check_log, has_log, log_of, new_token, remove_logs, stamp
 from fourierft.adapters.store.pages import choose_page_size
 from fourierft.adapters.store.schema import TABLES
-from fourierft.errors import FourierFTError, StoreError
+from fourierft.errors import FourierFTError, StoreError, UnavailableError
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 Execute = Callable[[str, Parameters], list[tuple[Any, ...]]]
@@ -261,24 +261,30 @@ class SQLiteFile:
         except FourierFTError:
             raise
         except (sqlite3.Error, OSError, UnicodeError, OverflowError) as error:
-            raise StoreError(self._explain(error)) from error
+            raise self._explain(error) from error
 
-    def _explain(self, error: Exception) -> str:
+    def _explain(self, error: Exception) -> StoreError:
         text = " ".join(str(error).split())
         is_full = text == "database or disk is full" or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         if is_full or (text in _FULL_PERHAPS and self._has_no_space()):
-            return f"no space is left for {self}; make room and try again, what was acknowledged before is kept"
+            return UnavailableError(
+                f"no space is left for {self}; make room and try again, what was acknowledged before is kept"
+            )
         if text.startswith(("database is locked", "database table is locked")):
-            return f"another process is writing to {self} (waited {self.timeout:g} s); try again when it is done"
+            return UnavailableError(
+                f"another process is writing to {self} (waited {self.timeout:g} s); try again when it is done"
+            )
         if text.startswith(_DAMAGED):
-            return f"{self} is damaged ({text}); `fourierft store verify` names what is lost, a copy brings it back"
+            return StoreError(
+                f"{self} is damaged ({text}); `fourierft store verify` names what is lost, a copy brings it back"
+            )
         if text.startswith("Cannot operate on a closed"):
-            return f"{self} was closed while it was in use; open it again"
+            return StoreError(f"{self} was closed while it was in use; open it again")
         if isinstance(error, UnicodeEncodeError):
-            return f"{error.object!r:.200} holds a character that is no text; choose another name"
+            return StoreError(f"{error.object!r:.200} holds a character that is no text; choose another name")
         if text.startswith("Error binding parameter"):
-            return f"{self} takes text for names and whole numbers for versions ({text})"
-        return f"{self} cannot be used ({text}); check the disk, the path and its permissions"
+            return StoreError(f"{self} takes text for names and whole numbers for versions ({text})")
+        return StoreError(f"{self} cannot be used ({text}); check the disk, the path and its permissions")
 
     def _has_no_space(self) -> bool:
         try:
