@@ -5,160 +5,38 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
-import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from functorch.compile import make_boxed_func
-from functorch.compile import min_cut_rematerialization_partition as partition
 from peft import get_peft_model
 from torch import Tensor, nn
-from torch._dynamo.backends.common import aot_autograd
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.checkpoint import checkpoint
 
 from fourierft.spectral.compiled.build import load_kernel
-from fourierft.tuner import FourierFTConfig, sharing
+from fourierft.tuner import FourierFTConfig
+
+from .sharing_models import (
+    LAYERS,
+    WIDTH,
+    Attention,
+    Model,
+    adapted,
+    alone,
+    assert_same,
+    check,
+    counted,
+    inner,
+    nothing,
+    step,
+    tokens,
+    unshared,
+)
 
 pytestmark = pytest.mark.parametrize("kernel", [kernel for kernel in [load_kernel()] if kernel], ids=["compiled"])
-WIDTH, INNER = 24, 38
-
-
-def nothing(x: Any) -> None:
-    """Leaves x as it is."""
-
-
-def plainly(module: nn.Module, x: Tensor) -> Tensor:
-    """Calls a module."""
-    return module(x)
-
-
-class Attention(nn.Module):
-    """Query, key and value of one tensor, the latter two of one shape; `between` runs before the last."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.q, self.k, self.v = (nn.Linear(WIDTH, out) for out in (WIDTH, 8, 8))
-        self.o = nn.Linear(WIDTH + 16, WIDTH)
-        self.between: Callable[[Tensor], object] = nothing
-        self.call: Callable[[nn.Module, Tensor], Tensor] = plainly
-
-    def forward(self, x: Tensor) -> Tensor:
-        q, k = self.call(self.q, x), self.call(self.k, x)
-        changed = self.between(x)
-        v = self.call(self.v, changed if isinstance(changed, Tensor) and changed is not x else x)
-        return self.o(torch.cat([q, k, v], -1).tanh())
-
-
-class Block(nn.Module):
-    """Attention, then gate, up and down."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.attention = Attention()
-        self.gate, self.up, self.down = nn.Linear(WIDTH, INNER), nn.Linear(WIDTH, INNER), nn.Linear(INNER, WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(x * 1.5)
-        return x + self.down(self.gate(x).sigmoid() * self.up(x))
-
-
-class Model(nn.Module):
-    """Two blocks; `run` calls each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList([Block(), Block()])
-        self.run: Callable[[nn.Module, Tensor], Tensor] = plainly
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = self.run(block, x)
-        return x
-
-
-LAYERS = ["q", "k", "v", "o", "gate", "up", "down"]
-
-
-def adapted(dtype: torch.dtype = torch.float32, **settings: Any) -> Any:
-    torch.manual_seed(3)
-    usual = {"n_frequency": 30, "scaling": 60.0, "init_weights": False, "target_modules": LAYERS}
-    return get_peft_model(Model().to(dtype), FourierFTConfig(**usual | settings))
-
-
-def tokens(dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(3, 7, WIDTH, generator=torch.Generator().manual_seed(4)).to(dtype).requires_grad_()
-
-
-def inner(model: Any) -> Model:
-    return model.base_model.model
-
-
-class Transforms(TorchDispatchMode):
-    """Counts transforms of inputs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += function is torch.ops.fourierft.hold.default
-        return function(*args, **(kwargs or {}))
-
-
-@contextmanager
-def unshared() -> Iterator[None]:
-    """Inside, every layer transforms its input itself, by the operators that hold nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharing, "can_hold", lambda *_: False)
-        yield
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Inside, every layer transforms its input itself, and holds it; an input may be written to, as none is saved."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharing._Input, "is_of", lambda *_: False)
-        yield
-
-
-def step(model: Any, dtype: torch.dtype = torch.float32, **named: Any) -> dict[str, Tensor]:
-    """The output, and the gradients of a training step."""
-    model.zero_grad()
-    x = tokens(dtype)
-    y = model(x, **named)
-    (y.float() * torch.linspace(-1, 1, y.numel()).view(y.shape)).sum().backward()
-    trained = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    return {"y": y.detach(), "x": x.grad, **trained}
-
-
-def gradients_of(y: Tensor, x: Tensor) -> dict[str, Tensor]:
-    return {"y": y.detach(), "x": torch.autograd.grad(y.sum(), x)[0]}
-
-
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-5) -> None:
-    assert found.keys() == expected.keys()
-    assert len(found) > 1
-    for name, truth in expected.items():
-        error = (found[name] - truth).double().abs().max() / truth.double().abs().max()
-        assert error <= tolerance, f"{name} differs by {error:.1e}"
-
-
-def check(
-    model: Any, transforms: int | None = None, tolerance: float = 1e-5, without: Any = unshared, **named: Any
-) -> None:
-    with Transforms() as seen:
-        found = step(model, **named)
-    with without():
-        assert_same(found, step(model, **named), tolerance)
-    if transforms is not None:
-        assert seen.count == transforms
 
 
 def test_what_is_the_same_tensor_is_transformed_once(kernel) -> None:
@@ -167,63 +45,6 @@ def test_what_is_the_same_tensor_is_transformed_once(kernel) -> None:
 
 def test_a_layer_alone_transforms_for_itself(kernel) -> None:
     check(adapted(target_modules=["q", "down"]), transforms=2 * 2)
-
-
-@pytest.mark.parametrize("reentrant", [True, False])
-def test_checkpointed_blocks_get_the_same_gradients(kernel, reentrant: bool) -> None:
-    model = adapted()
-    inner(model).run = lambda block, x: checkpoint(block, x, use_reentrant=reentrant)
-    check(model)
-
-
-@pytest.mark.parametrize("reentrant", [True, False])
-def test_checkpointed_layers_get_the_same_gradients(kernel, reentrant: bool) -> None:
-    model = adapted()
-    for block in inner(model).blocks:
-        block.attention.call = lambda layer, x: checkpoint(layer, x, use_reentrant=reentrant)
-    check(model)
-
-
-def test_layers_of_which_one_alone_is_checkpointed_get_the_same_gradients(kernel) -> None:
-    model = adapted()
-    for block in inner(model).blocks:
-        block.attention.call = lambda layer, x, own=block.attention.k: (
-            checkpoint(layer, x, use_reentrant=False) if layer is own else layer(x)
-        )
-    check(model)
-
-
-def test_a_compiled_model_gets_the_same_gradients_from_as_few_transforms(kernel) -> None:
-    model, graphs = adapted(), []
-
-    def keep(graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
-        graphs.append(graph)
-        return make_boxed_func(graph.forward)
-
-    torch._dynamo.reset()
-    found = step(torch.compile(model, backend=aot_autograd(fw_compiler=keep, partition_fn=partition), fullgraph=True))
-    with unshared():
-        assert_same({name.replace("_orig_mod.", ""): value for name, value in found.items()}, step(model))
-    transforms = [node for node in graphs[0].graph.nodes if node.target is torch.ops.fourierft.hold.default]
-    assert len(transforms) == 2 * 4
-
-
-def test_distributed_training_gets_the_same_gradients(kernel, tmp_path: Path) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        check(nn.parallel.DistributedDataParallel(adapted()), transforms=2 * 4)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def test_autocast_gives_the_same_gradients(kernel) -> None:
-    model = adapted()
-    with torch.autocast("cpu", torch.bfloat16):
-        check(model, transforms=2 * 4, tolerance=2e-2)
-
-
-def test_a_half_precision_base_gives_the_same_gradients(kernel) -> None:
-    check(adapted(torch.bfloat16), transforms=2 * 4, tolerance=2e-2, dtype=torch.bfloat16)
 
 
 @pytest.mark.parametrize("kind", ["another tensor", "in place", "past autograd"])
@@ -289,7 +110,7 @@ def test_an_input_that_is_first_used_without_gradients_gets_them_later(kernel) -
 
     for block in inner(model).blocks:
         block.attention.call = first_without
-    check(model, transforms=2 * 5)
+    check(model)
 
 
 def test_an_input_that_is_made_to_want_a_gradient_between_two_layers_gets_it(kernel) -> None:
@@ -320,44 +141,6 @@ def test_mixed_rows_get_the_same_gradients(kernel) -> None:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("fourierft" in name)
     check(model.eval(), adapter_names=["default", "second", "__base__"])
-
-
-def test_transforms_of_torch_func_give_the_same_gradients(kernel) -> None:
-    model = adapted()
-    trained, x = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}, tokens().detach()
-
-    def loss(parameters: dict[str, Tensor]) -> Tensor:
-        return torch.func.functional_call(model, parameters, (x,)).square().sum()
-
-    found = torch.func.grad(loss)(trained)
-    with unshared():
-        assert_same(found, torch.func.grad(loss)(trained))
-
-
-def test_two_threads_do_not_take_each_others_inputs(kernel) -> None:
-    model, results = adapted(), {}
-    inputs = {name: tokens().detach() * scale for name, scale in (("a", 1.0), ("b", -2.0))}
-    barrier = threading.Barrier(2)
-    for block in inner(model).blocks:
-        block.attention.between = lambda x: barrier.wait(20)
-
-    def run(name: str) -> None:
-        x = inputs[name].clone().requires_grad_()
-        y = model(x)
-        results[name] = gradients_of(y, x)
-
-    threads = [threading.Thread(target=run, args=(name,)) for name in inputs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for block in inner(model).blocks:
-        block.attention.between = nothing
-    for name, x in inputs.items():
-        x = x.clone().requires_grad_()
-        with unshared():
-            y = model(x)
-            assert_same(results[name], gradients_of(y, x))
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -391,9 +174,9 @@ def test_a_copy_of_a_model_shares_for_itself(kernel) -> None:
         attention = copied if isinstance(copied, Attention) else inner(copied).blocks[0].attention
         assert attention.q.shared_inputs is attention.k.shared_inputs
         assert attention.q.shared_inputs is not inner(model).blocks[0].attention.q.shared_inputs
-        with Transforms() as seen:
+        with counted() as seen:
             attention(tokens())
-        assert seen.count == 2
+        assert len(seen) == 2
     assert_same(step(copy.deepcopy(model)), truth)
 
 
