@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
@@ -20,6 +21,8 @@ from transformers import (
     LlamaConfig,
     MambaConfig,
     MptConfig,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
@@ -27,7 +30,7 @@ from fourierft.errors import CheckpointError, ConfigError
 from fourierft.training.arguments import MethodArguments, ModelArguments
 from fourierft.training.methods import attach
 from fourierft.training.models import context_length, load_model, load_tokenizer, longest_text
-from fourierft.training.tasks import Classification, Regression
+from fourierft.training.tasks import Answers, Classification, Regression
 
 TASK = Classification(("bad", "fair", "good"))
 
@@ -89,6 +92,16 @@ def test_model_that_is_not_there_is_refused_in_one_line(name: str) -> None:
     with pytest.raises(ConfigError, match="give a local directory, or a hub id while there is a connection") as caught:
         load_model(ModelArguments(model_name_or_path=name), TASK, seed=1)
     assert "\n" not in str(caught.value)
+
+
+def test_encoder_and_decoder_are_no_model_of_answers(tmp_path: Path) -> None:
+    """transformers' own error lists all the classes that it knows."""
+    config = T5Config(d_model=8, num_layers=1, num_heads=2, d_ff=8, d_kv=4, vocab_size=20, decoder_start_token_id=0)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    refused = "AutoModelForCausalLM of transformers knows.*encoder-decoder models, such as T5, are not trained here"
+    with pytest.raises(ConfigError, match=refused) as told:
+        load_model(arguments(tmp_path), Answers(), 0, AutoModelForCausalLM)
+    assert "\n" not in str(told.value)
 
 
 def test_dtype_of_the_base_is_the_one_wanted(tiny_bert: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -203,6 +204,11 @@ def explained(name: str) -> Iterator[None]:
     except (OSError, ValueError, ImportError) as error:
         check_libraries(error)
         reason = str(error).strip().splitlines()[0].rstrip(".")
+        if unfit := re.search(r"for this kind of AutoModel: (\w+)", reason):
+            raise ConfigError(
+                f"{name} is none of the models that {unfit[1]} of transformers knows, which this task takes; "
+                "use one of them, or another task (encoder-decoder models, such as T5, are not trained here)"
+            ) from error
         hint = find_near(name) or "give a local directory, or a hub id while there is a connection"
         raise ConfigError(f"{name} can't be loaded ({reason}); {hint}") from error
 
