@@ -204,6 +204,8 @@ def test_reads_beside_a_server_that_restarts(campaign: Campaign, own_server: Ser
             threads = [threading.Thread(target=read) for _ in range(4)]
             for thread in threads:
                 thread.start()
+            while not (answers[0] or faults):  # however slow the machine
+                time.sleep(0.001)
             time.sleep(campaign.chance.random() * 0.2)
             interrupt(own_server, INTERRUPTIONS[(k * 2 + 2) % 5], campaign.chance)
             time.sleep(0.2)
@@ -213,7 +215,7 @@ def test_reads_beside_a_server_that_restarts(campaign: Campaign, own_server: Ser
             faults += [
                 fault for fault in [noted(lambda: None if len(list(store)) == 100 else "some are lost")] if fault
             ]
-            campaign.note(faults[0] if faults else None if answers[0] else "nothing was answered")
+            campaign.note(faults[0] if faults else None)
 
 
 def test_nothing_is_logged_of_rows_whose_connection_ended(

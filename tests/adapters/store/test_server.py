@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -118,3 +119,37 @@ def test_server_that_starts_is_waited_for(new_schema: Callable[[], str], doing: 
     with pytest.raises(StoreError, match="starts or stops just now; try again when it is up"), database._explained():
         raise database._error(f'connection to server on socket "/x" failed: FATAL:  the database system is {doing}')
     database.close()
+
+
+def test_who_writes_needs_no_second_connection(new_schema: Callable[[], str], layout: Layout) -> None:
+    """Of 20 writers at once, 15 have a connection each, and all but one of these wait."""
+    with AdapterStore(new_schema(), timeout=10) as store:
+        store.put("first", layout, torch.zeros(layout.total))
+        with store.tables.writing():
+            assert next(store.tables.rows("SELECT name FROM fourierft_adapters")) == ("first",)
+            assert store.tables.backend._engine.pool.checkedout() == 1
+        with ThreadPoolExecutor(20) as pool:
+            done = list(pool.map(lambda k: store.put(f"t{k}", layout, torch.zeros(layout.total)), range(60)))
+        assert done == [1] * 60
+        assert len(store) == 61
+
+
+def test_what_a_transaction_reads_is_its_own(new_schema: Callable[[], str], layout: Layout) -> None:
+    with AdapterStore(new_schema()) as store:
+        store.put("a", layout, torch.zeros(layout.total))
+        with store.tables.writing() as execute:
+            execute("DELETE FROM fourierft_adapters", {})
+            assert len(store) == 0
+            with AdapterStore(str(store.tables.backend._engine.url).replace("+psycopg", "")) as other:
+                assert len(other) == 1
+
+
+def test_several_who_make_a_store_at_once_make_one(new_schema: Callable[[], str], layout: Layout) -> None:
+    url = new_schema()
+
+    def add(k: int) -> int:
+        with AdapterStore(url) as store:
+            return store.put(f"t{k}", layout, torch.zeros(layout.total))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(add, range(8))) == [1] * 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -20,9 +21,10 @@ _TYPES = {
     "name": 'TEXT COLLATE "C"',  # in the order of SQLite
 }
 _UNCOMPRESSED = "ALTER TABLE fourierft_adapters ALTER COLUMN coefficients SET STORAGE EXTERNAL"
+# the catalogue is read as tables are: to_regclass() may miss what was made while this transaction waited for a lock
+_FOUND = "FROM pg_class WHERE relname = 'fourierft_store' AND pg_table_is_visible(oid)"
 _SCHEMA = (  # of the tables, which is not the first of the search path for every user
-    "coalesce((SELECT nspname FROM pg_namespace JOIN pg_class ON pg_namespace.oid = relnamespace "
-    "WHERE pg_class.oid = to_regclass('fourierft_store')), current_schema())"
+    f"coalesce((SELECT relnamespace::regnamespace::text {_FOUND}), quote_ident(current_schema()))"
 )
 _LOCK = f"SELECT pg_advisory_xact_lock(hashtext('fourierft ' || {_SCHEMA}))"
 _CLAIM = f"SELECT pg_try_advisory_lock(hashtext('fourierft training ' || {_SCHEMA}))"
@@ -52,9 +54,14 @@ class _Held:
         self.connection, self.kept = connection, [connection]
         self._process = os.getpid()
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is the process that began it, not one that was forked meanwhile."""
+        return self._process == os.getpid()
+
     def check(self) -> None:
         """Raise StoreError in a process that was forked meanwhile."""
-        if self._process != os.getpid():
+        if not self.is_ours:
             raise StoreError(LOST)
 
     def release(self, lost: type[Exception]) -> None:
@@ -63,7 +70,7 @@ class _Held:
         Args:
             lost: what is raised where the server is gone, which has ended by itself what was begun.
         """
-        if self._process != os.getpid():
+        if not self.is_ours:
             for each in self.kept:
                 keep_for_ever(each)
             return
@@ -101,6 +108,7 @@ class PostgresDatabase:
             raise StoreError(f"{url} is no address of a database; use postgresql://user@host/database") from error
         self._name = address.set(drivername="postgresql", query={}).render_as_string(hide_password=True)
         self._process = os.getpid()
+        self._writing = threading.local()
         options = {"connect_timeout": max(2, int(timeout)), **_OPTIONS}
         self._engine = sqlalchemy.create_engine(
             address,
@@ -114,7 +122,7 @@ class PostgresDatabase:
 
     def is_made(self) -> bool:
         """Whether the tables are there."""
-        return next(self.rows("SELECT to_regclass('fourierft_store') IS NOT NULL"))[0]
+        return next(self.rows(f"SELECT EXISTS (SELECT 1 {_FOUND})"))[0]
 
     def make(self, fill: Callable[[Execute], None], row_bytes: int) -> None:
         """Make the tables, all or none; those that are there stay.
@@ -153,7 +161,16 @@ class PostgresDatabase:
             yield bool(connection.execute(self._text(_CLAIM)).scalar())
 
     def rows(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
-        """Rows of a query, read as they are asked for."""
+        """Rows of a query, read as they are asked for; of the transaction that this thread is in, if it is in one.
+
+        Who waits to write has a connection, so that who writes must need no second one: there may be none.
+        """
+        own: _Held | None = getattr(self._writing, "held", None)
+        if own is not None and own.is_ours:
+            with self._explained():
+                found = own.connection.execute(self._text(statement), dict(parameters or {})).all()
+            yield from map(tuple, found)
+            return
         with self._explained(), self._connected() as held:
             streaming = held.connection.execution_options(stream_results=True, max_row_buffer=_ROWS_AT_ONCE)
             found = streaming.execute(self._text(statement), dict(parameters or {}))
@@ -179,9 +196,13 @@ class PostgresDatabase:
                 result = held.connection.execute(self._text(statement), parameters)
                 return [tuple(row) for row in result] if result.returns_rows else []
 
-            yield execute
-            held.check()
-            held.connection.commit()
+            self._writing.held = held
+            try:
+                yield execute
+                held.check()
+                held.connection.commit()
+            finally:
+                self._writing.held = None
 
     def size(self) -> int:
         """Bytes of the tables, indexes included."""
