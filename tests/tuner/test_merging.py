@@ -107,6 +107,55 @@ def test_a_parameter_is_among_what_was_tried() -> None:
     assert {type(layer) for layer in layers(make())} > {ParameterLayer}
 
 
+class Kinds(nn.Module):
+    """A layer of each kind that has a forward of its own, one of which is read instead of called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.conv = nn.Embedding(11, 4), nn.Conv1d(4, 6, 3, padding=1)
+        self.linear, self.read, self.stack = nn.Linear(6, 5), nn.Linear(5, 8), nn.Parameter(torch.randn(2, 8, 8))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        hidden = self.linear(self.conv(self.table(ids).mT).mT)
+        return torch.einsum("btj,eij->bti", nn.functional.linear(hidden, self.read.weight), self.stack)
+
+
+@pytest.mark.parametrize("order", [["a", "b"], ["b", "a"], ["b"]])
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_active_adapters_act_beside_merged_ones(order: list[str], is_trained: bool) -> None:
+    targets: dict[str, Any] = {"target_modules": ["table", "conv", "linear", "read"], "target_parameters": ["stack"]}
+    settings: dict[str, Any] = {"scaling": 9.0, "init_weights": False} | targets
+    base = nn.Sequential(Kinds())
+    model = get_peft_model(base, FourierFTConfig(n_frequency=12, **settings), adapter_name="a").eval()
+    model.add_adapter("b", FourierFTConfig(n_frequency=7, random_loc_seed=3, **settings))
+    ids = torch.arange(10).view(2, 5)
+    model.base_model.set_adapter(["a", "b"])
+    with torch.no_grad():
+        both = model(ids)
+        model.base_model.set_adapter(order)
+        model.merge_adapter(["a"])
+        parts = model(ids)
+    torch.testing.assert_close(parts, both, rtol=1e-5, atol=1e-5)
+    if is_trained:
+        model.train()
+        loss = model(ids)
+        torch.testing.assert_close(loss, both, rtol=1e-5, atol=1e-5)
+        loss.square().sum().backward()
+        for layer in layers(model):
+            grads = {name: layer.coefficients(name).grad for name in "ab"}
+            assert grads["a"] is None
+            assert grads["b"] is not None
+            assert grads["b"].abs().max() > 0
+    with torch.no_grad():
+        with pytest.warns(UserWarning, match=r"Already following adapters were merged a"):
+            model.merge_adapter(["b"])
+        torch.testing.assert_close(model(ids), both, rtol=1e-5, atol=1e-5)
+        model.unmerge_adapter()
+        model.base_model.set_adapter(["a", "b"])
+        torch.testing.assert_close(model(ids), both, rtol=1e-5, atol=1e-5)
+
+
 COMPUTED: dict[str, Callable[[nn.Module], object]] = {
     "weight norm": parametrizations.weight_norm,
     "weight norm by a hook": nn.utils.weight_norm,

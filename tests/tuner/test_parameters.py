@@ -237,6 +237,7 @@ class Outside(nn.Module):
         self.bank, self.other = nn.Module(), nn.Linear(6, 6)
         self.bank.stack, self.bank.bias = nn.Parameter(torch.randn(3, 6, 5)), nn.Parameter(torch.zeros(5))
         self.bank.is_transposed = transposed
+        self.own = nn.Parameter(torch.zeros(2, 2))
         self.router = Router()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -332,6 +333,11 @@ def test_rows_cannot_have_different_adapters(randomise: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
+        (
+            {"target_parameters": ["own"]},
+            ConfigError,
+            r"own is a parameter of the model itself, and only those of its modules can be adapted; leave it out",
+        ),
         (
             {"target_parameters": ["other.weight"]},
             ConfigError,

@@ -45,11 +45,11 @@ class EmbeddingLayer(ReshapedLayer):
         if self.disable_adapters and self.merged:
             self.unmerge()
         result = self.base_layer(x, *args, **kwargs)
-        if self.disable_adapters or self.merged:
+        if self.disable_adapters:
             return result
         if adapter_names is not None:
             return self._mixed_rows(x, result, adapter_names, scale)
-        names = [name for name in self.active_adapters if name in self.fourierft_coefficients]
+        names = self.added_adapters
         delta = None
         for _, coefficients, basis, scaling in summed_terms(self, names) if names else []:
             check_present(self, coefficients, x)

@@ -152,8 +152,8 @@ class FourierFTLayer(nn.Module, Strength):
                 return result.reshape(*x.shape[:-1], result.shape[-1])
         if adapter_names is not None:
             self._check_rows(x, adapter_names)
-        if self._disable_adapters or self.merged_adapters:
-            if self._disable_adapters and self.merged_adapters:
+        if self._disable_adapters:
+            if self.merged_adapters:
                 self.unmerge()
             return self.base_layer(x, *args, **kwargs)
         if is_eager(x):
@@ -195,7 +195,7 @@ class FourierFTLayer(nn.Module, Strength):
         return add_updates(self, result, x, terms, product is not None)
 
     def _active_terms(self) -> list[Term]:
-        names = [name for name in self.active_adapters if name in self.fourierft_basis]
+        names = self.added_adapters
         return summed_terms(self, names) if names else []
 
     def coefficients(self, name: str) -> Tensor:

@@ -71,13 +71,10 @@ class ParameterLayer(FourierFTLayer):
                 f"{self.path} is a parameter of all rows, which cannot have different adapters there; leave "
                 "adapter_names out, or adapt linear layers alone"
             )
-        names = [name for name in self.active_adapters if name in self.fourierft_coefficients]
         if self.disable_adapters and self.merged:
             self.unmerge()
         weight: Tensor = getattr(holder, self.parameter_name)
-        if self.disable_adapters or self.merged:
-            return weight
-        for name in names:
+        for name in () if self.disable_adapters else self.added_adapters:
             weight = self._summed(weight, self._term(name))
         return weight
 
@@ -236,7 +233,7 @@ def matrix_shape(holder: nn.Module, name: str) -> tuple[int, int]:
 def find_parameters(model: nn.Module, targets: list[str]) -> Iterator[tuple[str, str]]:
     """(path of the module, name there) of each parameter that is targeted.
 
-    Raises: ConfigError, if it is the weight of a layer that target_modules adapt.
+    Raises: ConfigError, if it is the weight of a layer that target_modules adapt, or of the whole model.
     """
     hosted = {id(module.base_layer) for module in model.modules() if isinstance(module, ParameterHost)}
     for path, module in list(model.named_modules()):
@@ -250,6 +247,11 @@ def find_parameters(model: nn.Module, targets: list[str]) -> Iterator[tuple[str,
                     raise ConfigError(
                         f"{full} is the parameter of a {type(holder).__name__}, which is adapted as a layer; name it "
                         "in target_modules instead of target_parameters"
+                    )
+                if not path:
+                    raise ConfigError(
+                        f"{name} is a parameter of the model itself, and only those of its modules can be adapted; "
+                        "leave it out of target_parameters, or put the model into a module, such as Sequential(model)"
                     )
                 yield path, name
 

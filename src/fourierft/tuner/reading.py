@@ -64,11 +64,11 @@ def read_weight(layer: FourierFTLayer) -> Tensor:
     Raises: ConfigError, if every row of a batch is to have an adapter of its own.
     """
     weight = layer.stored_weight
-    names = [name for name in layer.active_adapters if name in layer.fourierft_coefficients]
     if not layer.is_read:
         layer.usage.read = not layer.usage.called
         return weight
-    if layer.disable_adapters or layer.merged or layer.quantization_backend is not None:
+    names = layer.added_adapters
+    if layer.disable_adapters or layer.quantization_backend is not None:
         return weight
     if layer.row_names.are_handed:
         raise ConfigError(

@@ -51,8 +51,8 @@ class ReshapedLayer(FourierFTLayer):
             )
         if self.disable_adapters and self.merged:
             self.unmerge()
-        names = [name for name in self.active_adapters if name in self.fourierft_coefficients]
-        if self.disable_adapters or self.merged or not names:
+        names = self.added_adapters
+        if self.disable_adapters or not names:
             return base(x, *args, **kwargs)
         for name in names:
             check_present(self, self.coefficients(name), x)

@@ -82,7 +82,8 @@ def rest_alone(layer: FourierFTLayer, x: Tensor) -> Tensor | None:
     """
     names = layer._active_adapter
     name = names if isinstance(names, str) else names[0] if len(names) == 1 else None
-    product = base_product(layer._modules["base_layer"], x) if name in layer.fourierft_basis else None
+    is_added = name in layer.fourierft_basis and name not in layer.merged_adapters
+    product = base_product(layer._modules["base_layer"], x) if is_added else None
     if name is None or product is None:
         return None
     y = F.linear(x, *product)

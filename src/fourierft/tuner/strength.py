@@ -60,6 +60,11 @@ class Strength(TunerLayer):
             own = self.own_scaling[adapter]
             self.fourierft_scaling[adapter] = own if scale is None else self.fourierft_scaling[adapter] / scale
 
+    @property
+    def added_adapters(self) -> list[str]:
+        """The active adapters whose updates a call adds to what the base layer gives: those that are not merged."""
+        return [adapter for adapter in self._active() if adapter not in self.merged_adapters]
+
     def _active(self) -> list[str]:
         return [adapter for adapter in self.active_adapters if adapter in self.own_scaling]
 
