@@ -116,8 +116,7 @@ def test_transformers_own_loader_brings_coefficients_of_several_scalings(
             info = model.load_adapter(adapter_state_dict=state, peft_config=settings, is_trainable=is_trainable)
         else:
             info = model.load_adapter(saved, is_trainable=is_trainable)
-        assert not info.missing_keys
-        assert not info.unexpected_keys
+        assert info is None or not info.missing_keys | info.unexpected_keys  # transformers 5.6 says nothing of them
         torch.testing.assert_close(logits(model), logits(trained), rtol=1e-5, atol=1e-5)
         for ours, theirs in zip(layers_of(model), layers_of(trained), strict=True):
             assert ours.fourierft_scaling == theirs.fourierft_scaling

@@ -28,6 +28,7 @@ from transformers import (
 from transformers.models.granitemoe import modeling_granitemoe
 
 from fourierft.errors import ConfigError, ShapeError
+from fourierft.extras import release
 from fourierft.format.checkpoint import read_checkpoint
 from fourierft.spectral.reference import reference_delta_weight
 from fourierft.tuner import FourierFTConfig
@@ -189,6 +190,10 @@ def test_transformers_loads_what_it_saved_itself(randomise: Any, tmp_path: Path,
         randomise(model)
         model.save_pretrained(tmp_path)
         loaded: Any = make("mixtral")
+        if release("transformers") == (5, 6):  # fails at any adapter of such a model, LoRA's too
+            with pytest.raises(TypeError, match=r"unexpected keyword argument 'distributed_operation'"):
+                loaded.load_adapter(tmp_path)
+            return
         loaded.load_adapter(tmp_path)
         torch.testing.assert_close(loaded(IDS).logits, model(IDS).logits, rtol=1e-6, atol=1e-6)
         assert (model(IDS).logits - make("mixtral")(IDS).logits).abs().max() > 0.01
