@@ -20,6 +20,7 @@ from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 
 import fourierft
+from fourierft.errors import ConfigError
 from fourierft.spectral.reference import reference_delta_weight
 from fourierft.tuner.coefficients import Coefficients
 
@@ -262,6 +263,22 @@ def test_partitioned_coefficients_are_asked_for(kind: str, mode: Callable) -> No
             assert next(module.parameters()).numel() == 0
     with mode():
         check(model(IDS).detach(), expected)
+
+
+def test_names_of_rows_in_a_replica_say_why_they_are_too_many(replicate: Callable) -> None:
+    with (
+        torch.no_grad(),
+        pytest.raises(ConfigError, match=r"a replica got 4 adapter_names for 2 inputs, as torch.nn.D"),
+    ):
+        replicate(make("linear"))[1](IDS[2:], adapter_names=["default", "__base__", "default", "__base__"])
+
+
+def test_adapted_parameters_that_are_partitioned_are_refused() -> None:
+    model = make("parameter")
+    experts = next(module for module in model.modules() if isinstance(module, Experts))
+    experts._parameters = Partitioned(experts._parameters)
+    with pytest.raises(ConfigError, match=r"the parameters of Experts are partitioned.* or use ZeRO-2 or FSDP2"):
+        model(IDS)
 
 
 def _named(names: list[str] | None) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ meanwhile gets them as well. Here a shallow copy of the module has them.
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,12 +15,21 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fourierft.errors import ConfigError
+
 
 def call_with(module: nn.Module, tensors: Mapping[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a module gives for args and kwargs with these tensors in the place of its parameters of the same names.
 
     The module itself stays as it is. Its children are those of the module, its hooks run.
+
+    Raises: ConfigError, if the parameters are partitioned: the hooks that bring them know the module itself alone.
     """
+    if type(module._parameters) not in (dict, OrderedDict):  # but DeepSpeed's own
+        raise ConfigError(
+            f"the parameters of {type(module).__name__} are partitioned, as DeepSpeed's ZeRO-3 does, and nothing can "
+            "be added to them; leave such layers out of target_parameters, or use ZeRO-2 or FSDP2"
+        )
     if _is_traced() or "forward" in module.__dict__ or not all(_is_held(module, name) for name in tensors):
         return functional_call(module, dict(tensors), args, kwargs)
     return _stand_in(module, tensors)(*args, **kwargs)

@@ -177,7 +177,7 @@ class RowNames:
         is_open = batch is not None or not _GENERATION.isdisjoint(named)
         call = _Call(list(names), batch, is_open, read_expansion(model, named))
         if batch is not None and batch.rows != len(names):
-            raise _miscounted(call.names, batch.rows)
+            raise _miscounted(call.names, batch.rows, getattr(model, "_is_replica", False))
         thread = threading.get_ident()
         before = self._calls.get(thread)
         self._calls[thread] = call
@@ -240,5 +240,10 @@ class RowNames:
             raise _miscounted(call.names, call.batch.rows)
 
 
-def _miscounted(names: Sequence[str], rows: int) -> ConfigError:
+def _miscounted(names: Sequence[str], rows: int, is_replica: bool = False) -> ConfigError:
+    if is_replica:
+        return ConfigError(
+            f"a replica got {len(names)} adapter_names for {rows} inputs, as torch.nn.DataParallel divides the inputs "
+            "alone; run batches with adapter_names on one device, or DataParallel with one adapter for all rows"
+        )
     return ConfigError(f"got {len(names)} adapter_names for {rows} inputs; give one name an input, {BASE!r} for none")
