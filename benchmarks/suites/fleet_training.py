@@ -36,11 +36,14 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-1}  # AdamW divides by the gradient
 
 
 def cases(settings: Settings) -> Iterator[Case]:
-    """Few and more rows an adapter in a step; shorter ones, of which calls take a larger part."""
+    """Few and more rows an adapter in a step; shorter ones, of which calls take a larger part; every layer."""
     stage = Stage(ENCODER, settings)
     for rows in (2, 8):
         yield Training(stage, rows, SENTENCES).case("rows")
     yield Training(stage, 2, SHORT).case("short rows")
+    every = Stage(ENCODER, settings, every=True)
+    yield Training(every, 2, SENTENCES).case("rows", ", every linear layer")
+    yield Training(every, 2, SHORT).case("short rows", ", every linear layer")
 
 
 class Training:
@@ -58,11 +61,11 @@ class Training:
             adapters=self.tenants, rows=rows, epochs=1, validation_fraction=0.0, learning_rate=RATE, schedule="constant"
         )
 
-    def case(self, what: str) -> Case:
+    def case(self, what: str, where: str = "") -> Case:
         """Seconds for a step of all adapters."""
         shapes = {"rows": self.rows, "tokens": self.tokens, "targets": ",".join(self.stage.targets), "n": self.stage.n}
         return Case(
-            name=f"{ENCODER}, {TENANTS} adapters trained, {self.rows} {what} each a step",
+            name=f"{ENCODER}, {TENANTS} adapters trained, {self.rows} {what} each a step{where}",
             shapes=shapes,
             contenders={"alone": self.alone, "ours-together": self.together},
             baseline="alone",
