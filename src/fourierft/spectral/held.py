@@ -31,10 +31,12 @@ class Held(NamedTuple):
     Fields:
         spectrum: float32, opaque.
         bases: those that it was held for.
+        x: the input for base products, [tokens, in]: its gradient comes back with that of the spectrum, in one.
     """
 
     spectrum: Tensor
     bases: tuple[SpectralBasis, ...]
+    x: Tensor
 
 
 def can_hold(
@@ -74,8 +76,11 @@ def hold(x: Tensor, bases: Sequence[SpectralBasis]) -> Held:
     """
     named = {basis.key: basis for basis in bases}
     kept = tuple(named[key] for key in sorted(named))
-    flat = x.reshape(-1, x.shape[-1]).float()
-    return Held(_Hold.apply(flat, kept) if is_plain(x) else OPS.hold(flat, _joined(kept)), kept)
+    flat = x.reshape(-1, x.shape[-1])
+    if is_plain(x) and x.dtype == torch.float32:
+        spectrum, flat = _Hold.apply(flat, kept)
+        return Held(spectrum, kept, flat)
+    return Held(OPS.hold(flat.float(), _joined(kept)), kept, flat)
 
 
 def held_linear(
@@ -99,8 +104,8 @@ def held_linear(
 
     Returns: [..., out], float32.
     """
-    spectrum, bases = held
-    parts = spectrum, x.reshape(-1, x.shape[-1]), weight, bias, coefficients
+    spectrum, bases, flat = held
+    parts = spectrum, flat, weight, bias, coefficients
     if is_plain(x, spectrum, coefficients):
         y = _HeldLinear.apply(*parts, basis, bases, scaling)
     else:
@@ -110,15 +115,19 @@ def held_linear(
 
 class _Hold(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bases: tuple[SpectralBasis, ...]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bases: tuple[SpectralBasis, ...]) -> tuple[Tensor, Tensor]:
         ctx.tokens, ctx.bases = len(x), bases
-        return held_input(bases).hold(x)
+        ctx.set_materialize_grads(False)
+        return held_input(bases).hold(x), x.view_as(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple:
+    def backward(ctx: Any, grad: Tensor | None, onto: Tensor | None) -> tuple:
+        if grad is None:
+            return onto, None
         if is_eager(grad):
-            return held_input(ctx.bases).release(grad, ctx.tokens), None
-        return OPS.release(grad, ctx.tokens, _joined(ctx.bases)), None
+            return held_input(ctx.bases).release(grad, ctx.tokens, onto), None
+        released = OPS.release(grad, ctx.tokens, _joined(ctx.bases))
+        return released if onto is None else released + onto, None
 
 
 class _HeldLinear(torch.autograd.Function):

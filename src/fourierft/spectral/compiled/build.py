@@ -43,7 +43,7 @@ ARGUMENTS = {  # of the functions of kernel.c
     "token_gradients": (*[_POINTER] * 7, ctypes.c_float, *[_POINTER] * 3, _LONG, _LONG, _INT, _INT),
     "fingerprint": (_POINTER, _LONG, _POINTER),
     "hold": (*[_POINTER] * 4, _LONG, _INT),
-    "release": (*[_POINTER] * 4, _LONG, _INT),
+    "release": (*[_POINTER] * 5, _LONG, _INT),
     "held_product": (*[_POINTER] * 5, ctypes.c_float, _POINTER, _LONG, _INT, _INT),
     "held_gradients": (*[_POINTER] * 7, ctypes.c_float, *[_POINTER] * 3, _LONG, _INT),
 }

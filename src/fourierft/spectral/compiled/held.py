@@ -51,10 +51,18 @@ class HeldInput:
         self.library(len(x)).hold(*self._references, x.data_ptr(), held.data_ptr(), len(x), torch.get_num_threads())
         return held
 
-    def release(self, held: Tensor, tokens: int) -> Tensor:
-        """The transpose of `hold`: the gradient of x from that of its held spectrum, [tokens, in]."""
+    def release(self, held: Tensor, tokens: int, onto: Tensor | None = None) -> Tensor:
+        """The transpose of `hold`: the gradient of x from that of its held spectrum, [tokens, in], plus `onto`."""
         held, y = _aligned(held), held.new_empty(tokens, self.holding.length)
-        self.library(tokens).release(*self._references, held.data_ptr(), y.data_ptr(), tokens, torch.get_num_threads())
+        onto = None if onto is None else onto.contiguous()
+        self.library(tokens).release(
+            *self._references,
+            held.data_ptr(),
+            y.data_ptr(),
+            None if onto is None else onto.data_ptr(),
+            tokens,
+            torch.get_num_threads(),
+        )
         return y
 
     def _is_narrow(self, tokens: int) -> bool:

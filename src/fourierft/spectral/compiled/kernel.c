@@ -98,7 +98,8 @@ void token_product(const plan *from, const plan *to, const links *map, const flo
         bin *z = scratch((from->length + to->length) * sizeof(bin)), *out = z + from->length;
         const uint32_t rows = read_tile(z, from, x + (set * tokens + t) * from->length, count);
         link_bins(map, c + set * n, factor, z, out, to->length);
-        write_tile(out, to, y + (set * tokens + t) * to->length, count, add, rows);
+        float *into = y + (set * tokens + t) * to->length;
+        write_tile(out, to, into, add ? into : NULL, count, rows);
     }
 }
 
@@ -114,7 +115,7 @@ void row_product(const plan *from, const plan *to, const links *map, const float
         uint32_t rows = load_coefficients(own, c, factor, count, n, t, tokens);
         rows |= read_tile(z, from, x + t * from->length, count);
         link_bins_by_lane(map, own, z, out, to->length);
-        write_tile(out, to, y + t * to->length, count, add, rows);
+        write_tile(out, to, y + t * to->length, add ? y + t * to->length : NULL, count, rows);
     }
 }
 
@@ -163,7 +164,7 @@ static void gradient_tiles(const plan *in, const plan *out, const entries *e, co
         if (rows | of_x) spoil_sums(lane_sums, e->n);
         if (!dx) continue;
         link_bins(reversed, c, factor, grad, z, in->length);
-        write_tile(z, in, dx + t * in->length, count, add, rows);
+        write_tile(z, in, dx + t * in->length, add ? dx + t * in->length : NULL, count, rows);
     }
     sum_lanes(lane_sums, e, factor, sums);
 }
@@ -208,8 +209,9 @@ void hold(const plan *from, const holding *held, const float *x, float *into, in
     }
 }
 
-/* The transpose of `hold`: held [tiles, count + 1] -> y [tokens, length]. */
-void release(const plan *to, const holding *held, const float *from, float *y, int64_t tokens, int threads) {
+/* The transpose of `hold`: held [tiles, count + 1] -> y [tokens, length], added to `onto`, unless it is null. */
+void release(const plan *to, const holding *held, const float *from, float *y, const float *onto, int64_t tokens,
+             int threads) {
     const int64_t tiles = (tokens + TILE - 1) / TILE;
 #pragma omp parallel for schedule(static) num_threads(threads) if (tiles > 1 && threads > 1)
     for (int64_t tile = 0; tile < tiles; tile++) {
@@ -218,7 +220,8 @@ void release(const plan *to, const holding *held, const float *from, float *y, i
         const bin *own = (const bin *)from + tile * (held->count + 1);
         memset(z, 0, to->length * sizeof(bin));
         for (int64_t k = 0; k < held->count; k++) z[held->position[k]] = own[k];
-        write_tile(z, to, y + t * to->length, count, 0, spoilt(own[held->count]));
+        const float *sum = onto ? onto + t * to->length : NULL;
+        write_tile(z, to, y + t * to->length, sum, count, spoilt(own[held->count]));
     }
 }
 
@@ -232,7 +235,8 @@ void held_product(const holding *held, const plan *to, const links *map, const f
         bin *out = scratch(to->length * sizeof(bin));
         const bin *own = (const bin *)from + tile * (held->count + 1);
         link_bins(map, c, factor, own, out, to->length);
-        write_tile(out, to, y + t * to->length, count, add, spoilt(own[held->count]));
+        float *into = y + t * to->length;
+        write_tile(out, to, into, add ? into : NULL, count, spoilt(own[held->count]));
     }
 }
 

@@ -42,10 +42,10 @@ static uint32_t read_tile(bin *z, const plan *from, const float *x, int64_t toke
     return rows;
 }
 
-/* The tile of a spectrum, z -> y [tokens, length]; these rows are not finite. */
-static void write_tile(bin *z, const plan *to, float *y, int64_t tokens, int add, uint32_t rows) {
+/* The tile of a spectrum, z -> y [tokens, length], added to `onto` as in `store`; these rows are not finite. */
+static void write_tile(bin *z, const plan *to, float *y, const float *onto, int64_t tokens, uint32_t rows) {
     from_spectrum(z, to->length, to->radices, to->twiddles);
-    store(z, y, tokens, to->length, add);
+    store(z, y, onto, tokens, to->length);
     if (rows) spoil_rows(y, tokens, to->length, rows);
 }
 

@@ -45,7 +45,8 @@ INLINE void load_rows(bin *z, const float *x, int64_t tokens, int64_t length, in
 /* x [tokens, length] -> z [length]. */
 static void load(bin *z, const float *x, int64_t tokens, int64_t length) { load_rows(z, x, tokens, length, 0, 1); }
 
-static void store(const bin *z, float *y, int64_t tokens, int64_t length, int add) {
+/* z [length] -> y [tokens, length], added to `onto`, which may be y, unless it is null. */
+static void store(const bin *z, float *y, const float *onto, int64_t tokens, int64_t length) {
     const float *flat = (const float *)z;
     const int64_t whole = tokens == TILE ? length / LANES * LANES : 0;
     for (int64_t q = 0; q < whole; q += LANES)
@@ -54,14 +55,14 @@ static void store(const bin *z, float *y, int64_t tokens, int64_t length, int ad
             for (int i = 0; i < LANES; i++) a[i] = *(const vec *)(flat + ((q + i) * 2 + side) * LANES);
             transpose(a);
             for (int i = 0; i < LANES; i++) {
-                unaligned *row = (unaligned *)(y + (side * LANES + i) * length + q);
-                *row = add ? *row + a[i] : a[i];
+                const int64_t at = (side * LANES + i) * length + q;
+                *(unaligned *)(y + at) = onto ? *(const unaligned *)(onto + at) + a[i] : a[i];
             }
         }
     for (int64_t t = 0; t < tokens; t++)
         for (int64_t q = whole; q < length; q++) {
             const float value = flat[q * TILE + t];
-            y[t * length + q] = add ? y[t * length + q] + value : value;
+            y[t * length + q] = onto ? onto[t * length + q] + value : value;
         }
 }
 
