@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,8 @@ def interrupt(server: Server, how: str, chance: random.Random) -> None:
             "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
         )
     elif how == "a process is killed":
-        os.kill(chance.choice(server.processes()[1:]), signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it ended by itself meanwhile
+            os.kill(chance.choice(server.processes()[1:]), signal.SIGKILL)
         await_server(server)
     elif how == "all are killed":
         server.kill()

@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # where Debian puts it
@@ -60,10 +62,10 @@ class Server:
         """SIGKILL to the server and all of its processes."""
         own = self.processes()
         for pid in own:
-            os.kill(pid, signal.SIGKILL)
-        for pid in own:
-            while Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
-                pass
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        while any(_runs(pid) for pid in own):
+            time.sleep(0.001)
         self._call("pg_ctl", "stop", check=False)  # takes its stale file away
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
@@ -89,3 +91,11 @@ class Server:
             stderr=None if check else subprocess.DEVNULL,
             **self._account,
         )
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there, and more than its name."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -253,3 +253,74 @@ def test_a_killed_child_costs_nothing(
     with AdapterStore(location) as fresh:
         assert set(fresh.names()) >= {f"t{k}" for k in acknowledged}
         assert fresh.verify() == []
+
+
+def test_a_store_that_is_closed_while_others_read_ends_no_process(tmp_path: Path, layout: Layout, row: Any) -> None:
+    """Each read is right, or told that the store was closed; what another thread writes is kept or told."""
+    path, wanted = tmp_path / "fleet.db", [row(k) for k in range(100)]
+    with AdapterStore(path) as store:
+        store.add_many(layout, [(f"t{k}", row(k)) for k in range(100)])
+
+    def attack() -> None:
+        store, done, wrong = AdapterStore(path), threading.Event(), []
+
+        def use(number: int) -> None:
+            added = 0
+            while not done.is_set():
+                try:
+                    if number:
+                        wrong.extend(
+                            a.name
+                            for a in store
+                            if a.name[0] == "t" and not torch.equal(a.values, wanted[int(a.name[1:])])
+                        )
+                    else:
+                        store.put(f"w{added}", layout, wanted[0])
+                        added += 1
+                except StoreError as error:
+                    if "was closed while it was in use" not in str(error):
+                        wrong.append(str(error))
+            if not number:
+                wrong.extend(f"w{k} is lost" for k in range(added) if f"w{k}" not in store)
+
+        threads = [threading.Thread(target=use, args=(number,)) for number in range(5)]
+        for thread in threads:
+            thread.start()
+        for _ in range(80):
+            store.close()
+            time.sleep(0.005)
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert not wrong, wrong[:3]
+        assert store.verify() == []
+
+    assert status_of(in_child(attack)) == 0
+
+
+def test_a_connection_that_was_closed_in_use_is_gone_when_that_ends(tmp_path: Path, layout: Layout, row: Any) -> None:
+    with AdapterStore(tmp_path / "fleet.db") as store:
+        store.add_many(layout, [(f"t{k}", row(k)) for k in range(3)])
+        before, begun, closed = len(os.listdir("/proc/self/fd")), threading.Event(), threading.Event()
+        told: list[str] = []
+
+        def read() -> None:
+            adapters = iter(store)
+            next(adapters)
+            begun.set()
+            closed.wait()
+            try:
+                next(adapters)
+            except StoreError as error:
+                told.append(str(error))
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        begun.wait()
+        store.close()
+        closed.set()
+        thread.join()
+        assert len(told) == 1
+        assert "was closed while it was in use; open it again" in told[0]
+        assert len(os.listdir("/proc/self/fd")) <= before
+        assert len(store) == 3

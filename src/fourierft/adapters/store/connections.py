@@ -22,6 +22,7 @@ from pathlib import Path
 from fourierft.errors import StoreError
 
 LOST = "a store that is being read or written cannot be used across a fork; open it anew in the forked process"
+_CLOSED = "Cannot operate on a closed database."  # as sqlite3 has it
 PATIENCE = 5.0  # seconds that a fork waits for other threads
 
 _changing = threading.Condition(threading.RLock())  # held while a fork is made, or a use begins or ends
@@ -35,12 +36,17 @@ class Held:
     """The connection of a thread.
 
     Attributes:
+        thread: whose it is.
         users: how many uses of it have begun and not ended.
+        is_closing: whether it is used no more, and closed when these have ended: closed by another thread in the
+            middle of a read, it would end the process.
         cursors: rows that are being read.
     """
 
     def __init__(self) -> None:
+        self.thread = threading.get_ident()
         self.users = 0
+        self.is_closing = False
         self.cursors: set[sqlite3.Cursor] = set()
         self.is_lost = False
         self.opened: sqlite3.Connection | None = None
@@ -51,11 +57,17 @@ class Held:
 
         Raises: StoreError, in a process that was forked while it was in use. sqlite3.Error, if it was closed.
         """
+        self.check()
+        if self.opened is None:
+            raise sqlite3.ProgrammingError(_CLOSED)
+        return self.opened
+
+    def check(self) -> None:
+        """Raise what `connection` would, for rows that are being read."""
         if self.is_lost:
             raise StoreError(LOST)
-        if self.opened is None:
-            raise sqlite3.ProgrammingError("Cannot operate on a closed database.")
-        return self.opened
+        if self.is_closing:
+            raise sqlite3.ProgrammingError(_CLOSED)
 
     def close(self) -> None:
         """Close it, unless it is another process's."""
@@ -93,25 +105,34 @@ class Connections:
 
         Raises: StoreError, if the file was in use when this process was forked. sqlite3.Error, if it cannot be opened.
         """
-        held = getattr(self._threads, "held", None)
-        if held is None:
-            held = self._threads.held = Held()
-            self._held.add(held)
         with in_use():
-            held.users += 1
+            with _changing:
+                held = getattr(self._threads, "held", None)
+                if held is None or held.is_closing:
+                    held = self._threads.held = Held()
+                    self._held.add(held)
+                held.users += 1
             try:
                 if held.opened is None:
                     check_not_lost(self._path)
                     held.opened = self._open_one()
                 yield held
             finally:
-                held.users -= 1
+                with _changing:
+                    held.users -= 1
+                    is_last = held.is_closing and not held.users
+                if is_last:
+                    held.close()
 
     def close(self) -> None:
-        """Close those of all threads."""
-        for held in list(self._held):
+        """Close those of all threads; one that another thread uses, when that has ended the read or write at hand."""
+        with _changing:
+            found = list(self._held)
+            for held in found:
+                held.is_closing = True
+            unused = [held for held in found if not held.users or held.thread == threading.get_ident()]
+        for held in unused:
             held.close()
-        self._threads = threading.local()
 
     def before_fork(self) -> None:
         """Close those that rest."""

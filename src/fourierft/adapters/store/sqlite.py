@@ -13,7 +13,7 @@ from typing import Any
 
 from fourierft.adapters.folder import lock_folder, workspace
 from fourierft.adapters.place import check_place
-from fourierft.adapters.store.connections import LOST, Connections
+from fourierft.adapters.store.connections import Connections
 from fourierft.adapters.store.logs import address, check_log, has_log, log_of, new_token, remove_logs, stamp
 from fourierft.adapters.store.pages import choose_page_size
 from fourierft.adapters.store.schema import TABLES
@@ -213,12 +213,9 @@ class SQLiteFile:
             try:
                 for row in cursor:
                     yield row
-                    if held.is_lost:
-                        break
+                    held.check()
             finally:
                 held.cursors.discard(cursor)
-            if held.is_lost:
-                raise StoreError(LOST)
 
     def _open(self) -> sqlite3.Connection:
         check_log(self.path)
