@@ -215,7 +215,7 @@ def _check_in_a_process(method: str, model: PeftModel) -> None:
     answers = context.Queue()
     process = context.Process(target=_answer, args=(model, IDS, answers))
     process.start()
-    found = torch.tensor(answers.get(timeout=120))
+    found = torch.tensor(answers.get(timeout=600))
     process.join()
     assert process.exitcode == 0
     check(found, truth(model))
