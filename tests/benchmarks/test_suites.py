@@ -150,7 +150,7 @@ def test_known_rows_are_skipped_and_fresh_measures_them_again(tmp_path: Path, mo
 
 
 def test_unknown_suite_contender_and_case_are_refused():
-    with pytest.raises(ConfigError, match="unknown suite nothing; choose from every_layer, training_step"):
+    with pytest.raises(ConfigError, match="unknown suite nothing; choose from every_layer, every_decoding"):
         run_suites(["nothing"], SMOKE, None)
     with pytest.raises(ConfigError, match="unknown contender nobody; choose from base"):
         run_suites(["layer"], Settings(grid="smoke", only=("nobody",)), None)
