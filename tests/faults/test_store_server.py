@@ -65,8 +65,11 @@ def interrupt(server: Server, how: str, chance: random.Random) -> None:
             "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
         )
     elif how == "a process is killed":
+        pid = chance.choice(server.processes()[1:])
         with suppress(ProcessLookupError):  # it ended by itself meanwhile
-            os.kill(chance.choice(server.processes()[1:]), signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
+        while Path(f"/proc/{pid}").exists():  # the server has yet to notice
+            time.sleep(0.001)
         await_server(server)
     elif how == "all are killed":
         server.kill()
