@@ -16,6 +16,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # helpers of tests/serving
 
+from tests.adapters.store.servers import PROGRAMS, can_mount
+
+collect_ignore = [
+    *([] if PROGRAMS else ["test_store_server.py"]),
+    *([] if PROGRAMS and can_mount() else ["test_store_disk.py"]),
+]
 PAGE = Path(__file__).resolve().parents[2] / "docs/reliability.md"
 LONG = os.environ.get("FAULTS") == "long"
 SEED = int(os.environ.get("FAULTS_SEED", "0"))

@@ -1,4 +1,4 @@
-"""PostgreSQL under attack: servers that are killed, stopped or started, connections that end, disks that fill."""
+"""PostgreSQL under attack: servers that are killed, stopped or started, connections that end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import torch
 
 from fourierft.adapters.store import AdapterStore, import_folder
 from fourierft.errors import FourierFTError
@@ -22,7 +21,6 @@ from .conftest import Campaign
 from .damage import layout, numbers
 from .processes import Child, check_acknowledged, noted, write
 
-ROOM = 60 << 20  # bytes of a disk that fills
 # SQLAlchemy leaves the cursor of a statement during which its connection ended to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:<psycopg.ServerCursor:ResourceWarning")
 
@@ -234,44 +232,3 @@ def test_nothing_is_logged_of_rows_whose_connection_ended(
         adapters.close()
         assert len(store) == 500
     assert capfd.readouterr().err == ""
-
-
-def test_server_whose_disk_is_full(campaign: Campaign) -> None:
-    """The data or the log finds no room: one sentence, and all that was acknowledged is there once there is room."""
-    server = Server(ROOM, "-c max_wal_size=32MB -c min_wal_size=32MB")
-    try:
-        for k in range(campaign.count(2, 20)):
-            ballast = server.data.parent / "ballast"
-            free = os.statvfs(server.data.parent)
-            left = free.f_bavail * free.f_frsize - campaign.chance.randrange(1 << 18, 3 << 20)
-            with ballast.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, max(1, left))
-
-            def fill_up(tell: Callable[[str], object], k: int = k) -> None:
-                noise = torch.Generator().manual_seed(k)
-                with AdapterStore(server.address) as store:
-                    for number in range(10_000):
-                        heads = {"head.weight": torch.randn(40_000, generator=noise)}
-                        store.put(f"d{k} {number}", layout(), numbers(number), heads)
-                        tell(f"added {number} d{k} {number}")
-
-            lines = Child(fill_up).lines()
-            told, strange = refusals(lines)
-            ballast.unlink()
-            server.stop()
-            server.start()
-            last = lines[-1]
-
-            def check(told: list[str] = told, last: str = last) -> str | None:
-                if not last.startswith("refused"):
-                    return f"the disk never filled: {last}"
-                fault = check_acknowledged(server.address, told)
-                with AdapterStore(server.address) as store:
-                    store.put("last", layout(), numbers(0))
-                clear(server)
-                return fault
-
-            fault = strange or noted(check)
-            campaign.note(fault)
-    finally:
-        server.close()

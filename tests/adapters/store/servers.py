@@ -18,6 +18,17 @@ _SETTINGS = (  # no vacuum of its own: VACUUM FULL keeps a row that another tran
 )
 
 
+def can_mount() -> bool:
+    """Whether a disk in memory can be mounted here; containers often forbid it."""
+    if shutil.which("mount") is None:
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True)
+        if done.returncode == 0:
+            subprocess.run(["umount", folder], check=True)
+        return done.returncode == 0
+
+
 class Server:
     """A server that is started, stopped and killed; it is gone with its folder when closed.
 
