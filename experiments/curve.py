@@ -178,13 +178,19 @@ def draw(found: dict[str, list[Row]], file: Path) -> Path:
     """Score at the best rate against trained numbers, a panel a task."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6 * len(found), 4), layout="constrained")
-    for axes, (task, rows) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+    across = min(len(found), 3)
+    down = math.ceil(len(found) / across)
+    figure = Figure(figsize=(4.2 * across, 3.4 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).flatten()
+    for axes in panels[len(found) :]:
+        axes.set_axis_off()
+    for axes, (task, rows) in zip(panels, found.items(), strict=False):
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(task, loc="left", fontsize=11, fontweight="bold")
         draw_against(axes, summaries(rows), rows[0]["metric"].replace("_", " "), lambda one: one.adapter, "parameters")
         _mark_reference(axes, rows)
+        axes.xaxis.set_minor_formatter("")
         axes.legend(frameon=False, fontsize=8)
         if rows[0]["lower_is_better"]:
             axes.invert_yaxis()
