@@ -12,7 +12,7 @@ from fourierft.cli.main import main
 def test_list_prints_the_suites(capsys: pytest.CaptureFixture[str]):
     assert main(["benchmark", "--list"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in printed][:2] == ["every_layer", "training_step"]
+    assert [line.split()[0] for line in printed][:3] == ["every_layer", "every_decoding", "training_step"]
 
 
 def test_smoke_run_prints_rows_and_keeps_none(capsys: pytest.CaptureFixture[str]):

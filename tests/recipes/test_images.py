@@ -126,7 +126,7 @@ def test_stand_in_trains_what_its_words_name(
     given = {**read_config(RECIPES.parent / "stand-ins" / "digits.yaml"), "train_rows": 12, "validation_rows": 8}
     metrics = train(build_arguments({**given, "output_dir": str(tmp_path / "out"), "use_cpu": True}))
     assert metrics["rows"] == {"train": 12, "validation": 8}
-    assert metrics["parameters"]["adapter"] == 4 * 1000
+    assert metrics["parameters"]["adapter"] == 2 * 6 * 340  # the linear layers of two blocks
     with pytest.raises(ConfigError, match="model_asset=vgg is unknown; use one of minilm, smollm2, dinov2"):
         build_arguments({**given, "model_asset": "vgg", "output_dir": "unused"})
     own = build_arguments({**given, "model_name_or_path": "mine", "train_file": "mine.csv", "output_dir": "unused"})
