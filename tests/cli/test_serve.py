@@ -30,9 +30,19 @@ def test_limits_of_a_client_are_options(monkeypatch: pytest.MonkeyPatch, capsys:
     assert started[0].limits == Limits(body=2 << 20, turn=0.5, uploads=1)
     assert started[0].waiting == 9
     capsys.readouterr()
-    for flag, value in (("body", "0"), ("turn", "-1"), ("pause", "nan"), ("send", "inf")):
-        assert main(["serve", "base", "--store", "f.db", f"--limit_{flag}", value]) == 2
-        assert "give a number above 0" in capsys.readouterr().err
+    for flag, value in (
+        ("body", "0"),
+        ("body", "-2"),
+        ("turn", "-1"),
+        ("pause", "nan"),
+        ("send", "inf"),
+        ("body", "9" * 400),
+    ):
+        assert main(["serve", "base", "--store", "f.db", f"--limit_{flag}={value}"]) == 2
+        told = capsys.readouterr().err
+        assert f"--limit_{flag} {value if flag == 'body' else float(value)}"[:30] in told
+        assert "above 0" in told
+        assert len(told) < 200
     with pytest.raises(SystemExit):
         main(["serve", "--help"])
     told = capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import peft
 import pytest
@@ -67,6 +68,12 @@ def test_a_layer_with_few_entries_gets_them_all_and_the_others_the_rest() -> Non
     own = recommended(model, n_frequency_pattern={"1": 7}, **fields)
     ours = get_peft_model(model, own)
     assert [parameter.numel() for parameter in ours.parameters() if parameter.requires_grad] == [340, 7, 10]
+
+
+@pytest.mark.parametrize("fields", [{}, {"n_frequency": 5}, {"parameters": 1000}])
+def test_a_pattern_of_another_type_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="n_frequency_pattern=3 is no mapping; use names or patterns of layers"):
+        recommended(make_llama(), n_frequency_pattern=3, **fields)
 
 
 def test_skeleton_without_weights_is_enough() -> None:

@@ -41,6 +41,7 @@ _LIMITS = {  # field of `Limits`: unit of its option, and what it bounds
     "turn": ("SECONDS", "until a request has its turn"),
     "send": ("SECONDS", "until a client takes the next part of its answer"),
 }
+_MOST = 1_000_000_000
 _SCALE = {"MIB": 1 << 20, "N": 1, "SECONDS": 1}
 
 
@@ -91,11 +92,10 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.model is None) == (base is None):
         raise ConfigError("the base model is to be named once; give MODEL, or --model_name_or_path MODEL")
     names = ("store", "host", "port", "slots", "adapter_dtype", "tenants", "requests", "waiting", "allow_other_base")
-    limits = {name: getattr(arguments, f"limit_{name}") * _SCALE[unit] for name, (unit, _) in _LIMITS.items()}
     settings = ServeSettings(
         model=arguments.model or base,
         **{name: getattr(arguments, name) for name in names},
-        limits=Limits(**limits),
+        limits=_limits(arguments),
         options=tuple(shlex.split(arguments.vllm)),
     )
     asks = arguments.ask is not None
@@ -107,3 +107,15 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print(side_by_side(try_out(settings, arguments.of or [served_name(settings.model)], arguments.ask)))
     return 0
+
+
+def _limits(arguments: argparse.Namespace) -> Limits:
+    """Those of the options, which must be numbers above 0."""
+    found = {}
+    for name, (unit, _) in _LIMITS.items():
+        value = getattr(arguments, f"limit_{name}")
+        if not 0 < value <= _MOST:
+            told = "a whole number" if unit == "N" else f"a number of {unit}"
+            raise ConfigError(f"--limit_{name} {value!s:.20} is no limit; give {told} above 0, at most {_MOST:,}")
+        found[name] = value * _SCALE[unit]
+    return Limits(**found)

@@ -203,7 +203,7 @@ def _list(store: AdapterStore, arguments: argparse.Namespace) -> int:
 
 
 def _cells(listed: Listed) -> tuple[str, ...]:
-    scores = {name: value for name, value in listed.metrics.items() if isinstance(value, float)}
+    scores = [f"{name} {value:.4g}" for name, value in listed.metrics.items() if isinstance(value, float)]
     return (
         printable(listed.name),
         str(listed.version),
@@ -211,16 +211,15 @@ def _cells(listed: Listed) -> tuple[str, ...]:
         f"{listed.n:,}",
         f"{listed.bytes:,}",
         listed.created,
-        ", ".join(f"{name} {value:.4g}" for name, value in list(scores.items())[:3]),
+        ", ".join(scores[:3]),
     )
 
 
 def _remove(store: AdapterStore, arguments: argparse.Namespace) -> int:
     count = store.remove(arguments.name, arguments.version, arguments.erase)
-    if not count:  # an erasing that could not be ended is repeated for a name that is gone
-        print(f"the store holds no {arguments.name!r}: nothing was removed, and freed bytes were erased")
-        return 0
-    print(f"{'erased' if arguments.erase else 'removed'} {count} version{'s' * (count != 1)} of {arguments.name!r}")
+    done = f"{'erased' if arguments.erase else 'removed'} {count} version{'s' * (count != 1)} of {arguments.name!r}"
+    again = f"the store holds no {arguments.name!r}: nothing was removed, and freed bytes were erased"
+    print(done if count else again)  # an erasing that could not be ended is repeated for a name that is gone
     return 0
 
 
@@ -245,9 +244,8 @@ def _alias(store: AdapterStore, arguments: argparse.Namespace) -> int:
     if alias is None:
         if arguments.remove or version is not None:
             raise ConfigError("which alias is meant was not said; give it behind the name")
-        rows = [
-            (printable(f"{name}@{key}"), str(number)) for key, number in store.aliases(store.resolve(name).name).items()
-        ]
+        found = store.aliases(store.resolve(name).name).items()
+        rows = [(printable(f"{name}@{key}"), str(number)) for key, number in found]
         print("\n".join(format_table([("alias", "version"), *rows])))
     elif arguments.remove:
         store.remove_alias(name, alias)
@@ -255,9 +253,8 @@ def _alias(store: AdapterStore, arguments: argparse.Namespace) -> int:
     else:
         before = store.aliases(name).get(alias)
         version = store.set_alias(name, alias, version)
-        print(
-            f"{f'{name}@{alias}'!r} is version {version}{f', before {before}' if before not in (None, version) else ''}"
-        )
+        was = "" if before in (None, version) else f", before {before}"
+        print(f"{f'{name}@{alias}'!r} is version {version}{was}")
     return 0
 
 

@@ -42,8 +42,8 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"the limit {field.name}={value:g} is none; give a number above 0")
+            if not 0 < value < math.inf:
+                raise ConfigError(f"the limit {field.name}={value} is none; give a number above 0")
 
     def pack(self) -> str:
         """As a text, which `unpack` reads."""

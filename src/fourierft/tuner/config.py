@@ -208,6 +208,11 @@ class FourierFTConfig(StockConfig):
 
     def _check_counts(self) -> None:
         counts = {"n_frequency": self.n_frequency}
+        if not isinstance(self.n_frequency_pattern, dict | None):
+            raise ConfigError(
+                f"n_frequency_pattern={self.n_frequency_pattern!r} is no mapping; use names or patterns of layers and "
+                "their n, such as {'q_proj': 100}"
+            )
         for pattern, count in (self.n_frequency_pattern or {}).items():
             counts[f"n_frequency_pattern[{pattern!r}]"] = count
             try:

@@ -44,11 +44,9 @@ def recommended(
     """
     fields["target_modules"] = fields.get("target_modules") or ALL_LAYERS
     counts = choose_counts(model, fields, like, parameters, n_frequency)
-    own = fields.get("n_frequency_pattern") or {}
-    fields["n_frequency_pattern"] = {
-        **own,
-        **{key: n for key, n in counts.pop("n_frequency_pattern", {}).items() if key not in own},
-    }
+    if small := counts.pop("n_frequency_pattern", None):
+        own = fields.get("n_frequency_pattern") or {}
+        fields["n_frequency_pattern"] = {**own, **{name: n for name, n in small.items() if name not in own}}
     return FourierFTConfig(**counts, **fields)
 
 
