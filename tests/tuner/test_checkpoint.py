@@ -1,6 +1,9 @@
 """Adapters on disk: the same model in stock PEFT and back, and an error where stock PEFT cannot follow."""
 
 import json
+import os
+import subprocess
+import sys
 import warnings
 
 import peft
@@ -83,7 +86,26 @@ def test_a_stock_checkpoint_gives_the_same_logits_here_and_back(make_llama, stoc
     assert files[0].read_bytes() == files[1].read_bytes()
     fields = [json.loads((tmp_path / name / "adapter_config.json").read_text()) for name in ("ours", "theirs")]
     assert fields[0].pop("fourierft")["layers"] == 9
+    fields[1]["target_modules"].sort()  # a set's order differs from process to process
     assert fields[0] == fields[1]
+
+
+def test_names_are_saved_in_the_order_of_the_alphabet_whatever_process_saves_them(tmp_path):
+    script = (
+        "import sys, fourierft; "
+        "names = [f'{letter}_proj' for letter in 'qkvabcdef']; "
+        "fields = {'target_modules': names, 'exclude_modules': names[3:]}; "
+        "fourierft.enable(); fourierft.FourierFTConfig(**fields).save_pretrained(sys.argv[1])"
+    )
+    for seed in ("1", "2"):
+        subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / seed)], check=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        )
+    saved = [(tmp_path / seed / "adapter_config.json").read_bytes() for seed in ("1", "2")]
+    assert saved[0] == saved[1]
+    fields = json.loads(saved[0])
+    assert fields["target_modules"] == [f"{letter}_proj" for letter in "abcdefkqv"]
+    assert fields["exclude_modules"] == [f"{letter}_proj" for letter in "abcdef"]
 
 
 def test_of_a_plain_checkpoint_stock_peft_says_only_that_it_does_not_know_the_record(make_llama, stock, tmp_path):

@@ -136,12 +136,13 @@ class FourierFTConfig(StockConfig):
         return cls(**{**paper, **fields})
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields of adapter_config.json.
+        """The fields of adapter_config.json, sets of names as sorted lists: the same adapter is the same file.
 
         Raises: ConfigError, if `fourierft.disable()` was called: stock PEFT would save coefficients of another scale.
         """
         self._check_enabled()
         fields = super().to_dict()
+        fields |= {name: sorted(value) for name, value in fields.items() if isinstance(value, set)}
         for name in _OWN_FIELDS:
             fields.pop(name)
         is_auto = self.scaling == "auto" and self.disk_scaling is not None
