@@ -91,13 +91,13 @@ test-peft-%: .venv-peft-%/.installed
 	@touch $@
 
 bench: install ## measure speed and memory on this machine, and make the page of it
-	$(BIN)/fourierft benchmark
-	$(BIN)/fourierft benchmark --page
+	$(BIN)/python -m lab bench
+	$(BIN)/python -m lab bench --page
 
 docs: install ## make docs/performance.md from the results, then check the links and examples of all pages
-	$(BIN)/fourierft benchmark --page
+	$(BIN)/python -m lab bench --page
 	$(BIN)/python -m pytest tests/test_docs.py
 
 clean: ## remove what the tools leave behind; .venv, results and trained adapters stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
-	find src tests benchmarks reproduction experiments -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests lab -name __pycache__ -type d -prune -exec rm -rf {} +

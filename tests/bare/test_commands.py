@@ -66,7 +66,6 @@ MISSING = {
     "dreambooth score": ("images --photos images", "diffusion"),
     "dreambooth stand-in": ("digits", "diffusion"),
 }
-IN_A_CHECKOUT = ("reproduce", "benchmark")
 ACTIONS = {"store": 8, "fleet": 3, "dreambooth": 3}  # that a command has
 
 
@@ -140,15 +139,8 @@ def test_a_command_names_the_extra_it_needs(
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("name", IN_A_CHECKOUT)
-def test_a_command_for_a_checkout_says_so(name: str, run: Callable[[list[str]], tuple[int, str]]) -> None:
-    status, said = run([name, "table2"] if name == "reproduce" else [name])
-    assert status == 2
-    assert "run the command in a checkout of the repository" in said
-
-
 def test_all_commands_are_tried() -> None:
-    tried = [words(name, "") for name in (*WORKING, *MISSING, *IN_A_CHECKOUT)]
+    tried = [words(name, "") for name in (*WORKING, *MISSING)]
     assert {one[0] for one in tried} == set(COMMANDS)
     for command, count in ACTIONS.items():
         assert len({one[1] for one in tried if one[0] == command and len(one) > 1}) == count

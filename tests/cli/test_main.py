@@ -14,6 +14,7 @@ import types
 import pytest
 
 from fourierft import __version__
+from fourierft.cli import frame
 from fourierft.cli import main as cli
 from fourierft.errors import DataError
 
@@ -142,7 +143,7 @@ def test_unknown_command_has_status_two(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_what_peft_imports_does_not_warn_of_what_a_cpu_lacks() -> None:
     cli.main(["inspect", "nowhere"])
-    assert not any(logging.getLogger(name).isEnabledFor(logging.WARNING) for name in cli.CHATTY)
+    assert not any(logging.getLogger(name).isEnabledFor(logging.WARNING) for name in frame.CHATTY)
 
 
 def test_what_the_place_forbids_is_one_line_whoever_wrote_there(

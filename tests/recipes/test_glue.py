@@ -14,7 +14,7 @@ from fourierft.training.methods import check_method
 from fourierft.training.run import train
 from fourierft.training.settings import build_arguments, read_config, settings_parser
 from fourierft.tuner.paper import PAPER_RUNS, SEED
-from reproduction.paper import read_paper
+from lab.paper.published import read_paper
 
 FOLDER = Path(__file__).parents[2] / "recipes" / "glue"
 SIZES = ("base", "large")

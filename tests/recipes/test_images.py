@@ -16,7 +16,7 @@ from fourierft.training.comparison import sources
 from fourierft.training.run import train
 from fourierft.training.settings import build_arguments, read_config
 from fourierft.tuner.paper import PAPER_RUNS, SEED, paper_run
-from reproduction.paper import read_paper
+from lab.paper.published import read_paper
 
 TABLE_5 = ("pets", "cars", "cifar10", "dtd", "eurosat", "fgvc", "resisc45", "cifar100")
 RECIPES = Path(__file__).parents[2] / "recipes" / "images"

@@ -10,9 +10,9 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from starlette.testclient import TestClient
 
-from benchmarks.serving.picture import shoot
 from fourierft.adapters.store import AdapterStore
 from fourierft.serving.tenants import Tenants
+from lab.bench.serving.picture import shoot
 
 from .conftest import CHROMIUM, TENANTS, Serve
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # benchmarks stand at the root
 collect_ignore_glob = [] if find_spec("vllm") else ["test_*.py"]
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -87,8 +85,8 @@ def peft_answers(small_llama: Path, tmp_path_factory: pytest.TempPathFactory) ->
     import peft
     from transformers import AutoModelForCausalLM
 
-    from benchmarks.serving.fleet import greedy
     from fourierft.adapters.store import AdapterStore
+    from lab.bench.serving.fleet import greedy
 
     folder = tmp_path_factory.mktemp("fleet")
     answers = Answers(folder / "fleet.db", folder, [*(f"team/{k}" for k in range(12)), BASE], {}, {})

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.serving.server import Server, fleet_server, running
+from lab.bench.serving.server import Server, fleet_server, running
 from tests.faults.hostile import draw_request
 from tests.faults.judging import judge, send
 from tests.serving.live import completion, exchange, leave

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.serving.fleet import Request
-from benchmarks.serving.server import Server, ask_all, fleet_server, running
 from fourierft.adapters.store import AdapterStore
+from lab.bench.serving.fleet import Request
+from lab.bench.serving.server import Server, ask_all, fleet_server, running
 
 from .conftest import BASE, TOKENS, Answers
 

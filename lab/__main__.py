@@ -1,0 +1,69 @@
+"""The laboratory's command line: `python -m lab bench|paper|trials ...`, in a checkout of the repository.
+
+A room's first command is its `command.py`; the others it has are named below, each a module as `fourierft.cli.frame`
+wants it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from fourierft.cli.frame import Program, run_program
+
+NAME = "python -m lab"
+ROOMS = {
+    "bench": "time the kernels, training steps, stores and the server on this machine",
+    "paper": "run a table or figure of the paper, and set its numbers and ours side by side",
+    "trials": "what was tried beyond the paper, a command each",
+}
+COMMANDS = {
+    "bench": {
+        "store": "an adapter store written, fetched and loaded, and its writer killed",
+        "zipf": "a million adapters, drawn by Zipf through a bank that loads and evicts",
+        "serving": "the server: are its answers right, how fast is it, what does it bear",
+        "picture": "the picture of the server's page",
+    },
+    "paper": {"rates": 'the paper\'s settings as learning rates of scaling="auto"'},
+    "trials": {
+        "tried": "changes of the best form on three tasks, one at a time",
+        "curve": "LoRA and FourierFT on the same layers: tables, differences, a plot",
+        "widths": 'does scaling="auto" keep LoRA\'s learning rate at every width',
+        "reinforcement": "how much reward do a few numbers gain",
+        "stock": "what to set if you stay with stock PEFT",
+        "travel": "how far steps of LoRA and FourierFT move a layer at one rate",
+    },
+}
+MODULES = {"serving": "lab.bench.serving.command", "picture": "lab.bench.serving.picture"}
+EPILOG = f"""\
+Start here:
+  {NAME} bench --list
+  {NAME} paper table1
+  {NAME} trials curve
+
+`{NAME} bench COMMAND --help` explains a command; those beside the suites are {", ".join(COMMANDS["bench"])}.
+"""
+
+
+def choose_program(words: Sequence[str]) -> tuple[Program, Sequence[str]]:
+    """The command line that these words are for, and those that it is given."""
+    room, name = (*words[:2], "", "")[:2]
+    own = COMMANDS.get(room, {})
+    if room == "trials" or name in own:
+
+        def module(name: str) -> str:
+            return MODULES.get(name, f"lab.{room}.{name}")
+
+        return Program(f"{NAME} {room}", ROOMS[room], "", own, module, lasting=own, resumes=True), words[1:]
+    description = "Measure what the package does, repeat the paper, try what is beyond it; in a checkout."
+    return Program(NAME, description, EPILOG, ROOMS, "lab.{}.command".format, lasting=ROOMS, resumes=True), words
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status, as `fourierft` has them."""
+    program, words = choose_program(sys.argv[1:] if argv is None else argv)
+    return run_program(program, words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""Plots of the page: ratios to a baseline, the heat maps of one layer, and speeds."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from lab.bench.methods import LABELS
+from lab.bench.results import Row
+
+RATIOS = {  # suite -> what has the time 1
+    "every_layer": "frozen base",
+    "training_step": "frozen base",
+    "every_decoding": "frozen base",
+    "decoding": "frozen base",
+    "merging": "frozen base",
+    "fleet": "frozen base",
+    "fleet_training": "one after another",
+}
+SPEEDS = ("zipf",)
+TICKS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500)
+COLOURS = {
+    "stock": "#c44e52",
+    "lora-8": "#8c8c8c",
+    "lora-64": "#bdbdbd",
+    "road": "#dd8452",
+    "lora-8-qv": "#d5d5d5",
+    "ours-qv": "#a1b8dd",
+    "ours": "#4c72b0",
+    "ours-bare": "#a1b8dd",
+    "ours-fleet": "#55a868",
+    "ours-together": "#55a868",
+}
+
+
+def draw_plots(rows: Sequence[Row], folder: Path) -> dict[str, list[Path]]:
+    """Draw what the rows allow, one file per suite, device and dtype; return the files of each suite."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written: dict[str, list[Path]] = {}
+    for device, dtype in dict.fromkeys((row["device"], row["dtype"]) for row in rows):
+        here = [row for row in rows if (row["device"], row["dtype"]) == (device, dtype) and "cannot" not in row]
+        for suite, baseline in RATIOS.items():
+            timed = [
+                row for row in here if row["suite"] == suite and row["contender"] in COLOURS and row["unit"] == "s"
+            ]
+            if timed:
+                figure, name = draw_ratios(timed, baseline), f"{suite}_{device}_{dtype}.png"
+                written.setdefault(suite, []).append(_save(figure, folder / name))
+        for command in SPEEDS:
+            speeds = [row for row in here if row["suite"] == command and row["unit"] == "rows/s"]
+            if speeds:
+                name = f"{command}_{device}_{dtype}.png"
+                written.setdefault(command, []).append(_save(draw_speeds(speeds), folder / name))
+        widths = [row for row in here if row["suite"] == "widths"]
+        if widths:
+            written.setdefault("widths", []).append(_save(draw_widths(widths), folder / f"widths_{device}_{dtype}.png"))
+        layers = [row for row in here if row["suite"] == "layer"]
+        for direction in dict.fromkeys(row["shapes"]["direction"] for row in layers):
+            group = [row for row in layers if row["shapes"]["direction"] == direction]
+            name = f"layer_{direction.replace('+', '_')}_{device}_{dtype}.png"
+            written.setdefault("layer", []).append(_save(draw_map(group, direction), folder / name))
+    return written
+
+
+def draw_ratios(rows: Sequence[Row], baseline: str) -> Figure:
+    """Ratios to the baseline, a group a case, whiskers at the 20th and 80th percentile; axis logarithmic."""
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    methods = [name for name in COLOURS if any(row["contender"] == name for row in rows)]
+    figure, axes = plt.subplots(figsize=(max(8, 1.1 * len(cases)), 5), layout="constrained")
+    for i, method in enumerate(methods):
+        found = [row for row in rows if row["contender"] == method]
+        places = [cases.index(row["case"]) + 0.12 * (i - (len(methods) - 1) / 2) for row in found]
+        heights = [row["ratio_median"] for row in found]
+        below = [row["ratio_median"] - row["ratio_p20"] for row in found]
+        above = [row["ratio_p80"] - row["ratio_median"] for row in found]
+        style: dict[str, Any] = {"fmt": "o", "markersize": 5, "capsize": 2, "color": COLOURS[method]}
+        axes.errorbar(places, heights, [below, above], label=LABELS[method], **style)
+    axes.axhline(1, color="black", linewidth=1)
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.set_yticks([tick for tick in TICKS if low <= tick <= high])
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(axis="y", linewidth=0.4)
+    axes.set_xticks(range(len(cases)), cases, rotation=30, ha="right")
+    axes.set_ylabel(f"time, {baseline} = 1")
+    figure.legend(loc="outside upper center", ncols=3, fontsize="small")
+    return figure
+
+
+def draw_speeds(rows: Sequence[Row]) -> Figure:
+    """Bars of what is done in a second, a bar a figure."""
+    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.5 * len(rows)), layout="constrained")
+    bars = axes.barh([row["contender"] for row in rows], [row["median"] for row in rows], color=COLOURS["ours-fleet"])
+    axes.bar_label(bars, fmt="%.0f", padding=3)
+    axes.margins(x=0.1)  # room for the labels
+    axes.invert_yaxis()
+    axes.set_xlabel(rows[0]["unit"])
+    axes.set_title("; ".join(dict.fromkeys(row["case"] for row in rows)), fontsize=9)
+    return figure
+
+
+def draw_widths(rows: Sequence[Row]) -> Figure:
+    """Nanoseconds an element over the width, both axes logarithmic, a line a contender."""
+    figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
+    for name, colour in {"torch": COLOURS["stock"], "ours": COLOURS["ours"]}.items():
+        found = sorted((row["shapes"]["width"], 1e9 * row["median"]) for row in rows if row["contender"] == name)
+        axes.plot(*zip(*found, strict=True), marker="o", markersize=4, color=colour, label=LABELS[name])
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.grid(linewidth=0.4, which="both")
+    axes.set_xlabel("width of a layer's input or output")
+    axes.set_ylabel("ns an element, there and back")
+    axes.legend()
+    return figure
+
+
+def draw_map(rows: Sequence[Row], direction: str) -> Figure:
+    """Heat maps over shapes and tokens, a line an n: ours as a multiple of the base, and the token view's lead."""
+    shapes = sorted({(row["shapes"]["out"], row["shapes"]["in"]) for row in rows}, key=lambda shape: math.prod(shape))
+    tokens = sorted({row["shapes"]["tokens"] for row in rows})
+    counts = sorted({row["shapes"]["n"] for row in rows})
+    size = (5 + 1.2 * len(tokens), (1.4 + 0.5 * len(shapes)) * len(counts))
+    figure, grid = plt.subplots(len(counts), 2, figsize=size, squeeze=False, layout="constrained")
+    figure.suptitle(f"one layer, {direction}")
+    for line, n in zip(grid, counts, strict=True):
+        ratio = [[_ratio(rows, shape, t, n) for t in tokens] for shape in shapes]
+        lead = [[_lead(rows, shape, t, n) for t in tokens] for shape in shapes]
+        _heat(line[0], ratio, shapes, tokens, f"n = {n}: ours / frozen base", "{:.2f}", "Reds")
+        _heat(line[1], lead, shapes, tokens, f"n = {n}: weight view / token view", "{:.2g}", "coolwarm_r")
+    return figure
+
+
+def _heat(
+    axes: Axes,
+    values: Sequence[Sequence[float | None]],
+    shapes: Sequence[tuple[int, int]],
+    tokens: Sequence[int],
+    title: str,
+    form: str,
+    colours: str,
+) -> None:
+    levels = [[math.nan if v is None else math.log2(v) for v in line] for line in values]
+    reach = 2 if colours == "Reds" else 3
+    axes.imshow(levels, cmap=colours, vmin=0 if colours == "Reds" else -reach, vmax=reach, aspect="auto")
+    for y, line in enumerate(values):
+        for x, value in enumerate(line):
+            axes.text(x, y, "" if value is None else form.format(value), ha="center", va="center", fontsize=8)
+    axes.set_xticks(range(len(tokens)), [str(count) for count in tokens])
+    axes.set_yticks(range(len(shapes)), [f"{o} x {i}" for o, i in shapes])
+    axes.set_xlabel("tokens")
+    axes.set_title(title, fontsize=9)
+
+
+def _found(rows: Sequence[Row], shape: tuple[int, int], tokens: int, n: int) -> dict[str, Row]:
+    wanted = {"out": shape[0], "in": shape[1], "tokens": tokens, "n": n}
+    return {row["contender"]: row for row in rows if wanted.items() <= row["shapes"].items()}
+
+
+def _ratio(rows: Sequence[Row], shape: tuple[int, int], tokens: int, n: int) -> float | None:
+    ours = _found(rows, shape, tokens, n).get("ours")
+    return ours["ratio_median"] if ours else None
+
+
+def _lead(rows: Sequence[Row], shape: tuple[int, int], tokens: int, n: int) -> float | None:
+    found = _found(rows, shape, tokens, n)
+    if not {"ours-weight", "ours-token"} <= set(found):
+        return None
+    return found["ours-weight"]["median"] / found["ours-token"]["median"]
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    beside = path.with_suffix(".tmp")
+    figure.savefig(beside, format="png", dpi=120)
+    plt.close(figure)
+    os.replace(beside, path)
+    return path

@@ -1,0 +1,58 @@
+"""The picture of the server's page in docs/serving.md: a running server, asked on its page in Chromium.
+
+.venv-vllm/bin/fourierft serve serve-demo/base --store serve-demo/fleet.db     # of `make serve-demo`; then, beside it,
+.venv/bin/python -m lab bench picture --adapter noun --question light
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lab.folders import DOCS
+
+IMAGE = DOCS / "img" / "serving.png"
+SIZE = {"width": 960, "height": 600}
+PATIENCE = 120_000  # milliseconds for an answer
+
+
+def shoot(page: Any, adapter: str, question: str, image: Path) -> None:
+    """Ask an adapter and the base on the page, and take its picture when both have answered.
+
+    Args:
+        page: of playwright, where the server's is open.
+        adapter: to ask.
+        question: for both.
+        image: PNG to write.
+    """
+    page.fill("#adapter", adapter)
+    page.fill("#prompt", question)
+    page.click("button")
+    for answer in ("#adapted", "#plain"):
+        page.wait_for_function(f"!['', '…'].includes(document.querySelector('{answer}').textContent)", timeout=PATIENCE)
+    page.wait_for_function(f"document.querySelector('#recent').textContent.includes({adapter!r})", timeout=PATIENCE)
+    page.screenshot(path=image, full_page=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("--address", default="http://127.0.0.1:8000", help="of the server (default: %(default)s)")
+    parser.add_argument("--adapter", required=True, help="to ask")
+    parser.add_argument("--question", required=True, help="for the adapter and the base")
+    parser.add_argument("--output", type=Path, default=IMAGE, help="PNG to write (default: docs/img/serving.png)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Open the page, ask, take the picture."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        page = browser.new_page(viewport=SIZE)
+        page.goto(arguments.address)
+        shoot(page, arguments.adapter, arguments.question, arguments.output)
+        browser.close()
+    print(arguments.output)
+    return 0

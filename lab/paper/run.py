@@ -1,0 +1,127 @@
+"""Run an experiment and write its page: what `python -m lab paper` calls."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fourierft.errors import ConfigError
+from fourierft.training.comparison.results import read_lines
+from fourierft.training.output import write_text
+from lab.paper.experiment import Choice, Experiment
+from lab.paper.page import markdown_table
+from lab.paper.results import Ledger, Row
+
+MODULES = {
+    "table1": "counts",
+    "table2": "glue",
+    "table3": "generation",
+    "table4": "quoted",
+    "table5": "images",
+    "table6": "ablation",
+    "table13": "quoted",
+    "fig3": "bands",
+    "fig4": "scaling",
+    "fig5": "frequency",
+    "fig6": "curves",
+    "fig7": "expressiveness",
+}
+BEFORE, NOW = "fourierft reproduce", "python -m lab paper"  # older rows have the command by the name it had
+MARKED = re.compile(r"(<!-- begin runs -->\n).*?(<!-- end runs -->)", re.DOTALL)
+
+
+def find_experiment(name: str) -> Experiment:
+    """The experiment of a table or figure.
+
+    Raises: ConfigError, if there is none of that name.
+    """
+    if name not in MODULES:
+        near = difflib.get_close_matches(name, MODULES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(MODULES)}"
+        raise ConfigError(f"{name} is none of the paper's tables and figures that can be run; {hint}")
+    module = importlib.import_module(f"lab.paper.{MODULES[name]}")
+    return next(one for one in module.EXPERIMENTS if one.name == name)
+
+
+def reproduce(
+    experiment: Experiment,
+    choice: Choice,
+    command: str,
+    results: Path,
+    pages: Path,
+    tell: Callable[[str], None] = print,
+) -> Path:
+    """Do the runs that are missing, and write the experiment's page.
+
+    Args:
+        command: what was asked for, written into every row.
+        results: folder of the JSON lines, a file an experiment.
+        pages: folder of the page and its plots.
+
+    Returns: the page.
+    """
+    file = results / f"{experiment.name}.jsonl"
+    stamp = {"experiment": experiment.name, "stand_in": choice.is_stand_in, "command": command}
+    experiment.run(choice, Ledger(file, stamp, tell))
+    return write_page(experiment, read_lines(file), pages)
+
+
+def list_runs(experiment: Experiment, choice: Choice) -> str:
+    """The runs of a choice, a line each, in their order."""
+    return "\n".join(f"{number:4}  {name}" for number, name in enumerate(experiment.names(choice), start=1))
+
+
+def write_pages(results: Path, pages: Path) -> list[Path]:
+    """Make every experiment's page anew from its results."""
+    return [write_page(find_experiment(name), read_lines(results / f"{name}.jsonl"), pages) for name in MODULES]
+
+
+def write_page(experiment: Experiment, rows: Sequence[Row], pages: Path) -> Path:
+    """Write NAME.md and the plots it shows."""
+    pages.mkdir(parents=True, exist_ok=True)
+    blocks = [f"# {experiment.title}", *experiment.page(rows, pages), *_origin(rows)]
+    page = pages / f"{experiment.name}.md"
+    write_text(page, "\n\n".join(blocks) + "\n")
+    return page
+
+
+def _origin(rows: Sequence[Row]) -> list[str]:
+    """What made the rows: commands, devices and versions."""
+    if not rows:
+        return []
+    commands = list(dict.fromkeys(row["command"].replace(BEFORE, NOW) for row in rows))
+    devices = sorted({row["device"] for row in rows if "device" in row})
+    versions = {f"{name} {number}" for row in rows for name, number in row["versions"].items()}
+    where = f"; on {', '.join(devices)}" if devices else ""
+    return [
+        f"{len(rows)} rows, made by",
+        "\n".join(f"    {command}" for command in commands),
+        f"with {', '.join(sorted(versions))}{where}.",
+    ]
+
+
+def write_overview(results: Path, overview: Path) -> None:
+    """Fill the marked place of the overview with what was run where."""
+    text = overview.read_text(encoding="utf-8")
+    table = [("experiment", "on the paper's models", "stand-in", "command")]
+    for name in MODULES:
+        experiment, rows = find_experiment(name), read_lines(results / f"{name}.jsonl")
+        stand_ins = [row for row in rows if row["stand_in"]]
+        table.append(
+            (
+                f"[{experiment.title}](reproduction/{name}.md)",
+                _status(len(rows) - len(stand_ins), experiment.needs),
+                _status(len(stand_ins), "") if experiment.stand_ins else "",
+                f"`python -m lab paper {name}`",
+            )
+        )
+    write_text(overview, MARKED.sub(lambda mark: f"{mark[1]}{markdown_table(table)}\n{mark[2]}", text))
+
+
+def _status(count: int, needs: str) -> str:
+    if count:
+        return f"{count} rows"
+    return f"not run here: needs {needs}" if needs else "not run"
