@@ -47,16 +47,18 @@ Start here:
 
 def choose_program(words: Sequence[str]) -> tuple[Program, Sequence[str]]:
     """The command line that these words are for, and those that it is given."""
-    room, name = (*words[:2], "", "")[:2]
+    room, command = (*words[:2], "", "")[:2]
     own = COMMANDS.get(room, {})
-    if room == "trials" or name in own:
+    if room != "trials" and command not in own:
+        description = "Measure what the package does, repeat the paper, try what is beyond it; in a checkout."
+        program = Program(NAME, description, EPILOG, ROOMS, "lab.{}.command".format, lasting=ROOMS, resumes=True)
+        return program, words
 
-        def module(name: str) -> str:
-            return MODULES.get(name, f"lab.{room}.{name}")
+    def module(name: str) -> str:
+        return MODULES.get(name, f"lab.{room}.{name}")
 
-        return Program(f"{NAME} {room}", ROOMS[room], "", own, module, lasting=own, resumes=True), words[1:]
-    description = "Measure what the package does, repeat the paper, try what is beyond it; in a checkout."
-    return Program(NAME, description, EPILOG, ROOMS, "lab.{}.command".format, lasting=ROOMS, resumes=True), words
+    epilog = f"`{NAME} {room} COMMAND --help` explains a command."
+    return Program(f"{NAME} {room}", ROOMS[room], epilog, own, module, lasting=own, resumes=True), words[1:]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
