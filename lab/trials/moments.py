@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from fourierft.training import run
+from fourierft.training.families import family
 from fourierft.training.trainer import HeadTrainer
 
 
@@ -63,8 +63,8 @@ class LayerAdamTrainer(HeadTrainer):
 @contextmanager
 def layer_adam() -> Iterator[None]:
     """`fourierft train` takes LayerAdam while this lasts."""
-    before, run.HeadTrainer = run.HeadTrainer, LayerAdamTrainer  # type: ignore[misc]
+    before, family.HeadTrainer = family.HeadTrainer, LayerAdamTrainer  # type: ignore[misc]
     try:
         yield
     finally:
-        run.HeadTrainer = before  # type: ignore[misc]
+        family.HeadTrainer = before  # type: ignore[misc]

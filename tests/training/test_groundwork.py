@@ -32,7 +32,7 @@ def ground(tiny_bert: Path) -> Groundwork:
 
 def test_task_columns_and_labels_follow_from_the_rows(ground: Groundwork) -> None:
     assert ground.columns == Columns(("text",), "label")
-    assert ground.task.labels == ("no", "yes")
+    assert ground.family.labels == ("no", "yes")
     assert ground.labels == {"train": [1, 0, 1]}
     assert ground.base.heads == ("classifier",)
 
@@ -101,7 +101,7 @@ def test_classes_keep_their_shares_on_both_sides(tmp_path: Path) -> None:
     data.validation_fraction = 1 / 6
     for seed in range(5):
         reading = divide(read_rows(load_splits(data), data), data, seed)
-        names = {split: [reading.task.labels[label] for label in own] for split, own in reading.labels.items()}
+        names = {split: [reading.family.labels[label] for label in own] for split, own in reading.labels.items()}
         assert Counter(names["validation"]) == {"no": 5, "yes": 4, "rare": 1} or Counter(names["validation"]) == {
             "no": 4,
             "yes": 5,
@@ -127,6 +127,6 @@ def test_samples_leave_classes_and_numbers_as_they_are(tmp_path: Path) -> None:
     data.max_train_samples, data.max_eval_samples = 2, 1
     reading = divide(read_rows(load_splits(data), data), data, 0)
     assert {name: len(rows) for name, rows in reading.rows.items()} == {"train": 2, "validation": 1}
-    assert reading.task.labels == ("no", "once", "yes")
+    assert reading.family.labels == ("no", "once", "yes")
     row = reading.rows["train"][1]
     assert row["text"] == f"film {row['__row__']}"

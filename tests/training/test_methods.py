@@ -13,9 +13,9 @@ from transformers import MixtralConfig, MixtralForCausalLM
 
 from fourierft.errors import ConfigError
 from fourierft.training.arguments import MethodArguments, ModelArguments
+from fourierft.training.families.classes import Classification
 from fourierft.training.methods import Trainable, attach, is_head_parameter
 from fourierft.training.models import BaseModel, load_model
-from fourierft.training.tasks import Classification
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
-    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
@@ -28,9 +27,11 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.training.arguments import MethodArguments, ModelArguments
+from fourierft.training.families.answers import Answers
+from fourierft.training.families.classes import Classification
+from fourierft.training.families.regression import Regression
 from fourierft.training.methods import attach
 from fourierft.training.models import context_length, load_model, load_tokenizer, longest_text
-from fourierft.training.tasks import Answers, Classification, Regression
 
 TASK = Classification(("bad", "fair", "good"))
 
@@ -100,7 +101,7 @@ def test_encoder_and_decoder_are_no_model_of_answers(tmp_path: Path) -> None:
     T5ForConditionalGeneration(config).save_pretrained(tmp_path)
     refused = "AutoModelForCausalLM of transformers knows.*encoder-decoder models, such as T5, are not trained here"
     with pytest.raises(ConfigError, match=refused) as told:
-        load_model(arguments(tmp_path), Answers(), 0, AutoModelForCausalLM)
+        load_model(arguments(tmp_path), Answers(), 0)
     assert "\n" not in str(told.value)
 
 
@@ -135,9 +136,10 @@ def test_the_revision_of_a_base_on_the_hub_goes_into_the_adapter(tiny_bert: Path
             return AutoModelForSequenceClassification.from_pretrained(tiny_bert, **options)
 
     asked: list[tuple[str, str]] = []
+    family = type("OfTheHub", (Classification,), {"model_class": Hub})(TASK.labels)
     for revision, kept in (("v2", "v2"), ("main", None)):
         given = ModelArguments(model_name_or_path="someone/bert", model_revision=revision)
-        base = load_model(given, TASK, 0, Hub)
+        base = load_model(given, family, 0)
         trainable: Any = attach(base, MethodArguments(n_frequency=5))
         assert trainable.model.peft_config["default"].revision == kept
     assert asked == [("someone/bert", "v2"), ("someone/bert", "main")]

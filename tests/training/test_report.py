@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fourierft.errors import MissingExtraError
+from fourierft.training.families.classes import Classification
 from fourierft.training.report import (
     draw_curve,
     format_bytes,
@@ -16,7 +17,6 @@ from fourierft.training.report import (
     without_nan,
     write_model_card,
 )
-from fourierft.training.tasks import Classification
 
 
 def test_table_aligns_names_left_and_numbers_right() -> None:

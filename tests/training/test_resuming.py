@@ -17,7 +17,8 @@ from transformers import TrainingArguments
 
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.training.arguments import Arguments
-from fourierft.training.resuming import TRAINING, check_same_run, digest_rows
+from fourierft.training.digests import digest_all
+from fourierft.training.resuming import TRAINING, check_same_run
 from fourierft.training.run import train
 
 Build = Callable[..., Arguments]
@@ -167,13 +168,14 @@ def test_digests_of_images_tell_pixels_labels_and_sizes_apart(tiny_dinov2: Path)
     import datasets
     from transformers import AutoImageProcessor
 
-    from fourierft.training.images import EncodedImages
+    from fourierft.training.families.images import EncodedImages, ImageClasses
 
     def digest(shade: int, label: int, side: int) -> str:
         rows = datasets.Dataset.from_dict({"image": [Image.new("RGB", (8, 8), (shade, 0, 0))]})
         processor = AutoImageProcessor.from_pretrained(tiny_dinov2, backend="pil")
         processor.size = type(processor.size)(height=side, width=side)
-        return digest_rows(EncodedImages(rows.cast_column("image", datasets.Image()), "image", [label], processor))
+        encoded = EncodedImages(rows.cast_column("image", datasets.Image()), "image", [label], processor)
+        return digest_all(ImageClasses().row_digests(encoded))
 
     assert digest(1, 0, 28) == digest(1, 0, 28)
     assert len({digest(1, 0, 28), digest(2, 0, 28), digest(1, 1, 28), digest(1, 0, 14)}) == 4

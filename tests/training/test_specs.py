@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from peft import TaskType
-from transformers import AutoModelForCausalLM, AutoModelForImageClassification
 
 from fourierft.errors import ConfigError
 from fourierft.training.arguments import MethodArguments, ModelArguments
+from fourierft.training.families.answers import Answers
+from fourierft.training.families.classes import Classification
+from fourierft.training.families.images import ImageClasses
 from fourierft.training.methods import attach
 from fourierft.training.models import BaseModel, load_model
 from fourierft.training.specs import parse_method
-from fourierft.training.tasks import Answers, Classification
 
 TARGETS = {"bert": ["query", "value"], "llama": ["q_proj", "v_proj"], "dinov2": ["q_proj", "v_proj"]}
 FEEDFORWARD = {"bert": "output.dense", "llama": "down_proj", "dinov2": "fc2"}
@@ -29,12 +29,12 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def base(kind: str, tiny_bert: Path, tiny_llama: Path, tiny_dinov2: Path) -> BaseModel:
     """Each tiny model as its task loads it."""
-    task = Classification(("n", "y"))
+    labels = ("n", "y")
     if kind == "bert":
-        return load_model(ModelArguments(str(tiny_bert)), task, 0)
+        return load_model(ModelArguments(str(tiny_bert)), Classification(labels), 0)
     if kind == "llama":
-        return load_model(ModelArguments(str(tiny_llama)), Answers(), 0, AutoModelForCausalLM, TaskType.CAUSAL_LM)
-    return load_model(ModelArguments(str(tiny_dinov2)), task, 0, AutoModelForImageClassification, None)
+        return load_model(ModelArguments(str(tiny_llama)), Answers(), 0)
+    return load_model(ModelArguments(str(tiny_dinov2)), ImageClasses(labels), 0)
 
 
 def batch(kind: str) -> dict[str, torch.Tensor]:

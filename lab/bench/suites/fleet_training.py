@@ -16,12 +16,12 @@ import torch
 
 import fourierft
 from fourierft.training.arguments import MethodArguments
+from fourierft.training.families.classes import Classification
 from fourierft.training.fleet.plan import make_plan
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.fleet.tenants import Tenant
 from fourierft.training.fleet.trainer import FleetTrainer
 from fourierft.training.models import BaseModel
-from fourierft.training.tasks import Classification
 from lab.bench.harness import Case, Contender, Settings, relative_rms
 from lab.bench.methods import SEED, tuner_of
 from lab.bench.models import build

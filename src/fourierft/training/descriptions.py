@@ -6,27 +6,22 @@ from typing import TYPE_CHECKING
 
 from fourierft.extras import needs
 from fourierft.training.arguments import DataArguments
-from fourierft.training.columns import Columns, declared_labels, require_columns
+from fourierft.training.columns import Columns
 from fourierft.training.division import divide_count
-from fourierft.training.groundwork import WRITTEN, Reading
-from fourierft.training.inputs import detect_inputs, inputs_named
-from fourierft.training.tasks import Classification, Regression, Task
+from fourierft.training.families.registry import AUTO, find_families
+from fourierft.training.groundwork import Reading
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetInfo
+    from datasets import DatasetInfo
 
 SPLITS = ("train", "validation", "test")
-UNKNOWN_CLASSES = Classification(("?", "??"))
 
 
 def guess_data(data: DataArguments) -> Reading:
-    """What the settings alone say; classes they don't name are taken to be two, UNKNOWN_CLASSES."""
-    if data.image_column or data.image_size or data.augment_images:
-        kind = "image"
-    else:
-        kind = {"answers": "prompt", "chat": "chat"}.get(data.task, "text")
-    task = Regression() if data.task == "regression" else WRITTEN.get(kind, UNKNOWN_CLASSES)
-    return Reading(inputs_named(kind), Columns(tuple(_named(data)), data.label_column or "?"), task, {}, {})
+    """What the settings alone say; what they don't say of labels is an assumption of the family."""
+    family = find_families(None, data)[-1]  # of those that are asked, what is left if the labels are no other's
+    named = family.wanted_columns(data) or ()
+    return Reading(family.guess(), Columns(tuple(named), data.label_column or "?"), {}, {})
 
 
 def describe_data(info: DatasetInfo, data: DataArguments) -> tuple[Reading, dict[str, int]]:
@@ -46,21 +41,10 @@ def describe_data(info: DatasetInfo, data: DataArguments) -> tuple[Reading, dict
         import datasets
 
     empty = datasets.Dataset.from_dict({name: [] for name in info.features}, features=info.features)
-    inputs = detect_inputs(empty, data)
-    if inputs.name == "chat":  # which looks into a row
-        require_columns(empty, [*_named(data), *([data.label_column] if data.label_column else [])])
-        return guess_data(data), rows
-    columns = inputs.find_columns(empty, _named(data) or None, data.label_column)
-    return Reading(inputs, columns, WRITTEN.get(inputs.name) or _detect_task(empty, columns.label, data), {}, {}), rows
-
-
-def _named(data: DataArguments) -> list[str]:
-    return [data.image_column] if data.image_column else list(data.text_column or ())
-
-
-def _detect_task(rows: Dataset, label: str, data: DataArguments) -> Task:
-    is_fraction = str(getattr(rows.features[label], "dtype", "")).startswith("float")
-    if data.task == "regression" or (data.task == "auto" and is_fraction):
-        return Regression()
-    classes = declared_labels(rows, label)
-    return Classification(tuple(classes)) if classes else UNKNOWN_CLASSES
+    found = find_families(empty, data)
+    first = found[0]
+    columns = first.expect_columns(empty, first.wanted_columns(data), data.label_column)
+    feature = empty.features.get(columns.label)
+    expected = (family.expect(feature, data.task != AUTO) for family in found)
+    family = next(family for family in expected if family is not None)
+    return Reading(family, columns, {}, {}), rows

@@ -27,10 +27,10 @@ from fourierft.training.cells import place_at
 from fourierft.training.columns import Columns, label_values
 from fourierft.training.data import load_test
 from fourierft.training.division import sample_rows
-from fourierft.training.inputs import Inputs, inputs_named
+from fourierft.training.families.family import Family
+from fourierft.training.families.registry import family_of
 from fourierft.training.methods import expected_warnings
 from fourierft.training.models import load_model
-from fourierft.training.tasks import Task, task_from
 from fourierft.training.trainer import HeadTrainer
 from fourierft.tuner.registration import enable
 
@@ -47,9 +47,8 @@ class Trained:
     """
 
     model: nn.Module
-    inputs: Inputs
+    family: Family
     processor: Any
-    task: Task
     record: dict[str, Any]
 
 
@@ -74,19 +73,19 @@ def load_trained(directory: str | Path, base_model: str | None = None, allow_oth
     """
     directory = Path(directory)
     record = output.read_record(directory)
-    task, inputs = task_from(record["task"], record["labels"]), inputs_named(record.get("inputs", "text"))
+    family = family_of(record)
     base = _base_of(record, base_model)
     if record["method"] == "full":
         base = replace(base, model_name_or_path=str(directory), model_revision="main")
     processor = load_processor(record, base_model, directory)
-    model: Any = load_model(base, task, record["seed"], inputs.model_class, inputs.task_type).model
-    inputs.fit(model, processor, record["max_length"])
+    model: Any = load_model(base, family, record["seed"]).model
+    family.fit(model, processor, record["max_length"])
     if record["is_adapter"]:
         trainable = record["method"] == "adalora"  # PEFT's has no loss else
         model = load_adapter(model, directory, trainable, allow_other_base)
     elif record["method"] != "full":
         _load_trained_parameters(model, directory / output.TRAINED_WEIGHTS)
-    return Trained(model.eval(), inputs, processor, task, record)
+    return Trained(model.eval(), family, processor, record)
 
 
 def load_processor(
@@ -101,11 +100,11 @@ def load_processor(
 
     Raises: ConfigError, if it can't be had.
     """
-    inputs, base = inputs_named(record.get("inputs", "text")), _base_of(record, base_model)
+    family, base = family_of(record), _base_of(record, base_model)
     if directory is not None and any((Path(directory) / name).exists() for name in PROCESSOR_FILES):
         beside = replace(base, model_name_or_path=str(directory), model_revision="main", tokenizer_name=None)
-        return inputs.load_processor(beside, DataArguments())
-    processor = inputs.load_processor(base, DataArguments())
+        return family.load_processor(beside, DataArguments())
+    processor = family.load_processor(base, DataArguments())
     return type(processor).from_dict(record["processor"]) if record.get("processor") else processor
 
 
@@ -230,12 +229,11 @@ def find_test(
 
     Raises: DataError, if columns are missing or labels are unknown.
     """
-    inputs = inputs_named(record.get("inputs", "text"))
-    wanted = [data.image_column] if data.image_column else data.text_column or record["text_columns"]
-    columns = inputs.find_columns(rows, wanted, data.label_column or record["label_column"])
-    inputs.check_rows(rows, columns)
-    task = task_from(record["task"], record["labels"])
-    labels: list[Any] = list(task.encode(label_values(rows, columns.label), partial(place_at, rows)))
+    family = family_of(record)
+    wanted = family.wanted_columns(data) or record["text_columns"]
+    columns = family.find_columns(rows, wanted, data.label_column or record["label_column"])
+    family.check_rows(rows, columns)
+    labels: list[Any] = list(family.encode_labels(label_values(rows, columns.label), partial(place_at, rows)))
     if sample is not None:
         rows, labels = rows.select(sample), [labels[index] for index in sample]
     return Examples(rows, columns, labels, data.max_length or record["max_length"])
@@ -243,8 +241,8 @@ def find_test(
 
 def score_test(trained: Trained, test: Examples, batch_size: int = 32, use_cpu: bool = False) -> Evaluation:
     """Score a model on rows."""
-    inputs, task, record = trained.inputs, trained.task, trained.record
-    encoded = inputs.encode(test.rows, test.columns, test.labels, trained.processor, test.max_length)
+    family, record = trained.family, trained.record
+    encoded = family.encode_rows(test.rows, test.columns, test.labels, trained.processor, test.max_length)
     with tempfile.TemporaryDirectory() as unused:
         trainer = HeadTrainer(
             model=trained.model,
@@ -255,10 +253,10 @@ def score_test(trained: Trained, test: Examples, batch_size: int = 32, use_cpu: 
                 use_cpu=use_cpu,
                 dataloader_pin_memory=torch.accelerator.is_available() and not use_cpu,
             ),
-            data_collator=inputs.collator(trained.processor),
+            data_collator=family.collator(trained.processor),
             processing_class=trained.processor,
-            compute_metrics=trained.task.score,
-            preprocess_logits_for_metrics=trained.task.reduce,
+            compute_metrics=family.score,
+            preprocess_logits_for_metrics=family.reduce,
             heads=tuple(record["heads"]),
             head_learning_rate=None,
         )
@@ -266,9 +264,9 @@ def score_test(trained: Trained, test: Examples, batch_size: int = 32, use_cpu: 
     outputs = result.predictions[0] if isinstance(result.predictions, tuple) else result.predictions
     metrics = {name.removeprefix("test_"): value for name, value in (result.metrics or {}).items()}
     predictions = [
-        {**shown, "label": task.shown(label), **decoded}
+        {**shown, "label": family.shown(label), **decoded}
         for shown, label, decoded in zip(
-            inputs.describe(test.rows, test.columns), test.labels, task.decode(outputs), strict=True
+            family.describe(test.rows, test.columns), test.labels, family.decode(outputs), strict=True
         )
     ]
     return Evaluation(metrics, predictions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,19 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.cells import place_at
-from fourierft.training.chat.template import template_name
 from fourierft.training.columns import Columns, declared_labels, hides_labels, label_values
-from fourierft.training.detection import detect_task
 from fourierft.training.division import divide_rows, limit_of, sample_rows
-from fourierft.training.inputs import Inputs, detect_inputs
+from fourierft.training.families.family import Family
+from fourierft.training.families.registry import find_families, learn
 from fourierft.training.models import BaseModel, load_model, required_name
 from fourierft.training.provenance import versions
-from fourierft.training.tasks import Answers, Chat, Classification, Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-WRITTEN: dict[str, Task] = {"prompt": Answers(), "chat": Chat()}  # inputs that are themselves the task
 
 
 @dataclass(frozen=True)
@@ -43,9 +38,8 @@ class Groundwork:
     model: ModelArguments
     data: DataArguments
     seed: int
-    inputs: Inputs
+    family: Family
     columns: Columns
-    task: Task
     labels: dict[str, list[Any]]
     processor: Any
     base: BaseModel
@@ -57,15 +51,15 @@ class Groundwork:
         Args:
             labels: one a row, encoded.
         """
-        return self.inputs.encode(rows, self.columns, labels, self.processor, self.max_length)
+        return self.family.encode_rows(rows, self.columns, labels, self.processor, self.max_length)
 
     def read_labels(self, rows: Dataset) -> list[Any]:
         """A label a row, encoded, of rows that came later.
 
         Raises: DataError, if they lack something or have labels of their own.
         """
-        self.inputs.check_rows(rows, self.columns)
-        return self.task.encode(label_values(rows, self.columns.label), partial(place_at, rows))
+        self.family.check_rows(rows, self.columns)
+        return self.family.encode_labels(label_values(rows, self.columns.label), partial(place_at, rows))
 
     def record(self, method: str, settings: Mapping[str, Any], is_adapter: bool) -> dict[str, Any]:
         """What the training writes of itself, so that it can be resumed and evaluated.
@@ -83,13 +77,13 @@ class Groundwork:
             "quantization": self.model.quantization,
             "trust_remote_code": self.model.trust_remote_code,
             "heads": list(self.base.heads),
-            "inputs": self.inputs.name,
-            "task": self.task.name,
-            "labels": list(self.task.labels),
+            "inputs": self.family.kind,
+            "task": self.family.name,
+            "labels": list(self.family.labels),
             "text_columns": list(self.columns.inputs),
             "label_column": self.columns.label,
             "max_length": self.max_length,
-            **self._processing(),
+            **self.family.record_processor(self.processor, self.model),
             "data": self.data.dataset_name or Path(self.data.train_file or "").name,
             "method": method,
             "is_adapter": is_adapter,
@@ -97,13 +91,6 @@ class Groundwork:
             "seed": self.seed,
             "versions": versions(),
         }
-
-    def _processing(self) -> dict[str, Any]:
-        """What the processor does with inputs, beyond what that of the model does."""
-        if self.inputs.name == "image":
-            return {"processor": json.loads(self.processor.to_json_string())}
-        template = {"chat_template": template_name(self.processor)} if self.inputs.name == "chat" else {}
-        return {"tokenizer": self.model.tokenizer_name, **template}
 
 
 @dataclass(frozen=True)
@@ -115,9 +102,8 @@ class Reading:
         labels: split -> a label a row, encoded for the model's loss. A test split that hides its labels has none.
     """
 
-    inputs: Inputs
+    family: Family
     columns: Columns
-    task: Task
     rows: dict[str, Dataset]
     labels: dict[str, list[Any]]
 
@@ -131,19 +117,18 @@ def read_rows(rows: Mapping[str, Dataset], data: DataArguments) -> Reading:
 
     Raises: FourierFTError, if anything given is wrong.
     """
-    inputs = detect_inputs(rows["train"], data)
-    wanted = [data.image_column] if data.image_column else data.text_column
-    columns = inputs.find_columns(rows["train"], wanted, data.label_column)
+    found = find_families(rows["train"], data)
+    first = found[0]
+    columns = first.find_columns(rows["train"], first.wanted_columns(data), data.label_column)
     shown = {name: split for name, split in rows.items() if name != "test" or not hides_labels(split, columns.label)}
     for split in shown.values():
-        inputs.check_rows(split, columns)
+        first.check_rows(split, columns)
     values = {name: label_values(split, columns.label) for name, split in shown.items()}
     declared = declared_labels(rows["train"], columns.label)
-    task = WRITTEN.get(inputs.name) or detect_task(
-        values["train"], data.task, columns.label, declared, partial(place_at, rows["train"])
-    )
-    labels = {name: task.encode(values[name], partial(place_at, split)) for name, split in shown.items()}
-    return Reading(inputs, columns, task, dict(rows), labels)
+    where = partial(place_at, rows["train"])
+    family = learn(found, values["train"], data.task, columns.label, declared, where)
+    labels = {name: family.encode_labels(values[name], partial(place_at, split)) for name, split in shown.items()}
+    return Reading(family, columns, dict(rows), labels)
 
 
 def divide(reading: Reading, data: DataArguments, seed: int) -> Reading:
@@ -157,9 +142,8 @@ def divide(reading: Reading, data: DataArguments, seed: int) -> Reading:
     """
     chosen: dict[str, tuple[str, list[int] | None]] = {name: (name, None) for name in reading.rows}
     if "validation" not in reading.rows and data.validation_fraction > 0:
-        classes = reading.labels["train"] if isinstance(reading.task, Classification) else None
-        count = len(reading.rows["train"])
-        train, held_out = divide_rows(count, data.validation_fraction, seed, classes)
+        strata, count = reading.family.strata(reading.labels["train"]), len(reading.rows["train"])
+        train, held_out = divide_rows(count, data.validation_fraction, seed, strata)
         chosen |= {"train": ("train", train), "validation": ("train", held_out)}
     rows, labels = {}, {}
     for name, (source, indices) in chosen.items():
@@ -186,8 +170,9 @@ def lay_groundwork(
 
     Raises: FourierFTError, if anything given is wrong.
     """
-    inputs, task = reading.inputs, reading.task
-    processor = inputs.load_processor(model, data)
-    base = load_model(model, task, seed, inputs.model_class, inputs.task_type, only_shapes)
-    max_length = inputs.fit(base.model, processor, data.max_length)
-    return Groundwork(model, data, seed, inputs, reading.columns, task, reading.labels, processor, base, max_length)
+    family = reading.family
+    family.check_settings(data)
+    processor = family.load_processor(model, data)
+    base = load_model(model, family, seed, only_shapes)
+    max_length = family.fit(base.model, processor, data.max_length)
+    return Groundwork(model, data, seed, family, reading.columns, reading.labels, processor, base, max_length)

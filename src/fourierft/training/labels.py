@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fourierft.training.cells import as_text
 
+IGNORED = -100  # label of a token that is not to be learned
 Where = Callable[[int], str]
 """Names the row of a label by its index, for errors."""
 
@@ -40,3 +41,8 @@ def plain_number(text: str) -> str | None:
     if _WITH_COMMA.fullmatch(text):
         return text.replace(".", "").replace(",", ".")
     return text.replace(",", "") if _IN_GROUPS.fullmatch(text) else None
+
+
+def shorten(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

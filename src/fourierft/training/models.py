@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from peft import TaskType
@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -28,7 +27,6 @@ from fourierft.adapters.quantization import check_libraries, quantization_settin
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.format.hub import find_near, offline_if_unreachable
 from fourierft.training.arguments import ModelArguments
-from fourierft.training.tasks import Task
 from fourierft.tuner.quantization import keep_layout
 
 DTYPES = ("float32", "bfloat16", "float16", "auto")
@@ -37,6 +35,28 @@ CONTEXTS = (  # what configs call the number of tokens that a model takes
     *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "max_seq_length"),
     *("model_max_length", "n_ctx"),
 )
+
+
+class Wanted(Protocol):
+    """What a task wants of a model; a `families.Family`, for one.
+
+    Attributes:
+        name: of the task, for errors.
+        needs_head: whether the model gets a head that was not pretrained.
+        model_class: class of transformers.
+        task_type: PEFT's word for what it does.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def needs_head(self) -> bool: ...  # noqa: D102
+    @property
+    def model_class(self) -> Any: ...  # noqa: D102
+    @property
+    def task_type(self) -> TaskType | None: ...  # noqa: D102
+    def model_settings(self) -> dict[str, Any]:
+        """What the model's config must say."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +80,13 @@ class BaseModel:
 
 def load_model(
     arguments: ModelArguments,
-    task: Task,
+    task: Wanted,
     seed: int,
-    model_class: Any = AutoModelForSequenceClassification,
-    task_type: TaskType | None = TaskType.SEQ_CLS,
     only_shapes: bool = False,
 ) -> BaseModel:
     """Load a model with a head for `task`, unless it needs none; what is not in its files is drawn from `seed`.
 
     Args:
-        model_class: class of transformers.
-        task_type: PEFT's word for what it does.
         only_shapes: put it on torch's meta device, without numbers, and quantise nothing.
 
     Raises: ConfigError, if the model can't be had. CheckpointError, if its files are not those of such a model.
@@ -89,7 +105,7 @@ def load_model(
         quantization = {"device_map": "meta"}
     set_seed(seed)
     with explained(name), quiet():
-        model, report = model_class.from_pretrained(
+        model, report = task.model_class.from_pretrained(
             name,
             revision=arguments.model_revision,
             trust_remote_code=arguments.trust_remote_code,
@@ -106,20 +122,15 @@ def load_model(
         if absent:
             raise CheckpointError(f"the weights of {name} are not those of a {type(model).__name__}; use another model")
         is_quantized = bool(arguments.quantization or getattr(model, "quantization_method", None))
-        return BaseModel(model, (), task_type, is_quantized=is_quantized, revision=revision)
+        return BaseModel(model, (), task.task_type, is_quantized=is_quantized, revision=revision)
     heads = _find_heads(model, absent, name)
-    return BaseModel(model, heads, task_type, tuple(sorted(absent)), revision=revision)
+    return BaseModel(model, heads, task.task_type, tuple(sorted(absent)), revision=revision)
 
 
-def outline_model(
-    arguments: ModelArguments, task: Task, model_class: Any, task_type: TaskType | None
-) -> BaseModel | None:
+def outline_model(arguments: ModelArguments, task: Wanted) -> BaseModel | None:
     """A model of which nothing but its config is there, without numbers; None if that can't be had either.
 
     Its files are taken to hold all of the body.
-
-    Args:
-        model_class, task_type: as for `load_model`.
     """
     name, trusted = required_name(arguments), arguments.trust_remote_code
     try:
@@ -131,9 +142,9 @@ def outline_model(
         return None
     dtype = getattr(config, "dtype", None) if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
     with torch.device("meta"), quiet():
-        model = model_class.from_config(config, trust_remote_code=trusted).to(dtype or torch.float32)
+        model = task.model_class.from_config(config, trust_remote_code=trusted).to(dtype or torch.float32)
     heads = _find_heads(model, set(), name) if task.needs_head else ()
-    return BaseModel(model, heads, task_type, is_quantized=arguments.quantization is not None)
+    return BaseModel(model, heads, task.task_type, is_quantized=arguments.quantization is not None)
 
 
 def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:

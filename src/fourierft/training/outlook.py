@@ -19,19 +19,17 @@ from fourierft.training import hub, report
 from fourierft.training.arguments import Arguments, DataArguments, ModelArguments
 from fourierft.training.catalogue import to_fetch
 from fourierft.training.data import load_splits
-from fourierft.training.descriptions import UNKNOWN_CLASSES, describe_data, guess_data
+from fourierft.training.descriptions import describe_data, guess_data
+from fourierft.training.families.family import Family
 from fourierft.training.groundwork import Reading, divide, read_rows
 from fourierft.training.memory import estimate_memory
 from fourierft.training.methods import Trainable, attach, check_method
-from fourierft.training.models import LONGEST, load_model, outline_model, required_name
-from fourierft.training.preparation import count_rows, import_chat, prepare
-from fourierft.training.tasks import Task, choose_metric
+from fourierft.training.models import load_model, outline_model, required_name
+from fourierft.training.preparation import prepare
 from fourierft.training.trainer import count_steps
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
-
-PIXELS = 224
 
 
 @dataclass
@@ -138,19 +136,13 @@ def _foresee(arguments: Arguments, outlook: Outlook) -> None:
         prepared = prepare(arguments, only_shapes=True)
     except RuntimeError:  # a method that begins with the numbers of the model
         prepared = prepare(arguments)
-    train, limit = prepared.splits["train"], prepared.ground.max_length
-    count = len(train)
-    if prepared.ground.inputs.name == "image":
-        shape = tuple(train[0]["pixel_values"].shape)
-    elif arguments.data.packing:
-        count = count_rows(train, limit, packing=True)
-        shape = (limit or LONGEST,)
-    else:
-        shape = (max(map(len, train["input_ids"])),)
+    rows = prepared.splits["train"], prepared.ground.max_length, arguments.data.packing
+    family = prepared.ground.family
+    count, shape = family.count_rows(*rows), family.row_shape(*rows)
     outlook.trainable = prepared.trainable
     outlook.rows = {name: len(split) for name, split in prepared.splits.items()}
     outlook.steps = count_steps(count, arguments.training)
-    outlook.batch = _make_batch(min(arguments.training.per_device_train_batch_size, count), shape, prepared.ground.task)
+    outlook.batch = _make_batch(min(arguments.training.per_device_train_batch_size, count), shape, family)
     outlook.summary = report.summarize(prepared.trainable, prepared.record, outlook.rows, prepared.left_out)
 
 
@@ -173,9 +165,9 @@ def _read(arguments: Arguments, has_data: bool, description: DatasetBuilder | No
 def _foresee_in_part(arguments: Arguments, reading: Reading, has_model: bool, outlook: Outlook) -> None:
     """What follows from rows that are known in part, and a model that is here or has a config that can be had."""
     model, data, training = arguments.model, arguments.data, arguments.training
-    inputs, task = reading.inputs, choose_metric(reading.task, training.metric_for_best_model)
-    if inputs.name == "chat":
-        import_chat()
+    family = reading.family.scored_by(training.metric_for_best_model)
+    family.check_settings(data)
+    family.require()
     if training.max_steps > 0 or (outlook.rows and not data.packing):
         outlook.steps = count_steps(outlook.rows.get("train", 0), training)
     elif outlook.rows:
@@ -185,14 +177,14 @@ def _foresee_in_part(arguments: Arguments, reading: Reading, has_model: bool, ou
     if model.model_name_or_path is None:
         base = None
     elif has_model:
-        base = load_model(model, task, training.seed, inputs.model_class, inputs.task_type, only_shapes=True)
+        base = load_model(model, family, training.seed, only_shapes=True)
     else:
-        base = outline_model(model, task, inputs.model_class, inputs.task_type)
+        base = outline_model(model, family)
     name = model.model_name_or_path or str(model.model_asset)
     record = {
         "base_model": name,
-        "task": task.name,
-        "labels": [] if reading.task is UNKNOWN_CLASSES else list(task.labels),
+        "task": family.name,
+        "labels": [] if family.assumption else list(family.labels),
         "text_columns": list(reading.columns.inputs),
         "label_column": reading.columns.label,
         "data": data.dataset_name or data.train_file or data.data_asset,
@@ -205,15 +197,9 @@ def _foresee_in_part(arguments: Arguments, reading: Reading, has_model: bool, ou
         )
         outlook.summary = report.describe(record, arguments.method.method, outlook.rows)
         return
-    if reading.task is UNKNOWN_CLASSES:
-        outlook.unknown.append("the number of classes, taken to be two, as the data are not here and do not name them")
-    config = base.model.config
-    if inputs.name == "image":
-        side: Any = data.image_size or getattr(config, "image_size", PIXELS)
-        height, width = (side, side) if isinstance(side, int) else side
-        shape: tuple[int, ...] = (getattr(config, "num_channels", 3), height, width)
-    else:
-        shape = (data.max_length or min(getattr(config, "max_position_embeddings", LONGEST), LONGEST),)
+    if family.assumption:
+        outlook.unknown.append(family.assumption)
+    shape = family.expected_shape(base.model.config, data)
     try:
         outlook.trainable = attach(base, arguments.method, outlook.steps or 1)
     except FourierFTError:
@@ -223,23 +209,14 @@ def _foresee_in_part(arguments: Arguments, reading: Reading, has_model: bool, ou
         outlook.unknown.append(f"the parameters, their bytes and the memory, as {reason}")
         outlook.summary = report.describe(record, arguments.method.method, outlook.rows)
         return
-    outlook.batch = _make_batch(training.per_device_train_batch_size, shape, task)
+    outlook.batch = _make_batch(training.per_device_train_batch_size, shape, family)
     outlook.summary = report.summarize(outlook.trainable, record, outlook.rows)
 
 
-def _make_batch(rows: int, shape: tuple[int, ...], task: Task) -> dict[str, Tensor]:
-    """A batch as the model is trained on, without numbers.
-
-    Args:
-        shape: of a row: tokens of a text, or channels, height and width of an image.
-    """
+def _make_batch(rows: int, shape: tuple[int, ...], family: Family) -> dict[str, Tensor]:
+    """A batch of rows of a shape, as the model is trained on it, without numbers."""
     with torch.device("meta"):
-        if len(shape) > 1:
-            return {"pixel_values": torch.empty(rows, *shape), "labels": torch.empty(rows, dtype=torch.long)}
-        tokens = torch.empty(rows, *shape, dtype=torch.long)
-        if not task.needs_head:
-            return {"input_ids": tokens, "labels": tokens}
-        return {"input_ids": tokens, "labels": torch.empty(rows, dtype=torch.long if task.labels else torch.float32)}
+        return family.empty_batch(rows, shape)
 
 
 def _estimate(arguments: Arguments, outlook: Outlook) -> dict[str, int] | None:

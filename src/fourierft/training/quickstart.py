@@ -207,7 +207,7 @@ def predict_examples(folder: Path) -> list[dict[str, Any]]:
     batch = trained.processor(list(EXAMPLES), padding=True, truncation=True, max_length=64, return_tensors="pt")
     with torch.inference_mode():
         logits = trained.model(**batch).logits.float().numpy()
-    return [{"text": text, **said} for text, said in zip(EXAMPLES, trained.task.decode(logits), strict=True)]
+    return [{"text": text, **said} for text, said in zip(EXAMPLES, trained.family.decode(logits), strict=True)]
 
 
 def summarize(outcomes: list[Outcome]) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.extras import needs
-from fourierft.training.inputs import inputs_named
+from fourierft.training.families.family import Family
+from fourierft.training.labels import shorten
 from fourierft.training.methods import Trainable
 from fourierft.training.output import write_text
 from fourierft.training.scores import score_rows
-from fourierft.training.tasks import Task, shorten
 
 NUMBER = re.compile(r"-?[\d.,]+( [kMG]?B)?")
 
@@ -142,14 +142,14 @@ def draw_curve(history: list[dict[str, Any]], metric: str, title: str, path: Pat
     os.replace(beside, path)
 
 
-def write_model_card(metrics: dict[str, Any], record: dict[str, Any], task: Task, path: Path) -> None:
+def write_model_card(metrics: dict[str, Any], record: dict[str, Any], family: Family, path: Path) -> None:
     """Write README.md: base, data, method, metrics, and how to load what was trained."""
     base, method = record["base_model"], record["method"]
     header = ["---", "library_name: peft" if record["is_adapter"] else "library_name: transformers"]
     if not Path(base).exists():
         header.append(f"base_model: {base}")
     header += [
-        f"pipeline_tag: {inputs_named(record['inputs']).pipeline_tag}",
+        f"pipeline_tag: {family.pipeline_tag}",
         "tags:",
         "- fourierft",
         f"- {method}",
@@ -161,7 +161,7 @@ def write_model_card(metrics: dict[str, Any], record: dict[str, Any], task: Task
     text = f"""
 # {method} on {Path(base).name}
 
-{task.name.capitalize()} of {texts} by `{record["label_column"]}`, trained with `fourierft train`.
+{family.name.replace("_", " ").capitalize()} of {texts} by `{record["label_column"]}`, trained with `fourierft train`.
 
 - Base model: `{base}`{f", revision `{record['revision']}`" * (record["revision"] != "main")}
 - Data: {record["data"]}, {", ".join(f"{count} {name} rows" for name, count in metrics["rows"].items())}
@@ -175,12 +175,12 @@ def write_model_card(metrics: dict[str, Any], record: dict[str, Any], task: Task
 |---|---|---|
 {rows or "| none | | no validation data |"}
 
-![loss and {task.main_metric}](curve.png)
+![loss and {family.main_metric}](curve.png)
 
 ## Load
 
 ```python
-{_loading_code(record, len(task.labels) or 1)}
+{_loading_code(record, family)}
 ```
 
 `fourierft evaluate DIRECTORY --test_file FILE` scores it on other data.
@@ -192,10 +192,8 @@ def _settings_text(record: dict[str, Any]) -> str:
     return "".join(f", {name}={_plain(value)}" for name, value in record["settings"].items())
 
 
-def _loading_code(record: dict[str, Any], outputs: int) -> str:
-    base, inputs = record["base_model"], inputs_named(record["inputs"])
-    loader = inputs.model_class.__name__
-    processor = "AutoImageProcessor" if inputs.name == "image" else "AutoTokenizer"
+def _loading_code(record: dict[str, Any], family: Family) -> str:
+    base, loader, processor = record["base_model"], family.model_class.__name__, family.processor_class
     if record["method"] == "full":
         return (
             f"from transformers import {loader}, {processor}\n"
@@ -210,7 +208,7 @@ def _loading_code(record: dict[str, Any], outputs: int) -> str:
         )
     enable = "import fourierft; fourierft.enable()\n" if record["method"] == "fourierft" else ""
     options = [f'revision="{record["revision"]}"'] if record["revision"] != "main" and not Path(base).exists() else []
-    options += [f"num_labels={outputs}", "ignore_mismatched_sizes=True"] if record["heads"] else []
+    options += [f"num_labels={len(family.labels) or 1}", "ignore_mismatched_sizes=True"] if record["heads"] else []
     options += [f'dtype="{record["dtype"]}"'] if record["dtype"] != "float32" else []
     options += ["trust_remote_code=True"] if record["trust_remote_code"] else []
     return enable + (

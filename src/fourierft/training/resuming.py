@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fourierft.errors import ConfigError
 from fourierft.format.identity import identify_base
-from fourierft.training.images import EncodedImages
+from fourierft.training.digests import digest_all
 from fourierft.training.methods import BOOKKEEPING
-from fourierft.training.pictures import stored_images
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -38,7 +36,6 @@ TRAINING = (  # of transformers' TrainingArguments; the others say where to, how
     *("train_sampling_strategy", "length_column_name", "dataloader_drop_last"),
     *("load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
 )
-BATCH = 1000
 
 
 def describe_run(arguments: Arguments, prepared: Preparation, settings: TrainingArguments) -> dict[str, Any]:
@@ -63,7 +60,11 @@ def describe_run(arguments: Arguments, prepared: Preparation, settings: Training
         "augment_images": arguments.data.augment_images,
         "devices": settings.world_size * max(settings.n_gpu, 1),
         **chosen,
-        **{f"{name} rows": digest_rows(rows) for name, rows in prepared.splits.items() if name != "test"},
+        **{
+            f"{name} rows": digest_all(prepared.ground.family.row_digests(rows))
+            for name, rows in prepared.splits.items()
+            if name != "test"
+        },
     }
     return as_json(run)
 
@@ -87,45 +88,6 @@ def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint
             f"{checkpoint} is of another run ({told}); go on with the settings and data it was started with, or start "
             "anew in another folder"
         )
-
-
-def digest_rows(rows: Any) -> str:
-    """Number and digest of rows as the model reads them; see `row_digests`."""
-    return digest_all(row_digests(rows))
-
-
-def row_digests(rows: Any) -> Iterator[bytes]:
-    """A digest of each row as the model reads it: of its tokens and labels, or of its image, its label and what all
-    images are resized by.
-
-    Args:
-        rows: of a split, encoded.
-    """
-    if isinstance(rows, EncodedImages):
-        shared = rows.processor.to_json_string()
-        for stored, label in zip(stored_images(rows.rows, rows.column), rows.labels, strict=True):
-            content = stored["bytes"] or Path(stored["path"]).read_bytes()
-            yield hashlib.sha256(f"{shared} {label} ".encode() + content).digest()
-        return
-    for start in range(0, len(rows), BATCH):
-        columns = rows[start : start + BATCH]
-        names = sorted(columns)
-        for row in zip(*(columns[name] for name in names), strict=True):
-            yield hashlib.sha256(json.dumps([names, row], default=str).encode()).digest()
-
-
-def digest_files(paths: Sequence[Path]) -> str:
-    """Number and digest of files, in their order."""
-    return digest_all(hashlib.sha256(path.read_bytes()).digest() for path in paths)
-
-
-def digest_all(digests: Iterable[bytes]) -> str:
-    """Number and digest of what has a digest each."""
-    whole, count = hashlib.sha256(), 0
-    for digest in digests:
-        whole.update(digest)
-        count += 1
-    return f"{count}, digest {whole.hexdigest()[:16]}"
 
 
 def as_json(content: Mapping[str, Any]) -> dict[str, Any]:

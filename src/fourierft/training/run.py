@@ -22,15 +22,13 @@ from fourierft.format.json_file import read_json
 from fourierft.training import output, report, scores
 from fourierft.training.arguments import Arguments
 from fourierft.training.checkpoints import find_checkpoint, read_run, step_of
-from fourierft.training.images import CropsByEpoch
+from fourierft.training.families.registry import lower_is_better
 from fourierft.training.lock import held
 from fourierft.training.outlook import look_ahead
-from fourierft.training.preparation import Preparation, import_chat, prepare
+from fourierft.training.preparation import Preparation, prepare
 from fourierft.training.resuming import check_same_run, describe_run
-from fourierft.training.tasks import lower_is_better
 from fourierft.training.trainer import (
     BestFollows,
-    HeadTrainer,
     Interruption,
     RankAllocation,
     StepTimer,
@@ -85,8 +83,8 @@ def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoin
     trainer.add_callback(timer)
     trainer.add_callback(interruption)
     trainer.add_callback(BestFollows())
-    if arguments.data.augment_images:
-        trainer.add_callback(CropsByEpoch())
+    for callback in prepared.callbacks:
+        trainer.add_callback(callback)
     if prepared.trainable.method == "adalora":
         trainer.add_callback(RankAllocation())
     trainer.run = describe_run(arguments, prepared, trainer.args)
@@ -131,7 +129,7 @@ def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoin
     for name, prefix in (("validation", "eval"), ("test", "test")):
         if name in prepared.splits:
             metrics[prefix] = _evaluate(trainer, prepared.splits[name], prefix, step)
-    summary = scores.sum_up(state.log_history, prepared.ground.task.main_metric)
+    summary = scores.sum_up(state.log_history, prepared.ground.family.main_metric)
     return _write_results(trainer, prepared, directory, {**metrics, "saved": "best" if is_best else "last", **summary})
 
 
@@ -152,7 +150,7 @@ def build_trainer(arguments: Arguments, prepared: Preparation) -> Any:
 
     Raises: ConfigError, if its settings contradict each other.
     """
-    settings, metric = arguments.training, prepared.ground.task.main_metric
+    settings, metric = arguments.training, prepared.ground.family.main_metric
     if settings.load_best_model_at_end or settings.metric_for_best_model:
         if "validation" not in prepared.splits:
             raise ConfigError("the best model is chosen on validation data, but there is none; give --validation_file")
@@ -167,30 +165,21 @@ def build_trainer(arguments: Arguments, prepared: Preparation) -> Any:
             f"dataloader_drop_last leaves out what fills no batch of {batch}, so all {len(prepared.splits['train'])} "
             "rows; leave it out, or use smaller batches"
         )
-    is_chat = prepared.ground.inputs.name == "chat"
-    if arguments.data.packing and not is_chat:
-        raise ConfigError(
-            f"packing=True, but the task is {prepared.ground.task.name}; leave it out, or give --task chat"
-        )
     options: dict[str, Any] = {
         "model": prepared.trainable.model,
         "args": settings,
         "train_dataset": prepared.splits["train"],
         "eval_dataset": prepared.splits.get("validation"),
         "processing_class": prepared.ground.processor,
-        "compute_metrics": prepared.ground.task.score,
+        "compute_metrics": prepared.ground.family.score,
     }
     try:
-        if is_chat:
-            return import_chat().ChatTrainer(
-                packing=arguments.data.packing, max_length=prepared.ground.max_length, **options
-            )
-        return HeadTrainer(
-            data_collator=prepared.ground.inputs.collator(prepared.ground.processor),
-            preprocess_logits_for_metrics=prepared.ground.task.reduce,
-            heads=tuple(prepared.record["heads"]),
-            head_learning_rate=arguments.method.head_learning_rate,
-            **options,
+        return prepared.ground.family.make_trainer(
+            options,
+            tuple(prepared.record["heads"]),
+            arguments.method.head_learning_rate,
+            prepared.ground.max_length,
+            arguments.data.packing,
         )
     except FourierFTError:
         raise
@@ -206,8 +195,8 @@ def _write_results(trainer: Trainer, prepared: Preparation, directory: Path, met
         **trainable.sizes(),
         "rows": {name: len(split) for name, split in prepared.splits.items()},
         "method": {"name": trainable.method, "layers": trainable.layers, **trainable.settings},
-        "main_metric": prepared.ground.task.main_metric,
-        "lower_is_better": lower_is_better(prepared.ground.task.main_metric),
+        "main_metric": prepared.ground.family.main_metric,
+        "lower_is_better": lower_is_better(prepared.ground.family.main_metric),
         "seed": record["seed"],
         "versions": record["versions"],
         "diverged": not all(_is_finite(value) for value in trainable.model.parameters() if value.requires_grad),
@@ -218,9 +207,9 @@ def _write_results(trainer: Trainer, prepared: Preparation, directory: Path, met
         metrics = report.without_nan(metrics)
         output.write_json(directory / output.METRICS, metrics)
         output.write_json(directory / output.HISTORY, [report.without_nan(log) for log in trainer.state.log_history])
-        metric, title = prepared.ground.task.main_metric, f"{trainable.method} on {Path(record['base_model']).name}"
+        metric, title = prepared.ground.family.main_metric, f"{trainable.method} on {Path(record['base_model']).name}"
         report.draw_curve(trainer.state.log_history, metric, title, directory / "curve.png")
-        report.write_model_card(metrics, record, prepared.ground.task, directory / output.CARD)
+        report.write_model_card(metrics, record, prepared.ground.family, directory / output.CARD)
     return metrics
 
 

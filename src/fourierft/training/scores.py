@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fourierft.training.tasks import lower_is_better
+from fourierft.training.families.registry import lower_is_better
 
 Log = dict[str, Any]
 

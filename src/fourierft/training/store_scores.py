@@ -23,8 +23,8 @@ from fourierft.training.columns import require_columns
 from fourierft.training.comparison.results import read_lines
 from fourierft.training.data import load_test
 from fourierft.training.evaluation import Trained, find_test, load_trained, score_test
+from fourierft.training.families.registry import lower_is_better
 from fourierft.training.report import without_nan
-from fourierft.training.tasks import lower_is_better
 from fourierft.tuner.hotswap import hotswap_adapter
 
 _ALIKE = (  # what two trainings must share for one model to take the numbers of both
@@ -122,9 +122,15 @@ def score_store(
             model = None
             tell(f"{name!r} was not scored: {error}")
             continue
-        task = model.trained.task
-        kept = without_nan({key: metrics[key] for key in ("loss", *task.metrics) if key in metrics})
-        line = {"name": name, "version": version, "rows": len(numbers[name]), "main": task.main_metric, "metrics": kept}
+        family = model.trained.family
+        kept = without_nan({key: metrics[key] for key in ("loss", *family.metrics) if key in metrics})
+        line = {
+            "name": name,
+            "version": version,
+            "rows": len(numbers[name]),
+            "main": family.main_metric,
+            "metrics": kept,
+        }
         output.append_json_line(Path(file), line)
         done[name, version] = line
     return [done[key] for key in sorted(done)]

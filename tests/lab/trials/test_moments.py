@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fourierft.training import run
+from fourierft.training.families import family
 from lab.trials.moments import LayerAdam, layer_adam
 
 GROUP = {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-8}
@@ -31,7 +31,7 @@ def test_first_step_of_a_vector_is_its_gradient_over_its_rms() -> None:
 
 
 def test_trainer_is_as_before_afterwards() -> None:
-    before = run.HeadTrainer
+    before = family.HeadTrainer
     with layer_adam():
-        assert run.HeadTrainer is not before
-    assert run.HeadTrainer is before
+        assert family.HeadTrainer is not before
+    assert family.HeadTrainer is before

@@ -20,7 +20,7 @@ from fourierft.training.chat.template import (
     ensure_template,
     template_name,
 )
-from fourierft.training.tasks import IGNORED
+from fourierft.training.labels import IGNORED
 
 TURNS = [
     {"role": "user", "content": "the film is"},

@@ -22,10 +22,10 @@ from fourierft.training.arguments import Arguments, DataArguments
 from fourierft.training.chat.conversation import Conversation
 from fourierft.training.chat.template import encode_conversation
 from fourierft.training.evaluation import evaluate, load_trained
+from fourierft.training.labels import IGNORED
 from fourierft.training.outlook import look_ahead
 from fourierft.training.preparation import prepare
 from fourierft.training.run import build_trainer, train
-from fourierft.training.tasks import IGNORED
 
 Build = Callable[..., Arguments]
 PAIRS = [("the film", "good"), ("a book", "so bad"), ("film", "fine"), ("the book", "dull")]

@@ -54,7 +54,7 @@ def test_the_head_is_that_of_the_base_whoever_asks(build: Build, classifier: Pat
         assert not store.get("ann").heads
         store.export("ann", tmp_path / "ann")
     trained = load_trained(tmp_path / "ann")
-    assert trained.task.labels == ("yes", "no")
+    assert trained.family.labels == ("yes", "no")
     base = AutoModelForSequenceClassification.from_pretrained(classifier)
     batch = AutoTokenizer.from_pretrained(classifier)(["the film is good", "a book"], padding=True, return_tensors="pt")
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_classes_without_names_are_taken_in_the_order_of_the_data(build: Build, 
     config = json.loads((classifier / "config.json").read_text())
     del config["id2label"], config["label2id"]
     (classifier / "config.json").write_text(json.dumps(config))
-    assert prepare(build(model_name_or_path=str(classifier), shared_head=True)).task.labels == ("no", "yes")
+    assert prepare(build(model_name_or_path=str(classifier), shared_head=True)).family.labels == ("no", "yes")
 
 
 def test_a_language_model_has_its_head_anyway(build: Build, tiny_llama: Path, write: Any, tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def test_an_exported_adapter_is_one_of_fourierft_train(build: Build, tmp_path: P
     with AdapterStore(arguments.store) as store:
         store.export("ann", tmp_path / "ann")
     trained = load_trained(tmp_path / "ann")
-    assert trained.task.labels == ("no", "yes")
+    assert trained.family.labels == ("no", "yes")
 
 
 def test_a_folder_of_files_is_an_adapter_a_file(build: Build, folder: Path) -> None:
@@ -174,7 +174,9 @@ def test_a_folder_of_files_is_an_adapter_a_file(build: Build, folder: Path) -> N
 def test_an_adapter_that_is_not_in_a_step_does_not_move(build: Build) -> None:
     arguments = build(weight_decay=0.1, learning_rate=1e-2)
     prepared = prepare(arguments)
-    trainer = FleetTrainer(prepared.plan, prepared.task, prepared.data.collate, arguments.fleet, prepared.data.lengths)
+    trainer = FleetTrainer(
+        prepared.plan, prepared.family, prepared.data.collate, arguments.fleet, prepared.data.lengths
+    )
     for tenant in prepared.data.tenants.values():
         trainer.join(tenant)
     trainer.step()

@@ -16,9 +16,9 @@ from fourierft.training.cells import column_names, iterate_rows, place_of
 from fourierft.training.chat.conversation import CONVERSATION_COLUMNS, Conversation, read_conversation
 from fourierft.training.chat.speaker import Sampling, Speaker
 from fourierft.training.chat.template import INPUT_HEADING, is_alpaca
+from fourierft.training.families.answers import PROMPT_COLUMNS
 from fourierft.training.files import read_file
 from fourierft.training.lock import held
-from fourierft.training.prompts import PROMPT_COLUMNS
 
 Answer = Callable[[Sequence[Any]], list[dict[str, Any]]]
 

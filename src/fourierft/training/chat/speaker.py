@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerBase, TextStreamer
+from transformers import GenerationConfig, PreTrainedTokenizerBase, TextStreamer
 
 from fourierft.errors import ConfigError, DataError
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.assets import hash_file
 from fourierft.training.chat.conversation import Conversation
-from fourierft.training.chat.inputs import Chats
 from fourierft.training.chat.messages import Message
 from fourierft.training.chat.template import encode_question
 from fourierft.training.evaluation import load_adapter, load_trained
+from fourierft.training.families.chats import Chats
+from fourierft.training.families.registry import family_of
 from fourierft.training.generation.decoding import end_tokens
 from fourierft.training.models import context_length, load_model
 from fourierft.training.prompts import encode_pair
 from fourierft.training.resuming import describe_base
-from fourierft.training.tasks import Chat
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def load_speaker(
         if given:
             raise ConfigError(f"{source} knows its own {given[0]}; leave --{given[0]} out, or name a model")
         record = output.read_record(source)
-        if record.get("inputs") not in ("chat", "prompt"):
+        if not family_of(record).writes:
             raise ConfigError(f"{source} was trained on {record['task']}, which answers nothing; name a language model")
         trained = load_trained(source, base_model, allow_other_base)
         model, tokenizer = trained.model, trained.processor
@@ -168,7 +168,7 @@ def load_speaker(
             trust_remote_code=trust_remote_code,
         )
         tokenizer = Chats().load_processor(arguments, DataArguments())
-        model = load_model(arguments, Chat(), 0, AutoModelForCausalLM, Chats.task_type).model
+        model = load_model(arguments, Chats(), 0).model
         if adapter is not None:
             model = load_adapter(model, Path(adapter), allow_other_base=allow_other_base)
         base, folder = (source, None, arguments.dtype, quantization), adapter

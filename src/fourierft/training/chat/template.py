@@ -13,7 +13,7 @@ from fourierft.errors import ConfigError
 from fourierft.extras import needs
 from fourierft.training.chat.conversation import Conversation
 from fourierft.training.chat.forms import LeftOutError, check_answer, check_written, forms_of
-from fourierft.training.tasks import IGNORED
+from fourierft.training.labels import IGNORED
 
 _T = TypeVar("_T")
 INPUT_HEADING = "\n\n### Input:\n"  # between an instruction and its input, in the Alpaca prompt

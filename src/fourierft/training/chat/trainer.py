@@ -19,7 +19,7 @@ with needs("chat", "task=chat"):
 
 
 class ChatTrainer(SteadyTrainer, SFTTrainer):
-    """An SFTTrainer whose adapter keeps its dtype, and whose metrics are those of `tasks.Answers`.
+    """An SFTTrainer whose adapter keeps its dtype, and whose metrics are those of `families.answers.Answers`.
 
     Args:
         model: with what is trained of it chosen.

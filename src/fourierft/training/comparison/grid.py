@@ -24,13 +24,14 @@ from fourierft.training.comparison.results import FILE, Row, name_rule, read_lin
 from fourierft.training.comparison.tasks import Run, Task, digest
 from fourierft.training.comparison.written import score_pretrained, score_written
 from fourierft.training.data import has_validation
+from fourierft.training.families.registry import lower_is_better
 from fourierft.training.generation.decoding import Decoding
+from fourierft.training.labels import shorten
 from fourierft.training.lock import held
 from fourierft.training.preparation import prepare
 from fourierft.training.provenance import find_commit, versions
 from fourierft.training.run import build_trainer, train
 from fourierft.training.settings import build_arguments
-from fourierft.training.tasks import lower_is_better, shorten
 from fourierft.tuner.scaling import RULE
 
 QUIET: dict[str, Any] = {"disable_tqdm": True, "save_strategy": "no", "report_to": "none"}
@@ -246,8 +247,8 @@ def score_untrained(
         "train": {"steps": 0, "seconds_per_step": 0.0},
         "parameters": {"adapter": 0, "head": 0, "base": prepared.trainable.base_parameters},
         "bytes": {"adapter": 0, "head": 0, "file": 0},
-        "main_metric": prepared.ground.task.main_metric,
-        "lower_is_better": lower_is_better(prepared.ground.task.main_metric),
+        "main_metric": prepared.ground.family.main_metric,
+        "lower_is_better": lower_is_better(prepared.ground.family.main_metric),
     }
     if decoding:
         metrics["texts"] = score_pretrained(prepared, arguments, decoding)

@@ -25,6 +25,7 @@ from typing import Any
 from fourierft.errors import ConfigError
 from fourierft.training.assets import hash_file
 from fourierft.training.comparison.sources import ASSET_SETTINGS, find_asset_model, prepare_asset_data
+from fourierft.training.families.registry import is_headless
 from fourierft.training.generation.decoding import Decoding
 from fourierft.training.settings import convert_settings, read_yaml
 from fourierft.training.specs import Method, parse_method
@@ -40,7 +41,6 @@ RESERVED = (
     "dry_run",
 )
 FILES = ("train_file", "validation_file", "test_file")
-HEADLESS = ("answers", "chat")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Task:
     @property
     def is_headless(self) -> bool:
         """Whether the model is used as it was pretrained, so that `head` trains nothing."""
-        return self.settings.get("task") in HEADLESS
+        return is_headless(self.settings.get("task"))
 
     def change(
         self,

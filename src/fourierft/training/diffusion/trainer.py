@@ -24,11 +24,12 @@ from fourierft.training.diffusion.data import Concept, encode_concept, find_imag
 from fourierft.training.diffusion.loop import PRECISIONS, Loop
 from fourierft.training.diffusion.pipeline import build_unet, load_pipeline, native_size, text_encoders
 from fourierft.training.diffusion.sampling import count_others, fill_folder, load_trained
+from fourierft.training.digests import digest_files
 from fourierft.training.lock import held
 from fourierft.training.methods import adapter_config, adapter_settings, check_method
 from fourierft.training.provenance import versions
 from fourierft.training.report import format_bytes, table, without_nan
-from fourierft.training.resuming import adapter_fields, as_json, check_same_run, describe_base, digest_files
+from fourierft.training.resuming import adapter_fields, as_json, check_same_run, describe_base
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 VALIDATION = "validation"

@@ -17,12 +17,11 @@ from fourierft.training.arguments import DataArguments
 from fourierft.training.cells import as_text, column_names, place_at, read_column
 from fourierft.training.columns import require_columns
 from fourierft.training.data import load_splits
+from fourierft.training.digests import digest_all
 from fourierft.training.files import read_file
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.fleet.tenants import Tenant, make_tenants
 from fourierft.training.groundwork import Groundwork
-from fourierft.training.resuming import digest_all, row_digests
-from fourierft.training.tasks import Classification
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,7 +41,7 @@ class FleetData:
 
     def __init__(self, ground: Groundwork, settings: FleetSettings) -> None:
         self._ground, self._settings = ground, settings
-        self._collator = ground.inputs.collator(ground.processor)
+        self._collator = ground.family.collator(ground.processor)
         self._parts: list[Any] = []
         self._rows: Any = ()
         self._digests: list[bytes] = []
@@ -59,14 +58,14 @@ class FleetData:
         Raises: DataError or StoreError, if a row names no adapter, or what cannot be a name.
         """
         names = [as_text(name) for name in read_column(rows, self._settings.adapter_column)]
-        classes = labels if isinstance(self._ground.task, Classification) else None
-        found = make_tenants(names, self._settings, len(self._rows), partial(place_at, rows), classes)
+        family = self._ground.family
+        strata = family.strata(labels)
+        found = make_tenants(names, self._settings, len(self._rows), partial(place_at, rows), strata)
         for name in found:
             check_name(name)
         encoded = self._ground.encode(rows, labels)
-        is_image = self._ground.inputs.name == "image"
-        self.lengths += [1] * len(rows) if is_image else [len(tokens) for tokens in encoded["input_ids"]]
-        self._digests += row_digests(encoded)
+        self.lengths += family.row_lengths(encoded)
+        self._digests += family.row_digests(encoded)
         self._parts.append(encoded)
         self._rows = ConcatDataset(self._parts)
         self.tenants |= found

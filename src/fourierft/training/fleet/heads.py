@@ -10,7 +10,6 @@ from transformers import AutoConfig
 from fourierft.errors import ConfigError
 from fourierft.training.groundwork import Groundwork
 from fourierft.training.models import explained, required_name
-from fourierft.training.tasks import Classification
 
 
 def share_head(ground: Groundwork) -> Groundwork:
@@ -27,16 +26,16 @@ def share_head(ground: Groundwork) -> Groundwork:
     shared = replace(
         ground, base=replace(ground.base, heads=(), task_type=None if ground.base.heads else ground.base.task_type)
     )
-    return _order_classes(shared, name) if isinstance(ground.task, Classification) else shared
+    return _order_labels(shared, name) if ground.family.labels else shared
 
 
-def _order_classes(ground: Groundwork, name: str) -> Groundwork:
-    """The groundwork with the numbers of the classes that the base's config gives them, if it names them."""
+def _order_labels(ground: Groundwork, name: str) -> Groundwork:
+    """The groundwork with the numbers of the labels that the base's config gives them, if it names them."""
     with explained(name):
         config = AutoConfig.from_pretrained(
             name, revision=ground.model.model_revision, trust_remote_code=ground.model.trust_remote_code
         )
-    known, found = tuple(config.id2label[k] for k in sorted(config.id2label)), ground.task.labels
+    known, found = tuple(config.id2label[k] for k in sorted(config.id2label)), ground.family.labels
     if all(re.fullmatch(r"LABEL_\d+", label) for label in known):
         return ground
     if set(known) != set(found):
@@ -44,7 +43,7 @@ def _order_classes(ground: Groundwork, name: str) -> Groundwork:
             f"the head of {name} tells {', '.join(known)} apart, but the data has the labels {', '.join(found)}; "
             "rename the labels, or leave out --shared_head"
         )
-    task = Classification(known)
-    ground.base.model.config.update(task.model_settings())
-    labels = {split: [known.index(found[number]) for number in own] for split, own in ground.labels.items()}
-    return replace(ground, task=task, labels=labels)
+    family = replace(ground.family, labels=known)
+    ground.base.model.config.update(family.model_settings())
+    shown = {split: [ground.family.shown(label) for label in own] for split, own in ground.labels.items()}
+    return replace(ground, family=family, labels={split: family.encode_labels(own) for split, own in shown.items()})

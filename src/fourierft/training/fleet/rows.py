@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from fourierft.spectral import spectral_linear
 from fourierft.training.fleet.plan import FleetPlan
-from fourierft.training.tasks import IGNORED, Regression, Task
 
 
 class TrainedRows:
@@ -39,24 +37,3 @@ class TrainedRows:
             delta = spectral_linear(grouped, self._coefficients[name][:, None], planned.basis, planned.scaling)
             y = y + delta.view(y.shape).to(y.dtype)
         return y
-
-
-def row_counts(labels: Tensor, task: Task) -> Tensor:
-    """How much each row counts in a mean over rows, [rows]; labels and task as in `row_losses`."""
-    return (labels[:, 1:] != IGNORED).sum(1).float() if task.counts_tokens else torch.ones(len(labels))
-
-
-def row_losses(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
-    """The losses of transformers' models, row by row, summed over tokens: [rows].
-
-    Args:
-        logits: [rows, labels], or [rows, tokens, words] of a language model.
-        labels: [rows], or [rows, tokens], IGNORED where none is to be learned.
-        task: what is learned.
-    """
-    logits = logits.float()
-    if task.counts_tokens:
-        return nn.functional.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none").sum(1)
-    if isinstance(task, Regression):
-        return (logits.squeeze(-1) - labels.float()) ** 2
-    return nn.functional.cross_entropy(logits, labels, reduction="none")

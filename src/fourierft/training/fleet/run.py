@@ -24,6 +24,7 @@ from fourierft.errors import ConfigError
 from fourierft.format.identity import identify_base
 from fourierft.training import report
 from fourierft.training.checkpoints import find_checkpoint
+from fourierft.training.families.family import Family
 from fourierft.training.fleet import checkpoint
 from fourierft.training.fleet.claim import alone_in
 from fourierft.training.fleet.data import FleetData, is_folder, load_rows
@@ -36,7 +37,6 @@ from fourierft.training.groundwork import divide, lay_groundwork, read_rows
 from fourierft.training.lock import held
 from fourierft.training.models import required_name
 from fourierft.training.resuming import RECORDED, adapter_fields, as_json, describe_base
-from fourierft.training.tasks import Task
 from fourierft.training.trainer import Interruption, TrainingInterrupted
 
 
@@ -51,7 +51,7 @@ class FleetPreparation:
     """
 
     plan: FleetPlan
-    task: Task
+    family: Family
     data: FleetData
     record: dict[str, Any]
     run: dict[str, Any]
@@ -88,7 +88,7 @@ def _train(arguments: FleetArguments, folder: Path) -> dict[str, Any]:
             store.tables.check_base(identify_base(base, arguments.model.model_revision), "the fleet is trained")
         prepared = prepare(arguments)
         trainer = FleetTrainer(
-            prepared.plan, prepared.task, prepared.data.collate, arguments.fleet, prepared.data.lengths
+            prepared.plan, prepared.family, prepared.data.collate, arguments.fleet, prepared.data.lengths
         )
         try:
             if path is None:
@@ -122,7 +122,7 @@ def prepare(arguments: FleetArguments) -> FleetPreparation:
     fleet = FleetData(ground, settings)
     fleet.add(reading.rows["train"], ground.labels["train"])
     record = ground.record("fourierft", plan.settings, is_adapter=True)
-    return FleetPreparation(plan, ground.task, fleet, record, describe_run(plan, record, settings))
+    return FleetPreparation(plan, ground.family, fleet, record, describe_run(plan, record, settings))
 
 
 def describe_run(plan: FleetPlan, record: Mapping[str, Any], settings: FleetSettings) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _run(
         raise TrainingInterrupted(total - trainer.steps_left, total, str(saved))
     return {
         "adapters": metrics,
-        "main_metric": prepared.task.main_metric,
+        "main_metric": prepared.family.main_metric,
         "steps": step,
         "seconds": time.perf_counter() - begin,
         "parameters": len(prepared.plan.start),

@@ -13,12 +13,13 @@ from torch import Tensor
 from transformers import EvalPrediction
 
 from fourierft.adapters.fleet.hooks import RowHooks
+from fourierft.training.families.family import Family
 from fourierft.training.fleet.optimizer import FleetOptimizer
 from fourierft.training.fleet.plan import FleetPlan
-from fourierft.training.fleet.rows import TrainedRows, row_counts, row_losses
+from fourierft.training.fleet.rows import TrainedRows
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.fleet.tenants import Tenant, divide_batch
-from fourierft.training.tasks import Task
+from fourierft.training.labels import IGNORED
 
 _SCORED = 64  # rows of a batch of scoring
 
@@ -52,7 +53,7 @@ class FleetTrainer:
 
     Args:
         plan: of the fleet; its base gets hooks.
-        task: what is learned.
+        family: what is learned.
         collate: makes a batch, tensors by name with `labels` among them, of rows by their numbers.
         settings: of the training.
         lengths: tokens of each row, by its number.
@@ -65,7 +66,7 @@ class FleetTrainer:
     def __init__(
         self,
         plan: FleetPlan,
-        task: Task,
+        family: Family,
         collate: Callable[[Sequence[int]], Mapping[str, Tensor]],
         settings: FleetSettings,
         lengths: Sequence[int],
@@ -74,7 +75,7 @@ class FleetTrainer:
         self.optimizer = FleetOptimizer(plan, settings)
         self.members: dict[str, Member] = {}
         self.queue: deque[str] = deque()
-        self._task, self._collate, self._lengths = task, collate, lengths
+        self._family, self._collate, self._lengths = family, collate, lengths
         self._hooks = RowHooks(plan.model)
 
     def join(self, tenant: Tenant) -> None:
@@ -119,11 +120,11 @@ class FleetTrainer:
         collated = [self._collated(own) for own, _ in parts]
         counts, losses = torch.zeros(len(batches)), torch.zeros(len(batches))
         for (_, owners), (_, labels) in zip(parts, collated, strict=True):
-            counts.index_add_(0, owners, row_counts(labels, self._task))
+            counts.index_add_(0, owners, self._family.row_counts(labels))
         self.plan.model.train()
         for (_, owners), (batch, labels) in zip(parts, collated, strict=True):
             logits = self._logits(batch, numbers.index_select(0, owners))
-            own = row_losses(logits, labels, self._task) / counts.clamp(min=1)[owners]
+            own = self._family.row_losses(logits.float(), labels) / counts.clamp(min=1)[owners]
             own.sum().backward()
             losses.index_add_(0, owners, own.detach())
         return losses
@@ -161,17 +162,25 @@ class FleetTrainer:
             sizes = [len(rows) for _, rows in part]
             slots = torch.tensor([member.slot for member, _ in part]).repeat_interleave(torch.tensor(sizes))
             logits = self._logits(batch, self.optimizer.numbers[slots])
-            if self._task.reduce is not None:
-                logits = self._task.reduce(logits, labels)
+            logits = self._family.reduce(logits, labels)
             for (member, _), outputs, expected in zip(part, logits.split(sizes), labels.split(sizes), strict=True):
                 pair = outputs.float().numpy(), expected.numpy()
                 found.setdefault(member.tenant.name, []).append(pair)
         scores = {}
         for name, pairs in found.items():
             predictions, labels_of = zip(*pairs, strict=True)
-            answers = labels_of if self._task.counts_tokens else np.concatenate(labels_of)  # widths differ
-            scores[name] = self._task.score(EvalPrediction(np.concatenate(predictions), answers))
+            scores[name] = self._family.score(EvalPrediction(_join(predictions), _join(labels_of)))
         return scores
+
+
+def _join(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Rows of several batches in one array; where tokens are counted, filled up with IGNORED to the longest."""
+    if parts[0].ndim < 2:
+        return np.concatenate(parts)
+    longest = max(part.shape[1] for part in parts)
+    widths = ([(0, 0), (0, longest - part.shape[1]), *[(0, 0)] * (part.ndim - 2)] for part in parts)
+    padded = [np.pad(part, width, constant_values=IGNORED) for part, width in zip(parts, widths, strict=True)]
+    return np.concatenate(padded)
 
 
 def _portions(members: Sequence[Member]) -> Iterator[list[tuple[Member, list[int]]]]:

@@ -14,8 +14,8 @@ from fourierft.training.arguments import DataArguments
 from fourierft.training.cells import as_text, place_at
 from fourierft.training.columns import label_values
 from fourierft.training.data import load_test
+from fourierft.training.families.answers import Answers
 from fourierft.training.generation.decoding import Decoding
-from fourierft.training.inputs import inputs_named
 from fourierft.training.models import context_length
 from fourierft.training.prompts import encode_pair, join
 
@@ -40,12 +40,12 @@ def load_items(data: DataArguments, prompt: list[str] | None, reference: str | N
     Raises: DataError, if a column is missing, empty, or holds something else than text.
     """
     rows = load_test(data)
-    inputs = inputs_named("prompt")
-    columns = inputs.find_columns(rows, data.text_column or prompt, data.label_column or reference)
-    inputs.check_rows(rows, columns)
+    family = Answers()
+    columns = family.find_columns(rows, data.text_column or prompt, data.label_column or reference)
+    family.check_rows(rows, columns)
     groups: dict[str, list[str]] = {}
     given = label_values(rows, columns.label)
-    for index, row in enumerate(inputs.describe(rows, columns)):
+    for index, row in enumerate(family.describe(rows, columns)):
         value = given[index]
         references = [as_text(text) or "" for text in (value if isinstance(value, list) else [value])]
         if not references or not all(text.strip() for text in references):

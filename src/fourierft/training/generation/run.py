@@ -19,6 +19,7 @@ from fourierft.training import output
 from fourierft.training.arguments import DataArguments
 from fourierft.training.assets import hash_file
 from fourierft.training.evaluation import load_trained
+from fourierft.training.families.answers import Answers
 from fourierft.training.generation.decoding import Decoding, generate_texts
 from fourierft.training.generation.files import append_text, find_texts, start_folder, write_results
 from fourierft.training.generation.items import Item, encode_prompts, load_items
@@ -70,7 +71,7 @@ def generate(
     synonyms = None if found is None else WordNet(found)
     decoding, folder = decoding or Decoding(), Path(folder)
     record = output.read_record(directory)
-    if record.get("inputs") != "prompt":
+    if record.get("inputs") != Answers.kind:
         raise ConfigError(f"{directory} was trained on {record['task']}, which generates nothing; leave --generate out")
     if without_adapter and not record["is_adapter"]:
         raise ConfigError(f"{directory} is no adapter that can be left out; give the directory of one")

@@ -18,11 +18,12 @@ from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import Arguments, DataArguments
 from fourierft.training.columns import Columns
 from fourierft.training.evaluation import evaluate
-from fourierft.training.inputs import detect_inputs
-from fourierft.training.prompts import Prompts, encode_pair
+from fourierft.training.families.answers import Answers
+from fourierft.training.families.registry import find_families
+from fourierft.training.labels import IGNORED
+from fourierft.training.prompts import encode_pair
 from fourierft.training.run import train
 from fourierft.training.settings import build_arguments
-from fourierft.training.tasks import IGNORED, Answers
 
 CHAT = (
     "{% for m in messages %}[BOS] {{ m['content'] }} [EOS]\n{% endfor %}{% if add_generation_prompt %}[BOS] {% endif %}"
@@ -54,7 +55,7 @@ def build_answers(tiny_llama: Path, rows: Path, tmp_path: Path) -> Callable[...,
 
 def test_labels_are_the_answer_and_its_end(tiny_llama: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
-    encoded = Prompts().encode(
+    encoded = Answers().encode_rows(
         Dataset.from_list(ROWS[1:2]), Columns(("instruction", "input"), "output"), ["bad and bad"], tokenizer, 32
     )[0]
     assert tokenizer.decode(encoded["input_ids"]) == "[BOS] the book is very bad and bad [EOS]"
@@ -78,7 +79,7 @@ def test_prompt_that_leaves_no_room_is_refused(tiny_llama: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
     columns = Columns(("instruction", "input"), "output")
     with pytest.raises(DataError, match=r"the prompt in row 1 has 4 tokens, .* max_length=4"):
-        Prompts().encode(Dataset.from_list(ROWS[:1]), columns, ["good"], tokenizer, 4)
+        Answers().encode_rows(Dataset.from_list(ROWS[:1]), columns, ["good"], tokenizer, 4)
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's use of it
@@ -134,30 +135,30 @@ def test_method_that_would_train_nothing_is_refused(
 
 def test_usual_columns_of_instructions_call_for_answers() -> None:
     rows = Dataset.from_list(ROWS[:2])
-    assert detect_inputs(rows, DataArguments()).name == "prompt"
-    assert detect_inputs(rows, DataArguments(label_column="input")).name == "text"
-    assert Prompts().find_columns(rows, None, None) == Columns(("instruction", "input"), "output")
+    assert find_families(rows, DataArguments())[0].kind == "prompt"
+    assert find_families(rows, DataArguments(label_column="input"))[0].kind == "text"
+    assert Answers().find_columns(rows, None, None) == Columns(("instruction", "input"), "output")
     dolly = Dataset.from_dict({"instruction": ["a"], "context": [""], "response": ["b"], "category": ["c"]})
-    assert Prompts().find_columns(dolly, None, None) == Columns(("instruction", "context"), "response")
+    assert Answers().find_columns(dolly, None, None) == Columns(("instruction", "context"), "response")
     with pytest.raises(DataError, match=r"no column looks like the label among instruction; name it with"):
-        Prompts().find_columns(Dataset.from_dict({"instruction": ["a"]}), None, None)
+        Answers().find_columns(Dataset.from_dict({"instruction": ["a"]}), None, None)
 
 
 @pytest.mark.parametrize("answer", ["", None, ["a"]])
 def test_row_without_an_answer_is_refused(answer: Any) -> None:
     with pytest.raises(DataError, match="in row 2 is no text"):
-        Answers().encode(["good", answer])
+        Answers().encode_labels(["good", answer])
 
 
 def test_rows_that_are_cut_are_told(tiny_llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
     rows = Dataset.from_dict({"prompt": ["a film"] * 3, "answer": ["good", "very good and so lovely", "good"]})
     columns = Columns(("prompt",), "answer")
-    encoded = Prompts().encode(rows, columns, rows["answer"][:], tokenizer, 6)
+    encoded = Answers().encode_rows(rows, columns, rows["answer"][:], tokenizer, 6)
     assert [len(tokens) for tokens in encoded["input_ids"]] == [5, 6, 5]
     assert encoded.column_names == ["input_ids", "attention_mask", "labels"]
     assert "longer than max_length=6 tokens, and cut there: 1 of 3 rows, first row 2" in capsys.readouterr().out
-    Prompts().encode(rows, columns, rows["answer"][:], tokenizer, 16)
+    Answers().encode_rows(rows, columns, rows["answer"][:], tokenizer, 16)
     assert "cut" not in capsys.readouterr().out
 
 
@@ -166,8 +167,8 @@ def test_what_belongs_to_a_conversation_is_not_left_out_unsaid(beside: dict[str,
     rows = Dataset.from_list([{**ROWS[0], **dict.fromkeys(beside)}, {**ROWS[1], **beside}])
     message = f"row 2 has {next(iter(beside))} beside its prompt, which --task chat heeds and --task answers does not"
     with pytest.raises(DataError, match=message):
-        Prompts().check_rows(rows, Columns(("instruction", "input"), "output"))
-    Prompts().check_rows(rows.select([0]), Columns(("instruction", "input"), "output"))
+        Answers().check_rows(rows, Columns(("instruction", "input"), "output"))
+    Answers().check_rows(rows.select([0]), Columns(("instruction", "input"), "output"))
 
 
 def test_loss_a_token_weighs_tokens_not_rows() -> None:

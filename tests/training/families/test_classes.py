@@ -9,39 +9,41 @@ import pytest
 from transformers import EvalPrediction
 
 from fourierft.errors import ConfigError, DataError
-from fourierft.training.tasks import Classification, Regression, choose_metric, task_from
+from fourierft.training.families.classes import Classification
+from fourierft.training.families.registry import family_of
+from fourierft.training.families.regression import Regression
 
 
 def test_task_survives_being_saved() -> None:
     for task in (Classification(("a", "b")), Regression()):
-        assert task_from(task.name, list(task.labels)) == task
+        assert family_of({"task": task.name, "inputs": task.kind, "labels": list(task.labels)}) == task
 
 
 def test_classes_are_numbered_in_order_and_unknown_ones_refused() -> None:
     task = Classification(("0", "1", "x"))
-    assert task.encode([1, 0.0, "x", " 1 "]) == [1, 0, 2, 1]
+    assert task.encode_labels([1, 0.0, "x", " 1 "]) == [1, 0, 2, 1]
     with pytest.raises(
         DataError,
         match=r"row 2 has the label 7, .* did not see \(2 of 3 rows have such labels: 1e0, 7\); it knows 0, 1, x",
     ):
-        task.encode([1, 7, "1e0"])
+        task.encode_labels([1, 7, "1e0"])
 
 
 def test_whole_numbers_are_their_class_with_and_without_a_point() -> None:
-    assert Classification(("0", "1")).encode(["1.0", "0.0", 1.0, "0"]) == [1, 0, 1, 0]
-    assert Classification(("0.0", "1.0")).encode(["1", "0", "1.0"]) == [1, 0, 1]
-    assert Classification(("1", "1.0")).encode(["1", "1.0"]) == [0, 1], "where both are classes, as written"
+    assert Classification(("0", "1")).encode_labels(["1.0", "0.0", 1.0, "0"]) == [1, 0, 1, 0]
+    assert Classification(("0.0", "1.0")).encode_labels(["1", "0", "1.0"]) == [1, 0, 1]
+    assert Classification(("1", "1.0")).encode_labels(["1", "1.0"]) == [0, 1], "where both are classes, as written"
     with pytest.raises(DataError, match="row 1 has the label 01, which training did not see"):
-        Classification(("1", "10")).encode(["01"])
+        Classification(("1", "10")).encode_labels(["01"])
 
 
 @pytest.mark.parametrize("value", ["good", None, float("inf"), "nan", "1_000", "1e999", "0x10"])
 def test_regression_refuses_what_is_no_number(value: object) -> None:
-    assert Regression().encode(["1.5", " -2e1 ", 3, Decimal("0.5")]) == [1.5, -20.0, 3.0, 0.5]
+    assert Regression().encode_labels(["1.5", " -2e1 ", 3, Decimal("0.5")]) == [1.5, -20.0, 3.0, 0.5]
     with pytest.raises(DataError, match="in row 2 is no number; regression needs one"):
-        Regression().encode(["1.5", value])
+        Regression().encode_labels(["1.5", value])
     with pytest.raises(DataError, match=r"label '0,5' in row 1 is no number; write 0.5"):
-        Regression().encode(["0,5"])
+        Regression().encode_labels(["0,5"])
 
 
 def test_classification_metrics_are_those_of_the_confusion_matrix() -> None:
@@ -66,11 +68,11 @@ def test_f1_is_that_of_the_second_class_and_of_two_classes_only() -> None:
 
 
 def test_main_metric_can_be_chosen_from_those_there_are() -> None:
-    assert choose_metric(Classification(("n", "y")), "eval_matthews").main_metric == "matthews"
-    assert choose_metric(Regression(), None) == Regression()
-    assert choose_metric(Regression(), "loss").main_metric == "loss"
+    assert Classification(("n", "y")).scored_by("eval_matthews").main_metric == "matthews"
+    assert Regression().scored_by(None) == Regression()
+    assert Regression().scored_by("loss").main_metric == "loss"
     with pytest.raises(ConfigError, match="f1 is no metric of classification with 3 labels; use accuracy, f1_macro"):
-        choose_metric(Classification(("a", "b", "c")), "f1")
+        Classification(("a", "b", "c")).scored_by("f1")
 
 
 def test_metrics_of_one_class_alone_are_numbers_without_warning() -> None:

@@ -25,8 +25,8 @@ from fourierft.training.arguments import Arguments, DataArguments
 from fourierft.training.columns import Columns
 from fourierft.training.data import load_splits
 from fourierft.training.evaluation import evaluate, load_processor, load_trained
+from fourierft.training.families.images import ImageClasses, crop_randomly
 from fourierft.training.groundwork import read_rows
-from fourierft.training.images import Images, crop_randomly
 from fourierft.training.pictures import skip_unreadable
 from fourierft.training.preparation import prepare
 from fourierft.training.run import train
@@ -82,7 +82,7 @@ def test_trained_adapter_merges_with_its_head(build_images: Callable[..., Argume
 
 def test_pixels_are_those_of_the_processor(tiny_dinov2: Path, pictures: Path) -> None:
     rows = Dataset.from_parquet(str(pictures))
-    encoded = Images().encode(
+    encoded = ImageClasses().encode_rows(
         rows, Columns(("image",), "label"), list(range(24)), AutoImageProcessor.from_pretrained(tiny_dinov2), None
     )
     expected = AutoImageProcessor.from_pretrained(tiny_dinov2)(rows[3]["image"].convert("RGB"), return_tensors="pt")
@@ -113,7 +113,7 @@ def test_training_images_are_cropped_and_mirrored_at_random(build_images: Callab
 def test_workers_that_persist_crop_anew_in_every_epoch(tiny_dinov2: Path, pictures: Path) -> None:
     processor = AutoImageProcessor.from_pretrained(tiny_dinov2)
     rows = Dataset.from_parquet(str(pictures)).select(range(4))
-    encoded = Images().encode(rows, Columns(("image",), "label"), [0] * 4, processor, None)
+    encoded = ImageClasses().encode_rows(rows, Columns(("image",), "label"), [0] * 4, processor, None)
     encoded.crop_seed = 3
     loader = torch.utils.data.DataLoader(
         encoded, batch_size=2, num_workers=2, persistent_workers=True, multiprocessing_context="fork"
@@ -220,9 +220,9 @@ def test_images_of_16_and_32_bits_and_floats_are_what_they_show(tiny_dinov2: Pat
     rows = stored(
         grey, grey.astype(np.uint16) * np.uint16(257), grey.astype(np.int32) * 8421504, grey.astype(np.float32) / 255
     )
-    Images().check_rows(rows, Columns(("image",), "label"))
+    ImageClasses().check_rows(rows, Columns(("image",), "label"))
     processor = AutoImageProcessor.from_pretrained(tiny_dinov2)
-    encoded = Images().encode(rows, Columns(("image",), "label"), [0] * 4, processor, None)
+    encoded = ImageClasses().encode_rows(rows, Columns(("image",), "label"), [0] * 4, processor, None)
     for row in (1, 2, 3):
         assert torch.equal(encoded[row]["pixel_values"], encoded[0]["pixel_values"])
 
@@ -248,13 +248,13 @@ def test_images_of_16_and_32_bits_and_floats_are_what_they_show(tiny_dinov2: Pat
 )
 def test_images_whose_numbers_may_mean_something_else_are_refused(arrays: list[Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        Images().check_rows(stored(*arrays), Columns(("image",), "label"))
+        ImageClasses().check_rows(stored(*arrays), Columns(("image",), "label"))
 
 
 def test_black_images_among_others_are_black_images() -> None:
     dark = [np.zeros((2, 2), np.float32), np.full((2, 2), 1e-3, np.float32), np.ones((2, 2), np.float32)]
-    Images().check_rows(stored(*dark), Columns(("image",), "label"))
-    Images().check_rows(stored(np.zeros((2, 2), np.uint16)), Columns(("image",), "label"))
+    ImageClasses().check_rows(stored(*dark), Columns(("image",), "label"))
+    ImageClasses().check_rows(stored(np.zeros((2, 2), np.uint16)), Columns(("image",), "label"))
 
 
 def test_frames_that_are_not_looked_at_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,9 +271,9 @@ def test_frames_that_are_not_looked_at_are_told(tmp_path: Path, capsys: pytest.C
 def test_column_without_images_is_refused() -> None:
     rows = Dataset.from_dict({"photo": ["a.png"], "label": [1]})
     with pytest.raises(DataError, match="column photo holds no images; name another --image_column"):
-        Images().find_columns(rows, ["photo"], None)
+        ImageClasses().find_columns(rows, ["photo"], None)
     with pytest.raises(DataError, match="there is no column picture; the data has the columns photo, label"):
-        Images().find_columns(rows, ["picture"], None)
+        ImageClasses().find_columns(rows, ["picture"], None)
 
 
 def test_an_adapter_out_of_a_store_sees_images_as_its_training_did(

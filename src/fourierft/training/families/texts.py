@@ -1,10 +1,12 @@
-"""Texts, one or a pair a row, that get a label: classification and regression."""
+"""Rows of text, or of a pair of texts, as the families that give them a label read them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from peft import TaskType
+from torch import Tensor
 from transformers import (
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
@@ -26,7 +28,8 @@ from fourierft.training.columns import (
     find_column,
     require_columns,
 )
-from fourierft.training.models import load_tokenizer, longest_text
+from fourierft.training.families.family import Family
+from fourierft.training.models import LONGEST, load_tokenizer, longest_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,13 +45,17 @@ LABEL_COLUMNS = ("label", "labels")
 WORD_COLUMNS = ("tokens", "words")  # of data for token classification
 
 
-class Texts:
-    """Rows of text; see `inputs.Inputs`."""
+class TextRows(Family):
+    """Rows of text, cut to tokens; what their labels are is for a family to say."""
 
-    name = "text"
-    model_class = AutoModelForSequenceClassification
-    task_type: TaskType | None = TaskType.SEQ_CLS
+    kind = "text"
+    model_class: ClassVar[Any] = AutoModelForSequenceClassification
+    task_type: ClassVar[TaskType | None] = TaskType.SEQ_CLS
     pipeline_tag = "text-classification"
+
+    def claims(self, rows: Dataset | None, data: DataArguments) -> bool:
+        """Whether no column of images is named; whatever nothing else claims is text."""
+        return not data.image_column
 
     def find_columns(self, rows: Dataset, wanted: list[str] | None, label: str | None) -> Columns:
         """The columns of text and label: those named, else those of the usual names.
@@ -84,7 +91,7 @@ class Texts:
             model.config.pad_token_id = processor.pad_token_id
         return longest_text(model, processor, wanted)
 
-    def encode(
+    def encode_rows(
         self, rows: Dataset, columns: Columns, labels: list[Any], processor: PreTrainedTokenizerBase, limit: int | None
     ) -> Dataset:
         """The rows as the model reads them: tokens cut to `limit`, and `labels`.
@@ -110,6 +117,22 @@ class Texts:
     def collator(self, processor: PreTrainedTokenizerBase) -> Any:
         """Makes a batch of rows."""
         return DataCollatorWithPadding(processor)
+
+    def row_shape(self, train: Any, limit: int | None, packing: bool) -> tuple[int, ...]:
+        """The tokens of the longest row."""
+        return (max(map(len, train["input_ids"])),)
+
+    def expected_shape(self, config: Any, data: DataArguments) -> tuple[int, ...]:
+        """The tokens that a row can have."""
+        return (data.max_length or min(getattr(config, "max_position_embeddings", LONGEST), LONGEST),)
+
+    def empty_batch(self, rows: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """Tokens and labels."""
+        return {"input_ids": torch.empty(rows, *shape, dtype=torch.long), "labels": self.empty_labels(rows, shape)}
+
+    def empty_labels(self, rows: int, shape: tuple[int, ...]) -> Tensor:
+        """Labels of a batch of rows of that shape; called as `empty_batch`."""
+        raise NotImplementedError
 
     def describe(self, rows: Dataset, columns: Columns) -> list[dict[str, Any]]:
         """What was given, a row, for a file of predictions."""

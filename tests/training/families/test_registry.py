@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from datasets import Dataset
 
 from fourierft.errors import ConfigError, DataError
-from fourierft.training.detection import detect_task
-from fourierft.training.tasks import Classification, Regression
+from fourierft.training.arguments import DataArguments
+from fourierft.training.families.classes import Classification
+from fourierft.training.families.family import Family
+from fourierft.training.families.registry import find_families, learn
+from fourierft.training.families.regression import Regression
+
+TEXTS = Dataset.from_dict({"text": ["a"], "label": ["b"]})
+
+
+def detect_task(values: list[Any], wanted: str, column: str, declared: Sequence[str] = ()) -> Family:
+    """The family of texts with these labels."""
+    return learn(find_families(TEXTS, DataArguments(task=wanted)), values, wanted, column, declared)
 
 
 @pytest.mark.parametrize(

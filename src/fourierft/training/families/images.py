@@ -1,17 +1,20 @@
-"""Images that get a class."""
+"""Images that get a class, or a number."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from peft import TaskType
+from torch import Tensor
 from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
-    PreTrainedModel,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -25,15 +28,18 @@ from fourierft.extras import needs
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.cells import column_names, row_numbers
 from fourierft.training.columns import Columns, check_columns, check_labels, find_column
+from fourierft.training.families.classes import ClassLabels
+from fourierft.training.families.family import Family
+from fourierft.training.families.regression import NumberLabels
+from fourierft.training.families.texts import LABEL_COLUMNS
 from fourierft.training.models import explained, required_name
 from fourierft.training.pictures import check_images, is_image, stored_images
 from fourierft.training.pixels import as_rgb
-from fourierft.training.texts import LABEL_COLUMNS
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-
+PIXELS = 224  # side of an image of which nothing is known
 SMALLEST_CROP, WIDEST_CROP, TRIES = 0.08, 4 / 3, 10
 
 
@@ -97,13 +103,25 @@ def crop_randomly(image: Any, draw: np.random.Generator) -> Any:
     return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draw.random() < 0.5 else image
 
 
-class Images:
-    """Rows of one image; see `inputs.Inputs`. An image is opened and resized when its batch is made."""
+class ImageRows(Family):
+    """Rows of one image, which is opened and resized when its batch is made."""
 
-    name = "image"
+    kind = "image"
     model_class = AutoModelForImageClassification
-    task_type: TaskType | None = None
     pipeline_tag = "image-classification"
+    processor_class = "AutoImageProcessor"
+    augments = True
+
+    def claims(self, rows: Dataset | None, data: DataArguments) -> bool:
+        """Whether a column of images is named, or is there and no text is named."""
+        if rows is None:
+            return bool(data.image_column or data.image_size or data.augment_images)
+        columns = [] if data.text_column else column_names(rows)
+        return bool(data.image_column) or any(is_image(rows, column) for column in columns)
+
+    def wanted_columns(self, data: DataArguments) -> list[str] | None:
+        """The column of the image that the settings name."""
+        return [data.image_column] if data.image_column else data.text_column
 
     def find_columns(self, rows: Dataset, wanted: list[str] | None, label: str | None) -> Columns:
         """The columns of image and label: those named, else the first that holds images and the usual label.
@@ -143,11 +161,11 @@ class Images:
             processor.do_center_crop = False
         return processor
 
-    def fit(self, model: PreTrainedModel, processor: Any, wanted: int | None) -> int | None:
-        """Nothing: images are of the processor's size."""
-        return None
+    def record_processor(self, processor: Any, arguments: ModelArguments) -> dict[str, Any]:
+        """All of the image processor, the size among it."""
+        return {"processor": json.loads(processor.to_json_string())}
 
-    def encode(self, rows: Dataset, columns: Columns, labels: list[Any], processor: Any, limit: int | None) -> Any:
+    def encode_rows(self, rows: Dataset, columns: Columns, labels: list[Any], processor: Any, limit: int | None) -> Any:
         """The rows as the model reads them: `pixel_values` [3, height, width], made when asked for, and `labels`.
 
         Args:
@@ -165,3 +183,50 @@ class Images:
         return [
             {"row": number, "image": image["path"]} for number, image in zip(row_numbers(rows), images, strict=True)
         ]
+
+    def start(self, train: Any, data: DataArguments, seed: int) -> list[TrainerCallback]:
+        """Crop the images at random, if that is wanted."""
+        if not data.augment_images:
+            return []
+        train.crop_seed = seed
+        return [CropsByEpoch()]
+
+    def row_shape(self, train: Any, limit: int | None, packing: bool) -> tuple[int, ...]:
+        """Channels, height and width."""
+        return tuple(train[0]["pixel_values"].shape)
+
+    def expected_shape(self, config: Any, data: DataArguments) -> tuple[int, ...]:
+        """Channels, height and width."""
+        side: Any = data.image_size or getattr(config, "image_size", PIXELS)
+        height, width = (side, side) if isinstance(side, int) else side
+        return (getattr(config, "num_channels", 3), height, width)
+
+    def empty_batch(self, rows: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """Pixels and labels."""
+        return {"pixel_values": torch.empty(rows, *shape), "labels": self.empty_labels(rows, shape)}
+
+    def empty_labels(self, rows: int, shape: tuple[int, ...]) -> Tensor:
+        """Labels of a batch; called as `empty_batch`."""
+        raise NotImplementedError
+
+    def row_lengths(self, encoded: Any) -> list[int]:
+        """Images are all alike."""
+        return [1] * len(encoded)
+
+    def row_digests(self, encoded: EncodedImages) -> Iterator[bytes]:
+        """A digest of each image, its label and what all images are resized by."""
+        shared = encoded.processor.to_json_string()
+        for stored, label in zip(stored_images(encoded.rows, encoded.column), encoded.labels, strict=True):
+            content = stored["bytes"] or Path(stored["path"]).read_bytes()
+            yield hashlib.sha256(f"{shared} {label} ".encode() + content).digest()
+
+
+class ImageClasses(ClassLabels, ImageRows):
+    """A class of an image."""
+
+
+class ImageNumbers(NumberLabels, ImageRows):
+    """A number for an image."""
+
+
+FAMILIES = (ImageClasses(), ImageNumbers())

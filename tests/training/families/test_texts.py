@@ -12,9 +12,9 @@ from transformers import AutoTokenizer
 
 from fourierft.errors import DataError
 from fourierft.training.columns import Columns
-from fourierft.training.texts import Texts
+from fourierft.training.families.classes import Classification
 
-TEXTS = Texts()
+TEXTS = Classification()
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_rows_that_lack_something_are_refused(rows: dict[str, list[Any]], messag
 def test_tokens_are_those_of_the_tokenizer_cut_to_length(tiny_bert: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
     rows = Dataset.from_dict({"a": ["the film is good", "bad"], "b": ["a book", "dull"], "y": ["p", "n"]})
-    tokens = TEXTS.encode(rows, Columns(("a", "b"), "y"), [1, 0], tokenizer, 6)
+    tokens = TEXTS.encode_rows(rows, Columns(("a", "b"), "y"), [1, 0], tokenizer, 6)
     expected = tokenizer(["the film is good", "bad"], ["a book", "dull"], truncation=True, max_length=6)
     assert tokens["input_ids"][:] == expected["input_ids"]
     assert len(tokens["input_ids"][0]) == 6
@@ -93,4 +93,4 @@ def test_numbers_and_dates_of_typed_columns_are_read_as_text(tiny_bert: Path) ->
     TEXTS.check_rows(rows, columns)
     assert TEXTS.describe(rows, columns) == [{"text": "7", "day": "2020-01-31"}, {"text": "12", "day": "2020-02-01"}]
     expected = tokenizer(["7", "12"], ["2020-01-31", "2020-02-01"])
-    assert TEXTS.encode(rows, columns, [0, 1], tokenizer, 32)["input_ids"][:] == expected["input_ids"]
+    assert TEXTS.encode_rows(rows, columns, [0, 1], tokenizer, 32)["input_ids"][:] == expected["input_ids"]
