@@ -36,7 +36,9 @@ def test_labels_are_hidden_if_all_of_them_are(labels: list[int], hidden: bool) -
 )
 def test_lists_of_labels_are_refused_with_their_row(label: Any) -> None:
     rows = mark_places(Dataset.from_dict({"label": [label] * 2}), "a.csv")
-    with pytest.raises(DataError, match=r"in row 1 of a\.csv, .*\(multi-label classification\).* give one label a row"):
+    with pytest.raises(
+        DataError, match=r"in row 1 of a\.csv, .*--task multi_label_classification.* give one label a row"
+    ):
         check_labels(rows, "label")
 
 

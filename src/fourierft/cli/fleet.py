@@ -98,7 +98,7 @@ def _add_settings(add: Any) -> None:
     add("--adapter_column", metavar="COLUMN", help="names the adapter of each row (default: adapter)")
     add("--text_column", nargs="+", metavar="COLUMN", help="of the text, or two of a pair; found if named as usual")
     add("--label_column", metavar="COLUMN", help="of the label or answer; found if named as usual")
-    add("--task", metavar="TASK", help="classification, regression, answers, or auto (default: auto)")
+    add("--task", metavar="TASK", help="as for fourierft train (default: auto)")
     add("--max_length", type=int, metavar="N", help="tokens a text is cut to (default: the model's limit, at most 512)")
     add("--target_modules", nargs="+", metavar="NAME", help="layers to adapt (default: all-linear)")
     add("--n_frequency", type=int, metavar="N", help="coefficients a layer (default: 340)")

@@ -13,9 +13,7 @@ from fourierft.training.cells import as_text, column_names, is_blank, place_at, 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-WORDS = (
-    "labels of words (token classification, as of names) can't be learned yet: join the words to a text with one label"
-)
+WORDS = "labels of words are learned with --task token_classification; or join the words to a text with one label"
 HIDDEN = -1  # class number of a row whose label is kept secret
 _LIST = re.compile(r"""\[\s*(['"].*['"]|[-+\d\s.,e]*)\s*\]""", re.DOTALL)  # as csv has it of Python, numpy or JSON
 
@@ -89,8 +87,8 @@ def check_labels(rows: Dataset, column: str) -> None:
             what = "a list of labels" if isinstance(value, list | str) else "no label"
             raise DataError(
                 f"column {column} holds {shorten(value)} in {place_at(rows, index)}, {what}; several labels a row "
-                "(multi-label classification) and labels of words (token classification) can't be learned yet: give "
-                "one label a row, or name another --label_column"
+                "are learned with --task multi_label_classification, labels of words with --task token_classification; "
+                "else give one label a row, or name another --label_column"
             )
 
 
@@ -103,21 +101,34 @@ def label_values(rows: Dataset, column: str) -> list[Any]:
     if not names:
         return list(read_column(rows, column))
     numbers = rows[column][:]
-    hidden = [index for index, number in enumerate(numbers) if number < 0]
+    hidden = [index for index, number in enumerate(numbers) if min(_flat(number), default=0) < 0]
     if hidden:
         raise DataError(
             f"column {column} is {numbers[hidden[0]]} in {len(hidden)} of {len(rows)} rows, first in "
             f"{place_at(rows, hidden[0])}, which is how a benchmark hides its labels; choose a split that is labelled, "
             "or leave these rows out"
         )
-    return [names[number] for number in numbers]
+    return [[names[k] for k in number] if isinstance(number, list) else names[number] for number in numbers]
 
 
 def declared_labels(rows: Dataset, column: str) -> list[str]:
     """The classes that the data set itself names for a column, in its order; none if it names none."""
-    return list(getattr(rows.features[column], "names", None) or [])
+    return named_classes(rows.features[column])
+
+
+def named_classes(feature: Any) -> list[str]:
+    """The classes that a feature of `datasets` names, or, of lists, that which they are lists of."""
+    return list(getattr(getattr(feature, "feature", feature), "names", None) or [])
 
 
 def hides_labels(rows: Dataset, column: str) -> bool:
     """Whether the labels of all rows are hidden, as those of a benchmark's test split are."""
-    return bool(column in rows.column_names and declared_labels(rows, column) and set(rows[column][:]) == {HIDDEN})
+    return bool(
+        column in rows.column_names
+        and declared_labels(rows, column)
+        and all(value == HIDDEN for value in rows[column][:])
+    )
+
+
+def _flat(value: Any) -> list[int]:
+    return value if isinstance(value, list) else [value]

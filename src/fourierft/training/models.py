@@ -147,8 +147,11 @@ def outline_model(arguments: ModelArguments, task: Wanted) -> BaseModel | None:
     return BaseModel(model, heads, task.task_type, is_quantized=arguments.quantization is not None)
 
 
-def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
+def load_tokenizer(arguments: ModelArguments, **options: Any) -> PreTrainedTokenizerBase:
     """The tokenizer of a model, with a padding token.
+
+    Args:
+        options: of transformers, beyond those of `arguments`.
 
     Raises: ConfigError, if it can't be had.
     """
@@ -158,6 +161,7 @@ def load_tokenizer(arguments: ModelArguments) -> PreTrainedTokenizerBase:
             name,
             revision=None if arguments.tokenizer_name else arguments.model_revision,
             trust_remote_code=arguments.trust_remote_code,
+            **options,
         )
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:

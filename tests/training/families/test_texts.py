@@ -82,7 +82,9 @@ def test_tokens_are_those_of_the_tokenizer_cut_to_length(tiny_bert: Path) -> Non
 
 def test_words_with_labels_of_their_own_are_refused_by_name() -> None:
     rows = Dataset.from_dict({"id": [0], "tokens": [["Ann", "sings"]], "ner_tags": [[1, 0]]})
-    with pytest.raises(DataError, match=r"has a column tokens, but no text; labels of words \(token classification"):
+    with pytest.raises(
+        DataError, match=r"has a column tokens, but no text; labels of words are learned with --task token_class"
+    ):
         TEXTS.find_columns(rows, None, None)
 
 

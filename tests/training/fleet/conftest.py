@@ -132,7 +132,7 @@ def train_alone(arguments: FleetArguments, name: str, scaling: float) -> dict[st
         n_frequency=method.n_frequency,
         scaling=1.0,
         init_weights=True,
-        task_type="SEQ_CLS" if prepared.plan.heads else None,
+        task_type=prepared.family.task_type if prepared.plan.heads else None,
         target_modules=method.target_modules,
     )
     disable()

@@ -33,7 +33,7 @@ from fourierft.training.cells import (
 from fourierft.training.chat.conversation import BESIDE, find_beside
 from fourierft.training.columns import Columns, check_columns, check_texts, find_column, require_columns
 from fourierft.training.families.family import outputs_of
-from fourierft.training.families.texts import LABEL_COLUMNS, TextRows
+from fourierft.training.families.texts import CUT, LABEL_COLUMNS, TextRows, tell_cut
 from fourierft.training.labels import IGNORED, Where, by_index
 from fourierft.training.models import load_tokenizer, longest_text
 from fourierft.training.prompts import encode_pair, join
@@ -47,7 +47,6 @@ PROMPT_COLUMNS = (
     *(("mr",), ("meaning_representation",)),  # data-to-text: E2E's own files, and those of the hub
 )
 ANSWER_COLUMNS = ("output", "answer", "completion", "response", "ref", "human_reference", "target")
-CUT = "__cut__"
 
 
 class Answers(TextRows):
@@ -156,14 +155,7 @@ class Answers(TextRows):
             fn_kwargs={"version": __version__},  # what another release made is not taken from the cache
             desc="Tokenizing",
         )
-        cut = [index for index, is_cut in enumerate(encoded[CUT][:]) if is_cut]
-        if cut:
-            print(
-                f"longer than max_length={limit} tokens, and cut there: {len(cut)} of {len(rows)} rows, first "
-                f"{place_at(rows, cut[0])}",
-                flush=True,
-            )
-        return encoded.remove_columns(CUT)
+        return tell_cut(encoded, rows, limit)
 
     def encode_row(
         self, row: Mapping[str, Any], columns: Columns, label: Any, tokenizer: PreTrainedTokenizerBase

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,9 +14,10 @@ from transformers import EvalPrediction
 
 from fourierft.errors import DataError
 from fourierft.extras import needs
+from fourierft.training.columns import named_classes
 from fourierft.training.families.family import Family, outputs_of
 from fourierft.training.families.texts import TextRows
-from fourierft.training.labels import Where, by_index, class_name, read_number, shorten
+from fourierft.training.labels import Where, by_index, by_number, class_name, named_outputs, number_labels, shorten
 
 FEW_CLASSES = 20
 TWO = "the number of classes, taken to be two, as the data are not here and do not name them"
@@ -55,11 +55,11 @@ class ClassLabels(Family):
                 f"column {column} has {len(names)} different labels in {len(values)} rows, too many for classes; "
                 "name another --label_column, or give --task classification or --task regression"
             )
-        return replace(self, labels=tuple(sorted(names, key=_order)))
+        return replace(self, labels=tuple(sorted(names, key=by_number)))
 
     def expect(self, feature: Any, is_named: bool) -> Family | None:
         """The classes that the data set names, or else two."""
-        names = getattr(feature, "names", None)
+        names = named_classes(feature)
         return replace(self, labels=tuple(names)) if names else self.guess()
 
     def guess(self) -> Family:
@@ -80,32 +80,11 @@ class ClassLabels(Family):
 
     def model_settings(self) -> dict[str, Any]:
         """What the model's config must say."""
-        return {
-            "num_labels": len(self.labels),
-            "id2label": dict(enumerate(self.labels)),
-            "label2id": {label: index for index, label in enumerate(self.labels)},
-            "problem_type": "single_label_classification",
-        }
+        return {**named_outputs(self.labels), "problem_type": "single_label_classification"}
 
     def encode_labels(self, values: Sequence[Any], where: Where = by_index) -> list[int]:
-        """Class numbers of labels; DataError, if one was not in the training data.
-
-        A whole number is the class of its name with or without `.0`, which some programs write and others do not,
-        unless both are classes.
-        """
-        numbers = {label: index for index, label in enumerate(self.labels)}
-        for label, index in tuple(numbers.items()):
-            if re.fullmatch(r"-?\d+(\.0)?", label):
-                numbers.setdefault(label.removesuffix(".0") if label.endswith(".0") else f"{label}.0", index)
-        names = [class_name(value) for value in values]
-        unknown = [index for index, name in enumerate(names) if name not in numbers]
-        if unknown:
-            others = shorten(sorted({names[index] for index in unknown}))
-            raise DataError(
-                f"{where(unknown[0])} has the label {names[unknown[0]]}, which training did not see ({len(unknown)} of "
-                f"{len(names)} rows have such labels: {others}); it knows {shorten(self.labels)}"
-            )
-        return [numbers[name] for name in names]
+        """Class numbers of labels; DataError, if one was not in the training data."""
+        return number_labels([class_name(value) for value in values], self.labels, where)
 
     def shown(self, label: int) -> str:
         """A label as people read it."""
@@ -145,8 +124,3 @@ class Classification(ClassLabels, TextRows):
 
 
 FAMILIES = (Classification(),)
-
-
-def _order(name: str) -> tuple[int, float, str]:
-    number = read_number(name)
-    return (1, 0.0, name) if number is None else (0, number, name)

@@ -17,7 +17,7 @@ from transformers import (
 from fourierft import __version__
 from fourierft.errors import DataError
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.cells import as_text, column_names, read_cell, read_column
+from fourierft.training.cells import as_text, column_names, place_at, read_cell, read_column
 from fourierft.training.columns import (
     WORDS,
     Columns,
@@ -42,6 +42,7 @@ TEXT_COLUMNS = (
     ("question1", "question2"),
 )
 LABEL_COLUMNS = ("label", "labels")
+CUT = "__cut__"  # column of encoded rows: whether they were longer
 WORD_COLUMNS = ("tokens", "words")  # of data for token classification
 
 
@@ -137,6 +138,18 @@ class TextRows(Family):
     def describe(self, rows: Dataset, columns: Columns) -> list[dict[str, Any]]:
         """What was given, a row, for a file of predictions."""
         return shown_inputs(rows, columns)
+
+
+def tell_cut(encoded: Dataset, rows: Dataset, limit: int | None) -> Dataset:
+    """Encoded rows without their column CUT, which says whether they are; how many are is printed."""
+    cut = [index for index, is_cut in enumerate(encoded[CUT][:]) if is_cut]
+    if cut:
+        print(
+            f"longer than max_length={limit} tokens, and cut there: {len(cut)} of {len(rows)} rows, first "
+            f"{place_at(rows, cut[0])}",
+            flush=True,
+        )
+    return encoded.remove_columns(CUT)
 
 
 def shown_inputs(rows: Dataset, columns: Columns) -> list[dict[str, Any]]:
