@@ -97,9 +97,9 @@ class DataArguments:
         default="auto",
         metadata=_help(
             "TASK",
-            "classification, regression, multi_label_classification (each label is a list), token_classification (a "
-            "label for each word), answers (a causal model learns what follows a prompt), chat (the assistant's answers "
-            "in conversations or to instructions), one that a package adds, or auto: by columns and labels",
+            "classification, regression, multi_label_classification (lists of labels), token_classification (labels of "
+            "words), answers (a causal model learns what follows a prompt), chat (the assistant's answers in "
+            "conversations or to instructions), one that a package adds, or auto: by columns and labels",
         ),
     )
     packing: bool = field(default=False, metadata=_help("BOOL", "chat: put several rows into one of max_length tokens"))

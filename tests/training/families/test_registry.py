@@ -75,7 +75,12 @@ def test_wanted_task_wins() -> None:
             "1.234,5 in row 1, which looks like a number with a decimal comma or groups of digits; write 1234.5,",
         ),
         (["1", "1,234,567.5"], "auto", DataError, "1,234,567.5 in row 2, .* groups of digits; write 1234567.5,"),
-        ([1, 2], "ranking", ConfigError, "use classification, regression, answers, chat or auto"),
+        (
+            [1, 2],
+            "ranking",
+            ConfigError,
+            "use classification, regression, multi_label_classification, token_classification, answers, chat or auto",
+        ),
     ],
 )
 def test_labels_of_no_task_are_refused(values: list[Any], wanted: str, kind: type[Exception], message: str) -> None:

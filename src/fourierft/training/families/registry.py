@@ -21,7 +21,7 @@ from fourierft.training.labels import Where, by_index
 if TYPE_CHECKING:
     from datasets import Dataset
 
-BUILT_IN = ("classes", "regression", "multi_label", "answers", "chats", "tokens", "images")  # the last is asked first
+BUILT_IN = ("classes", "regression", "multi_label", "tokens", "answers", "chats", "images")  # the last is asked first
 GROUP = "fourierft.families"
 AUTO = "auto"
 _REGISTERED: list[Family] = []
