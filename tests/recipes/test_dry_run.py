@@ -18,7 +18,7 @@ TRAINED = sorted(path for path in RECIPES.rglob("*.yaml") if path.read_text().st
 def test_recipes_of_every_family_are_there() -> None:
     counts = {folder: len([path for path in TRAINED if path.parent.name == folder]) for folder in ("glue", "images")}
     assert counts == {"glue": 16, "images": 16}
-    assert {path.parent.name for path in TRAINED} == {"glue", "images", "e2e", "instructions", "stand-ins"}
+    assert {path.parent.name for path in TRAINED} == {"glue", "images", "e2e", "instructions", "labels", "stand-ins"}
 
 
 @pytest.mark.parametrize("path", TRAINED, ids=lambda path: str(path.relative_to(RECIPES)))

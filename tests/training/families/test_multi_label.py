@@ -17,6 +17,7 @@ from fourierft.training.columns import Columns
 from fourierft.training.data import load_splits
 from fourierft.training.families.multi_label import MultiLabel
 from fourierft.training.groundwork import read_rows
+from fourierft.training.labels import by_index
 
 ABC = MultiLabel(("a", "b", "c"))
 COLUMNS = Columns(("text",), "labels")
@@ -41,6 +42,15 @@ def test_names_are_those_of_all_rows_or_of_the_data_set() -> None:
     assert MultiLabel().learn([["b"]], "labels", ("b", "a"), str, True) == MultiLabel(("b", "a"))
     with pytest.raises(DataError, match="column labels holds empty lists alone"):
         MultiLabel().learn([[], []], "labels", (), str, True)
+
+
+def test_a_yes_or_no_for_each_label_is_not_taken_for_names() -> None:
+    for rows in ([[1, 0, 1], [0, 0, 0]], [[True, False], [True, True]]):
+        with pytest.raises(
+            DataError, match=r"holds \[.*\] in row 1 and such in all rows, .* a yes or no for each label"
+        ):
+            MultiLabel().learn(rows, "labels", (), by_index, True)
+    assert MultiLabel().learn([[1, 0], [0, 1]], "labels", (), by_index, True) == MultiLabel(("0", "1"))
 
 
 def test_numbers_of_a_data_set_that_names_its_labels_are_their_names() -> None:

@@ -96,3 +96,11 @@ def test_numbers_and_dates_of_typed_columns_are_read_as_text(tiny_bert: Path) ->
     assert TEXTS.describe(rows, columns) == [{"text": "7", "day": "2020-01-31"}, {"text": "12", "day": "2020-02-01"}]
     expected = tokenizer(["7", "12"], ["2020-01-31", "2020-02-01"])
     assert TEXTS.encode_rows(rows, columns, [0, 1], tokenizer, 32)["input_ids"][:] == expected["input_ids"]
+
+
+def test_labels_keep_their_type_whatever_a_column_of_that_name_has(tiny_bert: Path) -> None:
+    rows = Dataset.from_dict({"text": ["a film", "a book"], "labels": [1, 2]})  # integers
+    encoded = TEXTS.encode_rows(
+        rows, Columns(("text",), "labels"), [1.0, 2.0], AutoTokenizer.from_pretrained(tiny_bert), 8
+    )
+    assert [type(label) for label in encoded["labels"][:]] == [float, float]

@@ -145,7 +145,10 @@ def test_usual_columns_of_words_and_tags_call_for_it() -> None:
     assert find_families(rows, DataArguments()) == [TokenClasses()]
     assert TokenClasses().find_columns(rows, None, None) == COLUMNS
     with_text = rows.add_column("text", ["a"])
+    assert find_families(with_text, DataArguments()) == [TokenClasses()]
+    with_text = with_text.add_column("label", ["b"])
     assert find_families(with_text, DataArguments())[0].kind == "text"
+    assert find_families(rows, DataArguments(text_column=["tokens"]))[0].kind == "text"
     assert find_families(with_text, DataArguments(task="token_classification")) == [TokenClasses()]
     with pytest.raises(DataError, match="no column looks like the label among tokens; name it with --label_column"):
         TokenClasses().find_columns(rows.select_columns("tokens"), None, None)

@@ -55,8 +55,13 @@ class MultiLabel(TextRows):
     ) -> Family | None:
         """The labels that the data set names, or else those found, sorted.
 
-        Raises: DataError, if there are none.
+        Raises: DataError, if there are none, or a row has a yes or no for each label.
         """
+        if not declared and _are_answers(values):
+            raise DataError(
+                f"column {column} holds {begin(values[0])} in {where(0)} and such in all rows, which looks like a yes "
+                'or no for each label; write the names of those that a row has, as ["a", "b"]'
+            )
         found = {name for value in values for name in read_names(value)}
         if not found:
             raise DataError(f"column {column} holds empty lists alone; a label needs a row that has it")
@@ -142,6 +147,14 @@ def read_names(value: Any) -> list[str]:
     """The labels of a cell: those of a list, or the one that it is."""
     found = read_list(value)
     return [class_name(name) for name in ([value] if found is None else found)]
+
+
+def _are_answers(values: Sequence[Any]) -> bool:
+    """Whether all cells are lists of as many zeros and ones, and not each a list of different names."""
+    lists = [read_list(value) or [] for value in values]
+    is_long = len({len(one) for one in lists}) == 1 and len(lists[0]) > 1
+    found = {class_name(name) for one in lists for name in one}
+    return is_long and found <= {"0", "1", "True", "False"} and any(len(set(one)) < len(one) for one in lists)
 
 
 def find_fault(value: Any) -> str | None:

@@ -17,7 +17,7 @@ from transformers import (
 from fourierft import __version__
 from fourierft.errors import DataError
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.cells import as_text, column_names, place_at, read_cell, read_column
+from fourierft.training.cells import PLACE, as_text, column_names, place_at, read_cell, read_column
 from fourierft.training.columns import (
     WORDS,
     Columns,
@@ -106,11 +106,12 @@ class TextRows(Family):
             encoded = processor(*texts, truncation=True, max_length=limit)
             return {**encoded, "labels": [labels[index] for index in indices]}
 
-        return rows.map(
+        given = select_inputs(rows, columns)
+        return given.map(
             encode,
             batched=True,
             with_indices=True,
-            remove_columns=rows.column_names,
+            remove_columns=given.column_names,
             fn_kwargs={"version": __version__},  # what another release made is not taken from the cache
             desc="Tokenizing",
         )
@@ -138,6 +139,11 @@ class TextRows(Family):
     def describe(self, rows: Dataset, columns: Columns) -> list[dict[str, Any]]:
         """What was given, a row, for a file of predictions."""
         return shown_inputs(rows, columns)
+
+
+def select_inputs(rows: Dataset, columns: Columns) -> Dataset:
+    """Rows with nothing but their inputs and their place: a column `labels` would impose its type on encoded labels."""
+    return rows.select_columns([*columns.inputs, *(name for name in PLACE if name in rows.column_names)])
 
 
 def tell_cut(encoded: Dataset, rows: Dataset, limit: int | None) -> Dataset:

@@ -25,7 +25,15 @@ from fourierft.training.cells import as_text, column_names, is_blank, place_at, 
 from fourierft.training.cells import shorten as begin
 from fourierft.training.columns import Columns, check_columns, find_column, named_classes, require_columns
 from fourierft.training.families.family import Family, outputs_of
-from fourierft.training.families.texts import CUT, LABEL_COLUMNS, TEXT_COLUMNS, WORD_COLUMNS, TextRows, tell_cut
+from fourierft.training.families.texts import (
+    CUT,
+    LABEL_COLUMNS,
+    TEXT_COLUMNS,
+    WORD_COLUMNS,
+    TextRows,
+    select_inputs,
+    tell_cut,
+)
 from fourierft.training.labels import (
     IGNORED,
     Where,
@@ -42,7 +50,7 @@ from fourierft.training.models import load_tokenizer
 if TYPE_CHECKING:
     from datasets import Dataset
 
-TAG_COLUMNS = ("ner_tags", "tags", "pos_tags", *LABEL_COLUMNS)
+TAG_COLUMNS = ("ner_tags", "tags", "pos_tags")
 OUTSIDE = "O"
 TWO = "the number of tags, taken to be two, as the data are not here and do not name them"
 
@@ -74,12 +82,15 @@ class TokenClasses(TextRows):
         return ("f1", "precision", "recall", "accuracy") if tells_names(self.labels) else ("accuracy",)
 
     def claims(self, rows: Dataset | None, data: DataArguments) -> bool:
-        """Whether there are words and tags, called as usual, and no text; or it was named."""
+        """Whether there are words and tags, called as usual, and no text with a label; or it was named."""
         if data.image_column or rows is None or data.task == self.name:
             return data.task == self.name and not data.image_column
         columns = set(column_names(rows))
-        is_text = data.text_column or data.label_column or any(set(names) <= columns for names in TEXT_COLUMNS)
-        return not is_text and bool(columns & set(WORD_COLUMNS)) and bool(columns & set(TAG_COLUMNS))
+        is_text = bool(columns & set(LABEL_COLUMNS)) and any(set(names) <= columns for names in TEXT_COLUMNS)
+        is_named = data.text_column or data.label_column
+        return bool(columns & set(WORD_COLUMNS) and columns & {*TAG_COLUMNS, *LABEL_COLUMNS}) and not (
+            is_text or is_named
+        )
 
     def find_columns(self, rows: Dataset, wanted: list[str] | None, label: str | None) -> Columns:
         """The columns of words and tags: those named, else those of the usual names.
@@ -90,7 +101,7 @@ class TokenClasses(TextRows):
         if wanted is not None and len(wanted) != 1:
             raise DataError(f"text_column names {len(wanted)} columns; name the one of the words")
         words = find_column(rows, wanted[0] if wanted else None, WORD_COLUMNS, "text")
-        return Columns((words,), find_column(rows, label, TAG_COLUMNS, "label"))
+        return Columns((words,), find_column(rows, label, (*TAG_COLUMNS, *LABEL_COLUMNS), "label"))
 
     def check_rows(self, rows: Dataset, columns: Columns) -> None:
         """Raise DataError if `rows` lack a column, or one has not as many tags as words."""
@@ -192,10 +203,11 @@ class TokenClasses(TextRows):
                 last = number if is_first else last
             return {**encoded, "labels": tags, CUT: last + 1 < len(words)}
 
-        encoded = rows.map(
+        given = select_inputs(rows, columns)
+        encoded = given.map(
             encode,
             with_indices=True,
-            remove_columns=rows.column_names,
+            remove_columns=given.column_names,
             fn_kwargs={"version": __version__},  # what another release made is not taken from the cache
             desc="Tokenizing",
         )
