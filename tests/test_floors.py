@@ -1,4 +1,7 @@
-"""Imports point down: a floor imports what lies below it, never its neighbour, and the core needs torch alone."""
+"""Imports point down: a floor imports what lies below it, never its neighbour, and no two files import one another.
+
+The core needs torch alone.
+"""
 
 from __future__ import annotations
 
@@ -72,6 +75,39 @@ def violations(source: str, module: str) -> list[str]:
     return found
 
 
+def module_of(imported: str, name: str, known: set[str]) -> str | None:
+    """The module of `known` that an import loads: `from package import name` may mean one, or what the package has."""
+    return next((found for found in (f"{imported}.{name}", imported) if found in known), None)
+
+
+def circles(sources: dict[str, str]) -> list[list[str]]:
+    """Modules that import one another, hints and deferred imports included: each group once, sorted.
+
+    Args:
+        sources: module -> its text; a package has the name of its folder.
+    """
+    graph: dict[str, set[str]] = {}
+    for module, source in sources.items():
+        inside = module if any(other.startswith(f"{module}.") for other in sources) else module.rpartition(".")[0]
+        found = {module_of(base, name, set(sources)) for _, base, name in read_imports(source, f"{inside}.file")}
+        graph[module] = {other for other in found if other is not None and other != module}
+    reached = {module: reach(graph, module) for module in graph}
+    groups = {tuple(sorted(other for other in reached[module] if module in reached[other])) for module in graph}
+    return [list(group) for group in sorted(groups) if group]
+
+
+def reach(graph: dict[str, set[str]], start: str) -> set[str]:
+    """What can be reached from a module, in one step or more."""
+    seen: set[str] = set()
+    waiting = list(graph[start])
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting += graph[module]
+    return seen
+
+
 def modules() -> list[tuple[str, Path]]:
     paths = sorted(PACKAGE.rglob("*.py"))
     return [(".".join(["fourierft", *path.relative_to(PACKAGE).with_suffix("").parts]), path) for path in paths]
@@ -87,6 +123,10 @@ def test_every_folder_is_a_floor() -> None:
 @pytest.mark.parametrize(("module", "path"), [pair for pair in modules() if pair[0].count(".") > 1])
 def test_imports_point_down(module: str, path: Path) -> None:
     assert violations(path.read_text(), module) == []
+
+
+def test_no_two_files_import_one_another() -> None:
+    assert circles({module.removesuffix(".__init__"): path.read_text() for module, path in modules()}) == []
 
 
 @pytest.mark.parametrize(("module", "path"), [pair for pair in modules() if ".spectral." in pair[0]])
@@ -162,3 +202,34 @@ def test_the_ground_floor_cannot_reach_up_through_the_package(source: str) -> No
     assert violations(source, "fourierft.spectral.views") == [
         "fourierft.spectral.views:1 imports tuner, which does not lie below spectral"
     ]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from house.floor.b import low",
+        "from house.floor import b",
+        "import house.floor.b",
+        "from . import b",
+        "from .b import low",
+        "def late():\n    from house.floor.b import low",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house.floor.b import low",
+    ],
+)
+def test_files_that_import_one_another_are_found_also_through_others_hints_and_late_imports(source: str) -> None:
+    sources = {
+        "house": "",
+        "house.floor": "",
+        "house.floor.a": source,
+        "house.floor.b": "from house.floor.c import x",
+        "house.floor.c": "import house.floor.a",
+        "house.floor.d": "from house.floor.a import y",
+    }
+    assert circles(sources) == [["house.floor.a", "house.floor.b", "house.floor.c"]]
+    assert circles(sources | {"house.floor.c": "import torch"}) == []
+
+
+def test_a_package_and_its_file_may_not_import_one_another() -> None:
+    sources = {"house": "from house.file import x", "house.file": "from house import y"}
+    assert circles(sources) == [["house", "house.file"]]
+    assert circles(sources | {"house.file": "import torch"}) == []

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fourierft.spectral.compiled.held import HeldInput
-from fourierft.tuner import FourierFTConfig, sharing
+from fourierft.tuner import FourierFTConfig, shared_inputs
 
 WIDTH, INNER = 24, 38
 
@@ -114,7 +114,7 @@ def counted() -> Iterator[list[int]]:
 def unshared() -> Iterator[None]:
     """Inside, every layer transforms its input itself, by the operators that hold nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharing, "can_hold", lambda *_: False)
+        patch.setattr(shared_inputs, "can_hold", lambda *_: False)
         yield
 
 
@@ -122,7 +122,7 @@ def unshared() -> Iterator[None]:
 def alone() -> Iterator[None]:
     """Inside, every layer transforms its input itself, and holds it; an input may be written to, as none is saved."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharing._Input, "is_of", lambda *_: False)
+        patch.setattr(shared_inputs._Input, "is_of", lambda *_: False)
         yield
 
 

@@ -8,7 +8,6 @@ from transformers import T5Config, T5ForConditionalGeneration
 from fourierft.errors import ConfigError
 from fourierft.tuner import FourierFTConfig
 from fourierft.tuner import layer as layer_module
-from fourierft.tuner.mixing import summed_terms
 
 IDS = torch.randint(3, 60, (4, 7), generator=torch.Generator().manual_seed(0))
 
@@ -51,7 +50,7 @@ def test_active_adapters_of_a_layer_add_up(several, expected, shape):
 
 def test_active_adapters_of_one_draw_take_one_transform(several):
     several.update_layer("long", 30, FourierFTConfig(init_weights=False))
-    terms = summed_terms(several, ["default", "short", "other", "long"])
+    terms = several.terms.summed(["default", "short", "other", "long"])
     assert [term.basis.n_frequency for term in terms] == [30, 11]
 
 

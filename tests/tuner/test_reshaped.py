@@ -72,11 +72,11 @@ def summed(layer: ReshapedLayer, x: torch.Tensor, names: tuple[str, ...] = ("def
     return y, *coefficients
 
 
-@pytest.mark.parametrize("resting", [True, False])
+@pytest.mark.parametrize("eager", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_layer_has_the_weight_plus_the_cosine_sum(kind: str, resting: bool) -> None:
+def test_layer_has_the_weight_plus_the_cosine_sum(kind: str, eager: bool) -> None:
     layer, x = make(kind)
-    with torch.set_grad_enabled(not resting):
+    with torch.set_grad_enabled(not eager):
         torch.testing.assert_close(layer(x).double(), summed(layer, x)[0], rtol=1e-5, atol=1e-5)
         with torch.no_grad():
             layer.fourierft_spectrum["default"].mul_(2.0)  # what was kept is not used again
@@ -129,14 +129,14 @@ def test_merged_weight_equals_forward_and_comes_back(kind: str) -> None:
     torch.testing.assert_close(layer(x), base(x))
 
 
-@pytest.mark.parametrize("resting", [True, False])
+@pytest.mark.parametrize("eager", [True, False])
 @pytest.mark.parametrize("kind", ["plain", "scaled"])
-def test_half_precision_keeps_updates_below_its_last_place(kind: str, resting: bool) -> None:
+def test_half_precision_keeps_updates_below_its_last_place(kind: str, eager: bool) -> None:
     layer, x = make(kind, torch.bfloat16)
     layer.fourierft_spectrum["default"] = nn.Parameter(layer.fourierft_spectrum["default"].float() * 1e-3)
     base: Any = layer.get_base_layer()
     exact = summed(layer, x)[0] - copy.deepcopy(base).double()(x.double() if x.is_floating_point() else x)
-    with torch.set_grad_enabled(not resting):
+    with torch.set_grad_enabled(not eager):
         assert layer(x).dtype == torch.bfloat16
         with torch.no_grad():
             for parameter in base.parameters():

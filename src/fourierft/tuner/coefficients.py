@@ -12,16 +12,13 @@ coefficients: transformers' `load_adapter` copies only what it finds there, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fourierft.errors import CheckpointError, ConfigError
-
-if TYPE_CHECKING:
-    from fourierft.tuner.layer import FourierFTLayer
 
 IN_MODEL, ON_DISK = "fourierft_coefficients", "fourierft_spectrum"
 
@@ -50,39 +47,51 @@ class CoefficientsByAdapter(nn.ModuleDict):
     def __getitem__(self, name: str) -> Coefficients:
         return self._modules[name]  # type: ignore[return-value]
 
+    def numbers(self, name: str) -> Tensor:
+        """The coefficients [n] of an adapter."""
+        part: Any = self._modules[name]
+        found = part._parameters["weight"] if part._parameters else None  # a module's own look-up takes longer
+        return part() if found is None or found.is_meta else found
+
 
 class Spectrum(nn.Module):
     """A layer's coefficients as stock PEFT's layers have them: parameters by adapter name.
 
     To set an item sets the parameter itself. To set an attribute is what a loader does that copies a checkpoint
     parameter by parameter: what it brings has the scaling of the checkpoint.
+
+    Args:
+        coefficients: of the layer.
+        ratios: adapter name -> how much larger its coefficients are in a checkpoint than in the layer.
+        awaiting: adapters whose coefficients are yet to be loaded; those that come are taken out.
     """
 
-    layer: FourierFTLayer
+    coefficients: CoefficientsByAdapter
 
-    def __init__(self, layer: FourierFTLayer) -> None:
+    def __init__(self, coefficients: CoefficientsByAdapter, ratios: Mapping[str, float], awaiting: set[str]) -> None:
         super().__init__()
-        object.__setattr__(self, "layer", layer)  # not as a part of this module
-        for name in layer.fourierft_coefficients:
-            self._parameters[name] = layer.fourierft_coefficients[name].weight
+        object.__setattr__(self, "coefficients", coefficients)  # not as a part of this module
+        self._ratios, self._awaiting = ratios, awaiting
+        for name in coefficients:
+            self._parameters[name] = coefficients[name].weight
 
     def __getitem__(self, name: str) -> nn.Parameter:
         return self._parameters[name]  # type: ignore[return-value]
 
     def __setitem__(self, name: str, values: Tensor) -> None:
         parameter = values if isinstance(values, nn.Parameter) else nn.Parameter(values)
-        self.layer.fourierft_coefficients[name].weight = self._parameters[name] = parameter
+        self.coefficients[name].weight = self._parameters[name] = parameter
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dict__.get("_parameters", ()):
             super().__setattr__(name, value)
             return
-        part = self.layer.fourierft_coefficients[name]
-        values = unfolded(self.layer, name, value.detach())
+        part = self.coefficients[name]
+        values = scaled(value.detach(), 1 / self._ratios[name])
         check(f"{ON_DISK}.{name}", values, part.weight)
         part.weight = nn.Parameter(values.to(part.weight.dtype), requires_grad=part.weight.requires_grad)
         part.weight.__dict__.update(value.__dict__)  # transformers marks what it has loaded
-        self.layer.awaiting.discard(name)
+        self._awaiting.discard(name)
 
     def __contains__(self, name: str) -> bool:
         return name in self._parameters
@@ -98,33 +107,39 @@ class Spectrum(nn.Module):
         return [(name, self[name]) for name in self]
 
 
-def show_awaited(layer: FourierFTLayer, state_dict: dict[str, Tensor], prefix: str, _: Any) -> None:
+def show_awaited(awaiting: Collection[str], state_dict: dict[str, Tensor], prefix: str) -> None:
     """In a layer's state dict, give coefficients that are yet to be loaded the name that loaders look for."""
-    for name in layer.awaiting:
+    for name in awaiting:
         values = state_dict.pop(f"{prefix}{IN_MODEL}.{name}.weight", None)
         if values is not None:
             state_dict[f"{prefix}{ON_DISK}.{name}"] = values
 
 
-def take(layer: FourierFTLayer, state_dict: dict[str, Tensor], prefix: str) -> None:
+def take(coefficients: CoefficientsByAdapter, awaiting: set[str], state_dict: dict[str, Tensor], prefix: str) -> None:
     """In a state dict that a layer is about to load, give coefficients their name in the model, and check them.
+
+    Args:
+        coefficients: of the layer.
+        awaiting: its adapters whose coefficients are yet to be loaded; those that come are taken out.
+        state_dict: that is loaded.
+        prefix: of the layer's names in it.
 
     Raises: CheckpointError, if they are of another number, or not finite.
     """
-    for name in layer.fourierft_coefficients:
+    for name in coefficients:
         key, loaded = f"{prefix}{IN_MODEL}.{name}.weight", f"{prefix}{ON_DISK}.{name}"
         if loaded in state_dict:
             state_dict[key] = state_dict.pop(loaded)
         if key in state_dict:
-            check(loaded, state_dict[key], layer.fourierft_coefficients[name].weight)
-            layer.awaiting.discard(name)
+            check(loaded, state_dict[key], coefficients[name].weight)
+            awaiting.discard(name)
 
 
-def check_present(layer: FourierFTLayer, coefficients: Tensor, x: Tensor) -> None:
-    """Raise ConfigError, if a layer is called with numbers while its coefficients have none."""
+def check_present(path: str, coefficients: Tensor, x: Tensor) -> None:
+    """Raise ConfigError, if the layer at a path is called with numbers while its coefficients have none."""
     if coefficients.is_meta and not x.is_meta:
         raise ConfigError(
-            f"the coefficients of {layer.path or 'a layer'} have no numbers, as the model was offloaded before the "
+            f"the coefficients of {path or 'a layer'} have no numbers, as the model was offloaded before the "
             "adapter came: add or load the adapter first, or leave adapted layers on a device"
         )
 
@@ -135,23 +150,12 @@ def former_name(name: str) -> str:
     return f"{layer}.{ON_DISK}.{adapter}" if middle else name
 
 
-def disk_ratio(layer: FourierFTLayer, name: str) -> float:
-    """How much larger an adapter's coefficients are in a checkpoint than in the layer.
+def disk_ratio(scaling: float, on_disk: float) -> float:
+    """How much larger coefficients are in a checkpoint of one scaling than in a layer of another.
 
     A scaling of 0, which no ratio can bring back, counts as that of the checkpoint.
     """
-    scaling, on_disk = layer.own_scaling[name], layer.disk_scaling[name]
     return scaling / on_disk if scaling and on_disk else 1.0
-
-
-def folded(layer: FourierFTLayer, name: str, values: Tensor) -> Tensor:
-    """Coefficients of a layer, as they are saved."""
-    return scaled(values, disk_ratio(layer, name))
-
-
-def unfolded(layer: FourierFTLayer, name: str, values: Tensor) -> Tensor:
-    """Coefficients of a checkpoint, as the layer has them."""
-    return scaled(values, 1 / disk_ratio(layer, name))
 
 
 def check(key: str, loaded: Tensor, coefficients: Tensor) -> None:

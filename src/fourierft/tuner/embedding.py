@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fourierft.spectral import spectral_embedding
 from fourierft.tuner.coefficients import check_present
-from fourierft.tuner.mixing import RowPlan, summed_terms
+from fourierft.tuner.mixing import RowPlan
 from fourierft.tuner.reshaped import ReshapedLayer
 
 
@@ -51,8 +51,8 @@ class EmbeddingLayer(ReshapedLayer):
             return self._mixed_rows(x, result, adapter_names, scale)
         names = self.added_adapters
         delta = None
-        for _, coefficients, basis, scaling in summed_terms(self, names) if names else []:
-            check_present(self, coefficients, x)
+        for _, coefficients, basis, scaling in self.terms.summed(names) if names else []:
+            check_present(self.path, coefficients, x)
             rows = spectral_embedding(x, coefficients, basis, scaling)
             delta = rows if delta is None else delta + rows
         return result if delta is None else (result + self._masked(x, delta) * scale).to(result.dtype)
@@ -60,7 +60,7 @@ class EmbeddingLayer(ReshapedLayer):
     def _mixed_rows(self, x: Tensor, result: Tensor, names: Sequence[str], scale: Tensor | float) -> Tensor:
         """Row i of x with the update of names[i]."""
         wide = result
-        for rows, coefficients, basis, scaling in RowPlan(self, names).terms(self):
+        for rows, coefficients, basis, scaling in RowPlan(self.terms, names).terms(self.terms):
             ids = x if rows is None else x[rows]
             if coefficients.dim() == 2:
                 coefficients = coefficients.view(len(coefficients), *[1] * (x.dim() - 1), basis.n_frequency)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from peft import FourierFTConfig as StockConfig
-from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -21,22 +19,24 @@ from fourierft.tuner.coefficients import (
     CoefficientsByAdapter,
     Spectrum,
     check_present,
+    disk_ratio,
     show_awaited,
     take,
 )
-from fourierft.tuner.merging import merge_update, unmerge_update
-from fourierft.tuner.mixing import RowPlan, Term, summed_terms
+from fourierft.tuner.inference import UpdateCache, add_updates, infer_alone
+from fourierft.tuner.merging import Mergeable
+from fourierft.tuner.mixing import RowPlan
 from fourierft.tuner.product import base_product
-from fourierft.tuner.quantization import KeptWeight, find_backend
-from fourierft.tuner.reading import Usage, read_weight
-from fourierft.tuner.resting import RestingUpdates, add_updates, rest_alone
+from fourierft.tuner.quantization import find_backend
+from fourierft.tuner.reading import Usage
 from fourierft.tuner.rows import RowNames
 from fourierft.tuner.scaling import disk_scaling, layer_scaling
-from fourierft.tuner.sharing import SharedInputs, adapted, update
-from fourierft.tuner.strength import SCALINGS, Strength
+from fourierft.tuner.shared_inputs import SharedInputs, adapted, held_update
+from fourierft.tuner.strength import SCALINGS
+from fourierft.tuner.terms import Term, Terms
 
 
-class FourierFTLayer(nn.Module, Strength):
+class FourierFTLayer(nn.Module, Mergeable):
     """A linear layer y = x W^T + b with the updates of its adapters, y += x dW^T.
 
     Args:
@@ -52,17 +52,15 @@ class FourierFTLayer(nn.Module, Strength):
         fourierft_basis: the frozen entries.
         fourierft_draw: how they were drawn.
         fourierft_scaling, own_scaling: what the coefficients are multiplied with; see strength.py.
-        merged_terms: the updates that were merged, with the coefficients and the scaling that they had then.
         disk_scaling: the scaling of the adapter's checkpoints.
-        merge_loss: the error of merging into a half precision or quantised weight, as a share of the update's norm.
+
+    Others, beside those of merging.py:
         path: where it stands in the model.
-        is_tied: whether other modules of the model have the same weight, as an embedding has that of a tied head.
         is_read: whether the model reads the weight in its forward pass, and so must get W + dW (reading.py).
         usage: how the model used the layer.
-        kept_weight: the quantised or tied weight that a merged layer had; None for any other.
-        resting: what inference keeps (resting.py); one for all adapters.
+        update_cache: what inference keeps (inference.py); one for all adapters.
         awaiting: adapters made from a checkpoint's config whose coefficients are yet to be loaded; see coefficients.py.
-        shared_inputs: what the layers of one module hold while it runs (sharing.py).
+        shared_inputs: what the layers of one module hold while it runs (shared_inputs.py).
         row_names: the adapter of each row while a call with `adapter_names` runs; shared by the layers of a model.
 
     Raises: ConfigError, if the base layer is not linear; ShapeError, if n_frequency exceeds the entries of its weight.
@@ -84,21 +82,18 @@ class FourierFTLayer(nn.Module, Strength):
         self.in_features, self.out_features = self._matrix_size()
         self.quantization_backend = self._find_backend(quantization or {})
         self.path, self.is_tied, self.is_read, self.usage = "", False, False, Usage()
-        self.kept_weight: KeptWeight | None = None
+        self.kept_weight = None
         self.fourierft_coefficients = CoefficientsByAdapter()
         self.fourierft_basis: dict[str, SpectralBasis] = {}
         self.fourierft_draw: dict[str, Draw] = {}
-        self.fourierft_scaling, self.own_scaling = {}, {}
-        self.merged_terms: dict[str, Term] = {}
         self.disk_scaling: dict[str, float] = {}
+        self.fourierft_scaling, self.own_scaling, self.merged_terms, self.merge_loss = {}, {}, {}, {}
         self.awaiting: set[str] = set()
-        self.merge_loss: dict[str, float] = {}
-        self.resting = RestingUpdates()
+        self.update_cache = UpdateCache()
         self.shared_inputs, self.row_names = SharedInputs(), RowNames()
         self.merged_adapters: list[str] = []
-        self._disable_adapters = False
-        self._active_adapter = adapter_name
-        self.register_state_dict_post_hook(show_awaited)
+        self._disable_adapters, self._active_adapter = False, adapter_name
+        self.register_state_dict_post_hook(_show_awaited)
         self.update_layer(adapter_name, n_frequency, config)
 
     def update_layer(self, adapter_name: str, n_frequency: int, config: StockConfig) -> None:
@@ -123,7 +118,18 @@ class FourierFTLayer(nn.Module, Strength):
     @property
     def fourierft_spectrum(self) -> Spectrum:
         """The coefficients by adapter name, as stock PEFT's layers have them."""
-        return Spectrum(self)
+        ratios = {name: self.disk_ratio(name) for name in self.own_scaling}
+        return Spectrum(self.fourierft_coefficients, ratios, self.awaiting)
+
+    def disk_ratio(self, name: str) -> float:
+        """How much larger the coefficients of an adapter are in a checkpoint than in the layer."""
+        return disk_ratio(self.own_scaling[name], self.disk_scaling[name])
+
+    @property
+    def terms(self) -> Terms:
+        """The updates of the layer's adapters, as they are now."""
+        coefficients: Any = self._modules["fourierft_coefficients"]
+        return Terms(coefficients, self.fourierft_basis, self.fourierft_draw, self.fourierft_scaling)
 
     def train(self, mode: bool = True) -> FourierFTLayer:
         """Set the training mode; coefficients that are trained are no longer those of a checkpoint to be loaded."""
@@ -157,87 +163,80 @@ class FourierFTLayer(nn.Module, Strength):
                 self.unmerge()
             return self.base_layer(x, *args, **kwargs)
         if is_eager(x):
-            alone = rest_alone(self, x) if adapter_names is None and not args and not kwargs else None
-            return self._resting_forward(x, adapter_names, *args, **kwargs) if alone is None else alone
-        self.resting.drop()
+            alone = self._infer_alone(x) if adapter_names is None and not args and not kwargs else None
+            return self._infer(x, adapter_names, *args, **kwargs) if alone is None else alone
+        self.update_cache.drop()
         if adapter_names is not None:
             return self._mixed_forward(x, adapter_names, *args, **kwargs)
         terms = self._active_terms()
         for term in terms:
-            check_present(self, term.coefficients, x)
+            check_present(self.path, term.coefficients, x)
         product = base_product(self._modules["base_layer"], x) if len(terms) == 1 and not args and not kwargs else None
         if product is not None and product[0].dtype == terms[0].coefficients.dtype:
-            return adapted(self, x, product, terms[0])
+            return adapted(x, product, terms[0], self.shared_inputs)
         result = self.base_layer(x, *args, **kwargs)
         dtype = result.dtype
         for term in terms:
-            result = result + update(self, x, term)
+            delta = held_update(x, term, self.shared_inputs)
+            if delta is None:
+                delta = spectral_linear(self._cast_input_dtype(x, term.coefficients.dtype), *term[1:])
+            result = result + delta
         return result.to(dtype)
 
     @property
     def weight(self) -> Tensor:
-        """What code outside of the layer reads: the base layer's weight, or W + dW in a forward pass that reads it."""
-        return read_weight(self)
+        """What code outside of the layer reads: the base layer's weight, or W + dW in a forward pass that reads it.
 
-    @property
-    def stored_weight(self) -> Tensor:
-        """The base layer's weight, as PEFT finds it in layers of any kind."""
-        return super().weight
+        W + dW is rounded once, to the dtype of W.
 
-    def _resting_forward(self, x: Tensor, adapter_names: Sequence[str] | None, *args: Any, **kwargs: Any) -> Tensor:
+        Raises: ConfigError, if every row of a batch is to have an adapter of its own.
+        """
+        weight = self.stored_weight
+        if not self.is_read:
+            self.usage.read = not self.usage.called
+            return weight
+        if self.disable_adapters or self.quantization_backend is not None:
+            return weight
+        if self.row_names.are_handed:
+            raise ConfigError(
+                f"the model reads the weight of {self.path} in its forward pass, so that rows cannot have different "
+                "adapters there; leave adapter_names out, or the layer with exclude_modules"
+            )
+        if not self.added_adapters:
+            return weight
+        updates = [self.base_update(self.terms.of(name), weight) for name in self.added_adapters]
+        return sum(updates, weight.to(torch.promote_types(weight.dtype, torch.float32))).to(weight.dtype)
+
+    def _infer_alone(self, x: Tensor) -> Tensor | None:
+        """The same numbers without gradients, where one adapter is active and all is one call each; None elsewhere."""
+        names = self._active_adapter
+        name = names if isinstance(names, str) else names[0] if len(names) == 1 else None
+        if name is None or name not in self.fourierft_basis or name in self.merged_adapters:
+            return None
+        term = Term(None, self.coefficients(name), self.fourierft_basis[name], self.fourierft_scaling[name])
+        return infer_alone(self._modules["base_layer"], x, term, self.update_cache, self.path)
+
+    def _infer(self, x: Tensor, adapter_names: Sequence[str] | None, *args: Any, **kwargs: Any) -> Tensor:
         """The same numbers without gradients."""
         if adapter_names is None:
             terms = self._active_terms()
         else:
-            terms = list(self.resting.plan(self, adapter_names).terms(self))
+            terms = list(self.update_cache.plan(self.terms, adapter_names).terms(self.terms))
         product = None if args or kwargs else base_product(self._modules["base_layer"], x)
         result = self.base_layer(x, *args, **kwargs) if product is None else F.linear(x, *product)
-        return add_updates(self, result, x, terms, product is not None)
+        return add_updates(result, x, terms, product is not None, self.update_cache, self.path)
 
     def _active_terms(self) -> list[Term]:
         names = self.added_adapters
-        return summed_terms(self, names) if names else []
+        return self.terms.summed(names) if names else []
 
     def coefficients(self, name: str) -> Tensor:
         """The coefficients [n] of an adapter."""
-        part: Any = self._modules["fourierft_coefficients"]._modules[name]  # type: ignore[union-attr]
-        found = part._parameters["weight"] if part._parameters else None  # a module's own look-up takes longer
-        return part() if found is None or found.is_meta else found
+        return self.terms.coefficients.numbers(name)
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """The update dW of an adapter, [out, in] (for a `Conv1D` too, as in stock PEFT), dtype of its coefficients."""
         return delta_weight(self.coefficients(adapter), self.fourierft_basis[adapter], self.fourierft_scaling[adapter])
-
-    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Add the updates of the active adapters to the base weight; what a layer keeps for it, see merging.py.
-
-        Args:
-            safe_merge: leave the weight as it is if the sum is not finite.
-            adapter_names: what to merge in place of the active adapters.
-
-        Raises:
-            ValueError, if safe_merge finds the sum not finite.
-            ConfigError, if the weight is not a matrix of floats, nor one that can be dequantised.
-        """
-        for name in check_adapters_to_merge(self, adapter_names):
-            if name in self.fourierft_coefficients:
-                merge_update(self, name, safe_merge)
-                self.merged_adapters.append(name)
-
-    def unmerge(self) -> None:
-        """Take the updates out of the base weight as they were merged, the last one first.
-
-        A quantised or tied weight comes back bit for bit, and tied, unless a tied one was written to while it was
-        merged: then the updates are taken out of what was written. Another one of floats comes back to within the
-        rounding of two sums: each element is off by at most one unit in the last place of the largest value it went
-        through. Reload the base model where every bit matters.
-        """
-        if not self.merged:
-            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
-        while self.merged_adapters:
-            name = self.merged_adapters.pop()
-            self.merge_loss.pop(name, None)
-            unmerge_update(self, name)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """Whether `peft.convert_to_lora` takes this layer: it expects the update of a `Conv1D` transposed."""
@@ -245,10 +244,6 @@ class FourierFTLayer(nn.Module, Strength):
 
     def __repr__(self) -> str:
         return "fourierft." + super().__repr__()
-
-    def in_layout(self, update: Tensor) -> Tensor:
-        """An update [out, in] as the base layer stores its weight."""
-        return update.T if isinstance(self.get_base_layer(), Conv1D) else update
 
     def _hold(self, base_layer: nn.Module) -> None:
         self.base_layer = base_layer
@@ -282,7 +277,7 @@ class FourierFTLayer(nn.Module, Strength):
         """Row i of x with the update of adapter_names[i]: one call of the row view for each draw."""
         result = self.base_layer(x, *args, **kwargs)
         dtype = result.dtype
-        for rows, coefficients, basis, scaling in RowPlan(self, adapter_names).terms(self):
+        for rows, coefficients, basis, scaling in RowPlan(self.terms, adapter_names).terms(self.terms):
             part = self._cast_input_dtype(x if rows is None else x[rows], coefficients.dtype)
             if coefficients.dim() == 2:
                 coefficients = coefficients.view(len(coefficients), *[1] * (x.dim() - 2), basis.n_frequency)
@@ -292,8 +287,12 @@ class FourierFTLayer(nn.Module, Strength):
         return result.to(dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
-        take(self, state_dict, prefix)
+        take(self.fourierft_coefficients, self.awaiting, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _show_awaited(layer: FourierFTLayer, state_dict: dict[str, Tensor], prefix: str, _: Any) -> None:
+    show_awaited(layer.awaiting, state_dict, prefix)
 
 
 class FourierFTLinear(FourierFTLayer):

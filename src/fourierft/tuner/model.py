@@ -18,17 +18,18 @@ from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError, ShapeError
 from fourierft.tuner.advice import parameter_advice, target_advice, warn_of_stacks
-from fourierft.tuner.caution import follow, watch
 from fourierft.tuner.checkpoint import fold, leave_embeddings, unfold
+from fourierft.tuner.checks import check_mergeable, warn_of_precision
 from fourierft.tuner.coefficients import ON_DISK
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.embedding import EmbeddingLayer
+from fourierft.tuner.first_step import follow, watch
 from fourierft.tuner.layer import FourierFTLayer, FourierFTLinear
-from fourierft.tuner.merging import check_held, warn_of_loss
+from fourierft.tuner.merging import warn_of_loss
 from fourierft.tuner.parameters import add_parameter, find_parameters, remove_hosts
 from fourierft.tuner.places import check_holder, place_everywhere, take_from_everywhere
 from fourierft.tuner.quantization import keep_layout
-from fourierft.tuner.reading import check_usage, is_among, is_only_read, names_read, warn_of_precision
+from fourierft.tuner.reading import is_among, is_only_read, names_read
 from fourierft.tuner.record import check_base, note_base
 from fourierft.tuner.reshaped import CONVOLUTIONS, ReshapedLayer
 from fourierft.tuner.rows import RowNames, checked_names
@@ -87,8 +88,7 @@ class FourierFTModel(Tuner):
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         """Add the updates of adapters to the base weights; warns of what low precision or quantisation loses."""
-        check_usage(self._layers(), adapter_names)
-        check_held(self._layers())
+        check_mergeable(self._layers(), adapter_names)
         super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
         warn_of_loss(self._layers())
 
@@ -100,8 +100,7 @@ class FourierFTModel(Tuner):
         Weights that were tied to one that is merged into keep what they had, and config and file of the model say so.
         """
         layers, flags = self._layers(), tie_flags(self.model)
-        check_usage(layers, adapter_names)
-        check_held(layers)
+        check_mergeable(layers, adapter_names)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied")
             model = super().merge_and_unload(progressbar, safe_merge, adapter_names)

@@ -21,7 +21,7 @@ from fourierft.format.weights import PLACE, base_path
 from fourierft.spectral import adapted_stack
 from fourierft.tuner.calling import call_with
 from fourierft.tuner.layer import FourierFTLayer
-from fourierft.tuner.mixing import Term
+from fourierft.tuner.terms import Term
 
 
 class ParameterLayer(FourierFTLayer):
@@ -75,13 +75,13 @@ class ParameterLayer(FourierFTLayer):
             self.unmerge()
         weight: Tensor = getattr(holder, self.parameter_name)
         for name in () if self.disable_adapters else self.added_adapters:
-            weight = self._summed(weight, self._term(name))
+            weight = self._summed(weight, self.terms.of(name))
         return weight
 
     def get_delta_weight(self, adapter: str) -> Tensor:
         """The update of an adapter, in the shape of the parameter and the dtype of its coefficients."""
         zeros = torch.zeros_like(self.parameter, dtype=self.fourierft_coefficients[adapter].weight.dtype)
-        return self._summed(zeros, self._term(adapter))
+        return self._summed(zeros, self.terms.of(adapter))
 
     @torch.no_grad()
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -89,7 +89,7 @@ class ParameterLayer(FourierFTLayer):
         for name in check_adapters_to_merge(self, adapter_names):
             if name not in self.fourierft_coefficients:
                 continue
-            term = self._term(name)
+            term = self.terms.of(name)
             before, merged = self.parameter.data, self._summed(self.parameter.data, term)
             if safe_merge and not torch.isfinite(merged).all():
                 raise ValueError(
@@ -118,10 +118,6 @@ class ParameterLayer(FourierFTLayer):
     def extra_repr(self) -> str:
         """The parameter."""
         return f"{self.parameter_name}, {list(self.parameter.shape)}"
-
-    def _term(self, name: str) -> Term:
-        """The update of an adapter as it is now."""
-        return Term(None, self.coefficients(name), self.fourierft_basis[name], self.fourierft_scaling[name])
 
     def _summed(self, weight: Tensor, term: Term) -> Tensor:
         """A tensor of the parameter's shape plus an update, rounded once."""

@@ -14,19 +14,11 @@ import ast
 import functools
 import inspect
 import textwrap
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, NamedTuple
 
-import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor, nn
-
-from fourierft.errors import ConfigError
-from fourierft.tuner.merging import base_update, current_term
-
-if TYPE_CHECKING:
-    from fourierft.tuner.layer import FourierFTLayer
+from torch import nn
 
 _PROPERTIES = {"dtype", "device", "shape", "ndim", "requires_grad", "is_cuda", "is_meta", "numel", "dim", "size"}
 
@@ -56,62 +48,6 @@ class Usage:
     """
 
     called = read = False
-
-
-def read_weight(layer: FourierFTLayer) -> Tensor:
-    """What a forward pass that reads the weight of an adapted layer gets: W + dW, rounded once to the dtype of W.
-
-    Raises: ConfigError, if every row of a batch is to have an adapter of its own.
-    """
-    weight = layer.stored_weight
-    if not layer.is_read:
-        layer.usage.read = not layer.usage.called
-        return weight
-    names = layer.added_adapters
-    if layer.disable_adapters or layer.quantization_backend is not None:
-        return weight
-    if layer.row_names.are_handed:
-        raise ConfigError(
-            f"the model reads the weight of {layer.path} in its forward pass, so that rows cannot have different "
-            "adapters there; leave adapter_names out, or the layer with exclude_modules"
-        )
-    if not names:
-        return weight
-    wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
-    return sum((base_update(layer, current_term(layer, name), weight) for name in names), wide).to(weight.dtype)
-
-
-def check_usage(layers: Iterable[FourierFTLayer], adapter_names: Sequence[str] | None = None) -> None:
-    """Raise ConfigError before adapters are merged, if one of a layer would only have an effect from then on.
-
-    Args:
-        layers: of the model.
-        adapter_names: to merge in place of the active ones.
-    """
-    layers = list(layers)
-    if not any(layer.usage.called for layer in layers):
-        return
-    for layer in layers:
-        if layer.usage.called or not layer.usage.read:
-            continue
-        for name in adapter_names or layer.active_adapters:
-            if name in layer.fourierft_coefficients and bool(layer.fourierft_coefficients[name].weight.any()):
-                raise ConfigError(
-                    f"the adapter {name!r} had no effect in {layer.path} so far, whose weight the model reads where it "
-                    "calls other layers; merged, it would make another model: leave the layer out with exclude_modules"
-                )
-
-
-def warn_of_precision(layers: Sequence[FourierFTLayer]) -> None:
-    """Warn, once, if weights that are read instead of called are too coarse for an update to be added to them."""
-    coarse = [layer for layer in layers if layer.stored_weight.dtype not in (torch.float32, torch.float64)]
-    if coarse:
-        warnings.warn(
-            f"the model reads the weights of {len(coarse)} layers, such as {coarse[0].path}, instead of calling them: "
-            f"in {coarse[0].stored_weight.dtype} what an update adds there is rounded with the weight, and lost while "
-            "it is small; load the model in float32, or leave them out with exclude_modules",
-            stacklevel=3,
-        )
 
 
 def names_read(model: nn.Module) -> frozenset[str]:

@@ -17,8 +17,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
 from fourierft.extras import check_hosts
-from fourierft.tuner.caution import check_step
 from fourierft.tuner.config import FourierFTConfig
+from fourierft.tuner.first_step import check_step
 from fourierft.tuner.model import FourierFTModel
 from fourierft.tuner.versions import ask_tuner, stop_asking
 
@@ -27,7 +27,7 @@ _OURS: tuple[tuple[dict[PeftType, Any], type], ...] = (
     (PEFT_TYPE_TO_TUNER_MAPPING, FourierFTModel),
 )
 _replaced: list[type] = []  # what stood in the tables, in their order; empty while disabled
-_hooks: list[RemovableHandle] = []  # of optimisers' steps, for the warning of caution.py
+_hooks: list[RemovableHandle] = []  # of optimisers' steps, for the warning of first_step.py
 
 
 def enable() -> None:

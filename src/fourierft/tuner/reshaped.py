@@ -18,9 +18,9 @@ from fourierft.errors import ConfigError
 from fourierft.spectral import is_eager
 from fourierft.tuner.calling import call_with, forward_with
 from fourierft.tuner.coefficients import check_present
+from fourierft.tuner.inference import kept_update
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.product import does_more
-from fourierft.tuner.resting import kept_update
 
 _WIDE = (torch.float32, torch.float64)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -55,11 +55,11 @@ class ReshapedLayer(FourierFTLayer):
         if self.disable_adapters or not names:
             return base(x, *args, **kwargs)
         for name in names:
-            check_present(self, self.coefficients(name), x)
+            check_present(self.path, self.coefficients(name), x)
         if is_eager(x):
-            update = kept_update(self, names).to(base.weight.dtype)
+            update = kept_update(self.terms.summed(names), self.in_layout, self.update_cache).to(base.weight.dtype)
         else:
-            self.resting.drop()
+            self.update_cache.drop()
             update = reduce(torch.add, [self.get_delta_weight(name) for name in names]).to(base.weight.dtype)
         is_cast = not x.is_meta and torch.is_autocast_enabled(x.device.type)
         if base.weight.dtype in _WIDE and not is_cast and not does_more(base):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +19,9 @@ from torch import Tensor
 
 from fourierft.spectral import PreparedUpdate, SpectralBasis, add_product, compiled_update, delta_weight
 from fourierft.tuner.coefficients import check_present
-from fourierft.tuner.mixing import RowPlan, Term, summed_terms
+from fourierft.tuner.mixing import RowPlan
 from fourierft.tuner.product import base_product
-
-if TYPE_CHECKING:
-    from fourierft.tuner.layer import FourierFTLayer
+from fourierft.tuner.terms import Term, Terms
 
 MOST = 4  # values and plans that a layer keeps: adapters and batches that take turns
 _Kept = TypeVar("_Kept")
@@ -35,17 +33,17 @@ class _Entry(NamedTuple):
     value: object
 
 
-class RestingUpdates:
-    """What a layer keeps between calls: a few values, each with the numbers it was computed from. A copy starts empty.
+class UpdateCache:
+    """What a layer keeps between calls without gradients: a few values, each with the numbers it was computed from.
 
-    Threads may share one: an entry never changes, and the tuples of them are replaced whole.
+    A copy starts empty. Threads may share one: an entry never changes, and the tuples of them are replaced whole.
     """
 
     def __init__(self) -> None:
         self.drop()
 
-    def __reduce__(self) -> tuple[type[RestingUpdates], tuple[()]]:
-        return RestingUpdates, ()
+    def __reduce__(self) -> tuple[type[UpdateCache], tuple[()]]:
+        return UpdateCache, ()
 
     def drop(self) -> None:
         """Forget all values."""
@@ -64,51 +62,53 @@ class RestingUpdates:
         self._entries = (_Entry(kind, own, value), *self._entries)[:MOST]
         return value
 
-    def plan(self, layer: FourierFTLayer, names: Sequence[str]) -> RowPlan:
-        """The plan of a batch whose rows have these adapters."""
+    def plan(self, adapters: Terms, names: Sequence[str]) -> RowPlan:
+        """The plan of a batch whose rows have these of a layer's adapters."""
         for plan in self._plans:
-            if plan.fits(layer, names):
+            if plan.fits(adapters, names):
                 return plan
-        plan = RowPlan(layer, names)
+        plan = RowPlan(adapters, names)
         self._plans = (plan, *self._plans)[:MOST]
         return plan
 
 
-def rest_alone(layer: FourierFTLayer, x: Tensor) -> Tensor | None:
+def infer_alone(base: Any, x: Tensor, term: Term, cache: UpdateCache, path: str) -> Tensor | None:
     """The output of a layer with one active adapter, if base product and update are one call each; None otherwise.
 
     What `add_updates` makes of the same layer, by fewer functions: when a large model calls its next layer, the weights
     of the last one have driven their code out of the cache, and each costs more than what it does.
+
+    Args:
+        base: the base layer.
+        x: [..., in].
+        term: the update, of all rows.
+        cache, path: of the layer.
     """
-    names = layer._active_adapter
-    name = names if isinstance(names, str) else names[0] if len(names) == 1 else None
-    is_added = name in layer.fourierft_basis and name not in layer.merged_adapters
-    product = base_product(layer._modules["base_layer"], x) if is_added else None
-    if name is None or product is None:
+    product = base_product(base, x)
+    if product is None:
         return None
     y = F.linear(x, *product)
-    coefficients, scaling = layer.coefficients(name), layer.fourierft_scaling[name]
-    if not add_product(y, x, coefficients, layer.fourierft_basis[name], scaling):
-        return add_updates(layer, y, x, [Term(None, coefficients, layer.fourierft_basis[name], scaling)], True)
+    if not add_product(y, x, term.coefficients, term.basis, term.scaling):
+        return add_updates(y, x, [term], True, cache, path)
     return y
 
 
-def add_updates(layer: FourierFTLayer, y: Tensor, x: Tensor, terms: Iterable[Term], onto: bool) -> Tensor:
+def add_updates(y: Tensor, x: Tensor, terms: Iterable[Term], onto: bool, cache: UpdateCache, path: str) -> Tensor:
     """y + x dW^T for all terms, rounded to the dtype of y once.
 
     Args:
-        layer: whose terms they are.
         y: [..., out], the base layer's output.
         x: [..., in], its input.
         terms: the updates.
         onto: whether y is no one else's, so that it may be added to in place.
+        cache, path: of the layer.
     """
     total = y
     for rows, coefficients, basis, scaling in terms:
         if rows is None and onto and add_product(total, x, coefficients, basis, scaling):
             continue
-        check_present(layer, coefficients, x)
-        update = _prepared(layer, coefficients, basis, scaling)
+        check_present(path, coefficients, x)
+        update = _prepared(cache, coefficients, basis, scaling)
         if rows is None:
             total = total + update(x)
         else:
@@ -118,26 +118,32 @@ def add_updates(layer: FourierFTLayer, y: Tensor, x: Tensor, terms: Iterable[Ter
     return total if total is y else total.to(y.dtype)
 
 
-def kept_update(layer: FourierFTLayer, names: Sequence[str]) -> Tensor:
-    """The sum of the updates dW of all the adapters named, in the shape of the base weight."""
+def kept_update(terms: Iterable[Term], in_layout: Callable[[Tensor], Tensor], cache: UpdateCache) -> Tensor:
+    """The sum of updates dW in the shape of the base weight.
+
+    Args:
+        terms: the updates, of all rows.
+        in_layout: gives [out, in] the shape of the base weight.
+        cache: of the layer.
+    """
     parts = []
-    for _, coefficients, basis, scaling in summed_terms(layer, names):
+    for _, coefficients, basis, scaling in terms:
 
         def build(numbers: Tensor, basis: SpectralBasis = basis, scaling: float = scaling) -> Tensor:
-            return layer.in_layout(delta_weight(numbers, basis, scaling))
+            return in_layout(delta_weight(numbers, basis, scaling))
 
-        parts.append(layer.resting.find(("weight", basis, scaling), coefficients, build))
+        parts.append(cache.find(("weight", basis, scaling), coefficients, build))
     return reduce(torch.add, parts)
 
 
-def _prepared(layer: FourierFTLayer, coefficients: Tensor, basis: SpectralBasis, scaling: float) -> PreparedUpdate:
+def _prepared(cache: UpdateCache, coefficients: Tensor, basis: SpectralBasis, scaling: float) -> PreparedUpdate:
     def prepare(numbers: Tensor) -> PreparedUpdate:
         return PreparedUpdate(numbers, basis, scaling)
 
     dtype = torch.float64 if coefficients.dtype == torch.float64 else torch.float32
     if compiled_update(basis, dtype, coefficients.device) is not None:
         return prepare(coefficients)
-    return layer.resting.find(("tokens", basis, scaling), coefficients, prepare)
+    return cache.find(("tokens", basis, scaling), coefficients, prepare)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

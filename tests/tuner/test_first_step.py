@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 from fourierft.tuner import FourierFTConfig, disable, enable
-from fourierft.tuner.caution import check_step
+from fourierft.tuner.first_step import check_step
 
 
 def adapted(**settings) -> nn.Module:

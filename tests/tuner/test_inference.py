@@ -22,8 +22,8 @@ from fourierft.format.draw import Draw
 from fourierft.spectral import prepared
 from fourierft.spectral.compiled.build import load_kernel
 from fourierft.spectral.reference import reference_delta_weight
-from fourierft.tuner import FourierFTLayer, resting
-from fourierft.tuner.resting import MOST, RestingUpdates
+from fourierft.tuner import FourierFTLayer, inference
+from fourierft.tuner.inference import MOST, UpdateCache
 
 Coefficients = Callable[[str], Tensor]
 
@@ -41,7 +41,7 @@ class Two(nn.Module):
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the compiled kernel, and as on a machine without it."""
     if request.param == "torch":
-        for module in (prepared, resting):
+        for module in (prepared, inference):
             monkeypatch.setattr(module, "compiled_update", lambda *_: None)
 
 
@@ -253,10 +253,10 @@ def test_base_rows_of_a_mixed_batch_are_the_base_models_bit_for_bit(model: PeftM
 @torch.no_grad()
 def test_adapters_that_take_turns_are_prepared_once(model: PeftModel, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Tensor] = []
-    prepare = resting.PreparedUpdate
-    monkeypatch.setattr(resting, "PreparedUpdate", lambda c, *rest: made.append(c) or prepare(c, *rest))
-    monkeypatch.setattr(resting, "compiled_update", lambda *_: None)
-    monkeypatch.setattr(resting, "add_product", lambda *_: False)
+    prepare = inference.PreparedUpdate
+    monkeypatch.setattr(inference, "PreparedUpdate", lambda c, *rest: made.append(c) or prepare(c, *rest))
+    monkeypatch.setattr(inference, "compiled_update", lambda *_: None)
+    monkeypatch.setattr(inference, "add_product", lambda *_: False)
     x = torch.randn(2, 24)
     for _ in range(5):
         for name in ("default", "other"):
@@ -267,7 +267,7 @@ def test_adapters_that_take_turns_are_prepared_once(model: PeftModel, monkeypatc
 
 
 def test_only_a_few_values_are_kept() -> None:
-    kept, computed = RestingUpdates(), []
+    kept, computed = UpdateCache(), []
     for number in [*range(10), *range(9, 5, -1), 0]:
         value = kept.find("kind", torch.tensor([float(number)]), lambda x: computed.append(x) or 2 * x)
         assert value == 2 * number
