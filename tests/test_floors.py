@@ -153,7 +153,25 @@ def test_what_is_free_for_all_stands_on_errors_and_the_standard_library(room: st
     assert imported - {"fourierft.errors"} <= sys.stdlib_module_names | {"collections.abc"}
 
 
+def reaches_into_a_store(source: str) -> list[str]:
+    """Where code has the tables of a store from outside of it, instead of asking the store."""
+    inner = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute) and node.attr == "_tables"]
+    return [ast.unparse(node) for node in inner if not (isinstance(node.value, ast.Name) and node.value.id == "self")]
+
+
+@pytest.mark.parametrize("folder", ["src", "benchmarks", "experiments", "reproduction", "lab"])
+def test_nobody_reaches_through_a_store_for_its_tables(folder: str) -> None:
+    paths = sorted((PACKAGE.parents[1] / folder).rglob("*.py"))
+    assert [(str(path), found) for path in paths if (found := reaches_into_a_store(path.read_text()))] == []
+
+
 # The check itself
+
+
+def test_reaching_through_a_store_is_found() -> None:
+    assert reaches_into_a_store("def f(store):\n    return store._tables.rows('')") == ["store._tables"]
+    assert reaches_into_a_store("def f(self):\n    return self.store._tables") == ["self.store._tables"]
+    assert reaches_into_a_store("class A:\n    def f(self):\n        return self._tables.count()") == []
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import peft
 import pytest
 from transformers import AutoModel
 
-from fourierft.cli.inspect import format_table, size
 from fourierft.cli.main import main
+from fourierft.cli.table import format_table, size
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from fourierft.cli.main import main
-from fourierft.cli.store_stats import printable
+from fourierft.cli.table import printable
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def test_clients_that_leave_and_slow_clients(
     campaign: Campaign, store: AdapterStore, monkeypatch: pytest.MonkeyPatch, lines: list[dict[str, Any]]
 ) -> None:
     tenants, chance = one_tenant(running=3, waiting=20), campaign.chance
-    app = serve(monkeypatch, store.tables, tenants)
+    app = serve(monkeypatch, store, tenants)
 
     async def attempt(port: int) -> str | None:
         stream = {"stream": True, "words": ["word"], "times": chance.randrange(50), "pause": 0.002}
@@ -208,7 +208,7 @@ def test_connections_that_send_half(
 ) -> None:
     allow_files()
     tenants, chance = one_tenant(running=4, waiting=16), campaign.chance
-    app = serve(monkeypatch, store.tables, tenants)
+    app = serve(monkeypatch, store, tenants)
     data = request("POST", "/v1/completions", {"Authorization": "Bearer boss", "Content-Length": "5000"}) + b" " * 4000
 
     async def main() -> None:
@@ -305,7 +305,7 @@ def test_files_of_tenants_that_change(
 
     write(["a", "b", "c"])
     tenants = Tenants(read_tenants(path))
-    app = serve(monkeypatch, store.tables, tenants, file=str(path))
+    app = serve(monkeypatch, store, tenants, file=str(path))
 
     async def main() -> None:
         async with live(app) as port:

@@ -74,7 +74,7 @@ def fork_once(place: Location, chance: random.Random, k: int) -> str | None:
             time.sleep(chance.random() * 0.002)
 
     if state == "writes":
-        with store.tables.writing() as execute:
+        with store._tables.writing() as execute:
             execute("UPDATE fourierft_removed SET version = version", {})
             child = Child(work)
     else:

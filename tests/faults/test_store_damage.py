@@ -117,7 +117,7 @@ def test_changed_columns(campaign: Campaign, location: Location) -> None:  # noq
         column = campaign.chance.choice(COLUMNS[table])
         key = "key" if table == "fourierft_store" else "name" if table[-1] == "d" else "id"
         key = key if table not in ("fourierft_aliases",) else "alias"
-        rows = list(store.tables.backend.rows(f"SELECT {key}, {column} FROM {table} ORDER BY {key}"))
+        rows = list(store._tables.backend.rows(f"SELECT {key}, {column} FROM {table} ORDER BY {key}"))
         where, old = campaign.chance.choice(rows)
         new = campaign.chance.choice([other for _, other in rows] + [change(old, campaign.chance)] * 3)
         if new == old or new is None:
@@ -143,7 +143,7 @@ def change(value: Any, chance: random.Random) -> Any:
 
 def put_column(store: AdapterStore, table: str, column: str, key: str, where: Any, value: Any) -> bool:
     try:
-        with store.tables.backend.writing() as execute:
+        with store._tables.backend.writing() as execute:
             execute(f"UPDATE {table} SET {column} = :value WHERE {key} = :where", {"value": value, "where": where})
     except StoreError:
         return False

@@ -70,7 +70,7 @@ def serve(store: AdapterStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serv
     open_clients: list[TestClient] = []
 
     def serve(tenants: Tenants) -> TestClient:
-        client = TestClient(make_app(Settings(str(store.tables), tenants)))
+        client = TestClient(make_app(Settings(str(store), tenants)))
         client.__enter__()
         open_clients.append(client)
         return client

@@ -33,7 +33,7 @@ def run(store: AdapterStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     def run(test: Test, limits: Limits | None = None, http: str = "httptools", **tenant: Any) -> list[dict[str, Any]]:
         acme = Tenant("acme", ("*",), **tenant)
         tenants = Tenants({hashlib.sha256(b"acme").hexdigest(): acme})
-        app = make_app(Settings(str(store.tables), tenants, limits=limits or Limits()))
+        app = make_app(Settings(str(store), tenants, limits=limits or Limits()))
         app.state.held = asyncio.Event()
 
         async def main() -> None:

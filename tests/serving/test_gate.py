@@ -45,7 +45,7 @@ def test_each_request_reaches_the_server_with_its_adapter_and_no_other(serve: Se
     client = serve(Tenants())
     for name in ("acme/one", "shared"):
         content = ask(client, name).json()
-        assert content["adapter"] == [store.tables.latest(name)[0], name]
+        assert content["adapter"] == [store._tables.latest(name)[0], name]
         assert content["known"] == [name]
     for base in ("base", None):
         content = ask(client, base).json()
@@ -58,12 +58,12 @@ def test_a_new_version_answers_the_next_request(serve: Serve, store: AdapterStor
     old = store.get("shared")
     store.put("shared", old.layout, old.values)
     after = ask(client, "shared").json()["adapter"][0]
-    assert after == store.tables.latest("shared")[0] != before
+    assert after == store._tables.latest("shared")[0] != before
 
 
 def test_a_version_or_an_alias_answers_by_its_name(client: TestClient, store: AdapterStore) -> None:
     old = store.get("acme/one")
-    keys = {n: store.tables.id_of("acme/one", store.put("acme/one", old.layout, old.values)) for n in (2, 3)}
+    keys = {n: store._tables.id_of("acme/one", store.put("acme/one", old.layout, old.values)) for n in (2, 3)}
     store.set_alias("acme/one", "live", 2)
     for reference, number in (("acme/one", 3), ("acme/one@2", 2), ("acme/one@live", 2)):
         answer = ask(client, reference, "acme")
@@ -203,7 +203,7 @@ def test_an_adapter_that_is_replaced_between_find_and_hold_is_looked_for_again(
         return list(await inner(method, args))
 
     engine.collective_rpc = replace_first
-    assert ask(client, "shared").json()["adapter"][0] == store.tables.latest("shared")[0]
+    assert ask(client, "shared").json()["adapter"][0] == store._tables.latest("shared")[0]
     assert replaced == 3
     replaced = 2
     store.put("acme/one", adapter.layout, adapter.values)
@@ -249,7 +249,7 @@ def test_while_an_adapter_is_replaced_all_the_time_every_request_is_answered(ser
 def test_the_environment_says_what_is_served(
     store: AdapterStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(gate.STORE, str(store.tables))
+    monkeypatch.setenv(gate.STORE, str(store))
     monkeypatch.setenv(gate.REQUESTS, "7")
     assert Settings.from_environment().tenants.find([]).tenant.running == 7
     (tmp_path / "t.toml").write_text(f'[tenants.a]\nkey_sha256 = "{hashlib.sha256(b"k").hexdigest()}"\n')

@@ -80,7 +80,7 @@ def tenants() -> Tenants:
 @pytest.fixture
 def app(store: AdapterStore, tenants: Tenants, monkeypatch: pytest.MonkeyPatch) -> Any:
     stand_in_for_vllm(monkeypatch)
-    return make_app(Settings(str(store.tables), tenants))
+    return make_app(Settings(str(store), tenants))
 
 
 def test_half_sent_headers_end_and_others_are_answered_meanwhile(app: Any, tmp_path: Path) -> None:

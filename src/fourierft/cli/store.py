@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from fourierft.cli.inspect import format_table
 from fourierft.cli.parser import add_base
-from fourierft.cli.store_stats import printable, show_stats
+from fourierft.cli.store_stats import show_stats
+from fourierft.cli.table import format_table, printable
 from fourierft.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from fourierft.cli.inspect import format_table, size
+from fourierft.cli.table import format_table, printable, size
 
 if TYPE_CHECKING:
     from fourierft.adapters.store import AdapterStore, Neighbour, StoreStats
@@ -60,8 +60,3 @@ def describe(stats: StoreStats, name: str | None = None, near: list[Neighbour] |
         rows = [(printable(neighbour.name), f"{neighbour.similarity:.4f}") for neighbour in near or []]
         lines += ["", *format_table([(f"nearest to {printable(name)}", "cosine of dW"), *rows])]
     return lines
-
-
-def printable(name: str) -> str:
-    """A name on one line of a terminal: control characters escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)

@@ -85,7 +85,7 @@ def check(settings: ServeSettings) -> str:
         whom = "to everybody on this machine, without a key (--tenants asks for one)"
     with AdapterStore(settings.store, create=False) as store:
         if not settings.allow_other_base:
-            store.tables.check_base(identify_base(settings.model), "it is to be served")
+            store.check_base(identify_base(settings.model), "it is to be served")
         check_tokenizers(store.records(), settings.model, settings.options)
         adapters = len(store)
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,7 +53,7 @@ class FleetManager:
         """Get hold of the layers of the model that the store's adapters change; the model."""
         self._places, self._rename = seam.find_places(model), seam.rename_layers(model)
         self._absent = tuple(f"{path}." for path in seam.find_absent(model))
-        layouts = self._fitting(self.store.tables.layouts())
+        layouts = self._fitting(self.store.layouts())
         dtype = os.environ.get(DTYPE, "float32")
         self.residents = Residents(self._slots, dtype, self._device, layouts)
         self._batch: Batch | StaticBatch = Batch(self._keys, self._find)
@@ -122,7 +122,7 @@ class FleetManager:
         """Adapters change the language model alone."""
         return False
 
-    def _fitting(self, layouts: list[Layout]) -> list[Layout]:
+    def _fitting(self, layouts: Sequence[Layout]) -> list[Layout]:
         """The layouts that the model has the layers of; who asks for an adapter of another is told when it is held.
 
         Raises: FourierFTError, if there are some, and none fits.

@@ -25,7 +25,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, cast
 
-from fourierft.errors import DataError
+from fourierft.errors import CheckpointError, DataError
 from fourierft.training.lock import in_turn
 
 MANIFEST = "manifest.sha256.json"
@@ -242,3 +242,14 @@ def is_intact(folder: Path) -> bool:
 def files_below(folder: Path) -> Iterator[Path]:
     """Every regular file below a folder, in a fixed order."""
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def find_model(folder: Path) -> Path:
+    """The folder with config.json below an unpacked asset.
+
+    Raises: CheckpointError, if there is none.
+    """
+    configs = sorted(folder.glob("*/model/config.json"))
+    if not configs:
+        raise CheckpointError(f"{folder} holds no model; remove it and run the command again")
+    return configs[0].parent

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fourierft.errors import CheckpointError
 from fourierft.training import output
-from fourierft.training.assets import Fetch, fetch_with_pip, hash_file, obtain
+from fourierft.training.assets import Fetch, fetch_with_pip, find_model, hash_file, obtain
 from fourierft.training.catalogue import MINILM, VADER
 from fourierft.training.checkpoints import find_checkpoint, has_checkpoint
 from fourierft.training.evaluation import load_trained
@@ -159,17 +158,6 @@ def train_contender(
     results[contender.name] = {"key": key, "metrics": metrics, "curve": read_curve(folder)}
     output.write_json(directory / RESULTS, results)
     return dict(results[contender.name])
-
-
-def find_model(folder: Path) -> Path:
-    """The folder with config.json below an unpacked asset.
-
-    Raises: CheckpointError, if there is none.
-    """
-    configs = sorted(folder.glob("*/model/config.json"))
-    if not configs:
-        raise CheckpointError(f"{folder} holds no model; remove it and run the command again")
-    return configs[0].parent
 
 
 def prepare_data(folder: Path, target: Path, sizes: Mapping[str, int]) -> dict[str, Path]:

@@ -219,7 +219,7 @@ def build_arguments(settings: Mapping[str, Any]) -> Arguments:
 
     check_names(settings, "the call")
     if settings.get("model_asset") or settings.get("data_asset"):
-        from fourierft.training.comparison.sources import with_assets  # which stands on this module
+        from fourierft.training.comparison.sources import with_assets
 
         settings = with_assets(settings)
     unneeded = ["output_dir", *(["model_name_or_path"] if settings.get("model_asset") else [])]

@@ -102,9 +102,9 @@ def score_store(
             numbers.setdefault(name, []).append(number)
     there = sorted(name for name in numbers if name in store)
     if not there:
-        raise DataError(f"no row names an adapter of {store.tables} in its column {test.column}; name another column")
+        raise DataError(f"no row names an adapter of {store} in its column {test.column}; name another column")
     for name in sorted(numbers.keys() - set(there))[:10]:
-        tell(f"{name!r} is in the rows, but not in {store.tables}")
+        tell(f"{name!r} is in the rows, but not in {store}")
     if test.sample is not None and test.sample < len(there):
         there = sorted(random.Random(test.seed).sample(there, test.sample))
     done = _begin(Path(file), _describe(store, test, rows))

@@ -94,7 +94,7 @@ def test_what_is_damaged_is_told_and_the_rest_is_exported(
 ) -> None:
     for k in range(3):
         store.put(f"t{k}", layout, row(k))
-    with store.tables.writing() as execute:
+    with store._tables.writing() as execute:
         execute("UPDATE fourierft_adapters SET seal = :sha WHERE name = 't2'", {"sha": b"other"})
     told: list[str] = []
     assert export_all(store, tmp_path / "out", told.append) == (2, 1)

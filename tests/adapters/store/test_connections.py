@@ -133,21 +133,21 @@ def test_a_row_being_read_stays_the_parents(
 
 def test_a_transaction_stays_the_parents(store: AdapterStore, layout: Layout, row: Any) -> None:
     store.put("a", layout, row(0))
-    with store.tables.writing() as execute:
+    with store._tables.writing() as execute:
         execute("UPDATE fourierft_adapters SET created = 'x'", {})
 
         def end() -> None:
             execute("UPDATE fourierft_adapters SET created = 'y'", {})
 
         assert "cannot be used across a fork" in refusal(end)
-    assert next(store.tables.rows("SELECT created FROM fourierft_adapters")) == ("x",)
+    assert next(store._tables.rows("SELECT created FROM fourierft_adapters")) == ("x",)
 
 
 def test_a_child_that_leaves_a_transaction_ends_nothing(store: AdapterStore, layout: Layout, row: Any) -> None:
     store.put("a", layout, row(0))
     reader, writer = os.pipe()
     try:
-        with store.tables.writing() as execute:
+        with store._tables.writing() as execute:
             execute("UPDATE fourierft_adapters SET created = 'x'", {})
             child = os.fork()
     except StoreError as error:  # in the child
@@ -157,7 +157,7 @@ def test_a_child_that_leaves_a_transaction_ends_nothing(store: AdapterStore, lay
     assert b"cannot be used across a fork" in os.read(reader, 1000)
     os.close(reader)
     os.close(writer)
-    assert next(store.tables.rows("SELECT created FROM fourierft_adapters")) == ("x",)
+    assert next(store._tables.rows("SELECT created FROM fourierft_adapters")) == ("x",)
     assert store.put("b", layout, row(1)) == 1
 
 

@@ -47,7 +47,7 @@ def test_backup_is_a_store_of_its_own(copy: Path, layout: Layout, row: Any) -> N
         assert store.aliases("a") == {"live": 1}
         assert store.put("a", layout, row(9)) == 4
         assert list(made.versions("a")) == [1, 2]
-        assert next(store.tables.rows("PRAGMA journal_mode")) == ("wal",)
+        assert next(store._tables.rows("PRAGMA journal_mode")) == ("wal",)
 
 
 def test_restore_brings_back_what_was_there(copy: Path, store: AdapterStore, layout: Layout, row: Any) -> None:
@@ -82,7 +82,7 @@ def test_restore_may_be_of_another_page_size(copy: Path, layout: Layout, row: An
     wide = Layout.make(layout.config | {"n_frequency": 3000}, {"a.query": (64, 64)})
     with AdapterStore(tmp_path / "wide.db") as store, AdapterStore(copy) as before:
         store.put("wide", wide, torch.zeros(3000))
-        sizes = [next(each.tables.rows("PRAGMA page_size")) for each in (store, before)]
+        sizes = [next(each._tables.rows("PRAGMA page_size")) for each in (store, before)]
         assert sizes[0] != sizes[1]
         store.restore(copy)
         assert content(store) == content(before)
@@ -207,7 +207,7 @@ def test_killed_restore_leaves_the_old_or_the_new(
     child = os.fork()
     if child == 0:
         with AdapterStore(location) as own:
-            begin = own.tables.backend.writing
+            begin = own._tables.backend.writing
 
             class Killed:
                 def __init__(self) -> None:
@@ -227,7 +227,7 @@ def test_killed_restore_leaves_the_old_or_the_new(
                 def __exit__(self, *exception: object) -> Any:
                     return self.inner.__exit__(*exception)
 
-            own.tables.backend.writing = Killed
+            own._tables.backend.writing = Killed
             own.restore(copy)
         os._exit(0)
     killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -243,7 +243,7 @@ def test_killed_backup_leaves_no_file(layout: Layout, row: Any, tmp_path: Path) 
     child = os.fork()
     if child == 0:
         with AdapterStore(path) as own:
-            own.tables.backend.copy = lambda made: (made.write_bytes(b"half"), os.kill(os.getpid(), signal.SIGKILL))
+            own._tables.backend.copy = lambda made: (made.write_bytes(b"half"), os.kill(os.getpid(), signal.SIGKILL))
             own.backup(tmp_path / "copy.db")
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -306,11 +306,11 @@ def test_erased_adapter_leaves_no_bytes(
 
 def checkpoint(store: AdapterStore) -> None:
     """Let a server write what it has in memory; its files of tables that were written anew go with it."""
-    if isinstance(store.tables.backend, SQLiteFile):
+    if isinstance(store._tables.backend, SQLiteFile):
         return
-    with store.tables.backend._connected() as held:
+    with store._tables.backend._connected() as held:
         held.connection.execution_options(isolation_level="AUTOCOMMIT").execute(
-            store.tables.backend._text("CHECKPOINT")
+            store._tables.backend._text("CHECKPOINT")
         )
 
 

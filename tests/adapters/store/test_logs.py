@@ -123,7 +123,7 @@ def test_live_log_is_never_taken_for_another(killed: Any, layout: Layout, row: A
                     for k in range(150):
                         own.put(f"t{k}", layout, row(k))
                         if k % 10 == 9:
-                            own.tables.backend._connections.close()
+                            own._tables.backend._connections.close()
                 status = 0
             finally:
                 os._exit(status)
@@ -133,7 +133,7 @@ def test_live_log_is_never_taken_for_another(killed: Any, layout: Layout, row: A
                 assert "first" in reader
             tries += 1
             if tries % 7 == 0:
-                store.tables.backend.close()
+                store._tables.backend.close()
         assert tries > 3
         assert ended == (child, 0)
     assert len(names(path)) == 151

@@ -74,7 +74,7 @@ def old_store(location: str | Path, layout: Layout, row: Any, monkeypatch: pytes
 
 def test_old_store_is_read_and_written_as_a_new_one(old_store: str | Path, layout: Layout, row: Any) -> None:
     with AdapterStore(old_store) as store:
-        assert dict(store.tables.rows("SELECT key, value FROM fourierft_store"))["format"] == "2"
+        assert dict(store._tables.rows("SELECT key, value FROM fourierft_store"))["format"] == "2"
         assert store.verify() == []
         assert sorted(store.names()) == sorted(NAMES)
         for k, name in enumerate(NAMES):

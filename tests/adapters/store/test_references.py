@@ -55,7 +55,7 @@ def test_names_versions_and_aliases_are_resolved(store: AdapterStore, layout: La
         "a@live": ("a", 2),
         "a@next": ("a", 3),
     }
-    assert found["a"].id == found["a@3"].id == found["a@next"].id == store.tables.latest("a")[0]
+    assert found["a"].id == found["a@3"].id == found["a@next"].id == store._tables.latest("a")[0]
     assert len({one.id for one in found.values()}) == 3
     assert store.aliases("a") == {"live": 2, "next": 3}
     assert store.verify() == []

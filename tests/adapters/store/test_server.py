@@ -42,9 +42,9 @@ def test_who_may_not_write_is_told_before(new_schema: Callable[[], str], layout:
     with pytest.raises(StoreError, match="you have no right to CREATE there; ask its owner"):
         database.check_writable()
     with AdapterStore(url) as store:
-        store.tables.backend.check_writable()
+        store._tables.backend.check_writable()
         store.put("a", layout, torch.zeros(layout.total))
-        store.tables.backend.check_writable()
+        store._tables.backend.check_writable()
     with engine.begin() as connection:
         connection.execute(sqlalchemy.text(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO reader"))
     with pytest.raises(StoreError, match="you have no right to INSERT there; ask its owner"):
@@ -71,7 +71,7 @@ def test_connections_that_ended_while_they_rested_are_replaced(new_schema: Calla
     with AdapterStore(url) as store:
         store.put("a", layout, torch.zeros(layout.total))
         for read in (lambda: store.get("a").version, lambda: store.put("b", layout, torch.zeros(layout.total))):
-            reading = [store.tables.rows("SELECT 1") for _ in range(3)]
+            reading = [store._tables.rows("SELECT 1") for _ in range(3)]
             assert [next(rows) for rows in reading] == [(1,)] * 3
             for rows in reading:
                 rows.close()  # three connections rest now
@@ -96,7 +96,7 @@ def test_what_is_acknowledged_is_on_disk_whatever_the_user_has_set(
 ) -> None:
     with AdapterStore(f"{new_schema()}%20-csynchronous_commit%3D{setting}") as store:
         store.put("a", layout, torch.zeros(layout.total))
-        with store.tables.writing() as execute:
+        with store._tables.writing() as execute:
             assert execute("SHOW synchronous_commit", {}) == [(wanted,)]
 
 
@@ -107,7 +107,7 @@ def test_writers_wait_for_one_another_whatever_their_search_path(new_schema: Cal
         store.put("a", layout, torch.zeros(layout.total))
         with (
             AdapterStore(other, timeout=0.2) as beside,
-            store.tables.writing(),
+            store._tables.writing(),
             pytest.raises(StoreError, match="another process is writing"),
         ):
             beside.put("b", layout, torch.zeros(layout.total))
@@ -125,9 +125,9 @@ def test_who_writes_needs_no_second_connection(new_schema: Callable[[], str], la
     """Of 20 writers at once, 15 have a connection each, and all but one of these wait."""
     with AdapterStore(new_schema(), timeout=10) as store:
         store.put("first", layout, torch.zeros(layout.total))
-        with store.tables.writing():
-            assert next(store.tables.rows("SELECT name FROM fourierft_adapters")) == ("first",)
-            assert store.tables.backend._engine.pool.checkedout() == 1
+        with store._tables.writing():
+            assert next(store._tables.rows("SELECT name FROM fourierft_adapters")) == ("first",)
+            assert store._tables.backend._engine.pool.checkedout() == 1
         with ThreadPoolExecutor(20) as pool:
             done = list(pool.map(lambda k: store.put(f"t{k}", layout, torch.zeros(layout.total)), range(60)))
         assert done == [1] * 60
@@ -137,10 +137,10 @@ def test_who_writes_needs_no_second_connection(new_schema: Callable[[], str], la
 def test_what_a_transaction_reads_is_its_own(new_schema: Callable[[], str], layout: Layout) -> None:
     with AdapterStore(new_schema()) as store:
         store.put("a", layout, torch.zeros(layout.total))
-        with store.tables.writing() as execute:
+        with store._tables.writing() as execute:
             execute("DELETE FROM fourierft_adapters", {})
             assert len(store) == 0
-            with AdapterStore(str(store.tables.backend._engine.url).replace("+psycopg", "")) as other:
+            with AdapterStore(str(store._tables.backend._engine.url).replace("+psycopg", "")) as other:
                 assert len(other) == 1
 
 

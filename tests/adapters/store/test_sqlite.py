@@ -88,7 +88,7 @@ def test_file_is_made_with_the_first_adapter(layout: Layout, row: Any, tmp_path:
 def test_two_that_make_the_same_store_both_keep_what_they_add(layout: Layout, row: Any, tmp_path: Path) -> None:
     with AdapterStore(tmp_path / "fleet.db") as first, AdapterStore(tmp_path / "fleet.db") as second:
         first.put("a", layout, row(0))
-        second.tables.backend.make(lambda execute: None, 100)
+        second._tables.backend.make(lambda execute: None, 100)
         second.put("b", layout, row(1))
         assert list(first.names()) == ["a", "b"]
 
@@ -142,7 +142,7 @@ def test_layout_that_is_gone_is_told_of(filled: Path) -> None:
 def test_full_disk_keeps_what_was_acknowledged(filled: Path, layout: Layout, row: Any) -> None:
     with AdapterStore(filled) as store:
         store.get("t0")
-        with store.tables.backend._connections.use() as held:
+        with store._tables.backend._connections.use() as held:
             connection = held.connection
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         connection.execute(f"PRAGMA max_page_count = {pages + 2}")
@@ -156,7 +156,7 @@ def test_full_disk_keeps_what_was_acknowledged(filled: Path, layout: Layout, row
 
 def test_every_commit_is_flushed(filled: Path) -> None:
     with AdapterStore(filled) as store:
-        with store.tables.backend._connections.use() as held:
+        with store._tables.backend._connections.use() as held:
             connection = held.connection
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -165,8 +165,8 @@ def test_every_commit_is_flushed(filled: Path) -> None:
 def test_shared_facts_are_kept_once(filled: Path, make_layout: Any, row: Any) -> None:
     with AdapterStore(filled) as store:
         store.put("other", make_layout(scaling=9.0), row(0))
-        assert next(store.tables.rows("SELECT COUNT(*) FROM fourierft_layouts"))[0] == 2
-        assert next(store.tables.rows("SELECT n, scaling, basis FROM fourierft_layouts")) == (60, 8.0, "uniform:5")
+        assert next(store._tables.rows("SELECT COUNT(*) FROM fourierft_layouts"))[0] == 2
+        assert next(store._tables.rows("SELECT n, scaling, basis FROM fourierft_layouts")) == (60, 8.0, "uniform:5")
 
 
 def test_bytes_on_disk_are_hardly_more_than_the_numbers(tmp_path: Path, layout: Layout) -> None:
@@ -184,7 +184,7 @@ def test_folder_that_is_called_full_is_not_full(layout: Layout, row: Any, tmp_pa
     folder.mkdir()
     with AdapterStore(folder / "fleet.db") as store:
         store.put("a", layout, row(0))
-        with pytest.raises(StoreError, match="cannot be used"), store.tables.writing() as execute:
+        with pytest.raises(StoreError, match="cannot be used"), store._tables.writing() as execute:
             execute("SELECT nothing", {})
     (folder / "fleet.db").rename(folder / "gone")
     (folder / "fleet.db").mkdir()

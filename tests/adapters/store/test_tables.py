@@ -26,16 +26,16 @@ def test_layout_goes_with_its_last_adapter(store: AdapterStore, make_layout: Any
 def test_the_latest_version_has_an_id_that_no_other_version_ever_had(
     store: AdapterStore, layout: Layout, row: Any
 ) -> None:
-    assert store.tables.latest("a") is None
+    assert store._tables.latest("a") is None
     given = []
     for k in range(3):
         version = store.put("a", layout, row(k))
-        given.append(store.tables.latest("a"))
+        given.append(store._tables.latest("a"))
         assert given[-1][1] == version
         if k == 1:
             store.remove("a")
     assert len({key for key, _ in given}) == 3
-    assert [found.digest for found in store.tables.layouts()] == [layout.digest]
+    assert [found.digest for found in store._tables.layouts()] == [layout.digest]
 
 
 def test_another_base_is_refused_with_both_names(
@@ -71,7 +71,7 @@ def test_store_that_is_not_there_is_empty_or_refused(open_store: Callable[..., A
 def test_newer_format_is_refused(open_store: Callable[..., AdapterStore], layout: Layout, row: Any) -> None:
     store = open_store()
     store.put("a", layout, row(0))
-    with store.tables.writing() as execute:
+    with store._tables.writing() as execute:
         execute("UPDATE fourierft_store SET value = '3' WHERE key = 'format'", {})
     with pytest.raises(StoreError, match="is a store of format 3, this version reads format 2; upgrade fourierft"):
         open_store()
@@ -125,7 +125,7 @@ def test_second_writer_waits_and_then_says_so(
     first, second = open_store(), open_store(timeout=0.2)
     first.put("a", layout, row(0))
     with (
-        first.tables.writing(),
+        first._tables.writing(),
         pytest.raises(StoreError, match=r"another process is writing .*\(waited 0\.2 s\); try"),
     ):
         second.put("b", layout, row(1))

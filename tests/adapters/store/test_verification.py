@@ -18,8 +18,8 @@ from fourierft.errors import StoreError
 def test_flipped_byte_is_found_when_it_is_read(store: AdapterStore, layout: Layout, row: Any, column: str) -> None:
     for k, name in enumerate(["a", "b", "c"]):
         store.put(name, layout, row(k), heads={"head.weight": row(k).view(2, 30)})
-    blob = next(store.tables.rows(f"SELECT {column} FROM fourierft_adapters WHERE name = 'b'"))[0]
-    with store.tables.writing() as execute:
+    blob = next(store._tables.rows(f"SELECT {column} FROM fourierft_adapters WHERE name = 'b'"))[0]
+    with store._tables.writing() as execute:
         changed = bytes([*blob[:-1], blob[-1] ^ 4])
         execute(f"UPDATE fourierft_adapters SET {column} = :blob WHERE name = 'b'", {"blob": changed})
     message = "adapter 'b' version 1 is damaged: it has another SHA-256 than when it was added"
@@ -64,7 +64,7 @@ def test_change_of_any_column_is_found_by_all_who_read(
     store.put("b", make_layout(), row(0), heads={"head": row(1)}, metrics={"accuracy": 0.5})
     store.put("other", make_layout(random_loc_seed=6), row(2), heads={"head": row(1)})
     assert store.verify() == []
-    with store.tables.writing() as execute:
+    with store._tables.writing() as execute:
         execute(change, {})
     fresh = open_store()
     (name,) = set(fresh.names()) - {"other"}
@@ -82,7 +82,7 @@ def test_change_of_any_column_is_found_by_all_who_read(
 def test_swapped_names_are_found(store: AdapterStore, layout: Layout, row: Any) -> None:
     for k, name in enumerate("ab"):
         store.put(name, layout, row(k))
-    with store.tables.writing() as execute:
+    with store._tables.writing() as execute:
         for old, new in (("a", "x"), ("b", "a"), ("x", "b")):
             execute("UPDATE fourierft_adapters SET name = :new WHERE name = :old", {"old": old, "new": new})
     assert len(store.verify()) == 2
@@ -94,13 +94,13 @@ def test_changed_alias_is_found(store: AdapterStore, layout: Layout, row: Any) -
     for k in range(2):
         store.put("a", layout, row(k))
     store.set_alias("a", "live", 2)
-    with store.tables.writing() as execute:
+    with store._tables.writing() as execute:
         execute("UPDATE fourierft_aliases SET version = 1", {})
     with pytest.raises(StoreError, match="the alias 'live' of 'a' has another SHA-256 than when it was set"):
         store.resolve("a@live")
     assert len(store.verify()) == 1
     store.set_alias("a", "live", 1)
-    with store.tables.writing() as execute:
+    with store._tables.writing() as execute:
         execute("DELETE FROM fourierft_adapters WHERE version = 1", {})
     with pytest.raises(StoreError, match="the alias 'live' of 'a' is version 1, which is gone"):
         store.resolve("a@live")
@@ -111,7 +111,7 @@ def test_changed_note_of_what_was_removed_is_found(store: AdapterStore, layout: 
     for k in range(3):
         store.put("a", layout, row(k))
     store.remove("a", 3)
-    with store.tables.writing() as execute:
+    with store._tables.writing() as execute:
         execute("UPDATE fourierft_removed SET version = 1", {})
     assert len(store.verify()) == 1
     with pytest.raises(StoreError, match="the highest version that was removed of 'a' has another SHA-256"):
@@ -120,7 +120,7 @@ def test_changed_note_of_what_was_removed_is_found(store: AdapterStore, layout: 
 
 def test_changed_base_is_found(open_store: Callable[..., AdapterStore], layout: Layout, row: Any) -> None:
     open_store().put("a", layout, row(0))
-    with open_store().tables.writing() as execute:
+    with open_store()._tables.writing() as execute:
         execute("UPDATE fourierft_store SET value = 'org/other' WHERE key = 'base_model'", {})
     with pytest.raises(StoreError, match="what it says of its base has another SHA-256"):
         open_store()
@@ -129,9 +129,9 @@ def test_changed_base_is_found(open_store: Callable[..., AdapterStore], layout: 
 def test_seals_are_those_of_the_documentation(store: AdapterStore, layout: Layout, row: Any) -> None:
     store.put("ä", layout, row(0), heads={"head": row(1)}, metrics={"accuracy": 0.5})
     coefficients, heads, seal, created, metrics = next(
-        store.tables.rows("SELECT coefficients, heads, seal, created, metrics FROM fourierft_adapters")
+        store._tables.rows("SELECT coefficients, heads, seal, created, metrics FROM fourierft_adapters")
     )
-    *texts, layout_seal = next(store.tables.rows("SELECT config, layers, shapes, seal FROM fourierft_layouts"))
+    *texts, layout_seal = next(store._tables.rows("SELECT config, layers, shapes, seal FROM fourierft_layouts"))
     assert coefficients == row(0).numpy().tobytes()
     assert hashlib.sha256(json.dumps(texts).encode()).digest() == bytes(layout_seal)
     first = hashlib.sha256(coefficients + heads).digest()[:16]

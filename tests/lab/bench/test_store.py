@@ -26,7 +26,7 @@ def test_loss_and_damage_would_be_counted(tmp_path: Path) -> None:
     layout = fleet_layout("tiny")
     with AdapterStore(tmp_path / "store.db") as store:
         store.put(name_of(0), layout, numbers(layout, 1))
-        with store.tables.writing() as execute:
+        with store._tables.writing() as execute:
             execute("UPDATE fourierft_adapters SET created = '', seal = coefficients WHERE name = 'none'", {})
     counts = {"lost": 0, "unreadable": 0}
     check_store(tmp_path / "store.db", [0, 3], counts, whole=True)

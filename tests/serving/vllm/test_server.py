@@ -49,8 +49,8 @@ def test_what_cannot_be_answered_is_an_error_of_openai_and_the_server_goes_on(
     with AdapterStore(peft_answers.store) as store:
         plain = store.get("team/0")
         store.put("damaged", plain.layout, plain.values)
-        key = store.tables.latest("damaged")[0]
-        with store.tables.writing() as execute:
+        key = store._tables.latest("damaged")[0]
+        with store._tables.writing() as execute:
             execute("UPDATE fourierft_adapters SET coefficients = zeroblob(640) WHERE id = :id", {"id": key})
     complete = client.completions.create
     with pytest.raises(openai.NotFoundError, match="does not exist"):

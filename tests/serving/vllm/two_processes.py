@@ -29,7 +29,7 @@ def main(folder: Path) -> None:
     )
     requests = []
     for name in task["names"]:
-        found = store.tables.latest(name)
+        found = store._tables.latest(name)
         requests.append(seam.make_request(found[0], name, found[1]) if found else None)
     outputs = engine.generate(
         [{"prompt_token_ids": prompt} for prompt in task["prompts"]],

@@ -48,7 +48,7 @@ class FleetModel:
             store = adapters if isinstance(adapters, AdapterStore) else AdapterStore(adapters, create=False)
             identity = find_identity(base)
             if identity is not None and not allow_other_base:
-                store.tables.check_base(identity, "the model was loaded")
+                store.check_base(identity, "the model was loaded")
             adapters = AdapterBank(store).load()
         self.base, self.bank = base.eval(), adapters
         self._hooks = RowHooks(base)

@@ -94,7 +94,7 @@ def export_all(
     check_output(out_dir)
     wanted = list(store.names())
     if not wanted:
-        raise StoreError(f"{store.tables} has no adapters; add some first")
+        raise StoreError(f"{store} has no adapters; add some first")
     names: dict[str, str] = {}
     taken = {NAMES_FILE}
     with written_beside(out_dir) as folder:

@@ -28,7 +28,7 @@ def save_map(store: AdapterStore, file: str | Path, marked: Sequence[str] = ()) 
     """
     names = list(store.names())
     if len(names) < 2:
-        raise StoreError(f"{store.tables} holds {len(names)} adapters; a map needs at least two")
+        raise StoreError(f"{store} holds {len(names)} adapters; a map needs at least two")
     shown = sorted({*names[:: -(-len(names) // MOST_ADAPTERS)], *marked})
     layers = store.layers(shown)
     points, explained = project(torch.cat([unit_rows(block, layers) for block in store.blocks(shown)]))

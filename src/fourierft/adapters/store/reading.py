@@ -10,10 +10,11 @@ from tqdm import tqdm
 
 from fourierft.adapters.store import incoming, schema
 from fourierft.adapters.store.adapter import Adapter
-from fourierft.adapters.store.layout import Layer
+from fourierft.adapters.store.layout import Layer, Layout
 from fourierft.adapters.store.references import Resolved
 from fourierft.adapters.store.rows import Block, Listed, Row, read_adapter, read_blocks, read_listed
 from fourierft.adapters.store.space import common_layers, place
+from fourierft.adapters.store.sqlite import SQLiteFile
 from fourierft.adapters.store.tables import StoreTables
 from fourierft.errors import StoreError
 from fourierft.format.identity import BaseIdentity
@@ -28,12 +29,41 @@ class StoreReader:
     def __init__(
         self, path: str | Path, base_model: str | Path | None = None, create: bool = True, timeout: float = 30.0
     ):
-        self.tables = StoreTables(path, base_model, create, timeout)
+        self._tables = StoreTables(path, base_model, create, timeout)
 
     @property
     def base(self) -> BaseIdentity | None:
         """The base model; None before the first adapter came, unless it was given."""
-        return self.tables.base
+        return self._tables.base
+
+    def __str__(self) -> str:
+        return str(self._tables)
+
+    def is_made(self) -> bool:
+        """Whether there is a store, which the first adapter makes.
+
+        Raises: StoreError, if it is of a newer format or another base, or damaged.
+        """
+        return self._tables.is_made()
+
+    def check_base(self, other: BaseIdentity, what: str) -> None:
+        """Raise StoreError, with both names, if the store is of another base.
+
+        Args:
+            other: base of what is about to be read.
+            what: that, for the message, such as "the model was loaded".
+        """
+        self._tables.check_base(other, what)
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; None of a store in a PostgreSQL database."""
+        backend = self._tables.backend
+        return backend.path if isinstance(backend, SQLiteFile) else None
+
+    def layouts(self) -> Sequence[Layout]:
+        """All layouts that adapters of the store have or had."""
+        return self._tables.layouts()
 
     def get(self, name: str, version: int | None = None) -> Adapter:
         """An adapter, checked against its SHA-256.
@@ -44,8 +74,8 @@ class StoreReader:
 
         Raises: StoreError, if there is none or it is damaged.
         """
-        row = self.tables.row(name, version)
-        return read_adapter(row, self.tables.layout(row.layout))
+        row = self._tables.row(name, version)
+        return read_adapter(row, self._tables.layout(row.layout))
 
     def export(self, name: str, out_dir: str | Path, version: int | None = None) -> Adapter:
         """Write an adapter as a PEFT directory (`Adapter.write`), and return it."""
@@ -60,7 +90,7 @@ class StoreReader:
             prefix: only those that begin with it.
             after: only those behind this one.
         """
-        return (name for (name,) in self.tables.rows(schema.NAMES, incoming.limits(prefix, after)) if name != after)
+        return (name for (name,) in self._tables.rows(schema.NAMES, incoming.limits(prefix, after)) if name != after)
 
     def list(self, prefix: str = "", versions: bool = False, after: str = "") -> Iterator[Listed]:
         """What is there, in the order of names, without reading the numbers.
@@ -73,18 +103,18 @@ class StoreReader:
         Raises: StoreError, if a row is damaged.
         """
         statement = schema.LIST_VERSIONS if versions else schema.LIST_LATEST
-        for row in self.tables.rows(statement, incoming.limits(prefix, after)):
-            listed = read_listed(row, self.tables.layout)
+        for row in self._tables.rows(statement, incoming.limits(prefix, after)):
+            listed = read_listed(row, self._tables.layout)
             if listed.name != after:
                 yield listed
 
     def records(self) -> dict[str, str]:
         """Texts of fourierft.json that trainings left: each once, by the first adapter whose latest version has it."""
-        return dict(self.tables.rows(schema.RECORDS))
+        return dict(self._tables.rows(schema.RECORDS))
 
     def versions(self, name: str) -> Sequence[int]:
         """Versions of an adapter that are there, oldest first."""
-        return self.tables.versions(name)
+        return self._tables.versions(name)
 
     def resolve(self, reference: str) -> Resolved:
         """The version that `name`, `name@3` or `name@live` means; a name that holds an @ goes before.
@@ -93,14 +123,14 @@ class StoreReader:
 
         Raises: MissingAdapterError, if there is none.
         """
-        return self.tables.resolve(reference)
+        return self._tables.resolve(reference)
 
     def aliases(self, name: str) -> dict[str, int]:
         """Alias -> version, of an adapter; empty if there are none.
 
         Raises: StoreError, if one is damaged.
         """
-        return {found.alias: found.version for found in self.tables.aliases(name)}
+        return {found.alias: found.version for found in self._tables.aliases(name)}
 
     def blocks(self, names: Sequence[str] | None = None) -> Iterator[Block]:
         """The numbers of the latest versions, streamed, with a progress bar on a terminal.
@@ -111,22 +141,22 @@ class StoreReader:
         Raises: StoreError, if a name is not there or a row is damaged.
         """
         if names is None:
-            rows = (Row(*found) for found in self.tables.rows(schema.GET_ALL))
+            rows = (Row(*found) for found in self._tables.rows(schema.GET_ALL))
         else:
-            rows = (self.tables.row(name) for name in names)
+            rows = (self._tables.row(name) for name in names)
         total = len(self) if names is None else len(names)
         with tqdm(total=total, unit=" adapters", desc="reading", disable=None, delay=1) as bar:
-            for block in read_blocks(rows, self.tables.layout):
+            for block in read_blocks(rows, self._tables.layout):
                 yield block
                 bar.update(len(block.names))
 
     def layers(self, names: Sequence[str] | None = None) -> tuple[Layer, ...]:
         """The layers that a row of `coefficients` has one after another (`common_layers`)."""
         if names is None:
-            ids = {found for (found,) in self.tables.rows(schema.LAYOUT_IDS)}
+            ids = {found for (found,) in self._tables.rows(schema.LAYOUT_IDS)}
         else:
-            ids = {found for name in names for (found,) in self.tables.rows(schema.LAYOUT_OF, {"name": name})}
-        return common_layers(self.tables.layout(found) for found in sorted(ids))
+            ids = {found for name in names for (found,) in self._tables.rows(schema.LAYOUT_OF, {"name": name})}
+        return common_layers(self._tables.layout(found) for found in sorted(ids))
 
     def coefficients(self, names: Sequence[str] | None = None) -> torch.Tensor:
         """The latest versions in one space: scaling * coefficients, float32 [adapters, total n].
@@ -151,16 +181,16 @@ class StoreReader:
             bank[[target for _, target in pairs]] = place(block.values, block.layout, layers)[[k for k, _ in pairs]]
             missing -= len(pairs)
         if missing:
-            raise StoreError(f"{self.tables} lost {missing} adapters while it was read; read it again")
+            raise StoreError(f"{self._tables} lost {missing} adapters while it was read; read it again")
         return bank
 
     def __len__(self) -> int:
-        return next(self.tables.rows(schema.COUNT), (0,))[0]
+        return self._tables.count()
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and bool(self.versions(name))
 
     def __iter__(self) -> Iterator[Adapter]:
-        for found in self.tables.rows(schema.GET_ALL):
+        for found in self._tables.rows(schema.GET_ALL):
             row = Row(*found)
-            yield read_adapter(row, self.tables.layout(row.layout))
+            yield read_adapter(row, self._tables.layout(row.layout))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from fourierft.adapters.store import schema
 from fourierft.adapters.store.layout import Layer, Layout
 from fourierft.adapters.store.norms import unfold, update_norm
+from fourierft.adapters.store.reading import StoreReader
 from fourierft.adapters.store.rows import Block
 from fourierft.adapters.store.space import place
-
-if TYPE_CHECKING:
-    from fourierft.adapters.store.store import AdapterStore
+from fourierft.adapters.store.tables import StoreTables
 
 
 class Norms(NamedTuple):
@@ -64,29 +64,33 @@ class Neighbour(NamedTuple):
     similarity: float
 
 
-def measure_store(store: AdapterStore) -> StoreStats:
-    """Read a store once and sum it up.
+def measure_store(tables: StoreTables, blocks: Iterable[Block]) -> StoreStats:
+    """Sum a store up.
+
+    Args:
+        tables: of the store.
+        blocks: the latest versions of all its adapters, read once.
 
     Raises: StoreError, if a row is damaged.
     """
-    kept = list(store.tables.rows(schema.DTYPES))
+    kept = list(tables.rows(schema.DTYPES))
     groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
-    for name, *key in store.tables.rows(schema.DIGESTS):
+    for name, *key in tables.rows(schema.DIGESTS):
         groups[tuple(bytes(part) if isinstance(part, memoryview) else part for part in key)].append(name)
     found: dict[str, list[torch.Tensor]] = defaultdict(list)
     kinds = set()
-    for block in store.blocks():
+    for block in blocks:
         kinds.add("||dW||" if block.layout.bases else "||scaling * c||")
         for name, norms in block_norms(block).items():
             found[name].append(norms)
     joined = {name: torch.cat(found[name]) for name in sorted(found)}
     return StoreStats(
-        base=store.base.name if store.base else None,
-        adapters=len(store),
+        base=tables.base.name if tables.base else None,
+        adapters=tables.count(),
         versions=sum(count for _, count, _ in kept),
         dtypes={dtype: count for dtype, count, _ in kept},
         raw_bytes=sum(int(size) for *_, size in kept),
-        disk_bytes=store.tables.backend.size() if kept else 0,
+        disk_bytes=tables.backend.size() if kept else 0,
         norms={name: Norms(float(n.min()), float(n.median()), float(n.max())) for name, n in joined.items()},
         kind=" or ".join(sorted(kinds)),
         duplicates=tuple(tuple(names) for names in groups.values() if len(names) > 1),
@@ -102,7 +106,7 @@ def block_norms(block: Block) -> dict[str, torch.Tensor]:
     }
 
 
-def find_nearest(store: AdapterStore, name: str, count: int = 10) -> list[Neighbour]:
+def find_nearest(store: StoreReader, name: str, count: int = 10) -> list[Neighbour]:
     """The adapters whose dW points most nearly the same way.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from fourierft.adapters.store import changes, copies, incoming
 from fourierft.adapters.store.encoding import check_dtype, encoded_bytes
 from fourierft.adapters.store.layout import Layout
 from fourierft.adapters.store.reading import StoreReader
+from fourierft.adapters.store.sqlite import SQLiteFile
 from fourierft.adapters.store.stats import StoreStats, measure_store
 from fourierft.adapters.store.verification import find_faults
+from fourierft.errors import StoreError
 
 _BATCH_BYTES, _BATCH_ROWS = 1 << 25, 4000  # of one transaction of `add_many`
 
@@ -69,14 +72,14 @@ class AdapterStore(StoreReader):
         base = None if base is None else str(base)
         checkpoint, record, scores = incoming.read_source(adapter_dir)
         identity = incoming.base_of(checkpoint.config, checkpoint.path, base, allow_other_base)
-        identity = self.tables.check_base(identity, f"{checkpoint.path} was made", allow_other_base)
+        identity = self._tables.check_base(identity, f"{checkpoint.path} was made", allow_other_base)
         incoming.check_whole(checkpoint, base, allow_other_base)
-        known = self.tables.find_layout(Layout.of(checkpoint).digest)
+        known = self._tables.find_layout(Layout.of(checkpoint).digest)
         layout = incoming.fitted(checkpoint, record, known, identity.name if allow_other_base else base)
         values = incoming.check_values(layout.join(checkpoint.coefficients)[None], layout)
         metrics = scores if metrics is None else metrics
         rows = incoming.make_rows([name], layout, values, dtype, checkpoint.saved_modules, metrics, record)
-        return changes.insert(self.tables, layout, identity, rows, exist_ok)
+        return changes.insert(self._tables, layout, identity, rows, exist_ok)
 
     def put(
         self,
@@ -109,7 +112,7 @@ class AdapterStore(StoreReader):
         row = coefficients if isinstance(coefficients, torch.Tensor) else layout.join(coefficients)
         values = incoming.check_values(row[None], layout)
         rows = incoming.make_rows([name], layout, values, dtype, heads, metrics, record)
-        return changes.insert(self.tables, layout, incoming.base_of(layout.settings, "what is added"), rows, exist_ok)
+        return changes.insert(self._tables, layout, incoming.base_of(layout.settings, "what is added"), rows, exist_ok)
 
     def add_many(
         self,
@@ -140,7 +143,7 @@ class AdapterStore(StoreReader):
                     incoming.check_values(row[None], layout)
                 values = incoming.check_values(torch.stack([row for _, row in batch]), layout)
                 changes.insert(
-                    self.tables, layout, base, incoming.make_rows([name for name, _ in batch], layout, values, dtype)
+                    self._tables, layout, base, incoming.make_rows([name for name, _ in batch], layout, values, dtype)
                 )
                 count += len(batch)
                 bar.update(len(batch))
@@ -160,7 +163,7 @@ class AdapterStore(StoreReader):
         Raises: MissingAdapterError, if there is none. StoreError, if an alias is that version, or bytes cannot be
             erased yet.
         """
-        return (changes.erase if erase else changes.remove)(self.tables, name, version)
+        return (changes.erase if erase else changes.remove)(self._tables, name, version)
 
     def set_alias(self, name: str, alias: str, version: int | None = None) -> int:
         """Let `name@alias` mean a version from now on: one transaction, in which it moves from the version it was.
@@ -174,8 +177,8 @@ class AdapterStore(StoreReader):
 
         Raises: MissingAdapterError, if it is not there. StoreError, if this cannot be an alias.
         """
-        version = self.tables.row(name).version if version is None else version
-        changes.set_alias(self.tables, name, alias, version)
+        version = self._tables.row(name).version if version is None else version
+        changes.set_alias(self._tables, name, alias, version)
         return version
 
     def remove_alias(self, name: str, alias: str) -> None:
@@ -183,14 +186,14 @@ class AdapterStore(StoreReader):
 
         Raises: MissingAdapterError, if there is none.
         """
-        changes.remove_alias(self.tables, name, alias)
+        changes.remove_alias(self._tables, name, alias)
 
     def backup(self, file: str | Path) -> None:
         """Write all that the store holds at one moment into a new file, a store of its own; writers go on meanwhile.
 
         Raises: OutputExistsError, if there is such a file. StoreError, if it cannot be written, or for PostgreSQL.
         """
-        copies.backup(self.tables, file)
+        copies.backup(self._tables, file)
 
     def restore(self, file: str | Path) -> int:
         """Replace all that the store holds by what a backup holds, in one transaction; whoever reads goes on.
@@ -201,19 +204,35 @@ class AdapterStore(StoreReader):
 
         Raises: StoreError, if the backup is none, or damaged, or of another base; then the store stays as it is.
         """
-        return copies.restore(self.tables, file)
+        return copies.restore(self._tables, file)
+
+    def check_writable(self) -> None:
+        """See whether adapters can be added.
+
+        Raises: PlaceError or StoreError, if not.
+        """
+        self._tables.backend.check_writable()
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """Whether nobody else is in such a block; for a store on a server, which keeps the claim for this long.
+
+        Raises: StoreError, for a file: a claim of it is a file beside it.
+        """
+        if isinstance(self._tables.backend, SQLiteFile):
+            raise StoreError(f"{self} is a file, which keeps no claims; put one beside it")
+        return self._tables.backend.alone()
 
     def verify(self) -> Sequence[str]:
         """Read everything and check it: one sentence a fault, none if all is well."""
-        return find_faults(self.tables)
+        return find_faults(self._tables)
 
     def stats(self) -> StoreStats:
         """Counts, bytes, norms a layer, duplicates; reads every row once."""
-        return measure_store(self)
+        return measure_store(self._tables, self.blocks())
 
     def close(self) -> None:
         """Close the store; nothing waits to be written."""
-        self.tables.close()
+        self._tables.close()
 
     def __enter__(self) -> AdapterStore:
         return self

@@ -103,6 +103,10 @@ class StoreTables:
         if self.is_made():
             yield from self.backend.rows(statement, parameters)
 
+    def count(self) -> int:
+        """Names that are there."""
+        return next(self.rows(schema.COUNT), (0,))[0]
+
     def writing(self) -> AbstractContextManager[Execute]:
         """A transaction on tables that are there."""
         return self.backend.writing()

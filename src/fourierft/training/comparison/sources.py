@@ -16,7 +16,7 @@ import torch
 
 from fourierft.errors import ConfigError, DataError
 from fourierft.extras import needs
-from fourierft.training.assets import MADE, cache_root, make_once, obtain, replacing
+from fourierft.training.assets import MADE, cache_root, find_model, make_once, obtain, replacing
 from fourierft.training.catalogue import (
     ALPACA,
     DINOV2,
@@ -31,7 +31,6 @@ from fourierft.training.catalogue import (
 )
 from fourierft.training.conversion import convert, convert_gguf, convert_onnx_dinov2, find_member
 from fourierft.training.generation.wordnet import WordNet
-from fourierft.training.quickstart import find_model
 from fourierft.training.sentences import find_archive, read_ratings, read_sentences
 
 SEED = 7

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fourierft.adapters.store import AdapterStore
-from fourierft.adapters.store.sqlite import SQLiteFile
 from fourierft.errors import BusyError
 from fourierft.training.lock import held
 
@@ -17,14 +16,13 @@ def alone_in(store: AdapterStore) -> Iterator[None]:
 
     Raises: BusyError, if another process trains into it. StoreError or PlaceError, if nothing can be written there.
     """
-    backend = store.tables.backend
-    backend.check_writable()
-    if isinstance(backend, SQLiteFile):
-        file = backend.path.resolve()
+    store.check_writable()
+    if store.file is not None:
+        file = store.file.resolve()
         with held(file.parent, f".{file.name}.training.pid"):
             yield
         return
-    with backend.alone() as is_alone:
+    with store.alone() as is_alone:
         if not is_alone:
-            raise BusyError(f"another process trains a fleet into {store.tables}; wait for its end, or name another")
+            raise BusyError(f"another process trains a fleet into {store}; wait for its end, or name another")
         yield

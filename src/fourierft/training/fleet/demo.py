@@ -15,13 +15,12 @@ from fourierft.adapters.fleet import FleetModel
 from fourierft.adapters.store import AdapterStore
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.assets import Fetch, fetch_with_pip, obtain
+from fourierft.training.assets import Fetch, fetch_with_pip, find_model, obtain
 from fourierft.training.catalogue import MINILM, VADER
 from fourierft.training.families.classes import Classification
 from fourierft.training.fleet.once import STORE, train_once
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.models import load_model, load_tokenizer
-from fourierft.training.quickstart import find_model
 from fourierft.training.report import table
 from fourierft.training.sentences import MEMBERS, find_archive, read_ratings, split_rows, write_csv
 from fourierft.tuner.recommended import N_FREQUENCY

@@ -84,8 +84,8 @@ def _train(arguments: FleetArguments, folder: Path) -> dict[str, Any]:
         checkpoint.check_folder(folder)
     path = find_checkpoint("true", folder) if arguments.resume else None
     with AdapterStore(arguments.store) as store, alone_in(store):
-        if store.base is not None or store.tables.is_made():
-            store.tables.check_base(identify_base(base, arguments.model.model_revision), "the fleet is trained")
+        if store.base is not None or store.is_made():
+            store.check_base(identify_base(base, arguments.model.model_revision), "the fleet is trained")
         prepared = prepare(arguments)
         trainer = FleetTrainer(
             prepared.plan, prepared.family, prepared.data.collate, arguments.fleet, prepared.data.lengths
