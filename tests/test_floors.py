@@ -16,7 +16,7 @@ import fourierft
 
 PACKAGE = Path(fourierft.__file__).parent
 FLOORS = {"spectral": 0, "format": 1, "tuner": 2, "adapters": 3, "training": 4, "serving": 4, "cli": 5}
-ROOMS = {"errors", "extras"}  # at the top, free for all
+ROOMS = {"errors", "extras", "files"}  # at the top, free for all
 CORE_IMPORTS = {"fourierft", "torch", "numpy", *sys.stdlib_module_names}
 Import = tuple[int, str, str]  # line, module, name ("" if the module itself)
 

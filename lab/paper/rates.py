@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 import math
 
+from fourierft.files import write_text
 from fourierft.training.comparison.page import as_markdown
-from fourierft.training.output import write_text
 from fourierft.tuner.paper import PAPER_RUNS
 from fourierft.tuner.scaling import auto_scaling
 from lab.folders import QUALITY

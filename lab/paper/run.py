@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fourierft.errors import ConfigError
+from fourierft.files import write_text
 from fourierft.training.comparison.results import read_lines
-from fourierft.training.output import write_text
 from lab.paper.experiment import Choice, Experiment
 from lab.paper.page import markdown_table
 from lab.paper.results import Ledger, Row

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from fourierft.files import write_text
 from fourierft.training.comparison.page import as_markdown
 from fourierft.training.comparison.plots import COLOURS, draw_against
 from fourierft.training.comparison.results import (
@@ -29,7 +30,6 @@ from fourierft.training.comparison.results import (
     read_rows,
     summarize,
 )
-from fourierft.training.output import write_text
 from fourierft.tuner.scaling import RULE
 from lab.folders import QUALITY
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from fourierft.errors import DataError
+from fourierft.files import write_text
 from fourierft.training.comparison.page import as_markdown
 from fourierft.training.comparison.results import BASELINE, Row, by_rate, mean_score, name_rule, under_rule
-from fourierft.training.output import write_text
 from fourierft.tuner.scaling import RULE
 from lab.trials.variants import BEST_FORM, EVEN, FEW, RATE, VARIANTS
 

@@ -8,10 +8,10 @@ from statistics import mean
 from typing import Any
 
 from fourierft.adapters.figure import new_figure, save_figure
+from fourierft.files import write_text
 from fourierft.training.comparison.page import as_markdown
 from fourierft.training.comparison.plots import COLOURS, MARKERS, STYLES
 from fourierft.training.comparison.results import Row, by_method, by_rate
-from fourierft.training.output import write_text
 
 BEFORE = "untrained"
 LAST = 8  # steps whose mean reward tells one learning rate from another

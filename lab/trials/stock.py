@@ -26,12 +26,12 @@ from peft.tuners.fourierft import FourierFTModel as StockModel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from fourierft.errors import DataError
+from fourierft.files import write_text
 from fourierft.training.comparison.grid import run_tasks
 from fourierft.training.comparison.page import as_markdown
 from fourierft.training.comparison.results import BASELINE, Row, mean_score, read_lines, read_rows
 from fourierft.training.comparison.sources import find_asset_model
 from fourierft.training.comparison.tasks import Task, read_task
-from fourierft.training.output import write_text
 from fourierft.training.report import table
 from fourierft.tuner.registration import substituted
 from fourierft.tuner.scaling import auto_scaling, find_width

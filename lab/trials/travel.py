@@ -24,10 +24,10 @@ import datasets
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from fourierft.files import write_text
 from fourierft.training.comparison.grid import QUIET, run_settings
 from fourierft.training.comparison.page import as_markdown
 from fourierft.training.comparison.tasks import Run, Task, read_task
-from fourierft.training.output import write_text
 from fourierft.training.preparation import prepare
 from fourierft.training.report import table
 from fourierft.training.run import build_trainer

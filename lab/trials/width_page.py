@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.adapters.figure import new_figure, save_figure
+from fourierft.files import write_text
 from fourierft.training.comparison.page import as_markdown
 from fourierft.training.comparison.plots import COLOURS, MARKERS, STYLES
 from fourierft.training.comparison.results import (
@@ -21,7 +22,6 @@ from fourierft.training.comparison.results import (
     mean_score,
     summarize,
 )
-from fourierft.training.output import write_text
 
 COLUMNS = (
     "width",

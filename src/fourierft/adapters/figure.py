@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fourierft.errors import ConfigError
+from fourierft.errors import ConfigError, PlaceError
 from fourierft.extras import needs
+from fourierft.files import file_beside, written_to
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,22 +26,26 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def save_figure(figure: Figure, file: str | Path) -> None:
+def save_figure(figure: Figure, file: str | Path, dpi: int = 130) -> None:
     """Write a figure; the format follows the file's ending, such as .png or .svg; a file that is there is replaced.
 
-    Raises: ConfigError, if the ending is no format or the file cannot be written.
+    Args:
+        figure: to write.
+        file: in a folder that is there.
+        dpi: pixels an inch.
+
+    Raises: ConfigError, if the ending is no format or there is no such folder. PlaceError, if nothing can be written.
     """
     file = Path(file)
     picture = io.BytesIO()
     try:
-        figure.savefig(picture, format=file.suffix.removeprefix(".") or "png", dpi=130)
+        figure.savefig(picture, format=file.suffix.removeprefix(".") or "png", dpi=dpi)
     except ValueError as error:
         raise ConfigError(f"{file} ends in no picture format known here ({error}); use .png") from error
     try:
-        handle, beside = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-        with os.fdopen(handle, "wb") as sink:
-            sink.write(picture.getvalue())
-        os.chmod(beside, 0o644)
-        os.replace(beside, file)
+        with written_to(file), file_beside(file) as beside:
+            beside.write_bytes(picture.getvalue())
+    except PlaceError:
+        raise
     except OSError as error:
         raise ConfigError(f"cannot write {file} ({error.strerror}); name a file in a folder that is there") from error

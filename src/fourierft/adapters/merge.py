@@ -18,8 +18,8 @@ from transformers.utils import cached_file
 
 from fourierft.adapters.attachment import attach
 from fourierft.adapters.base import BaseSource, explained, quiet
-from fourierft.adapters.folder import check_output, written_beside
 from fourierft.errors import ConfigError
+from fourierft.files import check_output, written_beside
 from fourierft.format.checkpoint import AdapterCheckpoint, read_checkpoint
 from fourierft.format.hub import offline_if_unreachable
 from fourierft.tuner.layer import FourierFTLayer

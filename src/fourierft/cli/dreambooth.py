@@ -177,7 +177,7 @@ def _sample(given: argparse.Namespace) -> int:
 
 
 def _score(given: argparse.Namespace) -> int:
-    from fourierft.adapters.place import check_file
+    from fourierft.files import check_file
     from fourierft.training.diffusion.data import find_images
     from fourierft.training.diffusion.scores import score_images
     from fourierft.training.output import write_json

@@ -91,8 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, print the metrics, write the files asked for."""
-    from fourierft.adapters.place import check_file
     from fourierft.errors import OutputExistsError
+    from fourierft.files import check_file
     from fourierft.training.arguments import DataArguments
     from fourierft.training.evaluation import evaluate
     from fourierft.training.files import hide_progress

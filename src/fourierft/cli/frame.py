@@ -122,7 +122,7 @@ def _run(program: Program, argv: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        from fourierft.adapters.place import explain
+        from fourierft.files import explain
 
         reason = explain(error)
         if reason is None:

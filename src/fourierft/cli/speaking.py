@@ -52,7 +52,7 @@ def add_output_arguments(parser: argparse.ArgumentParser, required: bool) -> Non
 
 def load(arguments: argparse.Namespace) -> Speaker:
     """The model, ready to answer, if answers can be written where they are to go."""
-    from fourierft.adapters.place import check_file
+    from fourierft.files import check_file
     from fourierft.training.chat.speaker import load_speaker
     from fourierft.training.files import hide_progress
 

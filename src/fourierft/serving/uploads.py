@@ -12,10 +12,10 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from fourierft.adapters.place import explain, written_to
 from fourierft.adapters.store import AdapterStore
 from fourierft.errors import CheckpointError
 from fourierft.extras import needs
+from fourierft.files import explain, written_to
 from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
 from fourierft.serving.client import Client
 from fourierft.serving.limits import Limits

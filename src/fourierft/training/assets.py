@@ -19,13 +19,14 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, cast
 
 from fourierft.errors import CheckpointError, DataError
+from fourierft.files import workspace
 from fourierft.training.lock import in_turn
 
 MANIFEST = "manifest.sha256.json"
@@ -145,21 +146,19 @@ def replacing(folder: Path) -> Iterator[Path]:
     Raises: DataError, if the cache can't be written to.
     """
     root = folder.parent
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=root))
-    except OSError as error:
-        raise DataError(
-            f"cannot write to the cache {root} ({error.strerror}); set FOURIERFT_CACHE elsewhere"
-        ) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            work = stack.enter_context(workspace(folder))
+        except OSError as error:
+            raise DataError(
+                f"cannot write to the cache {root} ({error.strerror}); set FOURIERFT_CACHE elsewhere"
+            ) from error
         yield work
         write_manifest(work / MADE)
         if folder.exists():  # damaged, or made by another run meanwhile
             os.replace(folder, work / "replaced")
         os.replace(work / MADE, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def unpack(archive: Path, folder: Path, wanted: tuple[str, ...] = ()) -> None:

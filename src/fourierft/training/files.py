@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-import os
 import re
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -22,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from fourierft import __version__
 from fourierft.errors import DataError, MissingExtraError
 from fourierft.extras import needs
+from fourierft.files import file_beside
 from fourierft.training.cells import FILE, NESTED, PLACE, ROW, mark_places
 from fourierft.training.delimited import DelimitedFile
 from fourierft.training.objects import read_objects, written
@@ -129,13 +128,10 @@ def _read_text(path: Path, name: str) -> Dataset:
     target = folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.arrow"
     if not target.exists():
         convert = _convert_delimited if find_format(name) in (".csv", ".tsv") else _convert_json
-        beside = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handle, beside = tempfile.mkstemp(prefix=f".{target.stem}-", dir=folder)
-            os.close(handle)
-            convert(path, name, beside)
-            os.replace(beside, target)
+            with file_beside(target) as beside:
+                convert(path, name, str(beside))
         except UnicodeDecodeError as error:
             raise DataError(f"{name} can't be read: {describe_undecodable(path)}") from error
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
@@ -145,9 +141,6 @@ def _read_text(path: Path, name: str) -> Dataset:
                 f"{name} can't be read by way of the cache {folder} ({error}); set HF_DATASETS_CACHE to a folder that "
                 "can be written, with room"
             ) from error
-        finally:
-            if beside is not None and os.path.exists(beside):
-                os.unlink(beside)
     return datasets.Dataset.from_file(str(target))
 
 

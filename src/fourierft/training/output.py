@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fourierft.adapters.place import check_place, written_to
 from fourierft.errors import CheckpointError, OutputExistsError
+from fourierft.files import check_place, write_text, written_to
 from fourierft.format.json_file import read_json
 from fourierft.training import lock
 
@@ -127,20 +126,6 @@ def append_json_line(path: Path, row: dict[str, Any]) -> None:
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write text; a file that is there is replaced whole or not at all. Its folder is made if it is not there."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with written_to(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(text, encoding="utf-8")
-            os.replace(beside, path)
-    finally:
-        with suppress(OSError):
-            beside.unlink()
 
 
 def publish(directory: Path, only_trained: bool) -> int:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import shlex
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from fourierft.adapters.figure import new_figure, save_figure
 from fourierft.adapters.picture import save_picture
 from fourierft.adapters.report import inspect_adapter
-from fourierft.extras import needs
-from fourierft.training.output import read_record, write_text
+from fourierft.files import write_text
+from fourierft.training.output import read_record
 from fourierft.training.quickstart import Outcome, table_rows
 
 if TYPE_CHECKING:
@@ -110,18 +110,13 @@ def inline_picture(file: Path) -> str:
 
 def save_plot(draw: Any, outcomes: list[Outcome], file: Path) -> None:
     """Draw into a figure of its own and write it as PNG; a file that is there is replaced."""
-    with needs("train", "drawing the page"):
-        from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 3.8), layout="constrained", facecolor="white")
+    figure = new_figure(5.2, 3.8)
     axes = figure.add_subplot()
     draw(axes, outcomes)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e6e6e6")
     axes.set_axisbelow(True)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    file.write_bytes(picture.getvalue())
+    save_figure(figure, file, dpi=150)
 
 
 def draw_accuracy(axes: Axes, outcomes: list[Outcome]) -> None:

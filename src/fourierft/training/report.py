@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fourierft.adapters.figure import save_figure
 from fourierft.extras import needs
+from fourierft.files import write_text
 from fourierft.training.families.family import Family
 from fourierft.training.labels import shorten
 from fourierft.training.methods import Trainable
-from fourierft.training.output import write_text
 from fourierft.training.scores import score_rows
 
 NUMBER = re.compile(r"-?[\d.,]+( [kMG]?B)?")
@@ -137,9 +137,7 @@ def draw_curve(history: list[dict[str, Any]], metric: str, title: str, path: Pat
         if axes.lines:
             axes.legend(frameon=False)
     figure.suptitle(title, fontsize=10)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(beside, format="png", dpi=120)
-    os.replace(beside, path)
+    save_figure(figure, path, dpi=120)
 
 
 def write_model_card(metrics: dict[str, Any], record: dict[str, Any], family: Family, path: Path) -> None:

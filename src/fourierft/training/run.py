@@ -15,8 +15,8 @@ from torch import Tensor
 from transformers import Trainer, TrainerState
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from fourierft.adapters.place import check_place
 from fourierft.errors import ConfigError, FourierFTError
+from fourierft.files import check_place
 from fourierft.format.hub import offline_if_unreachable
 from fourierft.format.json_file import read_json
 from fourierft.training import output, report, scores

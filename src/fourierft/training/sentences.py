@@ -7,14 +7,13 @@ by some twenty people from -4 (very negative) to 4 (very positive).
 from __future__ import annotations
 
 import csv
-import os
 import random
 import tarfile
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fourierft.errors import DataError
+from fourierft.files import file_beside
 
 ARCHIVE = "hutto_ICWSM_2014.tar.gz"
 MEMBERS = {
@@ -96,10 +95,7 @@ def split_rows(rows: Sequence[Row], sizes: Mapping[str, int], seed: int) -> dict
 def write_csv(rows: Sequence[Row], file: Path) -> None:
     """Write the columns text and label; a file that is there is replaced whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as sink:
+    with file_beside(file) as beside, beside.open("w", encoding="utf-8", newline="") as sink:
         writer = csv.writer(sink)
         writer.writerow(("text", "label"))
         writer.writerows(rows)
-    os.chmod(beside, 0o644)
-    os.replace(beside, file)

@@ -22,8 +22,8 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from fourierft.adapters.place import written_to
 from fourierft.errors import CheckpointError, PlaceError
+from fourierft.files import written_to
 from fourierft.training.checkpoints import find_fault, keep_last, seal
 from fourierft.training.coefficients import load_exact, save_exact
 from fourierft.training.methods import is_head_parameter

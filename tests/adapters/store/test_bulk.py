@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fourierft.adapters.folder import written_beside
 from fourierft.adapters.store import Adapter, AdapterStore, Layout, export_all, import_folder
 from fourierft.adapters.store.bulk import folder_name
 from fourierft.errors import CheckpointError, OutputExistsError, PlaceError, StoreError
+from fourierft.files import written_beside
 
 NAMES = ["../../etc", "..", " ", "a/b", "a%2Fb", "Bob", "bob", "names.json", "müller 🎈", "-rf", "n" * 500, "a\nb"]
 

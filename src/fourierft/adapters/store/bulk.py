@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from fourierft.adapters.folder import check_output, written_beside
 from fourierft.adapters.store.incoming import check_name
 from fourierft.adapters.store.store import AdapterStore
 from fourierft.errors import CheckpointError, FourierFTError, StoreError
+from fourierft.files import check_output, written_beside
 from fourierft.format.config import CONFIG_FILE
 from fourierft.format.json_file import read_json
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fourierft.adapters.folder import workspace
 from fourierft.adapters.store import schema
 from fourierft.adapters.store.layout import Layout
 from fourierft.adapters.store.references import Alias
@@ -17,6 +16,7 @@ from fourierft.adapters.store.seals import seal
 from fourierft.adapters.store.sqlite import Execute, SQLiteFile
 from fourierft.adapters.store.tables import StoreTables
 from fourierft.errors import OutputExistsError, StoreError
+from fourierft.files import workspace
 
 _BATCH_BYTES = 1 << 24
 

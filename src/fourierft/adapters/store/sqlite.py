@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fourierft.adapters.folder import lock_folder, workspace
-from fourierft.adapters.place import check_place
 from fourierft.adapters.store.connections import Connections
 from fourierft.adapters.store.logs import address, check_log, has_log, log_of, new_token, remove_logs, stamp
 from fourierft.adapters.store.pages import choose_page_size
 from fourierft.adapters.store.schema import TABLES
 from fourierft.errors import FourierFTError, StoreError, UnavailableError
+from fourierft.files import check_place, lock_folder, workspace
 
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 Execute = Callable[[str, Parameters], list[tuple[Any, ...]]]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+from fourierft.files import write_text
 from fourierft.training.comparison.results import Row, Summary
-from fourierft.training.output import write_text
 from fourierft.training.report import format_bytes
 
 COLUMNS = (

@@ -6,12 +6,12 @@ sizes differ by line and marker.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from fourierft.adapters.figure import save_figure
 from fourierft.extras import needs
 from fourierft.training.comparison.results import BASELINE, Row, Summary, by_method, by_rate, mean_score
 from fourierft.training.report import format_bytes
@@ -62,9 +62,7 @@ def _draw(file: Path, title: str, draw: Callable[[Any], None]) -> Path:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
     draw(axes)
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    figure.savefig(beside, format="png", dpi=150)
-    os.replace(beside, file)
+    save_figure(figure, file, dpi=150)
     return file
 
 

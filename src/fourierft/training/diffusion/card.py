@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fourierft.training.output import write_text
+from fourierft.files import write_text
 from fourierft.training.report import format_bytes
 
 

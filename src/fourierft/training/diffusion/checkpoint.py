@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from fourierft.adapters.attachment import exact_config
 from fourierft.adapters.base import check_layers
-from fourierft.adapters.folder import written_beside
 from fourierft.errors import CheckpointError, FourierFTError
+from fourierft.files import written_beside
 from fourierft.format.checkpoint import read_checkpoint
 from fourierft.format.config import CONFIG_FILE
 from fourierft.format.identity import check_same_base

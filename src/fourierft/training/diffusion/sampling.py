@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
 from fourierft.extras import needs
+from fourierft.files import file_beside
 from fourierft.training import output
 from fourierft.training.diffusion.checkpoint import load_adapter
 from fourierft.training.diffusion.data import SUFFIXES
@@ -70,9 +71,8 @@ def fill_folder(
     for number in tqdm(missing, desc=f"images in {folder.name}", disable=None if missing and not part[0] else True):
         generator = torch.Generator().manual_seed(seed + number)
         image = pipeline(prompt, num_inference_steps=steps, generator=generator, **options).images[0]
-        beside = paths[number].with_name(f".{paths[number].name}")
-        image.save(beside, format="PNG", pnginfo=_mark(prompt))
-        beside.replace(paths[number])
+        with file_beside(paths[number]) as beside:
+            image.save(beside, format="PNG", pnginfo=_mark(prompt))
     return list(paths.values())
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fourierft.adapters.folder import written_beside
 from fourierft.extras import needs
+from fourierft.files import written_beside
 from fourierft.training.diffusion.pipeline import encode_prompt, silent
 
 SIDE, BATCH = 16, 16

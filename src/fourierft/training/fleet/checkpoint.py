@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from fourierft.adapters.folder import written_beside
 from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
+from fourierft.files import written_beside
 from fourierft.training.checkpoints import keep_last, list_checkpoints, read_run, seal
 from fourierft.training.fleet.tenants import Tenant
 from fourierft.training.fleet.trainer import FleetTrainer

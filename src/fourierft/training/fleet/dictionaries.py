@@ -7,12 +7,12 @@ What is finished is kept: a second call trains nothing.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fourierft.files import file_beside
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments
 from fourierft.training.assets import Fetch, fetch_with_pip, obtain
@@ -67,10 +67,8 @@ def make_dictionaries(
     settings = FleetSettings(**{**SETTINGS, **(changes or {})})
     data = DataArguments(task="answers")
     results = train_once(directory, RESULTS, model, files, data, settings, n_frequency, fresh)
-    beside = directory / f"{BASE}.new"
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(model.absolute(), target_is_directory=True)
-    os.replace(beside, directory / BASE)
+    with file_beside(directory / BASE) as beside:
+        beside.symlink_to(model.absolute(), target_is_directory=True)
     return results
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.errors import OutputExistsError
+from fourierft.files import write_text
 from fourierft.training import lock, output
 from fourierft.training.generation.items import Item
 
@@ -87,9 +88,9 @@ def write_results(folder: Path, items: Sequence[Item], texts: Sequence[str], met
         {"prompt": item.prompt, "prediction": text, "references": item.references}
         for item, text in zip(items, texts, strict=True)
     ]
-    output.write_text(folder / SYSTEM, "".join(f"{_line(text)}\n" for text in texts))
+    write_text(folder / SYSTEM, "".join(f"{_line(text)}\n" for text in texts))
     groups = ("".join(f"{_line(reference)}\n" for reference in item.references) for item in items)
-    output.write_text(folder / REFERENCES, "\n".join(groups))
+    write_text(folder / REFERENCES, "\n".join(groups))
     output.write_json(folder / METRICS, metrics)
     output.write_json_lines(folder / PREDICTIONS, rows)
     (folder / UNFINISHED).unlink(missing_ok=True)

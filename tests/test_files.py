@@ -1,9 +1,11 @@
-"""What keeps files out of a place, told by the system itself."""
+"""Files written whole or not at all, and what keeps them out of a place, told by the system itself."""
 
 from __future__ import annotations
 
 import errno
+import os
 import resource
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +15,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fourierft.adapters.place import check_file, check_place, explain, written_to
 from fourierft.errors import ConfigError, PlaceError
+from fourierft.files import check_file, check_place, explain, file_beside, write_text, written_to
 
 LIMIT = 1024  # bytes
 
@@ -94,3 +96,51 @@ def test_a_place_below_a_file_a_folder_for_a_file_and_a_disk_too_small_are_refus
 def test_a_file_system_that_takes_no_files_is_refused() -> None:
     with pytest.raises(PlaceError, match="nothing can be written into /proc/out: "):
         check_place(Path("/proc/out"))
+
+
+def test_text_replaces_a_file_and_makes_its_folder(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "a.txt"
+    for text in ("first, and longer\n", "zweite ü\n"):
+        write_text(file, text)
+        assert file.read_bytes() == text.encode()
+    assert [path.name for path in file.parent.iterdir()] == ["a.txt"]
+
+
+def test_text_that_has_no_room_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    write_text(file, "before")
+    with pytest.raises(PlaceError, match=r"a\.txt was not written"), small_files():
+        write_text(file, "x" * 2 * LIMIT)
+    assert file.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_has_the_rights_that_any_new_file_gets(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    write_text(tmp_path / "ours", "")
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_what_is_written_beside_is_seen_when_it_is_whole_and_gone_after_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    with file_beside(file) as beside:
+        beside.write_text("half")
+        assert (beside.parent, beside.suffix, file.exists()) == (tmp_path, ".png", False)
+    assert file.read_text() == "half"
+    with pytest.raises(TypeError), file_beside(file) as beside:
+        beside.write_text("other") + "text"
+    assert file.read_text() == "half"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_two_writers_of_one_file_do_not_meet_and_a_link_can_be_renamed_too(tmp_path: Path) -> None:
+    file = tmp_path / ("n" * 240)  # with what a name beside it adds, too long for a name
+    with file_beside(file) as first, file_beside(file) as second:
+        assert first != second
+        first.write_text("first")
+        second.symlink_to(tmp_path)
+    assert file.read_text() == "first"
+    with file_beside(file) as third:
+        third.symlink_to(tmp_path)
+    assert os.readlink(file) == str(tmp_path)
