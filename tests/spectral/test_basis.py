@@ -12,7 +12,7 @@ import torch
 
 from fourierft import SpectralBasis, spectral_linear, uniform_basis, uniform_entries
 from fourierft.errors import ConfigError, ShapeError
-from fourierft.spectral.basis import basis_of
+from fourierft.spectral.draw import basis_of
 
 CPU = torch.device("cpu")
 

@@ -18,8 +18,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.convert_parameters import parameters_to_vector, vector_to_parameters
 
 import fourierft
-from fourierft.format.draw import Draw
-from fourierft.spectral import prepared
+from fourierft.spectral import Draw, prepared
 from fourierft.spectral.compiled.build import load_kernel
 from fourierft.spectral.reference import reference_delta_weight
 from fourierft.tuner import FourierFTLayer, inference

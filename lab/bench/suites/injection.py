@@ -19,7 +19,7 @@ from typing import Any
 import peft
 import torch
 
-from fourierft.spectral import uniform_basis
+from fourierft.spectral.draw import drawn_basis
 from lab.bench.harness import Case, Contender, Settings, relative_rms
 from lab.bench.methods import METHODS, SEED, config_of, spectra, targeted, tuner_of
 from lab.bench.models import ARCHITECTURES, Architecture, Model, build
@@ -99,7 +99,7 @@ class Injection:
 
 def start_cold() -> None:
     """Forget the entries of earlier repetitions."""
-    uniform_basis.cache_clear()
+    drawn_basis.cache_clear()
     gc.collect()
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.errors import CheckpointError
-from fourierft.format.draw import Draw
 from fourierft.format.identity import BaseIdentity
 from fourierft.format.json_file import is_number, is_text, read_json, shown
 from fourierft.format.patterns import FrequencyPattern
 from fourierft.format.record import Record
+from fourierft.spectral import Draw
 from fourierft.spectral.entries import LEAST_SEED, MOST_SEED
 
 CONFIG_FILE = "adapter_config.json"

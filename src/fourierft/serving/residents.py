@@ -11,7 +11,7 @@ import torch
 from fourierft.adapters.fleet.table import DrawTables
 from fourierft.adapters.store import Adapter, Layout
 from fourierft.errors import ConfigError, ShapeError
-from fourierft.format.draw import Draw
+from fourierft.spectral import Draw
 
 Load = Callable[[int], Adapter]
 
@@ -137,7 +137,7 @@ class Residents:
         self.changes += 1
 
     def _tables(self, layout: Layout) -> DrawTables:
-        draw = Draw(layout.seed, layout.band)
+        draw = layout.settings.draw
         if draw not in self._draws:
             self._draws[draw] = DrawTables(draw, self._dtype, self._device)
             self._draws[draw].reserve(self.slots)
@@ -150,7 +150,7 @@ class Residents:
                 f"{adapter.name!r} replaces {next(iter(adapter.heads))} of the base, which is not served; "
                 "only coefficients differ from request to request"
             )
-        draw = Draw(layout.seed, layout.band)
+        draw = layout.settings.draw
         if self._device.type == "cpu":
             return
         room = self._draws[draw].layers if draw in self._draws else {}

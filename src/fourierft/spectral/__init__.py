@@ -1,7 +1,8 @@
 """Ground floor: the mathematics of FourierFT, on torch alone."""
 
-from fourierft.spectral.basis import SpectralBasis, bandpass_basis, uniform_basis
+from fourierft.spectral.basis import SpectralBasis
 from fourierft.spectral.compiled import compiled_update, fingerprint
+from fourierft.spectral.draw import Draw, bandpass_basis, uniform_basis
 from fourierft.spectral.eager import is_eager
 from fourierft.spectral.entries import bandpass_entries, uniform_entries
 from fourierft.spectral.held import Held, can_hold, held_linear, hold
@@ -10,6 +11,7 @@ from fourierft.spectral.stack import adapted_stack
 from fourierft.spectral.views import adapted_linear, delta_weight, spectral_embedding, spectral_linear
 
 __all__ = [
+    "Draw",
     "Held",
     "PreparedUpdate",
     "SpectralBasis",

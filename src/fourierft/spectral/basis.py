@@ -9,7 +9,6 @@ over links sorted by output row.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import weakref
 from collections.abc import Callable, Hashable
@@ -18,9 +17,8 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
-from fourierft.errors import ConfigError, ShapeError
+from fourierft.errors import ShapeError
 from fourierft.spectral.eager import real_tensors
-from fourierft.spectral.entries import bandpass_entries, uniform_entries
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +88,11 @@ class SpectralBasis:
             basis = cls._interned.setdefault(key, basis)
         return basis
 
+    @classmethod
+    def find(cls, content: str) -> SpectralBasis | None:
+        """The basis whose key begins with this, up to how it was drawn; None if the process has none."""
+        return cls._interned.get(content)
+
     def __reduce__(self) -> tuple[type[SpectralBasis], tuple[int, int, torch.Tensor]]:
         return SpectralBasis, (self.out_features, self.in_features, self.entries)
 
@@ -122,49 +125,6 @@ class SpectralBasis:
             return replace(built, **tensors)
 
         return self.keep((name, device), moved)
-
-
-def basis_of(key: str) -> SpectralBasis:
-    """The basis of a key, which is all that a graph holds of it; one that was drawn is drawn again in a new process.
-
-    Raises: ConfigError, if it was made of entries that this process has not seen, or drawn by another rule.
-    """
-    content, _, drawn = key.partition("@")
-    basis = SpectralBasis._interned.get(content)
-    if basis is None and drawn:
-        shape, n_frequency, _ = content.split(":")
-        seed, *band = drawn.split(",")
-        sizes = (*map(int, shape.split("x")), int(n_frequency), int(seed))
-        basis = bandpass_basis(*sizes, *map(float, band)) if band else uniform_basis(*sizes)
-    if basis is None or not basis.key.startswith(content):
-        raise ConfigError(
-            f"a graph needs the entries {content}, which this process does not have; make a SpectralBasis of the same "
-            "entries, and keep it, before the graph runs"
-        )
-    return basis
-
-
-@functools.lru_cache(maxsize=4096)
-def uniform_basis(out_features: int, in_features: int, n_frequency: int, seed: int) -> SpectralBasis:
-    """The basis of `uniform_entries`, drawn once in a process."""
-    entries = uniform_entries(out_features, in_features, n_frequency, seed)
-    return _drawn(SpectralBasis(out_features, in_features, entries), seed)
-
-
-@functools.lru_cache(maxsize=256)
-def bandpass_basis(
-    out_features: int, in_features: int, n_frequency: int, seed: int, center: float, width: float
-) -> SpectralBasis:
-    """The basis of `bandpass_entries`, drawn once in a process."""
-    entries = bandpass_entries(out_features, in_features, n_frequency, seed, center, width)
-    return _drawn(SpectralBasis(out_features, in_features, entries), seed, center, width)
-
-
-def _drawn(basis: SpectralBasis, *settings: float) -> SpectralBasis:
-    """Note in the key how to draw the entries again."""
-    if "@" not in basis.key:
-        basis.key = f"{basis.key}@{','.join(map(repr, settings))}"
-    return basis
 
 
 def _checked_entries(out_features: int, in_features: int, entries: torch.Tensor) -> torch.Tensor:

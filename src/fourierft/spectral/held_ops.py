@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fourierft.spectral.basis import SpectralBasis, basis_of
+from fourierft.spectral.basis import SpectralBasis
 from fourierft.spectral.compiled import HeldUpdate, held_input, held_update
+from fourierft.spectral.draw import basis_of
 
 _Function = Callable[..., Any]
 

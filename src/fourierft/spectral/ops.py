@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fourierft.spectral import tokens
-from fourierft.spectral.basis import basis_of
 from fourierft.spectral.dispatch import prefers_dense_gradient
+from fourierft.spectral.draw import basis_of
 from fourierft.spectral.lookup import lookup, lookup_gradient
 from fourierft.spectral.probe import check_weight_transforms
 from fourierft.spectral.transforms import compute_dtype, dense_delta, dense_gradient

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fourierft.spectral.basis import Links, basis_of
+from fourierft.spectral.basis import Links
+from fourierft.spectral.draw import basis_of
 from fourierft.spectral.lookup import read_waves
 from fourierft.spectral.transforms import compute_dtype, link_factors
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from fourierft.errors import ShapeError
-from fourierft.spectral.basis import SpectralBasis, basis_of
+from fourierft.spectral.basis import SpectralBasis
+from fourierft.spectral.draw import basis_of
 from fourierft.spectral.probe import check_weight_transforms
 from fourierft.spectral.transforms import compute_dtype, dense_delta, dense_gradient
 

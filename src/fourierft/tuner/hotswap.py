@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from fourierft.errors import CheckpointError, ConfigError, ShapeError
 from fourierft.format.checkpoint import AdapterCheckpoint, check_shape, read_checkpoint
-from fourierft.format.draw import Draw
 from fourierft.format.identity import BaseIdentity
+from fourierft.spectral import Draw
 from fourierft.tuner.checkpoint import find_layers, plain_name
 from fourierft.tuner.coefficients import scaled
 from fourierft.tuner.config import FourierFTConfig

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError
-from fourierft.format.draw import Draw
-from fourierft.spectral import SpectralBasis, delta_weight, is_eager, spectral_linear
+from fourierft.spectral import Draw, SpectralBasis, delta_weight, is_eager, spectral_linear
 from fourierft.tuner.coefficients import (
     Coefficients,
     CoefficientsByAdapter,

@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fourierft.format.draw import Draw
-from fourierft.spectral import SpectralBasis
+from fourierft.spectral import Draw, SpectralBasis
 from fourierft.tuner.coefficients import CoefficientsByAdapter
 
 

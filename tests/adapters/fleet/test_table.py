@@ -8,7 +8,7 @@ import torch
 from fourierft.adapters.fleet.table import DrawTables, LayerTable
 from fourierft.adapters.store import Layout
 from fourierft.errors import ConfigError, ShapeError
-from fourierft.format.draw import Draw
+from fourierft.spectral import Draw
 
 SHAPES = {"a.query": (16, 12), "a.value": (12, 16)}
 

@@ -22,7 +22,7 @@ from fourierft.adapters.store import Adapter, AdapterStore, Layout
 from fourierft.adapters.store.encoding import check_dtype
 from fourierft.adapters.store.incoming import check_name, check_values, check_whole, read_source
 from fourierft.errors import ConfigError, ShapeError, StoreError
-from fourierft.format.draw import Draw
+from fourierft.spectral import Draw
 
 _BLOCK_BYTES = 1 << 24  # of adapters read from a store before they are written to the tables together
 
@@ -211,7 +211,7 @@ class AdapterBank:
             self._tables(layout).reserve(count)
 
     def _tables(self, layout: Layout) -> DrawTables:
-        draw = Draw(layout.seed, layout.band)
+        draw = layout.settings.draw
         return self._draws.setdefault(draw, DrawTables(draw, self.dtype, self._device))
 
     def _write_block(self, block: Sequence[Adapter], keep: set[str]) -> None:

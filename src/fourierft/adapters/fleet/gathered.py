@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fourierft.adapters.fleet.images import Size
 from fourierft.adapters.fleet.table import DrawTables
-from fourierft.format.draw import Draw
+from fourierft.spectral import Draw
 
 BASE = "__base__"
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from fourierft.adapters.store.encoding import check_dtype
 from fourierft.adapters.store.layout import Layout
 from fourierft.errors import ShapeError
-from fourierft.format.draw import Draw
+from fourierft.spectral import Draw
 
 _LARGEST = 127
 _GROWTH = 1.5

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from fourierft.errors import ConfigError
-from fourierft.format.draw import Draw
-from fourierft.spectral import bandpass_entries
+from fourierft.spectral import Draw, bandpass_entries
 from fourierft.tuner import FourierFTConfig
 
 
