@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from fourierft.cli.main import main
-from fourierft.training.evaluation import load_trained
+from fourierft.training.arguments import DataArguments
+from fourierft.training.evaluation import evaluate, load_trained
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,25 @@ def test_merged_model_is_the_trained_one(trained: Path, tmp_path: Path, capsys: 
         expected = load_trained(trained).model(**tokens).logits
         torch.testing.assert_close(merged(**tokens).logits, expected, rtol=1e-4, atol=1e-5)
     assert merged.config.id2label == {0: "neg", 1: "pos"}
+
+
+@pytest.mark.parametrize("task", ["multi_label_classification", "regression"])
+def test_a_pipeline_reads_the_outputs_of_the_merged_model_as_the_training_did(
+    tiny_bert: Path, tmp_path: Path, task: str
+) -> None:
+    labels = {"multi_label_classification": (["good"], ["good", "new"], []), "regression": (0.5, 1.5, -2)}[task]
+    texts = ("the film is good", "a great film", "a dull book")
+    lines = [json.dumps({"text": text, "labels": label}) for text, label in zip(texts, labels, strict=True)] * 4
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    arguments = ["--model_name_or_path", str(tiny_bert), "--train_file", str(tmp_path / "rows.jsonl"), "--task", task]
+    assert main(["train", *arguments, "--output_dir", str(tmp_path / "out"), "--max_steps", "3", "--use_cpu"]) == 0
+    assert main(["merge", str(tmp_path / "out"), str(tmp_path / "merged")]) == 0
+    found = evaluate(tmp_path / "out", DataArguments(test_file=str(tmp_path / "rows.jsonl")), use_cpu=True).predictions
+    read = pipeline("text-classification", str(tmp_path / "merged"), device="cpu", top_k=None)
+    for told, row in zip(read(list(texts)), found, strict=False):
+        scores = {one["label"]: one["score"] for one in told}
+        expected = row["probabilities"] if "probabilities" in row else {"LABEL_0": row["prediction"]}
+        assert scores == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 def test_low_precision_says_what_is_lost(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

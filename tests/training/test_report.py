@@ -74,5 +74,6 @@ def test_model_card_shows_python_that_compiles(tmp_path: Path, method: str, is_a
     assert len(code[1].splitlines()) <= 6
     compile(code[1], "README.md", "exec")
     assert "- Base model: `someone/base`, revision `v2`" in card
-    options = 'revision="v2", num_labels=2, ignore_mismatched_sizes=True, dtype="bfloat16"'
+    options = 'revision="v2", num_labels=2, problem_type="single_label_classification", '
+    options += 'ignore_mismatched_sizes=True, dtype="bfloat16"'
     assert (f"from_pretrained('someone/base', {options})" in code[1]) == is_adapter

@@ -72,7 +72,7 @@ class BaseSource:
                 checkpoint.config.made_for, identify_base(self.name, self.options.get("revision")), checkpoint.path
             )
         self.loader = model_loader(checkpoint, self.config)
-        if checkpoint.task_type in LABELLED or label_names(checkpoint.path):
+        if checkpoint.task_type in LABELLED or label_names(checkpoint.path) or problem_type(checkpoint.path):
             self._set_labels(checkpoint)
 
     def build_meta(self) -> PreTrainedModel:
@@ -99,8 +99,12 @@ class BaseSource:
             return model
 
     def _set_labels(self, checkpoint: AdapterCheckpoint) -> None:
-        """Give the config the adapter's labels: by name if its training left them, or else as many as its head has."""
+        """Give the config the adapter's labels: by name if its training left them, or else as many as its head has.
+
+        And what the outputs mean, if the training said so: pipelines of transformers take them for classes else.
+        """
         labels = label_names(checkpoint.path)
+        self.config.problem_type = problem_type(checkpoint.path) or self.config.problem_type
         if labels:
             self.config.id2label = dict(enumerate(labels))
             self.config.label2id = {label: index for index, label in enumerate(labels)}
@@ -145,6 +149,15 @@ def label_names(folder: Path) -> list[str]:
     except (CheckpointError, KeyError, TypeError):
         return []
     return [str(label) for label in labels] if isinstance(labels, list) else []
+
+
+def problem_type(folder: Path) -> str | None:
+    """What the outputs mean, in the words of transformers' configs, from the same record; None if it does not say."""
+    try:
+        content = read_json(folder / TRAINING_RECORD).get("problem_type")
+    except (CheckpointError, AttributeError):
+        return None
+    return content if isinstance(content, str) else None
 
 
 def model_loader(checkpoint: AdapterCheckpoint, config: Any) -> Any:

@@ -80,6 +80,7 @@ class Groundwork:
             "inputs": self.family.kind,
             "task": self.family.name,
             "labels": list(self.family.labels),
+            "problem_type": self.family.model_settings().get("problem_type"),
             "text_columns": list(self.columns.inputs),
             "label_column": self.columns.label,
             "max_length": self.max_length,

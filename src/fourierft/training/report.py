@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -206,7 +207,10 @@ def _loading_code(record: dict[str, Any], family: Family) -> str:
         )
     enable = "import fourierft; fourierft.enable()\n" if record["method"] == "fourierft" else ""
     options = [f'revision="{record["revision"]}"'] if record["revision"] != "main" and not Path(base).exists() else []
-    options += [f"num_labels={len(family.labels) or 1}", "ignore_mismatched_sizes=True"] if record["heads"] else []
+    if record["heads"]:
+        settings = family.model_settings()
+        named = {name: settings[name] for name in ("num_labels", "problem_type") if name in settings}
+        options += [*(f"{name}={json.dumps(value)}" for name, value in named.items()), "ignore_mismatched_sizes=True"]
     options += [f'dtype="{record["dtype"]}"'] if record["dtype"] != "float32" else []
     options += ["trust_remote_code=True"] if record["trust_remote_code"] else []
     return enable + (
