@@ -32,11 +32,9 @@ ENCODER = "minilm"
 TENANTS, STEPS, SAMPLE = 64, 3, 8
 SENTENCES, SHORT = (12, 48), (4, 16)  # tokens of a row, from and to
 RATE = 2e-3
-TOLERANCE = {"float32": 1e-3, "bfloat16": 1e-1}  # AdamW divides by the gradient's size: rounding of small ones shows
-
-
-# Some layers of a random encoder, such as its keys, hardly have any: those of a first step agree to 2e-7 all the same.
-EVERY_TOLERANCE = {"float32": 1e-2, "bfloat16": 1e-1}
+# AdamW divides by the size of a gradient, and the rounding of small ones shows: adapters trained alone, by the compiled
+# kernel and by torch's transforms, differ by 1.3e-3 after three steps of short rows. Of a first step all agree to 2e-7.
+TOLERANCE = {"float32": 1e-2, "bfloat16": 1e-1}
 
 
 def cases(settings: Settings) -> Iterator[Case]:
@@ -46,8 +44,8 @@ def cases(settings: Settings) -> Iterator[Case]:
         yield Training(stage, rows, SENTENCES).case("rows")
     yield Training(stage, 2, SHORT).case("short rows")
     every = Stage(ENCODER, settings, every=True)
-    yield Training(every, 2, SENTENCES).case("rows", ", every linear layer", EVERY_TOLERANCE)
-    yield Training(every, 2, SHORT).case("short rows", ", every linear layer", EVERY_TOLERANCE)
+    yield Training(every, 2, SENTENCES).case("rows", ", every linear layer")
+    yield Training(every, 2, SHORT).case("short rows", ", every linear layer")
 
 
 class Training:
@@ -65,7 +63,7 @@ class Training:
             adapters=self.tenants, rows=rows, epochs=1, validation_fraction=0.0, learning_rate=RATE, schedule="constant"
         )
 
-    def case(self, what: str, where: str = "", tolerance: Mapping[str, float] = TOLERANCE) -> Case:
+    def case(self, what: str, where: str = "") -> Case:
         """Seconds for a step of all adapters."""
         shapes = {"rows": self.rows, "tokens": self.tokens, "targets": ",".join(self.stage.targets), "n": self.stage.n}
         return Case(
@@ -74,7 +72,7 @@ class Training:
             contenders={"alone": self.alone, "ours-together": self.together},
             baseline="alone",
             operations=STEPS,
-            tolerance=tolerance,
+            tolerance=TOLERANCE,
         )
 
     @functools.cached_property
