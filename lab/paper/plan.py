@@ -15,8 +15,8 @@ from fourierft.training.arguments import MethodArguments
 from fourierft.training.comparison.grid import run_tasks
 from fourierft.training.comparison.results import Row, read_rows
 from fourierft.training.comparison.tasks import RESERVED, Task, read_task
+from fourierft.training.method_parser import parse_method
 from fourierft.training.settings import read_config
-from fourierft.training.specs import parse_method
 from lab.folders import QUALITY, RECIPES
 from lab.paper.experiment import Choice
 from lab.paper.results import Ledger

@@ -13,10 +13,10 @@ import torch
 
 from fourierft.training.comparison.grid import QUIET
 from fourierft.training.comparison.tasks import Task
-from fourierft.training.preparation import prepare
+from fourierft.training.method_parser import Method
+from fourierft.training.plan import plan_training
 from fourierft.training.run import build_trainer
 from fourierft.training.settings import build_arguments
-from fourierft.training.specs import Method
 from fourierft.tuner.layer import FourierFTLayer
 
 BATCHES = 8
@@ -54,8 +54,8 @@ def gradient_norms(task: Task, target_modules: Any) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         settings = {**QUIET, **task.prepare(), "method": "fourierft", "n_frequency": 1, "output_dir": scratch}
         arguments = build_arguments({**settings, "target_modules": target_modules, "learning_rate": 1e-3, "seed": 0})
-        prepared = prepare(arguments)
-        trainer = build_trainer(arguments, prepared)
+        prepared = plan_training(arguments)
+        trainer = build_trainer(prepared)
         model = prepared.trainable.model
         layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, FourierFTLayer)}
         for layer in layers.values():

@@ -28,7 +28,7 @@ from fourierft.files import write_text
 from fourierft.training.comparison.grid import QUIET, run_settings
 from fourierft.training.comparison.page import as_markdown
 from fourierft.training.comparison.tasks import Run, Task, read_task
-from fourierft.training.preparation import prepare
+from fourierft.training.plan import plan_training
 from fourierft.training.report import table
 from fourierft.training.run import build_trainer
 from fourierft.training.settings import build_arguments
@@ -53,8 +53,8 @@ def travel(task: Task, run: Run) -> list[float]:
     with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         given = run_settings(run, {**QUIET, **task.prepare()}, Path(scratch) / "run")
         arguments = build_arguments(given)
-        prepared = prepare(arguments)
-        trainer = build_trainer(arguments, prepared)
+        prepared = plan_training(arguments)
+        trainer = build_trainer(prepared)
         model, optimizer = prepared.trainable.model.train(), trainer.create_optimizer()
         found = []
         for step, batch in enumerate(itertools.islice(_batches(trainer), STEPS[-1]), start=1):

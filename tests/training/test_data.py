@@ -15,7 +15,7 @@ from fourierft.training.cells import column_names, place_at
 from fourierft.training.columns import declared_labels, label_values
 from fourierft.training.data import load_splits, load_test
 from fourierft.training.division import divide_count
-from fourierft.training.groundwork import divide, read_rows
+from fourierft.training.reading import divide, read_rows
 
 ROWS = [{"text": f"good film {i}", "label": i % 2} for i in range(20)]
 

@@ -176,8 +176,8 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _dictionaries(arguments: argparse.Namespace) -> int:
+    from fourierft.training.fleet.demos import STORE
     from fourierft.training.fleet.dictionaries import BASE, make_dictionaries
-    from fourierft.training.fleet.once import STORE
 
     results = make_dictionaries(arguments.output_dir, arguments.fresh)
     for name, metrics in results["adapters"].items():

@@ -9,7 +9,7 @@ from fourierft.training.arguments import DataArguments
 from fourierft.training.columns import Columns
 from fourierft.training.division import divide_count
 from fourierft.training.families.registry import AUTO, find_families
-from fourierft.training.groundwork import Reading
+from fourierft.training.reading import Reading
 
 if TYPE_CHECKING:
     from datasets import DatasetInfo

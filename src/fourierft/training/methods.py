@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 
 from fourierft.errors import ConfigError, FourierFTError
 from fourierft.training.arguments import MethodArguments
+from fourierft.training.method_parser import parse_method
 from fourierft.training.models import BaseModel, count_parameters
-from fourierft.training.specs import parse_method
 from fourierft.tuner.recommended import ALL_LAYERS, choose_counts
 from fourierft.tuner.registration import enable
 

@@ -15,8 +15,7 @@ from fourierft.training.methods import BOOKKEEPING
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
-    from fourierft.training.arguments import Arguments
-    from fourierft.training.preparation import Preparation
+    from fourierft.training.plan import Plan
 
 RECORDED = ("dtype", "quantization", "heads", "inputs", "task", "labels", "max_length", "chat_template", "method")
 TRAINING = (  # of transformers' TrainingArguments; the others say where to, how often, how fast, or on what machine
@@ -38,15 +37,15 @@ TRAINING = (  # of transformers' TrainingArguments; the others say where to, how
 )
 
 
-def describe_run(arguments: Arguments, prepared: Preparation, settings: TrainingArguments) -> dict[str, Any]:
+def describe_run(plan: Plan, settings: TrainingArguments) -> dict[str, Any]:
     """What makes a run of `fourierft train`, by name, as JSON has it.
 
     Args:
-        arguments: of it.
-        prepared: what it trains, on what.
+        plan: of it.
         settings: as the trainer has them.
     """
-    given, record, model = settings.to_dict(), prepared.record, cast(Any, prepared.trainable.model)
+    given, record, model = settings.to_dict(), plan.record, cast(Any, plan.trainable.model)
+    arguments = plan.arguments
     chosen = {name: given[name] for name in TRAINING if name in given}
     if settings.max_steps > 0:
         del chosen["num_train_epochs"]
@@ -61,8 +60,8 @@ def describe_run(arguments: Arguments, prepared: Preparation, settings: Training
         "devices": settings.world_size * max(settings.n_gpu, 1),
         **chosen,
         **{
-            f"{name} rows": digest_all(prepared.ground.family.row_digests(rows))
-            for name, rows in prepared.splits.items()
+            f"{name} rows": digest_all(plan.setup.family.row_digests(rows))
+            for name, rows in plan.splits.items()
             if name != "test"
         },
     }

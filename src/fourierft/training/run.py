@@ -22,10 +22,10 @@ from fourierft.format.json_file import read_json
 from fourierft.training import output, report, scores
 from fourierft.training.arguments import Arguments
 from fourierft.training.checkpoints import find_checkpoint, read_run, step_of
+from fourierft.training.dry_run import dry_run
 from fourierft.training.families.registry import lower_is_better
 from fourierft.training.lock import held
-from fourierft.training.outlook import look_ahead
-from fourierft.training.preparation import Preparation, prepare
+from fourierft.training.plan import Plan, plan_training
 from fourierft.training.resuming import check_same_run, describe_run
 from fourierft.training.trainer import (
     BestFollows,
@@ -49,14 +49,14 @@ def train(arguments: Arguments) -> dict[str, Any]:
         of the model as it is saved), `saved` (best or last), `before`, `best` and `last` (metrics at those evaluations;
         see `scores.sum_up`), `parameters` (adapter, head, base), `bytes` (adapter, head, file), `rows`, `seed`,
         `versions`, `diverged` (whether numbers that were trained are not finite). Of a dry run: see
-        `outlook.look_ahead`. Beside metrics.json stands history.json, what was logged step by step. Resumed when it is
+        `dry_run.dry_run`. Beside metrics.json stands history.json, what was logged step by step. Resumed when it is
         finished, a training changes nothing.
 
     Raises: FourierFTError, if anything given is wrong, or another process trains into that directory.
         TrainingInterrupted, after SIGINT or SIGTERM.
     """
     if arguments.run.dry_run:
-        return look_ahead(arguments)
+        return dry_run(arguments)
     directory = Path(arguments.training.output_dir or "")
     output.check_directory(directory)
     with held(directory) if arguments.training.process_index == 0 else nullcontext():
@@ -70,27 +70,26 @@ def _train(arguments: Arguments, directory: Path) -> dict[str, Any]:
     checkpoint = find_checkpoint(resume, directory) if resume else None
     names = (arguments.model.model_name_or_path, arguments.data.dataset_name)
     with arguments.training.main_process_first(desc="preparing data and model"), offline_if_unreachable(*names):
-        prepared = prepare(arguments)
-    rows = {name: len(split) for name, split in prepared.splits.items()}
+        plan = plan_training(arguments)
     if arguments.training.process_index == 0:
-        print(report.summarize(prepared.trainable, prepared.record, rows, prepared.left_out), flush=True)
-    return _run(arguments, prepared, directory, checkpoint)
+        print(plan.summarize(), flush=True)
+    return _run(plan, directory, checkpoint)
 
 
-def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoint: Path | None) -> dict[str, Any]:
+def _run(plan: Plan, directory: Path, checkpoint: Path | None) -> dict[str, Any]:
     timer, interruption = StepTimer(), Interruption()
-    trainer = build_trainer(arguments, prepared)
+    trainer = build_trainer(plan)
     trainer.add_callback(timer)
     trainer.add_callback(interruption)
     trainer.add_callback(BestFollows())
-    for callback in prepared.callbacks:
+    for callback in plan.callbacks:
         trainer.add_callback(callback)
-    if prepared.trainable.method == "adalora":
+    if plan.trainable.method == "adalora":
         trainer.add_callback(RankAllocation())
-    trainer.run = describe_run(arguments, prepared, trainer.args)
+    trainer.run = describe_run(plan, trainer.args)
     if checkpoint is not None:
         check_same_run(read_run(checkpoint), trainer.run, checkpoint)
-        if prepared.trainable.method == "adalora":
+        if plan.trainable.method == "adalora":
             raise ConfigError(
                 "adalora can't be resumed: PEFT saves no state of its ranks; start anew in another folder"
             )
@@ -101,13 +100,13 @@ def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoin
             return dict(read_json(directory / output.METRICS))
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
-        if not arguments.run.overwrite_output_dir:  # which makes room
+        if not plan.arguments.run.overwrite_output_dir:  # which makes room
             saves = 1 if trainer.args.save_strategy == SaveStrategy.NO else 2
-            check_place(directory, saves * sum(prepared.trainable.sizes()["bytes"].values()))
+            check_place(directory, saves * sum(plan.trainable.sizes()["bytes"].values()))
         directory.mkdir(parents=True, exist_ok=True)
         if checkpoint is None:
             output.clear_output(directory)
-        output.write_json(directory / output.RECORD, prepared.record)
+        output.write_json(directory / output.RECORD, plan.record)
     with interruption.listen():
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     state = trainer.state
@@ -127,10 +126,10 @@ def _run(arguments: Arguments, prepared: Preparation, directory: Path, checkpoin
     is_best = bool(trainer.args.load_best_model_at_end and state.best_model_checkpoint)
     step = step_of(Path(state.best_model_checkpoint)) if is_best else state.global_step
     for name, prefix in (("validation", "eval"), ("test", "test")):
-        if name in prepared.splits:
-            metrics[prefix] = _evaluate(trainer, prepared.splits[name], prefix, step)
-    summary = scores.sum_up(state.log_history, prepared.ground.family.main_metric)
-    return _write_results(trainer, prepared, directory, {**metrics, "saved": "best" if is_best else "last", **summary})
+        if name in plan.splits:
+            metrics[prefix] = _evaluate(trainer, plan.splits[name], prefix, step)
+    summary = scores.sum_up(state.log_history, plan.setup.family.main_metric)
+    return _write_results(trainer, plan, directory, {**metrics, "saved": "best" if is_best else "last", **summary})
 
 
 def is_finished(checkpoint: Path, directory: Path) -> bool:
@@ -145,40 +144,44 @@ def _evaluate(trainer: Trainer, rows: Dataset, prefix: str, step: int) -> dict[s
     return known or scores.without_prefix(trainer.evaluate(rows, metric_key_prefix=prefix), prefix)
 
 
-def build_trainer(arguments: Arguments, prepared: Preparation) -> Any:
+def build_trainer(plan: Plan) -> Any:
     """The Trainer of a training.
 
     Raises: ConfigError, if its settings contradict each other.
     """
-    settings, metric = arguments.training, prepared.ground.family.main_metric
+    arguments, family = plan.arguments, plan.setup.family
+    settings = arguments.training
     if settings.load_best_model_at_end or settings.metric_for_best_model:
-        if "validation" not in prepared.splits:
+        if "validation" not in plan.splits:
             raise ConfigError("the best model is chosen on validation data, but there is none; give --validation_file")
-        settings.metric_for_best_model, settings.greater_is_better = metric, not lower_is_better(metric)
-    if "validation" not in prepared.splits:
+        settings.metric_for_best_model, settings.greater_is_better = (
+            family.main_metric,
+            not lower_is_better(family.main_metric),
+        )
+    if "validation" not in plan.splits:
         settings.eval_strategy = IntervalStrategy.NO
     if settings.label_names is None:
         settings.label_names = ["labels"]
     batch = settings.train_batch_size * settings.world_size
-    if settings.dataloader_drop_last and len(prepared.splits["train"]) < batch:
+    if settings.dataloader_drop_last and len(plan.splits["train"]) < batch:
         raise ConfigError(
-            f"dataloader_drop_last leaves out what fills no batch of {batch}, so all {len(prepared.splits['train'])} "
+            f"dataloader_drop_last leaves out what fills no batch of {batch}, so all {len(plan.splits['train'])} "
             "rows; leave it out, or use smaller batches"
         )
     options: dict[str, Any] = {
-        "model": prepared.trainable.model,
+        "model": plan.trainable.model,
         "args": settings,
-        "train_dataset": prepared.splits["train"],
-        "eval_dataset": prepared.splits.get("validation"),
-        "processing_class": prepared.ground.processor,
-        "compute_metrics": prepared.ground.family.score,
+        "train_dataset": plan.splits["train"],
+        "eval_dataset": plan.splits.get("validation"),
+        "processing_class": plan.setup.processor,
+        "compute_metrics": plan.setup.family.score,
     }
     try:
-        return prepared.ground.family.make_trainer(
+        return plan.setup.family.make_trainer(
             options,
-            tuple(prepared.record["heads"]),
+            tuple(plan.record["heads"]),
             arguments.method.head_learning_rate,
-            prepared.ground.max_length,
+            plan.setup.max_length,
             arguments.data.packing,
         )
     except FourierFTError:
@@ -187,16 +190,16 @@ def build_trainer(arguments: Arguments, prepared: Preparation) -> Any:
         raise ConfigError(" ".join(str(error).split())) from error
 
 
-def _write_results(trainer: Trainer, prepared: Preparation, directory: Path, metrics: dict[str, Any]) -> dict[str, Any]:
-    trainable, record = prepared.trainable, prepared.record
+def _write_results(trainer: Trainer, plan: Plan, directory: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+    trainable, record = plan.trainable, plan.record
     trainer.save_model(str(directory / output.STAGING))
     metrics = {
         **metrics,
         **trainable.sizes(),
-        "rows": {name: len(split) for name, split in prepared.splits.items()},
+        "rows": plan.rows,
         "method": {"name": trainable.method, "layers": trainable.layers, **trainable.settings},
-        "main_metric": prepared.ground.family.main_metric,
-        "lower_is_better": lower_is_better(prepared.ground.family.main_metric),
+        "main_metric": plan.setup.family.main_metric,
+        "lower_is_better": lower_is_better(plan.setup.family.main_metric),
         "seed": record["seed"],
         "versions": record["versions"],
         "diverged": not all(_is_finite(value) for value in trainable.model.parameters() if value.requires_grad),
@@ -207,9 +210,9 @@ def _write_results(trainer: Trainer, prepared: Preparation, directory: Path, met
         metrics = report.without_nan(metrics)
         output.write_json(directory / output.METRICS, metrics)
         output.write_json(directory / output.HISTORY, [report.without_nan(log) for log in trainer.state.log_history])
-        metric, title = prepared.ground.family.main_metric, f"{trainable.method} on {Path(record['base_model']).name}"
+        metric, title = plan.setup.family.main_metric, f"{trainable.method} on {Path(record['base_model']).name}"
         report.draw_curve(trainer.state.log_history, metric, title, directory / "curve.png")
-        report.write_model_card(metrics, record, prepared.ground.family, directory / output.CARD)
+        report.write_model_card(metrics, record, plan.setup.family, directory / output.CARD)
     return metrics
 
 

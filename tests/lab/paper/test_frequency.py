@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fourierft
-from fourierft.training.specs import parse_method
+from fourierft.training.method_parser import parse_method
 from lab.paper import frequency
 from lab.paper.run import find_experiment
 

@@ -21,10 +21,10 @@ from fourierft.errors import ConfigError, DataError, MissingExtraError
 from fourierft.training.arguments import Arguments, DataArguments
 from fourierft.training.chat.conversation import Conversation
 from fourierft.training.chat.template import encode_conversation
+from fourierft.training.dry_run import dry_run
 from fourierft.training.evaluation import evaluate, load_trained
 from fourierft.training.labels import IGNORED
-from fourierft.training.outlook import look_ahead
-from fourierft.training.preparation import prepare
+from fourierft.training.plan import plan_training
 from fourierft.training.run import build_trainer, train
 
 Build = Callable[..., Arguments]
@@ -76,7 +76,7 @@ def test_rows_of_other_trainers_are_learned_as_they_ask_for(build: Build, tmp_pa
     asked = {"from": "human", "value": [{"type": "text", "text": "a book"}]}
     poor, fine = {"from": "gpt", "value": "bad", "weight": 0}, {"from": "gpt", "value": "good", "weight": 1}
     file = write({"messages": [asked, poor, asked, fine]}, {"system": "quite"})
-    train_rows = prepare(build(train_file=file, validation_file=file)).splits["train"]
+    train_rows = plan_training(build(train_file=file, validation_file=file)).splits["train"]
     tokenizer = AutoTokenizer.from_pretrained(build().model.model_name_or_path)
     learned = [tokenizer.decode([t for t in labels if t != IGNORED]) for labels in train_rows["labels"]]
     assert learned[3:] == ["good [EOS]", "is good [EOS]"]
@@ -114,10 +114,10 @@ def test_packed_rows_do_not_see_each_other(build: Build, tmp_path: Path) -> None
         settings = {**ONE_STEP, **files, "packing": packing, "max_length": 32, "per_device_train_batch_size": 20}
         train(build(**settings, output_dir=str(tmp_path / str(packing))))
     arguments = build(**files, packing=True, max_length=32)
-    packed: Any = build_trainer(arguments, prepare(arguments))
+    packed: Any = build_trainer(plan_training(arguments))
     assert len(packed.train_dataset) <= len(packed.eval_dataset) / 2
     epoch = {"max_steps": -1, "num_train_epochs": 1, "per_device_train_batch_size": 1, "packing": True}
-    assert look_ahead(build(**files, **epoch, max_length=32))["steps"] == len(packed.train_dataset)
+    assert dry_run(build(**files, **epoch, max_length=32))["steps"] == len(packed.train_dataset)
     assert_close(adapter(tmp_path / "False"), adapter(tmp_path / "True"))
     scores = [json.loads((tmp_path / n / "metrics.json").read_text())["eval"] for n in ("True", "False")]
     assert scores[0]["answer_loss"] == pytest.approx(scores[1]["answer_loss"], rel=1e-3)
@@ -151,7 +151,7 @@ def test_resumed_training_reaches_the_same_adapter(build: Build, tmp_path: Path)
 def test_quantised_base_trains_a_float32_adapter_that_evaluates_and_merges(
     build: Build, chats: Path, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plain = prepare(build()).trainable.base_parameters
+    plain = plan_training(build()).trainable.base_parameters
     metrics = train(build(quantization=kind, learning_rate=1e-2, max_steps=8, eval_steps=4, eval_on_start=True))
     assert all(tensor.dtype == torch.float32 for tensor in adapter(tmp_path / "out").values())
     assert metrics["parameters"]["base"] == plain
@@ -229,7 +229,7 @@ def test_missing_library_names_its_extra(
 
 
 def test_conversations_are_recognised_without_a_word(build: Build) -> None:
-    prepared = prepare(build(task="auto"))
+    prepared = plan_training(build(task="auto"))
     assert (prepared.record["task"], prepared.record["inputs"]) == ("chat", "chat")
 
 

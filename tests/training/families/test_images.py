@@ -26,9 +26,9 @@ from fourierft.training.columns import Columns
 from fourierft.training.data import load_splits
 from fourierft.training.evaluation import evaluate, load_processor, load_trained
 from fourierft.training.families.images import ImageClasses, crop_randomly
-from fourierft.training.groundwork import read_rows
 from fourierft.training.pictures import skip_unreadable
-from fourierft.training.preparation import prepare
+from fourierft.training.plan import plan_training
+from fourierft.training.reading import read_rows
 from fourierft.training.run import train
 from fourierft.training.settings import build_arguments
 
@@ -91,7 +91,7 @@ def test_pixels_are_those_of_the_processor(tiny_dinov2: Path, pictures: Path) ->
 
 
 def test_training_images_are_cropped_and_mirrored_at_random(build_images: Callable[..., Arguments]) -> None:
-    splits = prepare(build_images(augment_images=True)).splits
+    splits = plan_training(build_images(augment_images=True)).splits
     whole = splits["validation"][0]["pixel_values"]
     first = splits["train"][0]["pixel_values"]
     assert torch.equal(splits["train"][0]["pixel_values"], first)
@@ -128,7 +128,7 @@ def test_workers_that_persist_crop_anew_in_every_epoch(tiny_dinov2: Path, pictur
 
 def test_texts_are_not_augmented(build: Callable[..., Arguments]) -> None:
     with pytest.raises(ConfigError, match="augment_images=True, but the data are of kind text"):
-        prepare(build(augment_images=True))
+        plan_training(build(augment_images=True))
 
 
 def test_augmented_training_resumes_to_the_same_bits(build_images: Callable[..., Arguments], tmp_path: Path) -> None:

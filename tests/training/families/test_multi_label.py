@@ -16,8 +16,8 @@ from fourierft.training.arguments import DataArguments
 from fourierft.training.columns import Columns
 from fourierft.training.data import load_splits
 from fourierft.training.families.multi_label import MultiLabel
-from fourierft.training.groundwork import read_rows
 from fourierft.training.labels import by_index
+from fourierft.training.reading import read_rows
 
 ABC = MultiLabel(("a", "b", "c"))
 COLUMNS = Columns(("text",), "labels")

@@ -23,7 +23,7 @@ from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.columns import Columns
 from fourierft.training.families.registry import find_families
 from fourierft.training.families.tokens import TokenClasses, find_spans
-from fourierft.training.groundwork import read_rows
+from fourierft.training.reading import read_rows
 
 COLUMNS = Columns(("tokens",), "ner_tags")
 NAMES = TokenClasses(("O", "B-PER", "I-PER", "B-LOC", "I-LOC"))

@@ -13,15 +13,14 @@ from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.cells import column_names, place_at
 from fourierft.training.fleet.data import FleetData, load_rows
 from fourierft.training.fleet.settings import FleetSettings
-from fourierft.training.groundwork import Groundwork, lay_groundwork, read_rows
+from fourierft.training.reading import read_rows
+from fourierft.training.setup import Setup, load_setup
 
 SETTINGS = FleetSettings(validation_fraction=0.0)
 
 
-def lay(rows: Dataset, base: Path) -> Groundwork:
-    return lay_groundwork(
-        read_rows({"train": rows}, DataArguments()), ModelArguments(str(base)), DataArguments(), seed=1
-    )
+def lay(rows: Dataset, base: Path) -> Setup:
+    return load_setup(read_rows({"train": rows}, DataArguments()), ModelArguments(str(base)), DataArguments(), seed=1)
 
 
 def test_a_folder_reads_like_a_file_with_a_column(data: Path, folder: Path) -> None:
@@ -35,15 +34,15 @@ def test_a_folder_reads_like_a_file_with_a_column(data: Path, folder: Path) -> N
 
 def test_newcomers_have_the_numbers_after_those_that_are_there(folder: Path, calm_bert: Path) -> None:
     rows = load_rows(DataArguments(train_file=str(folder)), SETTINGS)
-    ground = lay(rows, calm_bert)
-    fleet = FleetData(ground, SETTINGS)
-    fleet.add(rows, ground.labels["train"])
+    setup = lay(rows, calm_bert)
+    fleet = FleetData(setup, SETTINGS)
+    fleet.add(rows, setup.labels["train"])
     (folder / "dee.csv").write_text("text,label\nthe film is good,yes\na book,no\n")
     (tenant,) = fleet.add_file(folder / "dee.csv")
     assert tenant.train == (22, 23)
     assert list(fleet.tenants) == ["ann", "bob", "cy", "dee"]
     batch = fleet.collate([22, 0, 23])
-    assert batch["labels"].tolist() == [1, ground.labels["train"][0], 0]
+    assert batch["labels"].tolist() == [1, setup.labels["train"][0], 0]
     assert len(batch["input_ids"]) == 3
     (folder / f"{'n' * 250}.csv").write_text("text,label\na film,maybe\n")
     with pytest.raises(DataError, match=r"row 1 of .*n\.csv has the label maybe, which training did not see"):
@@ -56,9 +55,9 @@ def test_newcomers_have_the_numbers_after_those_that_are_there(folder: Path, cal
 
 def test_a_name_that_no_store_takes_is_refused(data: Path, calm_bert: Path, make_rows: Any, write: Any) -> None:
     rows = load_rows(DataArguments(train_file=str(write(make_rows(**{"n" * 501: 4}), data))), SETTINGS)
-    ground = lay(rows, calm_bert)
+    setup = lay(rows, calm_bert)
     with pytest.raises(StoreError, match="a name has 1 to 500 characters"):
-        FleetData(ground, SETTINGS).add(rows, ground.labels["train"])
+        FleetData(setup, SETTINGS).add(rows, setup.labels["train"])
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,13 @@ from fourierft.training.arguments import DataArguments
 from fourierft.training.checkpoints import has_checkpoint
 from fourierft.training.comparison.results import FILE, Row, name_rule, read_lines
 from fourierft.training.comparison.tasks import Run, Task, digest
-from fourierft.training.comparison.written import score_pretrained, score_written
+from fourierft.training.comparison.texts import score_pretrained, score_written
 from fourierft.training.data import has_validation
 from fourierft.training.families.registry import lower_is_better
 from fourierft.training.generation.decoding import Decoding
 from fourierft.training.labels import shorten
 from fourierft.training.lock import held
-from fourierft.training.preparation import prepare
+from fourierft.training.plan import plan_training
 from fourierft.training.provenance import find_commit, versions
 from fourierft.training.run import build_trainer, train
 from fourierft.training.settings import build_arguments
@@ -239,19 +239,19 @@ def score_untrained(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Metrics and history of the model as it was pretrained, under an adapter of zeros."""
     arguments = build_arguments({**settings, "method": "fourierft", "n_frequency": 1})
-    prepared = prepare(arguments)
-    trainer = build_trainer(arguments, prepared)
-    scores = trainer.evaluate(prepared.splits["validation"])
+    plan = plan_training(arguments)
+    trainer = build_trainer(plan)
+    scores = trainer.evaluate(plan.splits["validation"])
     metrics = {
         "eval": {name.removeprefix("eval_"): value for name, value in report.without_nan(scores).items()},
         "train": {"steps": 0, "seconds_per_step": 0.0},
-        "parameters": {"adapter": 0, "head": 0, "base": prepared.trainable.base_parameters},
+        "parameters": {"adapter": 0, "head": 0, "base": plan.trainable.base_parameters},
         "bytes": {"adapter": 0, "head": 0, "file": 0},
-        "main_metric": prepared.ground.family.main_metric,
-        "lower_is_better": lower_is_better(prepared.ground.family.main_metric),
+        "main_metric": plan.setup.family.main_metric,
+        "lower_is_better": lower_is_better(plan.setup.family.main_metric),
     }
     if decoding:
-        metrics["texts"] = score_pretrained(prepared, arguments, decoding)
+        metrics["texts"] = score_pretrained(plan, decoding)
     return metrics, [report.without_nan(log) for log in trainer.state.log_history]
 
 

@@ -6,7 +6,7 @@ Beside the settings of `fourierft train` a task file knows
     data_asset: movies                    data of `sources.DATA`, instead of train_file, validation_file or dataset_name
     train_rows, validation_rows: 1500     rows drawn of that data
     layers: {all: [query, key]}           sets of layers that a method names, as in "lora:8,layers=all"
-    methods: [head, "lora:8"]             see `specs.parse_method`
+    methods: [head, "lora:8"]             see `method_parser.parse_method`
     learning_rates: [1e-3, 3e-3]
     method_learning_rates: {full: [1e-5]} other rates for the methods that begin so
     seeds: [0, 1, 2]
@@ -27,8 +27,8 @@ from fourierft.training.assets import hash_file
 from fourierft.training.comparison.sources import ASSET_SETTINGS, find_asset_model, prepare_asset_data
 from fourierft.training.families.registry import is_headless
 from fourierft.training.generation.decoding import Decoding
+from fourierft.training.method_parser import Method, parse_method
 from fourierft.training.settings import convert_settings, read_yaml
-from fourierft.training.specs import Method, parse_method
 
 GRID = ("layers", "methods", "learning_rates", "method_learning_rates", "seeds", "generate")
 RESERVED = (

@@ -21,7 +21,7 @@ from fourierft.training.digests import digest_all
 from fourierft.training.files import read_file
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.fleet.tenants import Tenant, make_tenants
-from fourierft.training.groundwork import Groundwork
+from fourierft.training.setup import Setup
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,7 +31,7 @@ class FleetData:
     """Rows as the model reads them, by their number, and which adapter's they are.
 
     Args:
-        ground: what they are read with.
+        setup: what they are read with.
         settings: of the training.
 
     Attributes:
@@ -39,9 +39,9 @@ class FleetData:
         lengths: tokens of each row; 1 where all are alike.
     """
 
-    def __init__(self, ground: Groundwork, settings: FleetSettings) -> None:
-        self._ground, self._settings = ground, settings
-        self._collator = ground.family.collator(ground.processor)
+    def __init__(self, setup: Setup, settings: FleetSettings) -> None:
+        self._setup, self._settings = setup, settings
+        self._collator = setup.family.collator(setup.processor)
         self._parts: list[Any] = []
         self._rows: Any = ()
         self._digests: list[bytes] = []
@@ -58,12 +58,12 @@ class FleetData:
         Raises: DataError or StoreError, if a row names no adapter, or what cannot be a name.
         """
         names = [as_text(name) for name in read_column(rows, self._settings.adapter_column)]
-        family = self._ground.family
+        family = self._setup.family
         strata = family.strata(labels)
         found = make_tenants(names, self._settings, len(self._rows), partial(place_at, rows), strata)
         for name in found:
             check_name(name)
-        encoded = self._ground.encode(rows, labels)
+        encoded = self._setup.encode(rows, labels)
         self.lengths += family.row_lengths(encoded)
         self._digests += family.row_digests(encoded)
         self._parts.append(encoded)
@@ -77,7 +77,7 @@ class FleetData:
         Raises: FourierFTError, if it cannot be read, or what it holds is not alike to what is there.
         """
         rows = read_adapter(file, self._settings.adapter_column)
-        return self.add(rows, self._ground.read_labels(rows))
+        return self.add(rows, self._setup.read_labels(rows))
 
     def digests(self) -> dict[str, str]:
         """Name -> number and digest of its rows, as the model reads them."""

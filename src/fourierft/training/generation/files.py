@@ -19,7 +19,7 @@ from typing import Any
 from fourierft.errors import OutputExistsError
 from fourierft.files import write_text
 from fourierft.training import lock, output
-from fourierft.training.generation.items import Item
+from fourierft.training.generation.prompts import Item
 
 SETTINGS, PREDICTIONS, UNFINISHED, METRICS = "settings.json", "predictions.jsonl", "unfinished.jsonl", "metrics.json"
 SYSTEM, REFERENCES = "system.txt", "references.txt"

@@ -22,8 +22,8 @@ from fourierft.training.evaluation import load_trained
 from fourierft.training.families.answers import Answers
 from fourierft.training.generation.decoding import Decoding, generate_texts
 from fourierft.training.generation.files import append_text, find_texts, start_folder, write_results
-from fourierft.training.generation.items import Item, encode_prompts, load_items
 from fourierft.training.generation.metrics import require_metrics, score_texts
+from fourierft.training.generation.prompts import Item, encode_prompts, load_items
 from fourierft.training.generation.wordnet import WordNet, find_wordnet
 from fourierft.training.lock import held
 

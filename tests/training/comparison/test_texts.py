@@ -13,7 +13,7 @@ from fourierft.training.comparison.grid import run_grid
 from fourierft.training.comparison.page import write_summary
 from fourierft.training.comparison.results import summarize
 from fourierft.training.comparison.tasks import read_task
-from fourierft.training.comparison.written import held_out
+from fourierft.training.comparison.texts import held_out
 from fourierft.training.generation.decoding import Decoding
 from fourierft.training.generation.run import generate
 

@@ -13,9 +13,9 @@ from fourierft.training.arguments import MethodArguments, ModelArguments
 from fourierft.training.families.answers import Answers
 from fourierft.training.families.classes import Classification
 from fourierft.training.families.images import ImageClasses
+from fourierft.training.method_parser import parse_method
 from fourierft.training.methods import attach
 from fourierft.training.models import BaseModel, load_model
-from fourierft.training.specs import parse_method
 
 TARGETS = {"bert": ["query", "value"], "llama": ["q_proj", "v_proj"], "dinov2": ["q_proj", "v_proj"]}
 FEEDFORWARD = {"bert": "output.dense", "llama": "down_proj", "dinov2": "fc2"}

@@ -1,64 +1,17 @@
-"""Groundwork: the same task, labels and record, whoever builds on it."""
+"""Rows, checked as their files have them, and divided by class."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset
 
 from fourierft.errors import DataError
-from fourierft.training import run
-from fourierft.training.arguments import Arguments, DataArguments, MethodArguments, ModelArguments
-from fourierft.training.columns import Columns
+from fourierft.training.arguments import DataArguments
 from fourierft.training.data import load_splits
-from fourierft.training.fleet import run as fleet_run
-from fourierft.training.fleet.settings import FleetArguments, FleetSettings
-from fourierft.training.groundwork import Groundwork, divide, lay_groundwork, read_rows
-
-TEXTS = ["the film is good", "a book was so bad", "the film is fine"]
-
-
-@pytest.fixture
-def ground(tiny_bert: Path) -> Groundwork:
-    rows = {"train": Dataset.from_dict({"text": TEXTS, "label": ["yes", "no", "yes"]})}
-    return lay_groundwork(
-        read_rows(rows, DataArguments()), ModelArguments(str(tiny_bert)), DataArguments(max_length=4), seed=1
-    )
-
-
-def test_task_columns_and_labels_follow_from_the_rows(ground: Groundwork) -> None:
-    assert ground.columns == Columns(("text",), "label")
-    assert ground.family.labels == ("no", "yes")
-    assert ground.labels == {"train": [1, 0, 1]}
-    assert ground.base.heads == ("classifier",)
-
-
-def test_rows_that_come_later_are_read_alike(ground: Groundwork) -> None:
-    rows = Dataset.from_dict({"text": TEXTS[1:], "label": ["no", "no"], "more": [1, 2]})
-    labels = ground.read_labels(rows)
-    encoded = ground.encode(rows, labels)
-    assert [row["labels"] for row in encoded] == labels == [0, 0]
-    assert [len(row["input_ids"]) for row in encoded] == [4, 4]
-    with pytest.raises(DataError, match=r"row 1 has the label maybe, which training did not see .*; it knows no, yes"):
-        ground.read_labels(Dataset.from_dict({"text": TEXTS[:1], "label": ["maybe"]}))
-    with pytest.raises(DataError, match="the data has no column label"):
-        ground.read_labels(Dataset.from_dict({"text": TEXTS[:1]}))
-
-
-def test_an_adapter_of_a_fleet_writes_the_record_of_one_alone(build: Callable[..., Arguments], tmp_path: Path) -> None:
-    alone = build(text_column=["text"], label_column="label")
-    fleet = FleetArguments(
-        model=alone.model,
-        data=alone.data,
-        store=str(tmp_path / "fleet.db"),
-        method=MethodArguments(n_frequency=50),
-        fleet=FleetSettings(adapter_column="rating"),
-    )
-    assert fleet_run.prepare(fleet).record == run.prepare(alone).record
+from fourierft.training.reading import divide, read_rows
 
 
 def write_reviews(path: Path, count: int, **cells: dict[int, str]) -> DataArguments:

