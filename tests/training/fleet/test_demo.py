@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from fourierft import AdapterStore
 from fourierft.errors import DataError, OutputExistsError
 from fourierft.training.assets import Fetch
-from fourierft.training.fleet import demo, once
+from fourierft.training.fleet import demo, demos
 from fourierft.training.fleet.demo import CRITICS, ask, describe, draw_map, run_demo
 from fourierft.training.fleet.trainer import FleetTrainer
 from fourierft.training.trainer import TrainingInterrupted
@@ -101,7 +101,7 @@ def test_a_second_call_fetches_and_trains_nothing_and_a_fresh_one_adds_versions(
 ) -> None:
     first = run()
     with monkeypatch.context() as patch:
-        patch.setattr(once, "train_fleet", forbidden)
+        patch.setattr(demos, "train_fleet", forbidden)
         assert run(fetch=forbidden) == first
     second = run(fresh=True)
     assert second["adapters"].keys() == first["adapters"].keys()
@@ -116,8 +116,8 @@ def test_an_interrupted_demo_goes_on(
         patch.setattr(FleetTrainer, "step", lambda self: (os.kill(os.getpid(), signal.SIGINT), real(self))[1])
         with pytest.raises(TrainingInterrupted):
             run()
-    train = once.train_fleet
-    monkeypatch.setattr(once, "train_fleet", lambda arguments: resumed.append(arguments.resume) or train(arguments))
+    train = demos.train_fleet
+    monkeypatch.setattr(demos, "train_fleet", lambda arguments: resumed.append(arguments.resume) or train(arguments))
     assert set(run()["adapters"]) == set(CRITICS)
     assert resumed == [True]
     assert not (tmp_path / "demo/fleet.db.training").exists()

@@ -11,7 +11,7 @@ import pytest
 
 from fourierft import AdapterStore
 from fourierft.errors import OutputExistsError
-from fourierft.training.fleet import dictionaries, once
+from fourierft.training.fleet import demos, dictionaries
 from fourierft.training.fleet.dictionaries import CLASSES, make_dictionaries, shorten, write_files
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -42,7 +42,7 @@ def test_a_dictionary_of_each_class_is_trained_once_and_its_base_is_beside(
     assert versions(tmp_path / "out") == {name: [1] for name in sorted(CLASSES)}
     assert (tmp_path / "out/base").resolve() == tiny_llama.resolve()
     with monkeypatch.context() as patch:
-        patch.setattr(once, "train_fleet", lambda _: 1 / 0)
+        patch.setattr(demos, "train_fleet", lambda _: 1 / 0)
         assert make() == results
     make(fresh=True)
     assert versions(tmp_path / "out") == {name: [1, 2] for name in sorted(CLASSES)}
