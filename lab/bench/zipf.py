@@ -65,7 +65,8 @@ class Load:
         with AdapterStore(path) as store:
             store.add_many(self.layout, fleet, "int8", count)
         self.build_seconds = time.perf_counter() - begin
-        self.bank = AdapterBank(AdapterStore(path, create=False), dtype="int8", capacity=capacity)
+        self.store = AdapterStore(path, create=False)
+        self.bank = AdapterBank(self.store, dtype="int8", capacity=capacity)
         self.model = FleetModel(share(self.stage.base), self.bank)
         size = (ROWS, TOKENS)
         vocabulary = self.stage.base.config.vocab_size
@@ -114,7 +115,7 @@ class Load:
 def measure(path: Path, model: str, grid: str, count: int, capacity: int, batches: int) -> dict[str, tuple[float, str]]:
     """All figures; the bank is first filled by as many batches as it takes."""
     load = Load(path, model, grid, count, capacity)
-    fetched = fetch_times(load.bank.store, count)
+    fetched = fetch_times(load.store, count)
     load.fill(draw_by_zipf(count, max(1, 4 * capacity // ROWS), seed=1))
     speed, found, wrong = load.run(draw_by_zipf(count, batches, seed=2))
     kept = np.array([int(name.rpartition("-")[2]) for name in load.bank.names()])

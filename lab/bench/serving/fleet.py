@@ -74,7 +74,7 @@ def read_prompts(model: Path, count: int) -> list[list[int]]:
     from fourierft.training.assets import obtain
     from fourierft.training.catalogue import ALPACA
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
     texts = json.loads(next(obtain(ALPACA).rglob("alpaca_en_demo.json")).read_text(encoding="utf-8"))
     prompts = []
     for text in texts:
@@ -115,7 +115,7 @@ def peft_answers(model: Path, file: Path, questions: Mapping[str, Question]) -> 
     layout = fleet_layout(model)
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
     config = {key: layout.config[key] for key in ("n_frequency", "random_loc_seed", "scaling", "target_modules")}
-    tuned = peft.get_peft_model(base, peft.FourierFTConfig(**config)).eval()
+    tuned: Any = peft.get_peft_model(base, peft.FourierFTConfig(**config)).eval()
     layers = {name: tuned.base_model.model.get_submodule(name) for name in NAMES}
     weights = {name: layer.base_layer.weight.detach().clone() for name, layer in layers.items()}
     for done, name in enumerate(tqdm(missing, desc="answers of stock PEFT", mininterval=1)):
@@ -125,9 +125,9 @@ def peft_answers(model: Path, file: Path, questions: Mapping[str, Question]) -> 
                 layers[layer].fourierft_spectrum["default"].copy_(coefficients)
             tuned.merge_adapter()
             answers[name] = greedy(base, prompt)
-            for own, layer in layers.items():  # unmerging would leave a rounding
-                layer.base_layer.weight.copy_(weights[own])
-                layer.merged_adapters.clear()
+            for own, merged in layers.items():  # unmerging would leave a rounding
+                merged.base_layer.weight.copy_(weights[own])
+                merged.merged_adapters.clear()
         if done % 50 == 49 or name == missing[-1]:
             keep(file, json.dumps(answers))
     return answers

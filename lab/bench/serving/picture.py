@@ -14,7 +14,7 @@ from typing import Any
 from lab.folders import DOCS
 
 IMAGE = DOCS / "img" / "serving.png"
-SIZE = {"width": 960, "height": 600}
+WIDTH, HEIGHT = 960, 600
 PATIENCE = 120_000  # milliseconds for an answer
 
 
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
-        page = browser.new_page(viewport=SIZE)
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.goto(arguments.address)
         shoot(page, arguments.adapter, arguments.question, arguments.output)
         browser.close()

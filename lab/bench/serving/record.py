@@ -12,7 +12,7 @@ from fourierft.errors import MissingExtraError
 from fourierft.serving import seam
 from lab.bench.harness import Settings, spread
 from lab.bench.machine import code, cpu_model, describe_run
-from lab.bench.results import append_rows, measured_keys, read_rows
+from lab.bench.results import Row, append_rows, measured_keys, read_rows
 from lab.bench.serving.fleet import N_FREQUENCY
 
 SUITE = "serving"
@@ -53,13 +53,13 @@ class Record:
             samples: its figures.
             baseline: one of them, that the others are divided by, round by round.
         """
-        described = {"suite": SUITE, "case": case, "grid": "small", "shapes": {"n": N_FREQUENCY}}
+        described: Row = {"suite": SUITE, "case": case, "grid": "small", "shapes": {"n": N_FREQUENCY}}
         described |= {**describe_run(self._settings), "code": self._code, "error": None, "note": ""}
         described["versions"] = {**described["versions"], **vllm()}
         rows = []
         for name, (values, unit) in samples.items():
-            base, its_unit = samples[baseline] if baseline else ((), None)
-            ratios = [a / b for a, b in zip(values, base, strict=True)] if unit == its_unit else []
+            base, its_unit = samples[baseline] if baseline else ((), "")
+            ratios = [a / b for a, b in zip(values, base, strict=True)] if baseline and unit == its_unit else []
             measured = {"rounds": len(values), **spread(list(map(float, values)), ""), **spread(ratios, "ratio_")}
             rows.append({**described, **measured, "contender": name, "unit": unit})
         append_rows(self._folder, rows)

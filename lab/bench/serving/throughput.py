@@ -41,7 +41,7 @@ def throughput(model: Path, folder: Path, count: int, slots: int, record: Record
             continue
         store = folder / f"fleet-{count}.db"
         make_store(store, model, count)
-        draws = {BASE: lambda turn: [None] * REQUESTS}
+        draws: dict[str, Draw] = {BASE: lambda turn: [None] * REQUESTS}
         draws |= {popularity: by_popularity(popularity, count) for popularity in POPULARITIES}
         command = fleet_server(model, store, number, "--no-enable-prefix-caching")
         with running(command, folder / "throughput.log") as server:
@@ -117,7 +117,7 @@ def make_loras(folder: Path, model: Path, count: int) -> list[str]:
         config = peft.LoraConfig(r=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
         tuned = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(model), config)
         for k in tqdm(missing, desc="LoRA adapters", disable=None):
-            tuned.save_pretrained(folder / name_of(k))
+            tuned.save_pretrained(str(folder / name_of(k)))
     return [name_of(k) for k in range(count)]
 
 

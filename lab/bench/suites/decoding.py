@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -132,7 +132,7 @@ class Session:
     """A model that has read its prompt, and can decode the same steps again and again."""
 
     @torch.no_grad()
-    def __init__(self, model: nn.Module, ids: torch.Tensor, named: dict[str, Any]) -> None:
+    def __init__(self, model: Callable[..., Any], ids: torch.Tensor, named: dict[str, Any]) -> None:
         self.model, self.ids, self.named = model, ids, named
         self.cache = model(input_ids=ids[:, :PROMPT], use_cache=True, **named).past_key_values
 

@@ -57,8 +57,7 @@ class Training:
         self.sample = min(SAMPLE, self.tenants)
         each = rows * STEPS
         self.members = [Tenant(f"t{k}", tuple(range(k * each, (k + 1) * each)), ()) for k in range(self.tenants)]
-        method = {"n_frequency": stage.n, "scaling": "auto", "target_modules": list(stage.targets)}
-        self.method = MethodArguments(**method)
+        self.method = MethodArguments(n_frequency=stage.n, scaling="auto", target_modules=list(stage.targets))
         self.settings = FleetSettings(
             adapters=self.tenants, rows=rows, epochs=1, validation_fraction=0.0, learning_rate=RATE, schedule="constant"
         )
