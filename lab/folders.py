@@ -9,3 +9,4 @@ DOCS = ROOT / "docs"
 QUALITY = DOCS / "quality"  # rows and pages of `fourierft compare`, and pages of trials beside them
 RECIPES = ROOT / "recipes"
 COMPARISONS = RECIPES / "compare"
+BENCH_RESULTS = ROOT / "lab" / "bench" / "results"  # a file a suite, which all of bench/ shares

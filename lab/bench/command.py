@@ -16,8 +16,7 @@ import argparse
 from pathlib import Path
 
 from fourierft.errors import ConfigError
-from lab.bench.results import RESULTS
-from lab.folders import DOCS
+from lab.folders import BENCH_RESULTS, DOCS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--threads {arguments.threads} is not positive; use at least 1")
     from fourierft.training.output import check_directory
 
-    results = arguments.output or RESULTS
+    results = arguments.output or BENCH_RESULTS
     if arguments.page:
         from lab.bench.page import write_page
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from lab.bench.harness import Settings, spread
 from lab.bench.machine import describe_run
-from lab.bench.results import Row
+from lab.ledger import Row
 
 Figures = Mapping[
     str, tuple[float, str]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.bench.figures import case_name, killed_name
-from lab.bench.results import Row
+from lab.ledger import Row
 
 CONDITIONS = {"dtype": "float32", "device": "cpu", "threads": 2}
 

@@ -1,14 +1,11 @@
 """Make the tables and plots of `docs/performance.md` from the newest results.
 
-The page is prose with marked places, `<!-- begin NAME -->` to `<!-- end NAME -->`; what stands between two marks is
-replaced, and nothing else is touched.
+The page is prose with marked places; what stands between two marks is replaced, and nothing else is touched.
 """
 
 from __future__ import annotations
 
 import functools
-import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,16 +13,15 @@ from fourierft.errors import DataError
 from lab.bench.figures import COMMANDS, figure_table
 from lab.bench.goals import goal_table
 from lab.bench.methods import BASELINES, LABELS
-from lab.bench.results import Row, newest_rows, read_rows
 from lab.bench.suites import SUITES
+from lab.ledger import Row, newest_rows, read_folder
+from lab.pages import fill_page, markdown_table
 
-MARKED = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 SHOWN_COUNT = 1000  # the table of one layer keeps to the usual n; the maps show the others
 EXPLAINED = {
     "s": "The first as a time, the others as multiples of it, with the 20th and 80th percentile over rounds.",
     "B": "In MiB.",
 }
-Table = list[list[str]]
 
 
 def write_page(results: Path, docs: Path) -> list[str]:
@@ -33,37 +29,26 @@ def write_page(results: Path, docs: Path) -> list[str]:
 
     Raises: DataError, if there are no results or no page, or the page marks a place that nothing fills.
     """
-    rows = [row for row in newest_rows(read_rows(results)) if row["grid"] != "smoke"]
+    rows = [row for row in newest_rows(read_folder(results)) if row["grid"] != "smoke"]
     if not rows:
         raise DataError(f"no results in {results}; run `python -m lab bench` first")
     page = docs / "performance.md"
-    if not page.is_file():
-        raise DataError(f"{page} is not there; write a page with marked places first")
     from lab.bench.plots import draw_plots
 
     images = draw_plots(rows, docs / "img")
-    text = fill_page(page.read_text(encoding="utf-8"), rows, images)
-    beside = page.with_suffix(".tmp")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, page)
+    fill_page(page, places_of(rows, images))
     return [str(path) for path in (page, *(path for group in images.values() for path in group))]
 
 
-def fill_page(text: str, rows: Sequence[Row], images: Mapping[str, Sequence[Path]]) -> str:
-    """The page with its marked places filled from rows and the plots of each suite.
-
-    Raises: DataError, if a place is marked that nothing fills.
-    """
+def places_of(rows: Sequence[Row], images: Mapping[str, Sequence[Path]]) -> dict[str, Callable[[], str]]:
+    """What fills each marked place, from rows and the plots of each suite."""
     places: dict[str, Callable[[], str]] = {
-        "goals": lambda: as_markdown(goal_table(rows)),
+        "goals": lambda: markdown_table(goal_table(rows)),
         "machines": lambda: machines(rows),
     }
     places.update({name: functools.partial(section, name, rows, images.get(name, ())) for name in SUITES})
     places.update({name: functools.partial(figures, name, rows, images.get(name, ())) for name in COMMANDS})
-    unknown = sorted({name for _, name, _ in MARKED.findall(text)} - set(places))
-    if unknown:
-        raise DataError(f"the page marks {', '.join(unknown)}; use {', '.join(places)}")
-    return MARKED.sub(lambda m: f"{m[1]}{places[m[2]]()}\n{m[3]}", text)
+    return places
 
 
 def section(suite: str, rows: Sequence[Row], images: Sequence[Path]) -> str:
@@ -78,7 +63,7 @@ def section(suite: str, rows: Sequence[Row], images: Sequence[Path]) -> str:
         group = [row for row in shown if conditions_of(row) == conditions]
         for unit in dict.fromkeys(row["unit"] for row in group):
             table, notes = suite_table([row for row in group if row["unit"] == unit])
-            blocks += [f"{conditions}. {EXPLAINED[unit]}", as_markdown(table), *notes]
+            blocks += [f"{conditions}. {EXPLAINED[unit]}", markdown_table(table), *notes]
     return "\n\n".join([*blocks, *(f"![{path.stem}](img/{path.name})" for path in images)])
 
 
@@ -90,7 +75,7 @@ def figures(command: str, rows: Sequence[Row], images: Sequence[Path]) -> str:
     blocks = []
     for conditions in dict.fromkeys(conditions_of(row) for row in shown):
         group = [row for row in shown if conditions_of(row) == conditions]
-        blocks += [f"{conditions}.", as_markdown(figure_table(group))]
+        blocks += [f"{conditions}.", markdown_table(figure_table(group))]
     return "\n\n".join([*blocks, *(f"![{path.stem}](img/{path.name})" for path in images)])
 
 
@@ -100,7 +85,7 @@ def conditions_of(row: Row) -> str:
     return f"{row['device_name']}{threads}, {row['dtype']}"
 
 
-def suite_table(rows: Sequence[Row]) -> tuple[Table, list[str]]:
+def suite_table(rows: Sequence[Row]) -> tuple[list[list[str]], list[str]]:
     """A line a case and a column a contender; and the notes that stand under the table."""
     contenders = [name for name in LABELS if any(row["contender"] == name for row in rows)]
     cells = {(row["case"], row["contender"]): row for row in rows}
@@ -144,11 +129,4 @@ def machines(rows: Sequence[Row]) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
         commits = ", ".join(dict.fromkeys(row["commit"] for row in group))
         table.append([suite, conditions, last["cpu"], versions, commits, last["time"][:10]])
-    return as_markdown(table)
-
-
-def as_markdown(table: Table) -> str:
-    """A table of cells, the first line the header."""
-    header, *lines = ("| " + " | ".join(line) + " |" for line in table)
-    rule = "|" + "---|" * len(table[0])
-    return "\n".join([header, rule, *lines])
+    return markdown_table(table)

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from lab.bench.methods import LABELS
-from lab.bench.results import Row
+from lab.ledger import Row
 
 RATIOS = {  # suite -> what has the time 1
     "every_layer": "frozen base",

@@ -14,8 +14,8 @@ from fourierft.errors import BackendError, ConfigError
 from lab.bench.harness import Case, Settings, run_case
 from lab.bench.machine import code
 from lab.bench.methods import LABELS
-from lab.bench.results import Row, append_rows, key_of, measured_keys, read_rows
 from lab.bench.suites import SUITES
+from lab.ledger import Row, append_rows, key_of, measured_keys, read_folder
 
 
 def run_suites(names: Sequence[str], settings: Settings, output: Path | None) -> int:
@@ -30,7 +30,7 @@ def run_suites(names: Sequence[str], settings: Settings, output: Path | None) ->
     if strangers:
         raise ConfigError(f"unknown contender {', '.join(strangers)}; choose from {', '.join(LABELS)}")
     _set_up(settings)
-    known = set() if settings.fresh or output is None else measured_keys(read_rows(output), code())
+    known = set() if settings.fresh or output is None else measured_keys(read_folder(output), code())
     planned = [(name, case) for name, case in _planned(names, settings) if not _is_known(name, case, settings, known)]
     written = 0
     bar = tqdm(total=len(planned), unit="case", disable=None, file=sys.stderr)

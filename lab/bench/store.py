@@ -28,7 +28,8 @@ from fourierft.adapters.store import AdapterStore, Layout
 from fourierft.adapters.store.encoding import DTYPES, encoded_bytes
 from lab.bench.figures import case_name, figure_rows, killed_name
 from lab.bench.harness import Settings, UnequalError
-from lab.bench.results import RESULTS, Row, append_rows
+from lab.folders import BENCH_RESULTS
+from lab.ledger import Row, append_rows
 
 MODELS = {  # layers, out and in by projection, n
     "smollm2-135m": (30, {"q_proj": (576, 576), "v_proj": (192, 576)}, 1000),
@@ -197,7 +198,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
     parser.add_argument("--kills", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results (default: %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=BENCH_RESULTS, help="folder of the results (default: %(default)s)"
+    )
     parser.add_argument("--folder", help="where the store is made and removed again (default: that of temporary files)")
 
 

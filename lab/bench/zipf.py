@@ -26,10 +26,11 @@ from lab.bench.figures import case_name, figure_rows
 from lab.bench.harness import Settings, relative_rms
 from lab.bench.methods import merge_truth
 from lab.bench.models import share
-from lab.bench.results import RESULTS, append_rows
 from lab.bench.stage import Stage
 from lab.bench.store import fetch_times, name_of, numbers
 from lab.bench.suites.fleet import make_layout
+from lab.folders import BENCH_RESULTS
+from lab.ledger import append_rows
 
 N, ROWS, TOKENS = 200, 64, 32
 TOLERANCE = 1e-4  # relative RMS of the logits
@@ -140,7 +141,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--capacity", type=int, default=10_000, help="of the bank (default: %(default)s)")
     parser.add_argument("--batches", type=int, default=300, help="timed, of 64 rows (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results (default: %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=BENCH_RESULTS, help="folder of the results (default: %(default)s)"
+    )
     parser.add_argument("--folder", help="where the store is made and removed again (default: that of temporary files)")
 
 

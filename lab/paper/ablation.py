@@ -7,12 +7,12 @@ from pathlib import Path
 
 from fourierft.training.comparison.results import Row
 from fourierft.training.comparison.tasks import Task
+from lab.ledger import Ledger
 from lab.paper.bases import BASES, bases_enabled
 from lab.paper.experiment import Choice, Experiment
 from lab.paper.page import beside, percent, stand_in_blocks
 from lab.paper.plan import Trials, glue_recipe, names_of, recipe_task, recipe_trial, run_plan, stand_in_task
 from lab.paper.published import read_paper
-from lab.paper.results import Ledger
 from lab.paper.scores import over_seeds, paper_rows
 
 TASKS, MODELS = ("rte", "cola"), ("roberta-base", "roberta-large")

@@ -15,10 +15,10 @@ import torch
 from fourierft.errors import ConfigError
 from fourierft.training.methods import expected_warnings
 from fourierft.training.report import format_bytes
+from lab.ledger import Ledger, Row
+from lab.pages import markdown_table
 from lab.paper.experiment import Choice, Experiment
-from lab.paper.page import markdown_table
 from lab.paper.published import read_paper
-from lab.paper.results import Ledger, Row
 
 BYTES = 4  # float32
 FUSED = ("c_attn",)  # GPT-2 keeps query, key and value in one layer

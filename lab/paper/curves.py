@@ -11,8 +11,9 @@ from fourierft.adapters.figure import new_figure, save_figure
 from fourierft.training.comparison.plots import COLOURS
 from fourierft.training.comparison.results import Row
 from fourierft.training.comparison.tasks import Task
+from lab.pages import markdown_table
 from lab.paper.experiment import Choice, Experiment
-from lab.paper.page import STAND_INS, markdown_table
+from lab.paper.page import STAND_INS
 from lab.paper.plan import glue_recipe, names_of, recipe_task, recipe_trial, run_plan, stand_in_task
 from lab.paper.scores import paper_rows, stand_in_rows
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fourierft.errors import ConfigError
 from fourierft.training.comparison.tasks import check_seeds
-from lab.paper.results import Ledger, Row
+from lab.ledger import Ledger, Row
 
 
 @dataclass(frozen=True)

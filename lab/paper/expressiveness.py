@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fourierft.adapters.figure import new_figure, save_figure
+from lab.ledger import Ledger, Row
+from lab.pages import markdown_table
 from lab.paper.experiment import Choice, Experiment
-from lab.paper.page import markdown_table
-from lab.paper.results import Ledger, Row
 
 CENTERS = ((-5, -5), (-5, 5), (5, -5), (5, 5), (0, 3), (0, -3), (-3, 0), (3, 0))
 POINTS, NOISE, WIDTH = 100, 0.5, 64

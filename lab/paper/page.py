@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fourierft.training.comparison.results import Row, Summary
+from lab.pages import markdown_table
 from lab.paper.scores import stand_in_rows, summaries_of
 
-Cells = Sequence[Sequence[str]]
 Numbers = Sequence[float | None]
 STAND_INS = {
     "movies": "MiniLM-L6 (22.7M parameters) on sentences of movie reviews, positive or negative",
@@ -15,12 +15,6 @@ STAND_INS = {
     "digits": "DINOv2-small (22.1M parameters) on handwritten digits (MNIST)",
     "instructions": "SmolLM2-135M on short instructions (Alpaca sample)",
 }
-
-
-def markdown_table(rows: Cells) -> str:
-    """Rows of cells as a table, the first its header."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
 def beside(columns: Sequence[str], lines: Mapping[str, tuple[Numbers, Numbers]], digits: int = 1) -> str:

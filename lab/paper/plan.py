@@ -18,8 +18,8 @@ from fourierft.training.comparison.tasks import RESERVED, Task, read_task
 from fourierft.training.method_parser import parse_method
 from fourierft.training.settings import read_config
 from lab.folders import QUALITY, RECIPES
+from lab.ledger import Ledger
 from lab.paper.experiment import Choice
-from lab.paper.results import Ledger
 
 STAND_INS = Path(__file__).with_name("stand_ins")
 OF_METHODS = {item.name for item in fields(MethodArguments)} - {"head_learning_rate", "target_modules"}

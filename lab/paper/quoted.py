@@ -11,10 +11,10 @@ from pathlib import Path
 
 from fourierft.errors import ConfigError
 from fourierft.training.comparison.results import Row
+from lab.ledger import Ledger
+from lab.pages import markdown_table
 from lab.paper.experiment import Choice, Experiment
-from lab.paper.page import markdown_table
 from lab.paper.published import read_paper
-from lab.paper.results import Ledger
 
 DREAMBOOTH = "fourierft dreambooth --config recipes/dreambooth/sd15.yaml"
 INSTRUCTIONS = "fourierft train --task answers"

@@ -14,11 +14,10 @@ from __future__ import annotations
 import argparse
 import math
 
-from fourierft.files import write_text
-from fourierft.training.comparison.page import as_markdown
 from fourierft.tuner.paper import PAPER_RUNS
 from fourierft.tuner.scaling import auto_scaling
 from lab.folders import QUALITY
+from lab.pages import write_page
 from lab.paper.glue import LORA_RATES
 from lab.paper.published import read_paper
 
@@ -69,7 +68,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table and write the page."""
-    text = f"{TEXT}\n{as_markdown(table_rows())}\n"
-    write_text(PAGE, text)
-    print(text)
+    print(write_page(PAGE, [TEXT, table_rows()]).read_text(encoding="utf-8"))
     return 0

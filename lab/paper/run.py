@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fourierft.errors import ConfigError
-from fourierft.files import write_text
 from fourierft.training.comparison.results import read_lines
+from lab.ledger import Ledger, Row, devices_of, versions_of
+from lab.pages import fill_page, markdown_table, write_page
 from lab.paper.experiment import Choice, Experiment
-from lab.paper.page import markdown_table
-from lab.paper.results import Ledger, Row
 
 MODULES = {
     "table1": "counts",
@@ -30,7 +28,6 @@ MODULES = {
     "fig7": "expressiveness",
 }
 BEFORE, NOW = "fourierft reproduce", "python -m lab paper"  # older rows have the command by the name it had
-MARKED = re.compile(r"(<!-- begin runs -->\n).*?(<!-- end runs -->)", re.DOTALL)
 
 
 def find_experiment(name: str) -> Experiment:
@@ -66,7 +63,7 @@ def reproduce(
     file = results / f"{experiment.name}.jsonl"
     stamp = {"experiment": experiment.name, "stand_in": choice.is_stand_in, "command": command}
     experiment.run(choice, Ledger(file, stamp, tell))
-    return write_page(experiment, read_lines(file), pages)
+    return make_page(experiment, read_lines(file), pages)
 
 
 def list_runs(experiment: Experiment, choice: Choice) -> str:
@@ -76,16 +73,14 @@ def list_runs(experiment: Experiment, choice: Choice) -> str:
 
 def write_pages(results: Path, pages: Path) -> list[Path]:
     """Make every experiment's page anew from its results."""
-    return [write_page(find_experiment(name), read_lines(results / f"{name}.jsonl"), pages) for name in MODULES]
+    return [make_page(find_experiment(name), read_lines(results / f"{name}.jsonl"), pages) for name in MODULES]
 
 
-def write_page(experiment: Experiment, rows: Sequence[Row], pages: Path) -> Path:
+def make_page(experiment: Experiment, rows: Sequence[Row], pages: Path) -> Path:
     """Write NAME.md and the plots it shows."""
     pages.mkdir(parents=True, exist_ok=True)
     blocks = [f"# {experiment.title}", *experiment.page(rows, pages), *_origin(rows)]
-    page = pages / f"{experiment.name}.md"
-    write_text(page, "\n\n".join(blocks) + "\n")
-    return page
+    return write_page(pages / f"{experiment.name}.md", blocks)
 
 
 def _origin(rows: Sequence[Row]) -> list[str]:
@@ -93,19 +88,17 @@ def _origin(rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
     commands = list(dict.fromkeys(row["command"].replace(BEFORE, NOW) for row in rows))
-    devices = sorted({row["device"] for row in rows if "device" in row})
-    versions = {f"{name} {number}" for row in rows for name, number in row["versions"].items()}
-    where = f"; on {', '.join(devices)}" if devices else ""
+    devices = devices_of(rows)
+    where = f"; on {devices}" if devices else ""
     return [
         f"{len(rows)} rows, made by",
         "\n".join(f"    {command}" for command in commands),
-        f"with {', '.join(sorted(versions))}{where}.",
+        f"with {versions_of(rows)}{where}.",
     ]
 
 
 def write_overview(results: Path, overview: Path) -> None:
     """Fill the marked place of the overview with what was run where."""
-    text = overview.read_text(encoding="utf-8")
     table = [("experiment", "on the paper's models", "stand-in", "command")]
     for name in MODULES:
         experiment, rows = find_experiment(name), read_lines(results / f"{name}.jsonl")
@@ -118,7 +111,7 @@ def write_overview(results: Path, overview: Path) -> None:
                 f"`python -m lab paper {name}`",
             )
         )
-    write_text(overview, MARKED.sub(lambda mark: f"{mark[1]}{markdown_table(table)}\n{mark[2]}", text))
+    fill_page(overview, {"runs": lambda: markdown_table(table)})
 
 
 def _status(count: int, needs: str) -> str:

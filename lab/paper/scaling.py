@@ -10,8 +10,9 @@ from fourierft.adapters.figure import new_figure, save_figure
 from fourierft.training.comparison.plots import COLOURS
 from fourierft.training.comparison.results import Row, summarize
 from fourierft.training.comparison.tasks import Task
+from lab.pages import markdown_table
 from lab.paper.experiment import Choice, Experiment
-from lab.paper.page import markdown_table, percent, stand_in_blocks
+from lab.paper.page import percent, stand_in_blocks
 from lab.paper.plan import Trials, glue_recipe, names_of, recipe_task, run_plan, stand_in_task
 from lab.paper.scores import over_seeds, paper_rows, stand_in_rows
 

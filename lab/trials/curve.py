@@ -16,8 +16,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from fourierft.files import write_text
-from fourierft.training.comparison.page import as_markdown
+from fourierft.adapters.figure import new_figure, save_figure
 from fourierft.training.comparison.plots import COLOURS, draw_against
 from fourierft.training.comparison.results import (
     BASELINE,
@@ -31,7 +30,10 @@ from fourierft.training.comparison.results import (
     summarize,
 )
 from fourierft.tuner.scaling import RULE
+from lab import pages
 from lab.folders import QUALITY
+from lab.ledger import devices_of
+from lab.pages import Table
 
 PAGE = QUALITY / "curve.md"
 TASKS = ("movies", "digits", "instructions", "glosses", "qwen-0.5b", "qwen-1.5b")
@@ -176,11 +178,9 @@ def _scale(rows: Sequence[Row]) -> tuple[float, str]:
 
 def draw(found: dict[str, list[Row]], file: Path) -> Path:
     """Score at the best rate against trained numbers, a panel a task."""
-    from matplotlib.figure import Figure
-
     across = min(len(found), 3)
     down = math.ceil(len(found) / across)
-    figure = Figure(figsize=(4.2 * across, 3.4 * down), layout="constrained")
+    figure = new_figure(4.2 * across, 3.4 * down)
     panels = figure.subplots(down, across, squeeze=False).flatten()
     for axes in panels[len(found) :]:
         axes.set_axis_off()
@@ -194,7 +194,7 @@ def draw(found: dict[str, list[Row]], file: Path) -> Path:
         axes.legend(frameon=False, fontsize=8)
         if rows[0]["lower_is_better"]:
             axes.invert_yaxis()
-    figure.savefig(file, format="png", dpi=130)
+    save_figure(figure, file)
     return file
 
 
@@ -230,17 +230,14 @@ def write_page(found: dict[str, list[Row]]) -> str:
         ("", "less r=1, best to best", "less r=8, best to best", "at LoRA r=8's best rate less at its own")
     ]
     gaps += [differences(task, rows) for task, rows in found.items()]
-    parts = [TEXT, DIFFERENCES, as_markdown(gaps), ""]
+    blocks: list[str | Table] = [TEXT, DIFFERENCES, gaps]
     for task, rows in found.items():
         head = mean_score([row for row in rows if row["method"] == BASELINE])
         told = "" if head is None else f" ({head:.3f} before)"
         minutes = sum(row["seconds"] for row in rows) / 60
-        parts += [f"## {task}, {rows[0]['metric'].replace('_', ' ')}{told}\n", as_markdown(table(rows))]
-        devices = ", ".join(sorted({row["device"] for row in rows}))
-        parts += [f"\n{len(rows)} runs, {minutes:.0f} minutes in all; device: {devices}.\n"]
-    page = "\n".join(parts)
-    write_text(PAGE, page)
-    return page
+        blocks += [f"## {task}, {rows[0]['metric'].replace('_', ' ')}{told}", table(rows)]
+        blocks.append(f"{len(rows)} runs, {minutes:.0f} minutes in all; device: {devices_of(rows)}.")
+    return pages.write_page(PAGE, blocks).read_text(encoding="utf-8")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

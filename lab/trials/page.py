@@ -7,10 +7,10 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from fourierft.errors import DataError
-from fourierft.files import write_text
-from fourierft.training.comparison.page import as_markdown
 from fourierft.training.comparison.results import BASELINE, Row, by_rate, mean_score, name_rule, under_rule
 from fourierft.tuner.scaling import RULE
+from lab import pages
+from lab.ledger import devices_of, versions_of
 from lab.trials.variants import BEST_FORM, EVEN, FEW, RATE, VARIANTS
 
 TEXT = """\
@@ -114,16 +114,13 @@ def write_page(tried: Rows, bases: Mapping[str, Baseline], directory: Path) -> P
     spread = ", ".join(f"{base.spread:.4f}" for base in bases.values())
     counts = ", ".join(str(len(base.scores)) for base in bases.values())
     text = TEXT.format(seed=", ".join(map(str, seeds)), spread=spread, counts=counts)
-    versions = sorted({f"{name} {number}" for row in tried for name, number in row["versions"].items()})
     made = (
         f"{len(tried)} rows of lab/trials/results/tried.jsonl, made by `python -m lab trials tried`; "
-        f"{', '.join(versions)}; device: {', '.join(sorted({row['device'] for row in tried}))}."
+        f"{versions_of(tried)}; device: {devices_of(tried)}."
     )
     later = best_against_best([row for row in tried if row.get("rule") == RULE], bases)
-    even = EVEN_TEXT.format(rule=RULE)
-    parts = [f"{text}\n{as_markdown(table)}", *([f"{even}\n{as_markdown(later)}"] if later else []), made]
-    write_text(directory / "tried.md", "# What was tried\n\n" + "\n\n".join(parts) + "\n")
-    return directory / "tried.md"
+    best = [EVEN_TEXT.format(rule=RULE), later] if later else []
+    return pages.write_page(directory / "tried.md", ["# What was tried", text, table, *best, made])
 
 
 def best_against_best(tried: Rows, bases: Mapping[str, Baseline]) -> list[tuple[str, ...]]:

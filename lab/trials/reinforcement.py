@@ -43,7 +43,7 @@ from fourierft.training.comparison.tasks import check_rates, check_seeds
 from fourierft.training.output import check_directory
 from fourierft.training.report import require_plotting, table
 from lab.folders import QUALITY
-from lab.paper.results import Ledger, Row
+from lab.ledger import Ledger, Row
 from lab.trials.reinforcement_page import BEFORE, table_rows, write_page
 from lab.trials.sums import MOST_TOKENS, grade, make_prompts, reward
 

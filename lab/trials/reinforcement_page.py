@@ -8,13 +8,14 @@ from statistics import mean
 from typing import Any
 
 from fourierft.adapters.figure import new_figure, save_figure
-from fourierft.files import write_text
-from fourierft.training.comparison.page import as_markdown
 from fourierft.training.comparison.plots import COLOURS, MARKERS, STYLES
 from fourierft.training.comparison.results import Row, by_method, by_rate
+from lab import pages
+from lab.ledger import devices_of, versions_of
 
 BEFORE = "untrained"
 LAST = 8  # steps whose mean reward tells one learning rate from another
+
 COLUMNS = ("method", "numbers", "best rate", "reward, last 8 steps", "reward held out", "right alone, held out")
 INTRODUCTION = """\
 SmolLM2-135M-Instruct, trained with trl's `GRPOTrainer` to answer sums of two digits with the number alone. The reward
@@ -110,22 +111,19 @@ def write_page(rows: Sequence[Row], directory: Path) -> Path:
     Returns: the page.
     """
     draw(rows, directory / "reward.png")
-    versions = {f"{name} {number}" for row in rows for name, number in row["versions"].items()}
-    versions |= {f"trl {row['trl']}" for row in rows}
+    versions = versions_of([{"versions": {**row["versions"], "trl": row["trl"]}} for row in rows])
     minutes, seeds = sum(row["seconds"] for row in rows) / 60, sorted({row["seed"] for row in rows})
     settings = rows[-1]["settings"]
-    parts = [
+    blocks = [
         "# Reinforcement with few numbers",
         INTRODUCTION,
-        as_markdown(table_rows(rows)),
+        table_rows(rows),
         LEGEND,
         "![reward against numbers, and by step](reward.png)",
-        as_markdown(rate_rows(rows)),
+        rate_rows(rows),
         f"{len(rows)} runs of {settings['max_steps']} steps, {minutes:.0f} minutes, seed {', '.join(map(str, seeds))}; "
         f"a step has {settings['per_device_train_batch_size']} answers, {settings['num_generations']} to a sum, what "
-        f"is held out {rows[0]['answers']}; {', '.join(sorted(versions))}; device: "
-        f"{', '.join(sorted({row['device'] for row in rows}))}.",
+        f"is held out {rows[0]['answers']}; {versions}; device: "
+        f"{devices_of(rows)}.",
     ]
-    file = directory / "summary.md"
-    write_text(file, "\n\n".join(parts) + "\n")
-    return file
+    return pages.write_page(directory / "summary.md", blocks)

@@ -26,9 +26,7 @@ from peft.tuners.fourierft import FourierFTModel as StockModel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from fourierft.errors import DataError
-from fourierft.files import write_text
 from fourierft.training.comparison.grid import run_tasks
-from fourierft.training.comparison.page import as_markdown
 from fourierft.training.comparison.results import BASELINE, Row, mean_score, read_lines, read_rows
 from fourierft.training.comparison.sources import find_asset_model
 from fourierft.training.comparison.tasks import Task, read_task
@@ -36,6 +34,8 @@ from fourierft.training.report import table
 from fourierft.tuner.registration import substituted
 from fourierft.tuner.scaling import auto_scaling, find_width
 from lab.folders import COMPARISONS, QUALITY
+from lab.ledger import versions_of
+from lab.pages import write_page
 
 RESULTS = Path(__file__).with_name("results") / "stock.jsonl"
 TASK, N = "instructions", 340
@@ -149,8 +149,6 @@ def run(arguments: argparse.Namespace) -> int:
             run_tasks(tasks(chosen), RESULTS, stamp={"classes": "peft"}, tell=partial(print, flush=True))
     rows = read_lines(RESULTS)
     cells = table_rows(chosen, rows, read_rows(QUALITY / TASK))
-    versions = sorted({f"{name} {number}" for row in rows for name, number in row["versions"].items()})
-    page = QUALITY / "stock-peft.md"
-    write_text(page, f"{TEXT}\n{as_markdown(cells)}\n\nOne seed; {', '.join(versions)}.\n")
+    page = write_page(QUALITY / "stock-peft.md", [TEXT, cells, f"One seed; {versions_of(rows)}."])
     print(f"{table(cells)}\n\nwritten to {page}")
     return 0

@@ -24,16 +24,15 @@ import datasets
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from fourierft.files import write_text
 from fourierft.training.comparison.grid import QUIET, run_settings
-from fourierft.training.comparison.page import as_markdown
 from fourierft.training.comparison.tasks import Run, Task, read_task
 from fourierft.training.plan import plan_training
 from fourierft.training.report import table
 from fourierft.training.run import build_trainer
 from fourierft.training.settings import build_arguments
+from lab import pages
 from lab.folders import COMPARISONS, QUALITY
-from lab.paper.results import Ledger, Row
+from lab.ledger import Ledger, Row, versions_of
 from lab.trials.variants import BEST_FORM, RATE
 
 RESULTS, PAGE = Path(__file__).with_name("results") / "travel.jsonl", QUALITY / "travel.md"
@@ -102,6 +101,5 @@ def write_page(rows: Sequence[Row]) -> None:
     """Print the table of the rows and write the page."""
     cells = [("task", "method", *(f"{step} step{'s' * (step > 1)}" for step in STEPS))]
     cells += [(row["task"], row["method"], *(f"{row['norms'][str(step)]:.1f}" for step in STEPS)) for row in rows]
-    versions = sorted({f"{name} {number}" for row in rows for name, number in row["versions"].items()})
-    write_text(PAGE, f"{TEXT}\n{as_markdown(cells)}\n\n{', '.join(versions)}.\n")
+    pages.write_page(PAGE, [TEXT, cells, f"{versions_of(rows)}."])
     print(f"{table(cells)}\n\nwritten to {PAGE}")

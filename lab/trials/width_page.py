@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.adapters.figure import new_figure, save_figure
-from fourierft.files import write_text
-from fourierft.training.comparison.page import as_markdown
 from fourierft.training.comparison.plots import COLOURS, MARKERS, STYLES
 from fourierft.training.comparison.results import (
     BASELINE,
@@ -22,6 +20,8 @@ from fourierft.training.comparison.results import (
     mean_score,
     summarize,
 )
+from lab import pages
+from lab.ledger import devices_of, versions_of
 
 COLUMNS = (
     "width",
@@ -237,19 +237,16 @@ def write_page(groups: Mapping[int, Sequence[Row]], directory: Path) -> Path:
     rows = [row for group in groups.values() for row in group]
     draw(groups, directory / "widths.png")
     diverged, minutes = sum(row["score"] is None for row in rows), sum(row["seconds"] for row in rows) / 60
-    versions = {f"{name} {number}" for row in rows for name, number in row["versions"].items()}
     seeds = ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
-    parts = [
+    blocks = [
         "# Widths: does the best learning rate stay where LoRA's is?",
         INTRODUCTION,
-        as_markdown(base_rows(groups)),
-        as_markdown(table_rows(groups)),
+        base_rows(groups),
+        table_rows(groups),
         LEGEND,
         "\n".join(verdict(groups)),
         "![loss against learning rate, a panel a width](widths.png)",
         f"{len(rows)} runs, of which {diverged} diverged, {minutes:.0f} minutes of fine-tuning, seed {seeds}; "
-        f"{', '.join(sorted(versions))}; device: {', '.join(sorted({row['device'] for row in rows}))}.",
+        f"{versions_of(rows)}; device: {devices_of(rows)}.",
     ]
-    file = directory / "summary.md"
-    write_text(file, "\n\n".join(part for part in parts if part) + "\n")
-    return file
+    return pages.write_page(directory / "summary.md", blocks)

@@ -1,4 +1,4 @@
-"""The laboratory's own floors: ledger and pages below its rooms, which don't know one another; the package knows none."""
+"""The laboratory's floors: ledger and pages below its rooms, which don't know each other; the package knows none."""
 
 from __future__ import annotations
 

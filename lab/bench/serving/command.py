@@ -18,10 +18,10 @@ import argparse
 import os
 from pathlib import Path
 
-from lab.bench.results import RESULTS, read_rows
 from lab.bench.serving import fleet
 from lab.bench.serving.record import Record, choose_cores
-from lab.folders import DOCS
+from lab.folders import BENCH_RESULTS, DOCS
+from lab.ledger import read_folder
 
 PAGE = DOCS / "serving.md"
 
@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=2, help="of throughput (default: %(default)s)")
     parser.add_argument("--requests", type=int, default=10_000, help="of the burst (default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="for stores, logs and PEFT's answers (default: in the cache)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results (default: %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, default=BENCH_RESULTS, help="folder of the results (default: %(default)s)"
+    )
     parser.add_argument("--fresh", action="store_true", help="measure again what the results hold for this code")
 
 
@@ -43,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.what == "page":
         from lab.bench.serving.page import write_page
 
-        write_page(read_rows(arguments.output), PAGE)
+        write_page(read_folder(arguments.output), PAGE)
     else:
         measure(arguments)
     return 0

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from fourierft.errors import DataError
-from lab.bench.page import as_markdown
-from lab.bench.results import Row, newest_rows
 from lab.bench.serving.record import SUITE
 from lab.bench.serving.throughput import BASE
+from lab.ledger import Row, newest_rows
+from lab.pages import fill_page, markdown_table
 
-PLACE = re.compile(r"(<!-- begin serving -->\n).*?(<!-- end serving -->)", re.DOTALL)
 Table = list[list[str]]
 Cases = Mapping[str, Mapping[str, Row]]  # case -> figure -> row
 
@@ -22,10 +19,7 @@ def write_page(rows: Sequence[Row], page: Path) -> None:
 
     Raises: DataError, if the page has none.
     """
-    text = page.read_text(encoding="utf-8")
-    if not PLACE.search(text):
-        raise DataError(f"{page} marks no place; put <!-- begin serving --> and <!-- end serving --> into it")
-    page.write_text(PLACE.sub(lambda m: f"{m[1]}{tables(rows)}\n{m[2]}", text), encoding="utf-8")
+    fill_page(page, {SUITE: lambda: tables(rows)})
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -42,9 +36,9 @@ def tables(rows: Sequence[Row]) -> str:
         blocks.append(f"{conditions}.")
         for kind, make in KINDS.items():
             own = {case: cases[case] for case in cases if case.partition(",")[0] == kind}
-            blocks += [as_markdown(make(own))] if own else []
+            blocks += [markdown_table(make(own))] if own else []
         rest = {case: cases[case] for case in cases if case.partition(",")[0] not in KINDS}
-        blocks += [as_markdown(rest_table(rest))] if rest else []
+        blocks += [markdown_table(rest_table(rest))] if rest else []
     return "\n\n".join(blocks)
 
 

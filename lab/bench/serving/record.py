@@ -12,8 +12,8 @@ from fourierft.errors import MissingExtraError
 from fourierft.serving import seam
 from lab.bench.harness import Settings, spread
 from lab.bench.machine import code, cpu_model, describe_run
-from lab.bench.results import Row, append_rows, measured_keys, read_rows
 from lab.bench.serving.fleet import N_FREQUENCY
+from lab.ledger import Row, append_rows, measured_keys, read_folder
 
 SUITE = "serving"
 MEASURED = ("src/fourierft/spectral", "src/fourierft/adapters/fleet", "src/fourierft/serving", "lab/bench/serving")
@@ -34,7 +34,7 @@ class Record:
     def __init__(self, folder: Path, threads: int, fresh: bool = False) -> None:
         self._folder, self._settings = folder, Settings(threads=threads)
         self._code = code(MEASURED)
-        known = [] if fresh else [row for row in read_rows(folder) if row["suite"] == SUITE]
+        known = [] if fresh else [row for row in read_folder(folder) if row["suite"] == SUITE]
         here = [row for row in known if (row["threads"], row["cpu"]) == (threads, cpu_model())]
         keys = measured_keys(here, self._code)
         self._known = {case for _, case, *_ in keys}

@@ -10,8 +10,9 @@ from fourierft.errors import DataError
 from lab.bench.figures import figure_rows, killed_name
 from lab.bench.goals import GOALS, is_reached
 from lab.bench.harness import Settings
-from lab.bench.page import fill_page, write_page
-from lab.bench.results import append_rows
+from lab.bench.page import places_of, write_page
+from lab.ledger import append_rows
+from lab.pages import fill_places
 
 COMMON = {
     "dtype": "float32",
@@ -73,8 +74,8 @@ def test_marked_places_are_filled_and_the_prose_is_kept(tmp_path: Path):
 
 def test_making_the_page_again_changes_nothing():
     text = "<!-- begin goals -->\n<!-- end goals -->\n<!-- begin machines -->\n<!-- end machines -->\n"
-    once = fill_page(text, STEP, {})
-    assert fill_page(once, STEP, {}) == once
+    once = fill_places(text, places_of(STEP, {}))
+    assert fill_places(once, places_of(STEP, {})) == once
 
 
 def test_newest_result_is_shown(tmp_path: Path):
@@ -108,7 +109,9 @@ def test_figures_stand_in_a_column_a_case_with_their_units():
     settings = Settings(threads=2)
     rows = figure_rows("store", "ten", {"written": (12.345, "s"), "on disk": (5 * 2**20, "B")}, settings, 1000)
     rows += figure_rows("store", "killed", {"lost": (0, "")}, settings, 40)
-    page = fill_page("<!-- begin store -->\n<!-- end store -->\n<!-- begin zipf -->\n<!-- end zipf -->", rows, {})
+    page = fill_places(
+        "<!-- begin store -->\n<!-- end store -->\n<!-- begin zipf -->\n<!-- end zipf -->", places_of(rows, {})
+    )
     lines = page.splitlines()
     assert "|  | ten | killed |" in lines
     assert "| written | 12.3 s |  |" in lines
@@ -120,7 +123,7 @@ def test_figures_stand_in_a_column_a_case_with_their_units():
 @pytest.mark.parametrize(("lost", "reached"), [(0, "yes"), (1, "**no**")])
 def test_goals_of_figures_are_judged_by_their_numbers(lost: int, reached: str):
     rows = figure_rows("store", killed_name(1000), {"lost": (lost, "")}, Settings(threads=2), 40)
-    page = fill_page("<!-- begin goals -->\n<!-- end goals -->", rows, {})
+    page = fill_places("<!-- begin goals -->\n<!-- end goals -->", places_of(rows, {}))
     line = next(line for line in page.splitlines() if "adapters lost" in line)
     assert f"| <= 0 | {lost}.00 | {reached} |" in line
 
@@ -138,14 +141,14 @@ def test_what_cannot_be_done_and_what_needs_a_note_stand_under_the_table():
         {**row("decoding", "16 rows", "stock", 1.0), "cannot": "it ignores the rows", "ratio_median": None},
         row("decoding", "16 rows", "ours", 1.1, note="only with a note"),
     ]
-    page = fill_page(text, rows, {})
+    page = fill_places(text, places_of(rows, {}))
     assert "| can't [a] | 1.10 (0.99-1.21) [b] |" in page
     assert "[a] It ignores the rows." in page
     assert "[b] Only with a note." in page
 
 
 def test_suite_without_results_says_how_to_get_them():
-    page = fill_page("<!-- begin merging -->\n<!-- end merging -->", STEP, {})
+    page = fill_places("<!-- begin merging -->\n<!-- end merging -->", places_of(STEP, {}))
     assert "`python -m lab bench merging`" in page
 
 
@@ -159,7 +162,7 @@ def test_unknown_place_is_refused_and_the_page_is_left_as_it_was(tmp_path: Path)
 @pytest.mark.parametrize(("ours", "reached"), [("1.04", "yes"), ("1.06", "**no**")])
 def test_goals_are_judged_from_the_results(ours: str, reached: str):
     rows = [*STEP[:2], row("training_step", "roberta-base", "ours", float(ours))]
-    page = fill_page("<!-- begin goals -->\n<!-- end goals -->", rows, {})
+    page = fill_places("<!-- begin goals -->\n<!-- end goals -->", places_of(rows, {}))
     line = next(line for line in page.splitlines() if "RoBERTa" in line)
     assert f"| {ours} | {reached} |" in line
     assert "not measured" in next(line for line in page.splitlines() if "LLaMA-shaped" in line)
@@ -182,5 +185,5 @@ def test_goal_on_a_share_is_judged_by_what_both_add_to_the_base():
 
 def test_goals_count_only_runs_under_their_conditions():
     rows = [{**r, "threads": 16} for r in STEP]
-    page = fill_page("<!-- begin goals -->\n<!-- end goals -->", rows, {})
+    page = fill_places("<!-- begin goals -->\n<!-- end goals -->", places_of(rows, {}))
     assert "yes" not in page

@@ -12,8 +12,8 @@ from lab.bench import store
 from lab.bench.figures import killed_name
 from lab.bench.goals import FLEET, GOALS
 from lab.bench.harness import UnequalError
-from lab.bench.results import read_rows
 from lab.bench.store import check_store, fleet_layout, kill_writers, measure, name_of, numbers
+from lab.ledger import read_folder
 
 
 def test_killed_writers_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_an_adapter_that_comes_back_as_another_is_noticed(tmp_path: Path, monkey
 
 def test_figures_are_kept_as_rows(tmp_path: Path) -> None:
     assert main(["bench", "store", "--adapters", "0", "--kills", "2", "--output", str(tmp_path)]) == 0
-    rows = {row["contender"]: row for row in read_rows(tmp_path)}
+    rows = {row["contender"]: row for row in read_folder(tmp_path)}
     assert rows["kills"]["median"] == 2
     assert {goal.contender for goal in GOALS if goal.case == killed_name(1000)} <= set(rows)
     assert all((row["suite"], row["case"]) == ("store", killed_name(2)) for row in rows.values())

@@ -16,12 +16,12 @@ from lab.bench.figures import COMMANDS
 from lab.bench.goals import GOALS
 from lab.bench.harness import Case, Settings, UnequalError, run_case
 from lab.bench.methods import LABELS
-from lab.bench.results import read_rows
 from lab.bench.run import list_cases, run_suites
 from lab.bench.suites import SUITES
 from lab.bench.suites.decoding import choose
 from lab.bench.suites.injection import entries_distance
 from lab.bench.suites.layer import Layer
+from lab.ledger import read_folder
 
 SMOKE = Settings(rounds=1, threads=1, grid="smoke")
 pytestmark = [
@@ -146,7 +146,7 @@ def test_known_rows_are_skipped_and_fresh_measures_them_again(tmp_path: Path, mo
     assert run_suites(["layer"], Settings(**settings, **only), tmp_path) == 4
     assert run_suites(["layer"], Settings(**settings, **only), tmp_path) == 0
     assert run_suites(["layer"], Settings(**settings, **only, fresh=True), tmp_path) == 4
-    assert len(read_rows(tmp_path)) == 8
+    assert len(read_folder(tmp_path)) == 8
 
 
 def test_unknown_suite_contender_and_case_are_refused():

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lab.paper.page import average, beside, markdown_table, stand_in_blocks
-
-
-def test_cells_make_a_table_and_bars_are_escaped() -> None:
-    assert markdown_table([("a", "b"), ("1|2", "3")]) == "| a | b |\n|---|---|\n| 1\\|2 | 3 |"
+from lab.paper.page import average, beside, stand_in_blocks
 
 
 def test_ours_stand_under_the_papers_where_there_are_some() -> None:

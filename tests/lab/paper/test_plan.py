@@ -8,9 +8,9 @@ import pytest
 
 from fourierft.training import output
 from fourierft.training.comparison.results import read_lines
+from lab.ledger import Ledger
 from lab.paper import plan
 from lab.paper.experiment import Choice
-from lab.paper.results import Ledger
 
 CHOICE = Choice(tasks=("movies",), models=(), seeds=(3,), is_stand_in=True, overrides={"max_steps": 1})
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.bench.results import read_rows
 from lab.bench.serving import record
 from lab.bench.serving.record import Record, choose_cores, one
+from lab.ledger import read_folder
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def committed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_figures_are_kept_at_once_with_their_conditions(tmp_path: Path) -> None:
     Record(tmp_path, 2).add("case", {"base": ([10.0, 20.0], "tokens/s"), "fleet": ([9.0, 16.0], "tokens/s")}, "base")
-    base, fleet = read_rows(tmp_path)
+    base, fleet = read_folder(tmp_path)
     assert (base["suite"], base["case"], base["contender"], base["threads"]) == ("serving", "case", "base", 2)
     assert (fleet["median"], fleet["rounds"], fleet["ratio_median"]) == (12.5, 2, pytest.approx(0.85))
     assert {"torch", "peft", "fourierft"} <= set(fleet["versions"])
@@ -26,7 +26,7 @@ def test_figures_are_kept_at_once_with_their_conditions(tmp_path: Path) -> None:
 
 def test_figures_in_other_units_have_no_ratio(tmp_path: Path) -> None:
     Record(tmp_path, 2).add("case", {"base": ([10.0], "tokens/s"), "memory": one(7, "B")}, "base")
-    assert read_rows(tmp_path)[1]["ratio_median"] is None
+    assert read_folder(tmp_path)[1]["ratio_median"] is None
 
 
 def test_a_command_that_stopped_goes_on_with_what_is_missing(tmp_path: Path, committed: None) -> None:

@@ -1,4 +1,4 @@
-"""Results as JSON lines."""
+"""Ledgers of JSON lines."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from lab.bench.results import append_rows, key_of, measured_keys, newest_rows, read_rows
+from lab.ledger import (
+    Ledger,
+    append_rows,
+    devices_of,
+    key_of,
+    measured_keys,
+    newest_rows,
+    read_folder,
+    versions_of,
+)
 
 
 def row(suite: str, contender: str, value: float, code: str = "abc") -> dict:
@@ -26,7 +35,7 @@ def test_rows_are_appended_one_json_object_a_line_and_a_file_a_suite(tmp_path: P
 def test_rows_come_back_as_they_were_written(tmp_path: Path):
     rows = [row("layer", "base", 0.1), row("layer", "ours", 0.2)]
     append_rows(tmp_path, rows)
-    assert read_rows(tmp_path) == rows
+    assert read_folder(tmp_path) == rows
 
 
 def test_numbers_that_json_does_not_know_are_refused(tmp_path: Path):
@@ -47,3 +56,32 @@ def test_rows_of_the_same_committed_code_are_known():
 def test_rows_of_code_that_is_not_committed_are_never_known():
     rows = [row("layer", "base", 1.0, "new+dirty")]
     assert measured_keys(rows, "new+dirty") == set()
+
+
+def test_a_line_that_a_killed_process_left_half_is_passed_over_and_closed_off(tmp_path: Path) -> None:
+    append_rows(tmp_path, [row("layer", "base", 1.0)])
+    with (tmp_path / "layer.jsonl").open("a") as file:
+        file.write('{"suite": "lay')
+    append_rows(tmp_path, [row("layer", "ours", 2.0)])
+    assert [found["median"] for found in read_folder(tmp_path)] == [1.0, 2.0]
+
+
+def test_a_ledger_knows_its_cells_and_what_made_its_rows(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "one.jsonl", {"command": "first"})
+    cells = [{"n": 1}, {"n": 2}, {"n": 3}]
+    for cell in ledger.missing(cells, 2):
+        ledger.add(cell, {"found": cell["n"] ** 2})
+    again = Ledger(tmp_path / "one.jsonl", {"command": "second"})
+    assert list(again.missing(cells, None)) == [{"n": 3}]
+    assert [(found["command"], found["n"], found["found"]) for found in again.rows()] == [
+        ("first", 1, 1),
+        ("first", 2, 4),
+    ]
+    assert all({"versions", "commit"} <= set(found) for found in again.rows())
+
+
+def test_versions_and_devices_are_named_once() -> None:
+    rows = [{"versions": {"torch": "2", "peft": "1"}, "device": "b"}, {"versions": {"torch": "3"}, "device": "a"}]
+    rows.append({"versions": {"torch": "2"}})
+    assert versions_of(rows) == "peft 1, torch 2, torch 3"
+    assert devices_of(rows) == "a, b"
