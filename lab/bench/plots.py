@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from fourierft.adapters.figure import new_figure, save_figure
 from lab.bench.methods import LABELS
 from lab.ledger import Row
 
@@ -78,7 +73,8 @@ def draw_ratios(rows: Sequence[Row], baseline: str) -> Figure:
     """Ratios to the baseline, a group a case, whiskers at the 20th and 80th percentile; axis logarithmic."""
     cases = list(dict.fromkeys(row["case"] for row in rows))
     methods = [name for name in COLOURS if any(row["contender"] == name for row in rows)]
-    figure, axes = plt.subplots(figsize=(max(8, 1.1 * len(cases)), 5), layout="constrained")
+    figure = new_figure(max(8, 1.1 * len(cases)), 5)
+    axes = figure.subplots()
     for i, method in enumerate(methods):
         found = [row for row in rows if row["contender"] == method]
         places = [cases.index(row["case"]) + 0.12 * (i - (len(methods) - 1) / 2) for row in found]
@@ -102,7 +98,8 @@ def draw_ratios(rows: Sequence[Row], baseline: str) -> Figure:
 
 def draw_speeds(rows: Sequence[Row]) -> Figure:
     """Bars of what is done in a second, a bar a figure."""
-    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.5 * len(rows)), layout="constrained")
+    figure = new_figure(8, 0.8 + 0.5 * len(rows))
+    axes = figure.subplots()
     bars = axes.barh([row["contender"] for row in rows], [row["median"] for row in rows], color=COLOURS["ours-fleet"])
     axes.bar_label(bars, fmt="%.0f", padding=3)
     axes.margins(x=0.1)  # room for the labels
@@ -114,7 +111,8 @@ def draw_speeds(rows: Sequence[Row]) -> Figure:
 
 def draw_widths(rows: Sequence[Row]) -> Figure:
     """Nanoseconds an element over the width, both axes logarithmic, a line a contender."""
-    figure, axes = plt.subplots(figsize=(10, 5), layout="constrained")
+    figure = new_figure(10, 5)
+    axes = figure.subplots()
     for name, colour in {"torch": COLOURS["stock"], "ours": COLOURS["ours"]}.items():
         found = sorted((row["shapes"]["width"], 1e9 * row["median"]) for row in rows if row["contender"] == name)
         axes.plot(*zip(*found, strict=True), marker="o", markersize=4, color=colour, label=LABELS[name])
@@ -134,7 +132,8 @@ def draw_map(rows: Sequence[Row], direction: str) -> Figure:
     tokens = sorted({row["shapes"]["tokens"] for row in rows})
     counts = sorted({row["shapes"]["n"] for row in rows})
     size = (5 + 1.2 * len(tokens), (1.4 + 0.5 * len(shapes)) * len(counts))
-    figure, grid = plt.subplots(len(counts), 2, figsize=size, squeeze=False, layout="constrained")
+    figure = new_figure(*size)
+    grid = figure.subplots(len(counts), 2, squeeze=False)
     figure.suptitle(f"one layer, {direction}")
     for line, n in zip(grid, counts, strict=True):
         ratio = [[_ratio(rows, shape, t, n) for t in tokens] for shape in shapes]
@@ -183,8 +182,5 @@ def _lead(rows: Sequence[Row], shape: tuple[int, int], tokens: int, n: int) -> f
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    beside = path.with_suffix(".tmp")
-    figure.savefig(beside, format="png", dpi=120)
-    plt.close(figure)
-    os.replace(beside, path)
+    save_figure(figure, path, dpi=120)
     return path
