@@ -20,7 +20,6 @@ from lab.folders import BENCH_RESULTS, DOCS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `python -m lab bench`."""
     parser.add_argument("suites", nargs="*", metavar="SUITE", help="suites to run; all by default")
     parser.add_argument(
         "--list", action="store_true", help="print the suites, or the cases of the named ones, and stop"

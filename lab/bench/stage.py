@@ -47,7 +47,6 @@ class Stage:
 
     @functools.cached_property
     def base(self) -> Model:
-        """The frozen model."""
         if self.like is not None:
             return self.like.base
         return build(self.architecture, self.settings.grid).to(self.settings.device, self.settings.torch_dtype)

@@ -62,7 +62,6 @@ def numbers(layout: Layout, k: int) -> torch.Tensor:
 
 
 def name_of(k: int) -> str:
-    """Name of adapter k."""
     return f"tenant-{k:07d}"
 
 
@@ -192,7 +191,6 @@ def check_store(path: Path, acknowledged: list[int], counts: dict[str, int], who
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
     parser.add_argument("--adapters", type=int, default=10_000, help="default: %(default)s; 0 for none")
     parser.add_argument("--model", choices=MODELS, default="smollm2-135m", help="default: %(default)s")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
@@ -205,7 +203,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure what was asked for."""
     settings = Settings(threads=arguments.threads)
     torch.set_num_threads(arguments.threads)
     found: list[Row] = []

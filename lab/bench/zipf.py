@@ -136,7 +136,6 @@ def measure(path: Path, model: str, grid: str, count: int, capacity: int, batche
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
     parser.add_argument("--adapters", type=int, default=1_000_000, help="in the store (default: %(default)s)")
     parser.add_argument("--capacity", type=int, default=10_000, help="of the bank (default: %(default)s)")
     parser.add_argument("--batches", type=int, default=300, help="timed, of 64 rows (default: %(default)s)")
@@ -148,7 +147,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure what was asked for."""
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         path = Path(folder) / "fleet.db"

@@ -54,7 +54,6 @@ def describe(center: float) -> dict[str, Any]:
 
 
 def run(choice: Choice, ledger: Ledger) -> None:
-    """Describe every centre once."""
     cells = [{"center": center, "width": WIDTH, "side": SIDE, "n_frequency": DRAWN, "seed": SEED} for center in CENTERS]
     for cell in ledger.missing(cells, choice.max_runs):
         ledger.add(cell, describe(cell["center"]))
@@ -80,7 +79,6 @@ def page(rows: Sequence[Row], folder: Path) -> list[str]:
 
 
 def draw(file: Path) -> Path:
-    """The five maps side by side."""
     figure = new_figure(9, 2.2)
     grid = figure.subplots(1, len(CENTERS))
     for axes, center in zip(grid, CENTERS, strict=True):
@@ -93,7 +91,6 @@ def draw(file: Path) -> Path:
 
 
 def names(choice: Choice) -> list[str]:
-    """The centres."""
     return [f"fc = {center:g}" for center in CENTERS]
 
 

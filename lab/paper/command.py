@@ -26,7 +26,6 @@ from lab.folders import DOCS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `python -m lab paper`."""
     parser.add_argument(
         "name", metavar="NAME", help="table1 to table6, table13, fig3 to fig7; or pages: only make all pages anew"
     )

@@ -116,7 +116,6 @@ def cells(models: Sequence[str]) -> list[tuple[str, str, int, int]]:
 
 
 def run(choice: Choice, ledger: Ledger) -> None:
-    """Count what is not counted yet."""
     named = [dict(zip(("model", "method", "size", "paper"), cell, strict=True)) for cell in cells(choice.models)]
     for cell in ledger.missing(named, choice.max_runs):
         ledger.add(cell, count(cell["model"], cell["method"], cell["size"]))
@@ -159,7 +158,6 @@ def page(rows: Sequence[Row], folder: Path) -> list[str]:
 
 
 def names(choice: Choice) -> list[str]:
-    """What is counted."""
     return [f"{name}, {method} {size}" for name, method, size, _ in cells(choice.models)]
 
 

@@ -171,7 +171,6 @@ def _accuracy(curve: Sequence[Sequence[float]], epoch: int) -> float:
 
 
 def names(choice: Choice) -> list[str]:
-    """The fits."""
     return [f"{title}, learning rate {rate:g}, seed {seed}" for title, rate, seed in cells(choice)]
 
 

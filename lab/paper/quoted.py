@@ -30,12 +30,10 @@ def refuse(name: str, command: str) -> Callable[[Choice, Ledger], None]:
 
 
 def names(choice: Choice) -> list[str]:
-    """No runs."""
     return []
 
 
 def table4(rows: Sequence[Row], folder: Path) -> list[str]:
-    """The paper's table."""
     lines: list[Sequence[str]] = [("model", "method", "MT-Bench", "Vicuna")]
     titles = {"lora_all": "LoRA r=64, all layers", "lora_qv": "LoRA r=64, q and v", "fourierft": "FourierFT n=1000"}
     for model, methods in read_paper()["table4"].items():
@@ -48,7 +46,6 @@ def table4(rows: Sequence[Row], folder: Path) -> list[str]:
 
 
 def table13(rows: Sequence[Row], folder: Path) -> list[str]:
-    """The paper's table."""
     table = read_paper()["table13"]
     titles = {"none": "not tuned", "full": "full", "lora_12M": "LoRA, 12.4M", "fourierft_190K": "FourierFT, 0.19M"}
     lines = [("method", "FID"), *((titles[key], f"{score:.1f}") for key, score in table["scores"].items())]

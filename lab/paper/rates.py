@@ -62,11 +62,6 @@ def table_rows() -> list[Cells]:
     return cells
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """There are none."""
-
-
 def run(arguments: argparse.Namespace) -> int:
-    """Print the table and write the page."""
     print(write_page(PAGE, [TEXT, table_rows()]).read_text(encoding="utf-8"))
     return 0

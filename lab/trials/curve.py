@@ -240,11 +240,6 @@ def write_page(found: dict[str, list[Row]]) -> str:
     return pages.write_page(PAGE, blocks).read_text(encoding="utf-8")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """There are none."""
-
-
 def run(arguments: argparse.Namespace) -> int:
-    """Print the tables and write the page."""
     print(write_page({task: rows for task in TASKS if (rows := same_layers(task))}))
     return 0

@@ -157,7 +157,6 @@ def rate_answers(model: Any, tokenizer: Any, rows: list[dict[str, Any]], seed: i
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
     parser.add_argument(
         "--methods", nargs="+", metavar="METHOD", default=METHODS, help=f"(default: {' '.join(METHODS)})"
     )

@@ -133,7 +133,6 @@ def table_rows(chosen: Sequence[Setting], rows: Sequence[Row], compared: Sequenc
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
     parser.add_argument("--page", action="store_true", help="run nothing, only make the page anew")
 
 

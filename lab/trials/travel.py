@@ -78,10 +78,6 @@ def _norms(model: torch.nn.Module) -> list[float]:
     return [float(torch.linalg.matrix_norm(delta.float(), 2)) for delta in deltas]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """There are none."""
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Train what has no row yet, print the table, write the page."""
     datasets.disable_progress_bars()

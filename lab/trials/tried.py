@@ -28,7 +28,6 @@ RESULTS = Path(__file__).with_name("results") / "tried.jsonl"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
     parser.add_argument("--tasks", nargs="+", choices=BEST_FORM, default=list(BEST_FORM), help="(default: all)")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="(default: 0)")

@@ -99,7 +99,6 @@ def run_widths(tasks: Mapping[int, Task], directory: Path, max_runs: int | None 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
     parser.add_argument(
         "--widths",
         nargs="+",

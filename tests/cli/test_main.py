@@ -90,6 +90,12 @@ def test_parents_lend_their_arguments(command: types.ModuleType) -> None:
     assert asked == [False, True]
 
 
+def test_a_command_may_have_no_arguments(command: types.ModuleType) -> None:
+    del command.add_arguments
+    command.run = lambda arguments: 3
+    assert cli.main(["probe"]) == 3
+
+
 def test_error_is_one_line_and_status_two(command: types.ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(arguments: argparse.Namespace) -> int:
         raise DataError("no rows in a.csv; give a file with at least one")

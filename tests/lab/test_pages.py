@@ -30,7 +30,7 @@ def test_an_indented_block_keeps_its_indent(tmp_path: Path) -> None:
 def test_only_what_stands_in_a_place_changes() -> None:
     filled = fill_places(PROSE, {"one": lambda: "1\n2", "two": lambda: "3", "three": lambda: pytest.fail("not marked")})
     assert filled == (
-        "before\n<!-- begin one -->\n1\n2\n<!-- end one -->\nthen\n<!-- begin two -->\n3\n<!-- end two -->\nafter\n"
+        "before\n<!-- begin one -->\n1\n2\n<!-- end one -->\nbetween\n<!-- begin two -->\n3\n<!-- end two -->\nafter\n"
     )
     assert fill_places(filled, {"one": lambda: "1\n2", "two": lambda: "3"}) == filled
 

@@ -27,7 +27,6 @@ PAGE = DOCS / "serving.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
     parser.add_argument("what", choices=("exact", "throughput", "burst", "memory", "page"))
     parser.add_argument("--adapters", type=int, default=1000, help="in the store (default: %(default)s)")
     parser.add_argument("--slots", type=int, default=64, help="of the server that evicts (default: %(default)s)")
@@ -52,7 +51,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Measure one of them."""
     from fourierft.training.assets import cache_root
     from fourierft.training.catalogue import SMOLLM2
     from fourierft.training.conversion import convert, convert_gguf

@@ -56,7 +56,6 @@ def numbers(layout: Layout, k: int) -> torch.Tensor:
 
 
 def name_of(k: int) -> str:
-    """Name of adapter k."""
     return f"tenant-{k:05d}"
 
 
@@ -141,7 +140,6 @@ def keep(file: Path, text: str) -> None:
 
 
 def greedy(model: Any, prompt: list[int], count: int = TOKENS) -> list[int]:
-    """The next tokens."""
     tokens = torch.tensor([prompt])
     answer = model.generate(
         input_ids=tokens,

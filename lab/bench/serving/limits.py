@@ -14,12 +14,10 @@ AT_ONCE = 1024  # requests that the server takes, its default
 
 
 def burst_name(requests: int) -> str:
-    """So many requests at once."""
     return f"{requests:,} requests at once"
 
 
 def memory_name(slots: int) -> str:
-    """So many slots."""
     return f"{slots:,} slots, LLaMA-2 7B, q and v"
 
 

@@ -37,7 +37,6 @@ def shoot(page: Any, adapter: str, question: str, image: Path) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
     parser.add_argument("--address", default="http://127.0.0.1:8000", help="of the server (default: %(default)s)")
     parser.add_argument("--adapter", required=True, help="to ask")
     parser.add_argument("--question", required=True, help="for the adapter and the base")

@@ -59,7 +59,6 @@ class Decoder:
         self.chosen = choose(popularity, rows, self.adapters) if popularity else [0] * rows  # [rows], adapter of each
 
     def case(self, name: str, methods: tuple[str, ...], cannot: dict[str, str] | None = None) -> Case:
-        """The line-up."""
         adapters = len(set(self.chosen))
         shapes = {"rows": self.rows, "adapters": adapters, "prompt": PROMPT, "steps": STEPS, "n": self.stage.n}
         return Case(

@@ -122,7 +122,6 @@ class Bank:
         )
 
     def memory(self) -> Case:
-        """Bytes of the bank's tables."""
         return Case(
             name="smollm2-135m, memory of the bank",
             shapes=self.shapes(),

@@ -55,7 +55,6 @@ class Injection:
         self.blocks = whole["num_hidden_layers"] if device == "meta" else REAL_BLOCKS
 
     def case(self) -> Case:
-        """The line-up."""
         name = self.architecture.name
         hours = HOURS if name == "llama-2-70b" and self.settings.grid == "small" else {}
         part = "" if self.device == "meta" else f", {self.blocks} blocks"

@@ -43,7 +43,6 @@ def contender(stage: Stage, method: str) -> Contender:
 
 
 def training_step(model: nn.Module, batch: dict[str, torch.Tensor]) -> Callable[[], None]:
-    """The step as a function."""
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=1e-5, fused=True) if trainable else None
 

@@ -113,7 +113,6 @@ def through_torch(width: int, tokens: int) -> Contender:
 
 
 def through_kernel(width: int, tokens: int) -> Contender:
-    """By the compiled kernel."""
     layer = Square(width, tokens)
 
     def error() -> float:

@@ -3,8 +3,8 @@
 A command is a module, named with one line of help in the program's `commands`. It has
 
 - a docstring: the description that `--help` shows, as written, examples included;
-- `add_arguments(parser: argparse.ArgumentParser) -> None`: declares its arguments;
 - `run(arguments: argparse.Namespace) -> int`: does the work by calling what lies below, returns the exit status;
+- optionally `add_arguments(parser: argparse.ArgumentParser) -> None`: declares its arguments;
 - optionally `parents(asks_help: bool) -> list[argparse.ArgumentParser]`: parsers whose arguments it takes over.
 
 Only the module of the command that was asked for is imported, and a command module imports what is heavy inside `run`.
@@ -76,7 +76,8 @@ def build_parser(program: Program, argv: Sequence[str]) -> argparse.ArgumentPars
         subparser = commands.add_parser(
             name, help=text, description=module.__doc__, parents=parents, formatter_class=formatter
         )
-        module.add_arguments(subparser)
+        if hasattr(module, "add_arguments"):
+            module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)
     return parser
 
