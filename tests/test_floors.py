@@ -15,7 +15,7 @@ import pytest
 import fourierft
 
 PACKAGE = Path(fourierft.__file__).parent
-FLOORS = {"spectral": 0, "format": 1, "tuner": 2, "adapters": 3, "training": 4, "serving": 4, "cli": 5}
+FLOORS = {"spectral": 0, "format": 1, "rows": 2, "tuner": 3, "adapters": 4, "training": 5, "serving": 5, "cli": 6}
 ROOMS = {"errors", "extras", "files"}  # at the top, free for all
 CORE_IMPORTS = {"fourierft", "torch", "numpy", *sys.stdlib_module_names}
 Import = tuple[int, str, str]  # line, module, name ("" if the module itself)

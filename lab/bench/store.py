@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from fourierft.adapters.store import AdapterStore, Layout
-from fourierft.adapters.store.encoding import DTYPES, encoded_bytes
+from fourierft.format.encoding import DTYPES, encoded_bytes
 from lab.bench.figures import case_name, figure_rows, killed_name
 from lab.bench.harness import Settings, UnequalError
 from lab.folders import BENCH_RESULTS

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fourierft.adapters.fleet.table import DrawTables
-from fourierft.serving.residents import Slot
-from fourierft.spectral import PreparedUpdate, SpectralBasis, spectral_linear
+from fourierft.rows.slots import Slot
+from fourierft.rows.tables import DrawTables
+from fourierft.rows.terms import Columns, add_into
+from fourierft.spectral import PreparedUpdate, spectral_linear
 
 _MANY = 16  # tokens of one adapter from which they are carried by themselves
 
@@ -29,7 +30,7 @@ class Place(NamedTuple):
     name: str
     shape: tuple[int, int]
     inputs: slice
-    outputs: Sequence[tuple[slice, slice]]
+    outputs: Columns
 
     def whole_input(self, x: Tensor) -> Tensor:
         """x [tokens, inputs] as the adapted layer takes it, [tokens, in]: dW is linear, so zeros stand for the rest."""
@@ -73,12 +74,7 @@ class Batch:
         if place.name not in self._updates:
             self._updates[place.name] = [_prepare(group, place) for group in self._groups if _has(group, place)]
         for tokens, update in self._updates[place.name]:
-            delta = update(place.whole_input(x[tokens])).to(y.dtype)
-            for source, target in place.outputs:
-                if isinstance(tokens, slice):
-                    y[tokens, target] += delta[:, source]
-                else:
-                    y[:, target].index_add_(0, tokens, delta[:, source])
+            add_into(y, update(place.whole_input(x[tokens])), tokens, place.outputs)
 
 
 class StaticBatch:
@@ -93,12 +89,8 @@ class StaticBatch:
 
     def __init__(self, draws: Sequence[DrawTables], places: Iterable[Place], tokens: int, device: torch.device) -> None:
         self._rows = [(tables, torch.zeros(tokens, dtype=torch.int64, device=device)) for tables in draws]
-        self._terms: dict[str, list[tuple[DrawTables, Tensor, SpectralBasis]]] = {
-            place.name: [
-                (tables, rows, tables.draw.basis(*place.shape, tables.layers[place.name]))
-                for tables, rows in self._rows
-                if place.name in tables.layers
-            ]
+        self._tables = {
+            place.name: [(tables, rows) for tables, rows in self._rows if place.name in tables.layers]
             for place in places
         }
 
@@ -111,11 +103,10 @@ class StaticBatch:
 
     def add(self, place: Place, x: Tensor, y: Tensor) -> None:
         """Add the updates to y [tokens, ...], the output of a layer for x [tokens, ...]."""
-        for tables, rows, basis in self._terms.get(place.name, []):
-            coefficients = tables.rows(place.name, rows[: len(x)])
-            delta = spectral_linear(place.whole_input(x), coefficients, basis, 1.0)
-            for source, target in place.outputs:
-                y[:, target] += delta[:, source]
+        for tables, rows in self._tables.get(place.name, []):
+            _, coefficients, basis, scaling = tables.term(place.name, rows[: len(x)], place.shape)
+            delta = spectral_linear(place.whole_input(x), coefficients, basis, scaling)
+            add_into(y, delta, slice(None), place.outputs)
 
 
 def _group(keys: np.ndarray, find: Callable[[int], Slot | None]) -> list[Group]:
@@ -146,6 +137,4 @@ def _has(group: Group, place: Place) -> bool:
 
 
 def _prepare(group: Group, place: Place) -> tuple[slice | Tensor, PreparedUpdate]:
-    coefficients = group.tables.rows(place.name, group.rows)
-    basis = group.tables.draw.basis(*place.shape, coefficients.shape[1])
-    return group.tokens, PreparedUpdate(coefficients, basis, 1.0)
+    return group.tokens, group.tables.term(place.name, group.rows, place.shape).prepared()

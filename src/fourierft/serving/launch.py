@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fourierft.adapters.store import AdapterStore
-from fourierft.adapters.store.encoding import check_dtype
 from fourierft.errors import ConfigError
+from fourierft.format.encoding import check_dtype
 from fourierft.format.identity import identify_base
 from fourierft.serving import seam
 from fourierft.serving.limits import Limits

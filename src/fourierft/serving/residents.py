@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import torch
 
-from fourierft.adapters.fleet.table import DrawTables
 from fourierft.adapters.store import Adapter, Layout
 from fourierft.errors import ConfigError, ShapeError
-from fourierft.spectral import Draw
+from fourierft.rows.slots import Slot, Slots
+from fourierft.rows.tables import DrawTables
 
 Load = Callable[[int], Adapter]
-
-
-class Slot(NamedTuple):
-    """Where an adapter is: a row of the tables of its draw."""
-
-    tables: DrawTables
-    row: int
 
 
 class Residents:
@@ -41,27 +32,26 @@ class Residents:
 
     def __init__(self, slots: int, dtype: str, device: torch.device, layouts: Iterable[Layout] = ()) -> None:
         self.slots, self.loads, self.evictions, self.changes = slots, 0, 0, 0
-        self._dtype, self._device = dtype, device
-        self._draws: dict[Draw, DrawTables] = {}
-        self._slots: OrderedDict[int, Slot] = OrderedDict()  # last used last
+        self._device = device
+        self._slots: Slots[int] = Slots(dtype, device, slots)
         self._held: dict[int, Adapter] = {}
         for layout in layouts:
-            self._tables(layout).fit(layout)
+            self._slots.tables(layout).fit(layout)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all tables."""
-        return sum(tables.nbytes for tables in self._draws.values())
+        return self._slots.nbytes
 
     @property
     def keys(self) -> list[int]:
         """Adapters in slots, the last used last."""
-        return list(self._slots)
+        return self._slots.keys
 
     @property
     def draws(self) -> list[DrawTables]:
         """The tables of all draws."""
-        return list(self._draws.values())
+        return list(self._slots.draws.values())
 
     def hold(self, key: int, adapter: Adapter) -> None:
         """Keep an adapter at hand until it is released, so that `bring` cannot fail for it.
@@ -89,9 +79,9 @@ class Residents:
         wanted = set(keys)
         if len(wanted) > self.slots:
             raise ConfigError(f"{len(wanted)} adapters are wanted at once, but there are {self.slots} slots; use more")
-        missing = wanted - self._slots.keys()
+        missing = wanted.difference(self._slots.keys)
         for key in wanted - missing:
-            self._slots.move_to_end(key)
+            self._slots.use(key)
         for key in sorted(missing):
             adapter = self._held.get(key) or load(key)
             self._check(adapter)
@@ -104,12 +94,12 @@ class Residents:
 
         Raises: KeyError, if it is in no slot.
         """
-        return self._slots[key]
+        return self._slots.find(key)
 
     def clear(self) -> None:
         """Empty all slots."""
-        while self._slots:
-            self._drop(next(iter(self._slots)))
+        for key in self._slots.keys:
+            self._drop(key)
 
     def remove(self, key: int) -> bool:
         """Empty the slot of an adapter; False if it has none."""
@@ -119,29 +109,18 @@ class Residents:
         return True
 
     def _write(self, key: int, adapter: Adapter) -> None:
-        tables = self._tables(adapter.layout)
-        row = tables.take()
-        tables.write([row], adapter.layout, adapter.values[None])
-        self._slots[key] = Slot(tables, row)
+        self._slots.write([key], adapter.layout, adapter.values[None])
         self.loads += 1
         self.changes += 1
 
     def _evict_to(self, count: int) -> None:
-        while len(self._slots) > count:
-            self._drop(next(iter(self._slots)))
+        for key in self._slots.idle(count):
+            self._drop(key)
             self.evictions += 1
 
     def _drop(self, key: int) -> None:
-        slot = self._slots.pop(key)
-        slot.tables.give(slot.row)
+        self._slots.drop(key)
         self.changes += 1
-
-    def _tables(self, layout: Layout) -> DrawTables:
-        draw = layout.settings.draw
-        if draw not in self._draws:
-            self._draws[draw] = DrawTables(draw, self._dtype, self._device)
-            self._draws[draw].reserve(self.slots)
-        return self._draws[draw]
 
     def _check(self, adapter: Adapter) -> None:
         layout = adapter.layout
@@ -150,10 +129,10 @@ class Residents:
                 f"{adapter.name!r} replaces {next(iter(adapter.heads))} of the base, which is not served; "
                 "only coefficients differ from request to request"
             )
-        draw = layout.settings.draw
         if self._device.type == "cpu":
             return
-        room = self._draws[draw].layers if draw in self._draws else {}
+        tables = self._slots.draws.get(layout.settings.draw)
+        room = {} if tables is None else tables.layers
         for layer in layout.layers:
             if layer.n_frequency > room.get(layer.name, 0):
                 raise ShapeError(

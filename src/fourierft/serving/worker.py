@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from fourierft.adapters.store import Adapter, AdapterStore, Layer, Layout
 from fourierft.errors import ConfigError, FourierFTError, ShapeError
 from fourierft.format.checkpoint import check_shape
+from fourierft.rows.slots import Slot
 from fourierft.serving import seam
 from fourierft.serving.batch import Batch, Place, StaticBatch
-from fourierft.serving.residents import Residents, Slot
+from fourierft.serving.residents import Residents
 
 STORE, DTYPE = "FOURIERFT_STORE", "FOURIERFT_ADAPTER_DTYPE"
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from fourierft.rows.terms import Term, add_updates
 from fourierft.spectral import spectral_embedding
 from fourierft.tuner.coefficients import check_present
 from fourierft.tuner.mixing import RowPlan
@@ -59,16 +60,13 @@ class EmbeddingLayer(ReshapedLayer):
 
     def _mixed_rows(self, x: Tensor, result: Tensor, names: Sequence[str], scale: Tensor | float) -> Tensor:
         """Row i of x with the update of names[i]."""
-        wide = result
-        for rows, coefficients, basis, scaling in RowPlan(self.terms, names).terms(self.terms):
-            ids = x if rows is None else x[rows]
-            if coefficients.dim() == 2:
-                coefficients = coefficients.view(len(coefficients), *[1] * (x.dim() - 1), basis.n_frequency)
-            delta = self._masked(ids, spectral_embedding(ids, coefficients, basis, scaling)) * scale
-            dtype = torch.promote_types(wide.dtype, delta.dtype)
-            delta = delta.to(dtype)
-            wide = wide.to(dtype) + delta if rows is None else wide.to(dtype).index_add(0, rows, delta)
-        return wide.to(result.dtype)
+
+        def update(term: Term, ids: Tensor) -> Tensor:
+            rows = spectral_embedding(ids, term.spread(ids.dim() + 1), term.basis, term.scaling)
+            return self._masked(ids, rows) * scale
+
+        terms = RowPlan(self.terms, names).terms(self.terms)
+        return add_updates(result, x, [(term.rows, partial(update, term)) for term in terms])
 
     def _masked(self, x: Tensor, delta: Tensor) -> Tensor:
         """The update's rows, zero at the base layer's padding."""

@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fourierft.rows.terms import Term, add_updates
 from fourierft.spectral import PreparedUpdate, SpectralBasis, add_product, compiled_update, delta_weight
 from fourierft.tuner.coefficients import check_present
 from fourierft.tuner.mixing import RowPlan
 from fourierft.tuner.product import base_product
-from fourierft.tuner.terms import Term, Terms
+from fourierft.tuner.terms import Terms
 
 MOST = 4  # values and plans that a layer keeps: adapters and batches that take turns
 _Kept = TypeVar("_Kept")
@@ -75,7 +76,7 @@ class UpdateCache:
 def infer_alone(base: Any, x: Tensor, term: Term, cache: UpdateCache, path: str) -> Tensor | None:
     """The output of a layer with one active adapter, if base product and update are one call each; None otherwise.
 
-    What `add_updates` makes of the same layer, by fewer functions: when a large model calls its next layer, the weights
+    What `infer` makes of the same layer, by fewer functions: when a large model calls its next layer, the weights
     of the last one have driven their code out of the cache, and each costs more than what it does.
 
     Args:
@@ -89,11 +90,11 @@ def infer_alone(base: Any, x: Tensor, term: Term, cache: UpdateCache, path: str)
         return None
     y = F.linear(x, *product)
     if not add_product(y, x, term.coefficients, term.basis, term.scaling):
-        return add_updates(y, x, [term], True, cache, path)
+        return infer(y, x, [term], True, cache, path)
     return y
 
 
-def add_updates(y: Tensor, x: Tensor, terms: Iterable[Term], onto: bool, cache: UpdateCache, path: str) -> Tensor:
+def infer(y: Tensor, x: Tensor, terms: Iterable[Term], onto: bool, cache: UpdateCache, path: str) -> Tensor:
     """y + x dW^T for all terms, rounded to the dtype of y once.
 
     Args:
@@ -103,19 +104,13 @@ def add_updates(y: Tensor, x: Tensor, terms: Iterable[Term], onto: bool, cache: 
         onto: whether y is no one else's, so that it may be added to in place.
         cache, path: of the layer.
     """
-    total = y
-    for rows, coefficients, basis, scaling in terms:
-        if rows is None and onto and add_product(total, x, coefficients, basis, scaling):
-            continue
-        check_present(path, coefficients, x)
-        update = _prepared(cache, coefficients, basis, scaling)
-        if rows is None:
-            total = total + update(x)
-        else:
-            delta = update(x[rows])
-            total = total.to(torch.promote_types(total.dtype, delta.dtype))
-            total = total.index_add(0, rows, delta.to(total.dtype))
-    return total if total is y else total.to(y.dtype)
+    updates = []
+    for term in terms:
+        _, coefficients, basis, scaling = term
+        if term.rows is not None or not onto or not add_product(y, x, coefficients, basis, scaling):
+            check_present(path, coefficients, x)
+            updates.append((term.rows, _prepared(cache, term)))
+    return add_updates(y, x, updates)
 
 
 def kept_update(terms: Iterable[Term], in_layout: Callable[[Tensor], Tensor], cache: UpdateCache) -> Tensor:
@@ -136,7 +131,9 @@ def kept_update(terms: Iterable[Term], in_layout: Callable[[Tensor], Tensor], ca
     return reduce(torch.add, parts)
 
 
-def _prepared(cache: UpdateCache, coefficients: Tensor, basis: SpectralBasis, scaling: float) -> PreparedUpdate:
+def _prepared(cache: UpdateCache, term: Term) -> PreparedUpdate:
+    _, coefficients, basis, scaling = term
+
     def prepare(numbers: Tensor) -> PreparedUpdate:
         return PreparedUpdate(numbers, basis, scaling)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError
+from fourierft.rows.names import RowNames
+from fourierft.rows.terms import Term, add_updates
 from fourierft.spectral import Draw, SpectralBasis, delta_weight, is_eager, spectral_linear
 from fourierft.tuner.coefficients import (
     Coefficients,
@@ -22,17 +25,16 @@ from fourierft.tuner.coefficients import (
     show_awaited,
     take,
 )
-from fourierft.tuner.inference import UpdateCache, add_updates, infer_alone
+from fourierft.tuner.inference import UpdateCache, infer, infer_alone
 from fourierft.tuner.merging import Mergeable
 from fourierft.tuner.mixing import RowPlan
 from fourierft.tuner.product import base_product
 from fourierft.tuner.quantization import find_backend
 from fourierft.tuner.reading import Usage
-from fourierft.tuner.rows import RowNames
 from fourierft.tuner.scaling import disk_scaling, layer_scaling
 from fourierft.tuner.shared_inputs import SharedInputs, adapted, held_update
 from fourierft.tuner.strength import SCALINGS
-from fourierft.tuner.terms import Term, Terms
+from fourierft.tuner.terms import Terms
 
 
 class FourierFTLayer(nn.Module, Mergeable):
@@ -223,7 +225,7 @@ class FourierFTLayer(nn.Module, Mergeable):
             terms = list(self.update_cache.plan(self.terms, adapter_names).terms(self.terms))
         product = None if args or kwargs else base_product(self._modules["base_layer"], x)
         result = self.base_layer(x, *args, **kwargs) if product is None else F.linear(x, *product)
-        return add_updates(result, x, terms, product is not None, self.update_cache, self.path)
+        return infer(result, x, terms, product is not None, self.update_cache, self.path)
 
     def _active_terms(self) -> list[Term]:
         names = self.added_adapters
@@ -274,16 +276,13 @@ class FourierFTLayer(nn.Module, Mergeable):
 
     def _mixed_forward(self, x: Tensor, adapter_names: Sequence[str], *args: Any, **kwargs: Any) -> Tensor:
         """Row i of x with the update of adapter_names[i]: one call of the row view for each draw."""
-        result = self.base_layer(x, *args, **kwargs)
-        dtype = result.dtype
-        for rows, coefficients, basis, scaling in RowPlan(self.terms, adapter_names).terms(self.terms):
-            part = self._cast_input_dtype(x if rows is None else x[rows], coefficients.dtype)
-            if coefficients.dim() == 2:
-                coefficients = coefficients.view(len(coefficients), *[1] * (x.dim() - 2), basis.n_frequency)
-            delta = spectral_linear(part, coefficients, basis, scaling)
-            wide = torch.promote_types(result.dtype, delta.dtype)
-            result = result.to(wide) + delta if rows is None else result.to(wide).index_add(0, rows, delta.to(wide))
-        return result.to(dtype)
+        terms = RowPlan(self.terms, adapter_names).terms(self.terms)
+        updates = [(term.rows, partial(self._row_update, term)) for term in terms]
+        return add_updates(self.base_layer(x, *args, **kwargs), x, updates)
+
+    def _row_update(self, term: Term, x: Tensor) -> Tensor:
+        x = self._cast_input_dtype(x, term.coefficients.dtype)
+        return spectral_linear(x, term.spread(x.dim()), term.basis, term.scaling)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
         take(self.fourierft_coefficients, self.awaiting, state_dict, prefix)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError
+from fourierft.rows.terms import Term
 from fourierft.spectral import delta_weight
 from fourierft.tuner.quantization import KeptWeight, checksum, keep_weight, restore_weight
 from fourierft.tuner.strength import Strength
-from fourierft.tuner.terms import Term, Terms
+from fourierft.tuner.terms import Terms
 
 
 class Mergeable(Strength):

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fourierft.rows.terms import Term
 from fourierft.spectral import SpectralBasis
-from fourierft.tuner.terms import Term, Terms
+from fourierft.tuner.terms import Terms
 
 
 class RowPlan:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError, ShapeError
+from fourierft.rows.names import RowNames, checked_names
 from fourierft.tuner.advice import parameter_advice, target_advice, warn_of_stacks
 from fourierft.tuner.checkpoint import fold, leave_embeddings, unfold
 from fourierft.tuner.checks import check_mergeable, warn_of_precision
@@ -32,7 +33,6 @@ from fourierft.tuner.quantization import keep_layout
 from fourierft.tuner.reading import is_among, is_only_read, names_read
 from fourierft.tuner.record import check_base, note_base
 from fourierft.tuner.reshaped import CONVOLUTIONS, ReshapedLayer
-from fourierft.tuner.rows import RowNames, checked_names
 from fourierft.tuner.scaling import find_width
 from fourierft.tuner.sharing import leave_inputs, share_inputs
 from fourierft.tuner.ties import record_parting, shared_weights, tie_flags

@@ -18,10 +18,10 @@ from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError
 from fourierft.format.weights import PLACE, base_path
+from fourierft.rows.terms import Term
 from fourierft.spectral import adapted_stack
 from fourierft.tuner.calling import call_with
 from fourierft.tuner.layer import FourierFTLayer
-from fourierft.tuner.terms import Term
 
 
 class ParameterLayer(FourierFTLayer):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fourierft.rows.terms import Term
 from fourierft.spectral import (
     Held,
     SpectralBasis,
@@ -25,7 +26,6 @@ from fourierft.spectral import (
     held_linear,
     hold,
 )
-from fourierft.tuner.terms import Term
 
 
 class _Input(NamedTuple):

@@ -1,7 +1,6 @@
 """The updates of a layer's adapters: what they are made of, by adapter name, and as terms that a view computes.
 
-Adapters run together if their entries come from one draw: a smaller n is a prefix of a larger one, so its coefficients
-are padded with zeros. Scalings are multiplied in, so that adapters of different scalings can share a call too.
+Scalings are multiplied into coefficients, so that adapters of different scalings can share a call.
 """
 
 from __future__ import annotations
@@ -13,24 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fourierft.rows.terms import Term, group_rows
 from fourierft.spectral import Draw, SpectralBasis
 from fourierft.tuner.coefficients import CoefficientsByAdapter
-
-
-class Term(NamedTuple):
-    """What one call of a view takes.
-
-    Fields:
-        rows: which rows of a batch, on the device of the coefficients; None for all.
-        coefficients: [n], the same for all of these rows, or [rows, n].
-        basis: of n entries.
-        scaling: of all the coefficients.
-    """
-
-    rows: Tensor | None
-    coefficients: Tensor
-    basis: SpectralBasis
-    scaling: float
 
 
 class Terms(NamedTuple):
@@ -58,15 +42,9 @@ class Terms(NamedTuple):
 
     def by_draw(self, names: Sequence[str]) -> Iterator[tuple[list[str], SpectralBasis]]:
         """Adapters of one draw together, with the basis of their largest n."""
-        draws: dict[Draw, list[str]] = {}
-        for name in names:
-            draws.setdefault(self.draws[name], []).append(name)
-        for group in draws.values():
-            basis = self.bases[group[0]]
-            for name in group:
-                if self.bases[name].n_frequency > basis.n_frequency:
-                    basis = self.bases[name]
-            yield group, basis
+        for rows in group_rows([self.draws[name] for name in names]).values():
+            group = [names[row] for row in rows]
+            yield group, max((self.bases[name] for name in group), key=lambda basis: basis.n_frequency)
 
     def table(self, names: Sequence[str], basis: SpectralBasis) -> Tensor:
         """Coefficients [adapters, n] of one draw, zeros behind those of a smaller n; float32 or float64."""

@@ -7,7 +7,6 @@ and go while it runs.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,14 +14,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fourierft.adapters.fleet.gathered import BASE, Entry, Gathered, gather_rows
 from fourierft.adapters.fleet.images import Size, read_size
-from fourierft.adapters.fleet.table import DrawTables
+from fourierft.adapters.fleet.snapshot import Entry, Snapshot, gather_rows
 from fourierft.adapters.store import Adapter, AdapterStore, Layout
-from fourierft.adapters.store.encoding import check_dtype
 from fourierft.adapters.store.incoming import check_name, check_values, check_whole, read_source
 from fourierft.errors import ConfigError, ShapeError, StoreError
-from fourierft.spectral import Draw
+from fourierft.format.encoding import check_dtype
+from fourierft.rows.names import BASE
+from fourierft.rows.slots import Slots
 
 _BLOCK_BYTES = 1 << 24  # of adapters read from a store before they are written to the tables together
 
@@ -55,10 +54,9 @@ class AdapterBank:
                 f"capacity={capacity} with store={store}; use at least 1, and a store to load adapters from again"
             )
         self.store, self.dtype, self.capacity = store, dtype, capacity
-        self._device = torch.device(device)
         self._lock, self._reading = threading.Lock(), threading.RLock()
-        self._draws: dict[Draw, DrawTables] = {}
-        self._entries: OrderedDict[str, Entry] = OrderedDict()  # last used last
+        self._slots: Slots[str] = Slots(dtype, torch.device(device))
+        self._entries: dict[str, Entry] = {}  # of those in slots
         self._head_shapes: dict[str, torch.Size] = {}
         self._stamp = 0
 
@@ -66,7 +64,7 @@ class AdapterBank:
     def nbytes(self) -> int:
         """Bytes of all tables, room for further adapters included."""
         with self._lock:
-            return sum(tables.nbytes for tables in self._draws.values())
+            return self._slots.nbytes
 
     def add(self, name: str, adapter_dir: str | Path) -> None:
         """Add a PEFT FourierFT adapter, or replace the one of that name.
@@ -147,14 +145,14 @@ class AdapterBank:
     def names(self) -> list[str]:
         """Adapters that are here, the last used last."""
         with self._lock:
-            return list(self._entries)
+            return self._slots.keys
 
     def stamps(self, names: Sequence[str]) -> tuple[int, ...] | None:
         """A number for each name that changes when its adapter does; None if one is not here. They count as used."""
         with self._lock:
             return self._touch(names)
 
-    def gather(self, names: Sequence[str]) -> Gathered:
+    def gather(self, names: Sequence[str]) -> Snapshot:
         """Copy what the rows of a batch need, loading from the store what is not here.
 
         Args:
@@ -201,18 +199,14 @@ class AdapterBank:
             if name not in stamps:
                 if name not in self._entries:
                     return None
-                self._entries.move_to_end(name)
+                self._slots.use(name)
                 stamps[name] = self._entries[name].stamp
         return tuple(stamps[name] for name in names)
 
     def _reserve(self, layout: Layout, count: int) -> None:
         """Make room for all that will be read, as if they were of one draw."""
         if not self._entries:
-            self._tables(layout).reserve(count)
-
-    def _tables(self, layout: Layout) -> DrawTables:
-        draw = layout.settings.draw
-        return self._draws.setdefault(draw, DrawTables(draw, self.dtype, self._device))
+            self._slots.tables(layout).reserve(count)
 
     def _write_block(self, block: Sequence[Adapter], keep: set[str]) -> None:
         names, values = [adapter.name for adapter in block], torch.stack([adapter.values for adapter in block])
@@ -231,20 +225,18 @@ class AdapterBank:
     ) -> None:
         if BASE in names:
             raise ConfigError(f"{BASE!r} names rows without an adapter; choose another name")
-        for tables in self._draws.values():
+        for tables in self._slots.draws.values():
             tables.check(layout)
         for own in heads:
             self._check_heads(own)
-        tables = self._tables(layout)
         there = [name for name in names if name in self._entries]
         self._make_room(len(names) - len(there), keep)
         for name in there:
             self._drop(name)
-        slots = [tables.take() for _ in names]
-        tables.write(slots, layout, values)
+        slots = self._slots.write(names, layout, values)
         for name, slot, own, size in zip(names, slots, heads, sizes, strict=True):
             self._stamp += 1
-            self._entries[name] = Entry(tables, slot, self._stamp, own, is_stored, size)
+            self._entries[name] = Entry(slot, self._stamp, own, is_stored, size)
 
     def _check_heads(self, heads: Mapping[str, Tensor]) -> None:
         for key, value in heads.items():
@@ -258,9 +250,9 @@ class AdapterBank:
     def _make_room(self, count: int, keep: set[str]) -> None:
         if self.capacity is None:
             return
-        excess = max(0, len(self._entries) + count - self.capacity)
-        idle = [name for name, entry in self._entries.items() if entry.is_stored and name not in keep][:excess]
-        if len(idle) < excess:
+        most = self.capacity - count
+        idle = self._slots.idle(most, lambda name: self._entries[name].is_stored and name not in keep)
+        if len(self._slots) - len(idle) > most:
             raise ConfigError(
                 f"{len(keep):,} adapters are wanted together, beside those that are in no store, but capacity="
                 f"{self.capacity:,}; use a larger one, or smaller batches"
@@ -269,8 +261,8 @@ class AdapterBank:
             self._drop(name)
 
     def _drop(self, name: str) -> None:
-        entry = self._entries.pop(name)
-        entry.tables.give(entry.slot)
+        self._slots.drop(name)
+        del self._entries[name]
 
 
 def _blocks(adapters: Iterable[Adapter]) -> Iterator[list[Adapter]]:

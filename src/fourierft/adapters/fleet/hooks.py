@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from fourierft.errors import CheckpointError, ConfigError
+from fourierft.rows.names import Batch, Expansion, check_rows, read_batch
 from fourierft.tuner.reading import is_among, names_read
-from fourierft.tuner.rows import Batch, Expansion, check_rows, read_batch
 
 
 class Rows(Protocol):

@@ -12,14 +12,13 @@ import torch
 from torch import nn
 
 from fourierft.adapters.fleet.bank import AdapterBank
-from fourierft.adapters.fleet.gathered import BASE
 from fourierft.adapters.fleet.hooks import RowHooks
 from fourierft.adapters.fleet.images import check_images
 from fourierft.adapters.fleet.served import ServedRows
 from fourierft.adapters.store import AdapterStore
 from fourierft.errors import ConfigError
+from fourierft.rows.names import BASE, Batch, read_batch, read_expansion
 from fourierft.tuner.record import find_identity
-from fourierft.tuner.rows import Batch, read_batch, read_expansion
 
 _KEPT = 4  # batches whose prepared updates a thread keeps
 

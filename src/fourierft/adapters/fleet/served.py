@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from fourierft.adapters.fleet.gathered import Gathered, Part
+from fourierft.adapters.fleet.snapshot import Part, Snapshot
 from fourierft.errors import ConfigError, ShapeError
 from fourierft.format.checkpoint import check_shape
 from fourierft.format.shapes import Shape
+from fourierft.rows.terms import Term, add_updates
 from fourierft.spectral import PreparedUpdate, SpectralBasis, spectral_embedding
 from fourierft.tuner.embedding import lookup_scale
 from fourierft.tuner.record import layer_shape
@@ -42,25 +43,25 @@ class ServedRows:
     A layer may see several rows in place of one, as the beams of a search: what follows one another belongs together.
 
     Args:
-        gathered: what the bank had for them.
+        snapshot: what the bank had for them.
 
     Raises: ConfigError, if an adapter replaces what cannot differ from row to row.
     """
 
-    def __init__(self, gathered: Gathered) -> None:
-        self.stamps = gathered.stamps
-        self.count = len(gathered.names)
-        self.sizes = gathered.sizes
-        self._gathered = gathered
-        self._updates: dict[_Place, list[tuple[Tensor | None, PreparedUpdate | _Lookup]]] = {}
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.stamps = snapshot.stamps
+        self.count = len(snapshot.names)
+        self.sizes = snapshot.sizes
+        self._snapshot = snapshot
+        self._updates: dict[_Place, list[_Update]] = {}
         self._heads: dict[_Place, _Head] = {}
-        self._changed = {name for part in gathered.parts for name in part.coefficients}
-        self._replaced = {key.rpartition(".")[0] for key in gathered.heads}
+        self._changed = {name for part in snapshot.parts for name in part.coefficients}
+        self._replaced = {key.rpartition(".")[0] for key in snapshot.heads}
         self.layers = self._changed | self._replaced
 
     def check(self, model: nn.Module) -> None:
         """Raise ShapeError if a layer of the base is not what the adapters were made for."""
-        for part in self._gathered.parts:
+        for part in self._snapshot.parts:
             for name in part.coefficients:
                 _checked_shape(part, name, model.get_submodule(name))
 
@@ -87,14 +88,13 @@ class ServedRows:
             y = _replace(y, x, self._heads[place], self.count)
         if name in self._changed:
             if place not in self._updates:
-                parts = [part for part in self._gathered.parts if name in part.coefficients]
+                parts = [part for part in self._snapshot.parts if name in part.coefficients]
                 self._updates[place] = [_prepare(part, name, layer, x) for part in parts]
-            for rows, update in self._updates[place]:
-                y = _add(y, x, rows, update, self.count)
+            y = _add(y, x, self._updates[place], self.count)
         return y
 
     def _head(self, name: str, layer: nn.Module, x: Tensor) -> _Head:
-        own = {key.rpartition(".")[2]: head for key, head in self._gathered.heads.items()
+        own = {key.rpartition(".")[2]: head for key, head in self._snapshot.heads.items()
                if key.rpartition(".")[0] == name}  # fmt: skip
         if not isinstance(layer, nn.Linear) or layer.weight.numel() > LARGEST_HEAD or "weight" not in own:
             raise ConfigError(
@@ -127,6 +127,9 @@ class _Lookup:
         return delta if onto is None else onto.add_(delta)
 
 
+_Update = tuple[Tensor | None, PreparedUpdate | _Lookup]  # the rows that have it, None for all, and what gives it
+
+
 def _checked_shape(part: Part, name: str, layer: nn.Module) -> Shape:
     """(out_features, in_features) of a layer; ShapeError, if it is not what the adapters of a part were made for."""
     is_lookup = isinstance(layer, nn.Embedding) and lookup_scale(layer) is not None
@@ -140,25 +143,22 @@ def _checked_shape(part: Part, name: str, layer: nn.Module) -> Shape:
     return shape
 
 
-def _prepare(part: Part, name: str, layer: nn.Module, x: Tensor) -> tuple[Tensor | None, PreparedUpdate | _Lookup]:
+def _prepare(part: Part, name: str, layer: nn.Module, x: Tensor) -> _Update:
     shape = _checked_shape(part, name, layer)
     coefficients = part.coefficients[name].to(x.device)
     basis = part.draw.basis(*shape, coefficients.shape[1])
     rows = None if part.rows is None else torch.tensor(part.rows, device=x.device)
     if isinstance(layer, nn.Embedding):
         return rows, _Lookup(coefficients, basis, layer)
-    return rows, PreparedUpdate(coefficients, basis, 1.0)
+    return rows, Term(rows, coefficients, basis, 1.0).prepared()
 
 
-def _add(y: Tensor, x: Tensor, rows: Tensor | None, update: PreparedUpdate | _Lookup, count: int) -> Tensor:
+def _add(y: Tensor, x: Tensor, updates: list[_Update], count: int) -> Tensor:
     grouped = x.reshape(count, -1, x.shape[-1])
-    if rows is None and y.dtype == update.dtype and y.is_contiguous():  # what the base layer gave, and no one else has
-        return update(grouped, onto=y.view(count, -1, y.shape[-1])).view(y.shape)
-    if rows is None:
-        return (y + update(grouped).view(y.shape)).to(y.dtype)
-    delta = update(grouped[rows])
-    wide = y.reshape(count, -1, y.shape[-1]).to(torch.promote_types(y.dtype, delta.dtype))
-    return wide.index_add(0, rows, delta.to(wide.dtype)).view(y.shape).to(y.dtype)
+    if y.is_contiguous() and len(updates) == 1 and updates[0][0] is None and updates[0][1].dtype == y.dtype:
+        # y is what the base layer gave, and no one else has
+        return updates[0][1](grouped, onto=y.view(count, -1, y.shape[-1])).view(y.shape)
+    return add_updates(y.reshape(count, -1, y.shape[-1]), grouped, updates).view(y.shape)
 
 
 def _replace(y: Tensor, x: Tensor, head: _Head, count: int) -> Tensor:

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fourierft.adapters.store.layout import Layout
 from fourierft.adapters.store.norms import update_norm
 from fourierft.files import check_output, written_beside
 from fourierft.format.checkpoint import PREFIX, SUFFIX, AdapterCheckpoint
 from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
+from fourierft.format.layout import Layout
 
 RECORD_FILE, METRICS_FILE = "fourierft.json", "metrics.json"
 

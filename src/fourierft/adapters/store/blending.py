@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from fourierft.adapters.store.adapter import Adapter
-from fourierft.adapters.store.layout import Layer, Layout
 from fourierft.adapters.store.space import common_layers, place
 from fourierft.adapters.store.store import AdapterStore
 from fourierft.errors import ConfigError, StoreError
+from fourierft.format.layout import Layer, Layout
 from fourierft.format.record import NOTHING, made_for, with_record
 
 

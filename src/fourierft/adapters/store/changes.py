@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fourierft.adapters.store import schema
-from fourierft.adapters.store.layout import Layout
+from fourierft.adapters.store.layouts import layout_columns
 from fourierft.adapters.store.references import Alias, check_alias, read_reference
-from fourierft.adapters.store.seals import seal, seal_row
+from fourierft.adapters.store.seals import seal, seal_layout, seal_row
 from fourierft.adapters.store.sqlite import Execute
 from fourierft.adapters.store.tables import StoreTables
 from fourierft.errors import StoreError
 from fourierft.format.identity import BaseIdentity
+from fourierft.format.layout import Layout
 
 _NAMES_AT_ONCE = 500  # in one statement
 
@@ -146,9 +147,9 @@ def _keep_layout(tables: StoreTables, execute: Execute, layout: Layout) -> tuple
     """Id and seal of a layout, which is added where it is not there; its shapes are those it came with first."""
     found = execute(schema.FIND_LAYOUT, {"digest": layout.digest})
     if found:
-        return found[0][0], tables.layout(found[0][0]).seal
-    execute(schema.ADD_LAYOUT, layout.columns())
-    return execute(schema.FIND_LAYOUT, {"digest": layout.digest})[0][0], layout.seal
+        return found[0][0], seal_layout(tables.layout(found[0][0]))
+    execute(schema.ADD_LAYOUT, layout_columns(layout))
+    return execute(schema.FIND_LAYOUT, {"digest": layout.digest})[0][0], seal_layout(layout)
 
 
 def _check_free(tables: StoreTables, execute: Execute, name: str, exist_ok: bool) -> None:

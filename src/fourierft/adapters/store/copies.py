@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from fourierft.adapters.store import schema
-from fourierft.adapters.store.layout import Layout
+from fourierft.adapters.store.layouts import layout_columns
 from fourierft.adapters.store.references import Alias
 from fourierft.adapters.store.rows import Row, check_row
 from fourierft.adapters.store.seals import seal
@@ -17,6 +17,7 @@ from fourierft.adapters.store.sqlite import Execute, SQLiteFile
 from fourierft.adapters.store.tables import StoreTables
 from fourierft.errors import OutputExistsError, StoreError
 from fourierft.files import workspace
+from fourierft.format.layout import Layout
 
 _BATCH_BYTES = 1 << 24
 
@@ -100,7 +101,7 @@ def _replace(execute: Execute, source: StoreTables) -> int:
 
 
 def _add_layout(execute: Execute, layout: Layout) -> int:
-    execute(schema.ADD_LAYOUT, layout.columns())
+    execute(schema.ADD_LAYOUT, layout_columns(layout))
     return int(execute(schema.FIND_LAYOUT, {"digest": layout.digest})[0][0])
 
 

@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 import torch
 
 from fourierft.adapters.store.adapter import METRICS_FILE, RECORD_FILE, pack_heads
-from fourierft.adapters.store.encoding import decode, encode
-from fourierft.adapters.store.layout import Layout, base_shapes
+from fourierft.adapters.store.layouts import base_shapes
 from fourierft.adapters.store.seals import seal_blobs
 from fourierft.errors import CheckpointError, ConfigError, ShapeError, StoreError
 from fourierft.format.checkpoint import AdapterCheckpoint, check_update, read_checkpoint
 from fourierft.format.config import AdapterConfig
+from fourierft.format.encoding import decode, encode
 from fourierft.format.identity import BaseIdentity, check_same_base, identify_base
 from fourierft.format.json_file import parse_json, read_bytes, read_json
+from fourierft.format.layout import Layout
 
 MOST_CHARACTERS = 500
 _MOST_FITTING = 10_000

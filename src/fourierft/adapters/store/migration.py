@@ -8,11 +8,11 @@ from typing import Any
 from tqdm import tqdm
 
 from fourierft.adapters.store import schema
-from fourierft.adapters.store.layout import read_layout
 from fourierft.adapters.store.postgres import PostgresDatabase
 from fourierft.adapters.store.rows import Row
-from fourierft.adapters.store.seals import seal, seal_blobs, seal_facts, seal_row
+from fourierft.adapters.store.seals import seal, seal_blobs, seal_facts, seal_layout, seal_row
 from fourierft.adapters.store.sqlite import Execute, SQLiteFile
+from fourierft.format.layout import read_layout
 
 
 def upgrade(backend: SQLiteFile | PostgresDatabase) -> None:
@@ -50,8 +50,8 @@ def _seal_layout(execute: Execute, layout_id: int) -> bytes:
     layout = read_layout(config, layers, shapes)
     if layout.digest != digest:
         return b""
-    execute(schema.SEAL_LAYOUT, {"id": layout_id, "seal": layout.seal})
-    return layout.seal
+    execute(schema.SEAL_LAYOUT, {"id": layout_id, "seal": seal_layout(layout)})
+    return seal_layout(layout)
 
 
 def _only(rows: list[tuple[Any, ...]]) -> tuple[Any, ...]:

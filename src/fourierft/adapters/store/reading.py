@@ -10,7 +10,6 @@ from tqdm import tqdm
 
 from fourierft.adapters.store import incoming, schema
 from fourierft.adapters.store.adapter import Adapter
-from fourierft.adapters.store.layout import Layer, Layout
 from fourierft.adapters.store.references import Resolved
 from fourierft.adapters.store.rows import Block, Listed, Row, read_adapter, read_blocks, read_listed
 from fourierft.adapters.store.space import common_layers, place
@@ -18,6 +17,7 @@ from fourierft.adapters.store.sqlite import SQLiteFile
 from fourierft.adapters.store.tables import StoreTables
 from fourierft.errors import StoreError
 from fourierft.format.identity import BaseIdentity
+from fourierft.format.layout import Layer, Layout
 
 
 class StoreReader:

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import torch
 
 from fourierft.adapters.store.adapter import Adapter, unpack_heads
-from fourierft.adapters.store.encoding import decode, encoded_bytes
-from fourierft.adapters.store.layout import Layout
-from fourierft.adapters.store.seals import HALF, seal_blobs, seal_row
+from fourierft.adapters.store.seals import HALF, seal_blobs, seal_layout, seal_row
 from fourierft.errors import StoreError
+from fourierft.format.encoding import decode, encoded_bytes
+from fourierft.format.layout import Layout
 
 _BLOCK_BYTES = 1 << 24
 
@@ -64,7 +64,7 @@ def find_fault(row: Row, layout: Layout) -> str | None:
     """What is wrong with a row, in one sentence; None if nothing is."""
     if not isinstance(row.coefficients, bytes) or not isinstance(row.heads, bytes | None):
         return _damaged(row.name, row.version)
-    if row.seal != seal_row(row._asdict(), layout.seal, seal_blobs(row.coefficients, row.heads)):
+    if row.seal != seal_row(row._asdict(), seal_layout(layout), seal_blobs(row.coefficients, row.heads)):
         return _damaged(row.name, row.version)
     expected = encoded_bytes(row.dtype, layout.sizes)
     if len(row.coefficients) != expected:
@@ -90,7 +90,7 @@ def read_listed(columns: tuple[Any, ...], layout_of: Callable[[int], Layout]) ->
     name, version, layout_id, dtype, created, kept, metrics, record, size = columns
     row = {"name": name, "version": version, "dtype": dtype, "created": created, "metrics": metrics, "record": record}
     layout = layout_of(layout_id)
-    if not isinstance(kept, bytes) or kept != seal_row(row, layout.seal, kept[:HALF]):
+    if not isinstance(kept, bytes) or kept != seal_row(row, seal_layout(layout), kept[:HALF]):
         raise StoreError(_damaged(name, version))
     scores = json.loads(metrics) if metrics else {}
     return Listed(name, version, dtype, created, layout.total, layout.scaling, scores, size)

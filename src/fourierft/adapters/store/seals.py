@@ -7,10 +7,13 @@ of its other columns and the first half, so that a list can be checked without r
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
+
+from fourierft.format.layout import Layout
 
 HALF = 16  # bytes
 
@@ -27,6 +30,12 @@ def seal(*columns: Any) -> bytes:
 def seal_facts(facts: Mapping[str, str]) -> str:
     """That of what a store says of itself, in hexadecimal digits: (key, value) in the order of keys."""
     return seal(*sorted((pair for pair in facts.items() if pair[0] != "seal"), key=str)).hex()
+
+
+@functools.lru_cache(maxsize=4096)
+def seal_layout(layout: Layout) -> bytes:
+    """That of a layout: of its config, layers and shapes; the other columns follow from them."""
+    return seal(*layout.texts)
 
 
 def seal_blobs(coefficients: bytes, heads: bytes | None) -> bytes:

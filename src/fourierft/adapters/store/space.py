@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from fourierft.adapters.store.layout import Layer, Layout
 from fourierft.errors import StoreError
+from fourierft.format.layout import Layer, Layout
 
 
 def common_layers(layouts: Iterable[Layout]) -> tuple[Layer, ...]:

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import torch
 
 from fourierft.adapters.store import schema
-from fourierft.adapters.store.layout import Layer, Layout
 from fourierft.adapters.store.norms import unfold, update_norm
 from fourierft.adapters.store.reading import StoreReader
 from fourierft.adapters.store.rows import Block
 from fourierft.adapters.store.space import place
 from fourierft.adapters.store.tables import StoreTables
+from fourierft.format.layout import Layer, Layout
 
 
 class Norms(NamedTuple):

@@ -12,13 +12,13 @@ import torch
 from tqdm import tqdm
 
 from fourierft.adapters.store import changes, copies, incoming
-from fourierft.adapters.store.encoding import check_dtype, encoded_bytes
-from fourierft.adapters.store.layout import Layout
 from fourierft.adapters.store.reading import StoreReader
 from fourierft.adapters.store.sqlite import SQLiteFile
 from fourierft.adapters.store.stats import StoreStats, measure_store
 from fourierft.adapters.store.verification import find_faults
 from fourierft.errors import StoreError
+from fourierft.format.encoding import check_dtype, encoded_bytes
+from fourierft.format.layout import Layout
 
 _BATCH_BYTES, _BATCH_ROWS = 1 << 25, 4000  # of one transaction of `add_many`
 

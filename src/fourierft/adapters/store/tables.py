@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.adapters.store import schema
-from fourierft.adapters.store.layout import Layout, read_layout
 from fourierft.adapters.store.migration import upgrade
 from fourierft.adapters.store.postgres import SCHEMES, PostgresDatabase
 from fourierft.adapters.store.references import Alias, Resolved, read_reference
@@ -17,6 +16,7 @@ from fourierft.adapters.store.seals import seal, seal_facts
 from fourierft.adapters.store.sqlite import Execute, SQLiteFile
 from fourierft.errors import MissingAdapterError, StoreError
 from fourierft.format.identity import BaseIdentity, identify_base
+from fourierft.format.layout import Layout, read_layout
 
 _ROW_BYTES = 100  # of a row beside its blobs
 

@@ -8,11 +8,11 @@ from typing import Any
 from tqdm import tqdm
 
 from fourierft.adapters.store import schema
-from fourierft.adapters.store.layout import Layout
 from fourierft.adapters.store.references import Alias
 from fourierft.adapters.store.rows import Row, find_fault
 from fourierft.adapters.store.tables import StoreTables
 from fourierft.errors import FourierFTError, StoreError
+from fourierft.format.layout import Layout
 
 
 def find_faults(tables: StoreTables) -> list[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
+from fourierft.rows.terms import Term, add_updates
 from fourierft.spectral import spectral_linear
 from fourierft.training.fleet.plan import FleetPlan
 
@@ -34,6 +37,7 @@ class TrainedRows:
             y = (own if bias is None else own + bias[:, None]).view(y.shape).to(y.dtype)
         if name in self._coefficients:
             planned = self._plan.layers[name]
-            delta = spectral_linear(grouped, self._coefficients[name][:, None], planned.basis, planned.scaling)
-            y = y + delta.view(y.shape).to(y.dtype)
+            term = Term(None, self._coefficients[name], planned.basis, planned.scaling)
+            update = partial(spectral_linear, coefficients=term.spread(3), basis=term.basis, scaling=term.scaling)
+            y = add_updates(y.reshape(self.count, -1, y.shape[-1]), grouped, [(None, update)]).view(y.shape)
         return y

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fourierft.adapters.store.encoding import check_dtype
 from fourierft.errors import ConfigError
+from fourierft.format.encoding import check_dtype
 from fourierft.training.arguments import DataArguments, MethodArguments, ModelArguments
 
 SCHEDULES = ("linear", "constant")

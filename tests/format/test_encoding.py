@@ -7,8 +7,8 @@ import struct
 import pytest
 import torch
 
-from fourierft.adapters.store.encoding import DTYPES, check_dtype, decode, encode, encoded_bytes
 from fourierft.errors import ConfigError
+from fourierft.format.encoding import DTYPES, check_dtype, decode, encode, encoded_bytes
 
 SIZES = (2, 3)
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fourierft.adapters.store.encoding import check_dtype
-from fourierft.adapters.store.layout import Layout
 from fourierft.errors import ShapeError
+from fourierft.format.encoding import check_dtype, to_int8
+from fourierft.format.layout import Layout
+from fourierft.rows.terms import Term
 from fourierft.spectral import Draw
 
-_LARGEST = 127
 _GROWTH = 1.5
 
 
@@ -56,9 +56,7 @@ class LayerTable:
         if values is not None:
             values = values.to(numbers.device)
             if self._scales is not None:
-                scales = values.abs().amax(1, keepdim=True) / _LARGEST
-                self._scales[slots] = scales
-                values = (values / torch.where(scales > 0, scales, 1.0)).round().clamp(-_LARGEST, _LARGEST)
+                values, self._scales[slots] = to_int8(values)
             numbers[:, : values.shape[1]] = values
         self._numbers[slots] = numbers
 
@@ -138,14 +136,16 @@ class DrawTables:
         places = torch.tensor(slots, device=self._device)
         return {name: table.gather(places) for name, table in self._tables.items()}
 
-    def rows(self, layer: str, slots: Tensor) -> Tensor:
-        """A copy of the rows of one layer, float32 [slots, n].
+    def term(self, layer: str, slots: Tensor, shape: tuple[int, int]) -> Term:
+        """The updates of one layer for the rows of a batch that have these slots: one for all of them, or one each.
 
         Args:
             layer: its name, one of `layers`.
             slots: integers, on the device of the tables.
+            shape: (out_features, in_features) of the layer.
         """
-        return self._tables[layer].gather(slots)
+        coefficients = self._tables[layer].gather(slots)
+        return Term(None, coefficients, self.draw.basis(*shape, coefficients.shape[1]), 1.0)
 
     def check(self, layout: Layout) -> None:
         """Raise ShapeError if a layer of a layout has another shape than the one that is known."""

@@ -30,8 +30,8 @@ from transformers import (
 )
 
 from fourierft.errors import ConfigError
+from fourierft.rows.names import Batch, Expansion, RowNames, check_rows, read_batch
 from fourierft.tuner import FourierFTConfig
-from fourierft.tuner.rows import Batch, Expansion, RowNames, check_rows, read_batch
 
 IDS = torch.randint(3, 60, (3, 8), generator=torch.Generator().manual_seed(0))
 NAMES = ["second", "__base__", "default"]

@@ -57,13 +57,20 @@ def decode(blobs: Sequence[bytes], dtype: str, sizes: Sequence[int]) -> torch.Te
     return numbers * _spread(scales, sizes)
 
 
+def to_int8(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows in units of a scale of their own, the largest magnitude over 127: int8 [rows, n], and scales [rows, 1].
+
+    Args:
+        rows: [rows, n], float32.
+    """
+    scales = (rows.abs().amax(1, keepdim=True) / _LARGEST).clamp(max=_LARGEST_SCALE)
+    numbers = (rows / torch.where(scales > 0, scales, 1.0)).round().clamp(-_LARGEST, _LARGEST)
+    return numbers.to(torch.int8), scales
+
+
 def _quantise(values: torch.Tensor, sizes: Sequence[int]) -> np.ndarray:
-    blocks = values.split(list(sizes), dim=1)
-    scales = torch.stack([block.abs().amax(1) for block in blocks], dim=1) / _LARGEST  # [adapters, layers]
-    scales = scales.clamp(max=_LARGEST_SCALE)
-    units = _spread(torch.where(scales > 0, scales, 1.0), sizes)  # [adapters, total]
-    numbers = (values / units).round().clamp(-_LARGEST, _LARGEST).to(torch.int8)
-    return np.hstack([scales.contiguous().numpy().view(np.uint8), numbers.numpy().view(np.uint8)])
+    numbers, scales = zip(*(to_int8(block) for block in values.split(list(sizes), dim=1)), strict=True)
+    return np.hstack([torch.cat(part, dim=1).numpy().view(np.uint8) for part in (scales, numbers)])
 
 
 def _spread(scales: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:

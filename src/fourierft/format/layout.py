@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fourierft.adapters.store.seals import seal
 from fourierft.errors import CheckpointError, ShapeError
 from fourierft.format.checkpoint import AdapterCheckpoint, check_shape
 from fourierft.format.config import AdapterConfig
@@ -187,15 +186,9 @@ class Layout:
         return None if None in shapes else json.dumps(shapes)
 
     @functools.cached_property
-    def seal(self) -> bytes:
-        """That of its row: SHA-256 of config, layers and shapes; the other columns follow from them."""
-        return seal(self.config_text, self.layers_text, self.shapes_text)
-
-    def columns(self) -> dict[str, Any]:
-        """Its row, without the id."""
-        texts = {"config": self.config_text, "layers": self.layers_text, "shapes": self.shapes_text}
-        facts = {"digest": self.digest, "basis": self.draw_key, "n": self.total, "scaling": self.scaling}
-        return {**texts, **facts, "seal": self.seal}
+    def texts(self) -> tuple[str, str, str | None]:
+        """All that it says: config, layers and shapes as JSON."""
+        return self.config_text, self.layers_text, self.shapes_text
 
 
 def read_layout(config: str, layers: str, shapes: str | None) -> Layout:
@@ -209,22 +202,6 @@ def read_layout(config: str, layers: str, shapes: str | None) -> Layout:
             for (name, n, dtype), shape in zip(named, known, strict=True)
         ),
     )
-
-
-def base_shapes(checkpoint: AdapterCheckpoint, base: str | None = None) -> dict[str, tuple[int, int]] | None:
-    """Layer name -> (out_features, in_features), asked of the base's config; None if the base cannot be reached.
-
-    Raises: CheckpointError, if the base is here and does not have the adapter's layers, or heads of its shapes.
-    """
-    from fourierft.adapters.base import BaseSource, check_saved_modules, find_shape
-
-    try:
-        source = BaseSource(checkpoint, base, allow_other_base=True)
-    except CheckpointError:
-        return None
-    model = source.build_meta()
-    check_saved_modules(model, checkpoint, source.name)
-    return {name: find_shape(model, name, source.name) for name in checkpoint.coefficients}
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from fourierft.adapters.fleet.images import Size
-from fourierft.adapters.fleet.table import DrawTables
+from fourierft.rows.slots import Slot
+from fourierft.rows.terms import group_rows
 from fourierft.spectral import Draw
-
-BASE = "__base__"
 
 
 class Part(NamedTuple):
@@ -43,7 +42,7 @@ class Head(NamedTuple):
     values: Tensor
 
 
-class Gathered(NamedTuple):
+class Snapshot(NamedTuple):
     """Rows of a batch.
 
     Fields:
@@ -65,23 +64,21 @@ class Entry(NamedTuple):
     """Where an adapter is in a bank.
 
     Fields:
-        tables: of its draw.
-        slot: in the tables.
+        slot: in the tables of its draw.
         stamp: of its last change.
         heads: parameter name in the base model -> tensor.
         is_stored: whether it came from the store, from which it can come again.
         size: of the images it was trained on, if it was on images of one.
     """
 
-    tables: DrawTables
-    slot: int
+    slot: Slot
     stamp: int
     heads: dict[str, Tensor]
     is_stored: bool
     size: Size | None
 
 
-def gather_rows(names: Sequence[str], stamps: tuple[int, ...], entries: Mapping[str, Entry]) -> Gathered:
+def gather_rows(names: Sequence[str], stamps: tuple[int, ...], entries: Mapping[str, Entry]) -> Snapshot:
     """Copy the rows of a batch.
 
     Args:
@@ -90,18 +87,16 @@ def gather_rows(names: Sequence[str], stamps: tuple[int, ...], entries: Mapping[
         entries: of a bank that does not change meanwhile.
     """
     found = [entries.get(name) for name in names]
-    draws = {id(entry.tables): entry.tables for entry in found if entry is not None}
+    draws = group_rows([None if entry is None else entry.slot.tables for entry in found])
     parts = []
-    for tables in draws.values():
-        rows = None
-        if len(draws) > 1:
-            rows = [i for i, entry in enumerate(found) if entry is not None and entry.tables is tables]
+    for tables, own_rows in draws.items():
+        rows = own_rows if len(draws) > 1 else None
         chosen = found if rows is None else [found[i] for i in rows]
-        coefficients = tables.gather([0 if entry is None else entry.slot for entry in chosen])
+        coefficients = tables.gather([0 if entry is None else entry.slot.row for entry in chosen])
         parts.append(Part(tables.draw, rows, coefficients, dict(tables.shapes)))
     heads = {}
     for key in dict.fromkeys(key for entry in found if entry is not None for key in entry.heads):
         own = [(i, entry.heads[key]) for i, entry in enumerate(found) if entry is not None and key in entry.heads]
         heads[key] = Head([i for i, _ in own], torch.stack([value for _, value in own]))
     sizes = {name: entry.size for name, entry in zip(names, found, strict=True) if entry is not None and entry.size}
-    return Gathered(tuple(names), stamps, parts, heads, sizes)
+    return Snapshot(tuple(names), stamps, parts, heads, sizes)

@@ -1,0 +1,1 @@
+"""Many adapters in one batch: which row has which, where their coefficients are, and how their updates are added."""
