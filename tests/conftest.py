@@ -12,7 +12,20 @@ import pytest
 import torch
 import yaml
 
+from fourierft.format.layout import Layout
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import of a Hugging Face library: no test uses the network
+
+
+LAYOUT_SHAPES = {"a.query": (16, 12), "a.value": (12, 16), "b.query": (16, 12)}
+LAYOUT_CONFIG = {
+    "peft_type": "FOURIERFT",
+    "base_model_name_or_path": "org/base",
+    "n_frequency": 20,
+    "random_loc_seed": 5,
+    "scaling": 8.0,
+    "target_modules": ["query", "value"],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -306,3 +319,14 @@ def _save_pipeline(directory: Path, words: Path, is_xl: bool) -> Path:
     with silent():
         pipeline.save_pretrained(directory)
     return directory
+
+
+@pytest.fixture
+def make_layout() -> Callable[..., Layout]:
+    """Makes a layout of three small layers; fields of the config can be given."""
+    return lambda shapes=LAYOUT_SHAPES, **fields: Layout.make({**LAYOUT_CONFIG, **fields}, shapes)
+
+
+@pytest.fixture
+def layout(make_layout: Callable[..., Layout]) -> Layout:
+    return make_layout()

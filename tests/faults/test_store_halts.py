@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fourierft.adapters.store import AdapterStore
-from tests.adapters.store.conftest import layout, make_layout, row  # noqa: F401
+from tests.adapters.store.conftest import row  # noqa: F401
 from tests.adapters.store.test_migration import old_store  # noqa: F401
 
 from . import damage

@@ -1,4 +1,4 @@
-"""Stores on every backend that is here, and a small layout whose adapters need no model."""
+"""Stores on every backend that is here."""
 
 from __future__ import annotations
 
@@ -9,33 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from fourierft.adapters.store import AdapterStore, Layout
+from fourierft.adapters.store import AdapterStore
 
 from .servers import PROGRAMS, Server
 
 collect_ignore = [] if PROGRAMS else ["test_server.py"]
 BACKENDS = ["sqlite", *(["postgresql"] if PROGRAMS else [])]
-SHAPES = {"a.query": (16, 12), "a.value": (12, 16), "b.query": (16, 12)}
-CONFIG = {
-    "peft_type": "FOURIERFT",
-    "base_model_name_or_path": "org/base",
-    "n_frequency": 20,
-    "random_loc_seed": 5,
-    "scaling": 8.0,
-    "target_modules": ["query", "value"],
-}
 _schemas = itertools.count()
-
-
-@pytest.fixture
-def make_layout() -> Callable[..., Layout]:
-    """Makes a layout of three small layers; fields of the config can be given."""
-    return lambda shapes=SHAPES, **fields: Layout.make({**CONFIG, **fields}, shapes)
-
-
-@pytest.fixture
-def layout(make_layout: Callable[..., Layout]) -> Layout:
-    return make_layout()
 
 
 @pytest.fixture(scope="session")
