@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 import yaml
 
-from fourierft.format.layout import Layout
+if TYPE_CHECKING:
+    from fourierft.format.layout import Layout
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import of a Hugging Face library: no test uses the network
 
@@ -324,6 +325,8 @@ def _save_pipeline(directory: Path, words: Path, is_xl: bool) -> Path:
 @pytest.fixture
 def make_layout() -> Callable[..., Layout]:
     """Makes a layout of three small layers; fields of the config can be given."""
+    from fourierft.format.layout import Layout
+
     return lambda shapes=LAYOUT_SHAPES, **fields: Layout.make({**LAYOUT_CONFIG, **fields}, shapes)
 
 

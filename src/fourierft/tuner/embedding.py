@@ -50,9 +50,8 @@ class EmbeddingLayer(ReshapedLayer):
             return result
         if adapter_names is not None:
             return self._mixed_rows(x, result, adapter_names, scale)
-        names = self.added_adapters
         delta = None
-        for _, coefficients, basis, scaling in self.terms.summed(names) if names else []:
+        for _, coefficients, basis, scaling in self.terms.summed(self.added_adapters):
             check_present(self.path, coefficients, x)
             rows = spectral_embedding(x, coefficients, basis, scaling)
             delta = rows if delta is None else delta + rows

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import reduce
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fourierft.rows.terms import Term, add_updates
 from fourierft.spectral import PreparedUpdate, SpectralBasis, add_product, compiled_update, delta_weight
 from fourierft.tuner.coefficients import check_present
 from fourierft.tuner.mixing import RowPlan
-from fourierft.tuner.product import base_product
 from fourierft.tuner.terms import Terms
 
 MOST = 4  # values and plans that a layer keeps: adapters and batches that take turns
@@ -71,27 +69,6 @@ class UpdateCache:
         plan = RowPlan(adapters, names)
         self._plans = (plan, *self._plans)[:MOST]
         return plan
-
-
-def infer_alone(base: Any, x: Tensor, term: Term, cache: UpdateCache, path: str) -> Tensor | None:
-    """The output of a layer with one active adapter, if base product and update are one call each; None otherwise.
-
-    What `infer` makes of the same layer, by fewer functions: when a large model calls its next layer, the weights
-    of the last one have driven their code out of the cache, and each costs more than what it does.
-
-    Args:
-        base: the base layer.
-        x: [..., in].
-        term: the update, of all rows.
-        cache, path: of the layer.
-    """
-    product = base_product(base, x)
-    if product is None:
-        return None
-    y = F.linear(x, *product)
-    if not add_product(y, x, term.coefficients, term.basis, term.scaling):
-        return infer(y, x, [term], True, cache, path)
-    return y
 
 
 def infer(y: Tensor, x: Tensor, terms: Iterable[Term], onto: bool, cache: UpdateCache, path: str) -> Tensor:

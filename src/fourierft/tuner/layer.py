@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from fourierft.errors import ConfigError
 from fourierft.rows.names import RowNames
 from fourierft.rows.terms import Term, add_updates
-from fourierft.spectral import Draw, SpectralBasis, delta_weight, is_eager, spectral_linear
+from fourierft.spectral import Draw, SpectralBasis, add_product, is_eager, spectral_linear
 from fourierft.tuner.coefficients import (
     Coefficients,
     CoefficientsByAdapter,
@@ -25,7 +25,7 @@ from fourierft.tuner.coefficients import (
     show_awaited,
     take,
 )
-from fourierft.tuner.inference import UpdateCache, infer, infer_alone
+from fourierft.tuner.inference import UpdateCache, infer
 from fourierft.tuner.merging import Mergeable
 from fourierft.tuner.mixing import RowPlan
 from fourierft.tuner.product import base_product
@@ -129,8 +129,8 @@ class FourierFTLayer(nn.Module, Mergeable):
     @property
     def terms(self) -> Terms:
         """The updates of the layer's adapters, as they are now."""
-        coefficients: Any = self._modules["fourierft_coefficients"]
-        return Terms(coefficients, self.fourierft_basis, self.fourierft_draw, self.fourierft_scaling)
+        parts: Any = self._modules["fourierft_coefficients"]
+        return Terms(parts, self.fourierft_basis, self.fourierft_draw, self.fourierft_scaling)
 
     def train(self, mode: bool = True) -> FourierFTLayer:
         """Set the training mode; coefficients that are trained are no longer those of a checkpoint to be loaded."""
@@ -169,7 +169,7 @@ class FourierFTLayer(nn.Module, Mergeable):
         self.update_cache.drop()
         if adapter_names is not None:
             return self._mixed_forward(x, adapter_names, *args, **kwargs)
-        terms = self._active_terms()
+        terms = self.terms.summed(self.added_adapters)
         for term in terms:
             check_present(self.path, term.coefficients, x)
         product = base_product(self._modules["base_layer"], x) if len(terms) == 1 and not args and not kwargs else None
@@ -186,9 +186,7 @@ class FourierFTLayer(nn.Module, Mergeable):
 
     @property
     def weight(self) -> Tensor:
-        """What code outside of the layer reads: the base layer's weight, or W + dW in a forward pass that reads it.
-
-        W + dW is rounded once, to the dtype of W.
+        """What code outside reads: W, or W + dW, rounded once to the dtype of W, in a forward pass that reads it.
 
         Raises: ConfigError, if every row of a batch is to have an adapter of its own.
         """
@@ -209,35 +207,38 @@ class FourierFTLayer(nn.Module, Mergeable):
         return sum(updates, weight.to(torch.promote_types(weight.dtype, torch.float32))).to(weight.dtype)
 
     def _infer_alone(self, x: Tensor) -> Tensor | None:
-        """The same numbers without gradients, where one adapter is active and all is one call each; None elsewhere."""
+        """The same numbers without gradients, if one adapter is active, and all is one call each; None otherwise.
+
+        What `infer` makes of the same layer, by fewer functions: when a large model calls its next layer, the weights
+        of the last one have driven their code out of the cache, and each costs more than what it does.
+        """
         names = self._active_adapter
         name = names if isinstance(names, str) else names[0] if len(names) == 1 else None
         if name is None or name not in self.fourierft_basis or name in self.merged_adapters:
             return None
-        term = Term(None, self.coefficients(name), self.fourierft_basis[name], self.fourierft_scaling[name])
-        return infer_alone(self._modules["base_layer"], x, term, self.update_cache, self.path)
+        product = base_product(self._modules["base_layer"], x)
+        if product is None:
+            return None
+        y = F.linear(x, *product)
+        coefficients, basis, scaling = self.coefficients(name), self.fourierft_basis[name], self.fourierft_scaling[name]
+        if not add_product(y, x, coefficients, basis, scaling):
+            return infer(y, x, [Term(None, coefficients, basis, scaling)], True, self.update_cache, self.path)
+        return y
 
     def _infer(self, x: Tensor, adapter_names: Sequence[str] | None, *args: Any, **kwargs: Any) -> Tensor:
         """The same numbers without gradients."""
         if adapter_names is None:
-            terms = self._active_terms()
+            terms = self.terms.summed(self.added_adapters)
         else:
             terms = list(self.update_cache.plan(self.terms, adapter_names).terms(self.terms))
         product = None if args or kwargs else base_product(self._modules["base_layer"], x)
         result = self.base_layer(x, *args, **kwargs) if product is None else F.linear(x, *product)
         return infer(result, x, terms, product is not None, self.update_cache, self.path)
 
-    def _active_terms(self) -> list[Term]:
-        names = self.added_adapters
-        return self.terms.summed(names) if names else []
-
     def coefficients(self, name: str) -> Tensor:
         """The coefficients [n] of an adapter."""
-        return self.terms.coefficients.numbers(name)
-
-    def get_delta_weight(self, adapter: str) -> Tensor:
-        """The update dW of an adapter, [out, in] (for a `Conv1D` too, as in stock PEFT), dtype of its coefficients."""
-        return delta_weight(self.coefficients(adapter), self.fourierft_basis[adapter], self.fourierft_scaling[adapter])
+        parts: Any = self._modules["fourierft_coefficients"]  # a module's own look-up takes longer
+        return parts.numbers(name)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """Whether `peft.convert_to_lora` takes this layer: it expects the update of a `Conv1D` transposed."""
@@ -281,8 +282,8 @@ class FourierFTLayer(nn.Module, Mergeable):
         return add_updates(self.base_layer(x, *args, **kwargs), x, updates)
 
     def _row_update(self, term: Term, x: Tensor) -> Tensor:
-        x = self._cast_input_dtype(x, term.coefficients.dtype)
-        return spectral_linear(x, term.spread(x.dim()), term.basis, term.scaling)
+        cast = self._cast_input_dtype(x, term.coefficients.dtype)
+        return spectral_linear(cast, term.spread(x.dim()), term.basis, term.scaling)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
         take(self.fourierft_coefficients, self.awaiting, state_dict, prefix)

@@ -53,6 +53,10 @@ class Mergeable(Strength):
         """The base layer's weight, as PEFT finds it in layers of any kind."""
         return super().weight
 
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """The update dW of an adapter, [out, in] (for a `Conv1D` too, as in stock PEFT), dtype of its coefficients."""
+        return delta_weight(*self.terms.of(adapter)[1:])
+
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the updates of the active adapters to the base weight, and keep what is needed to take them out again.
 

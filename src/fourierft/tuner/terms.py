@@ -44,7 +44,11 @@ class Terms(NamedTuple):
         """Adapters of one draw together, with the basis of their largest n."""
         for rows in group_rows([self.draws[name] for name in names]).values():
             group = [names[row] for row in rows]
-            yield group, max((self.bases[name] for name in group), key=lambda basis: basis.n_frequency)
+            basis = self.bases[group[0]]
+            for name in group:  # torch.compile follows no max() with a key
+                if self.bases[name].n_frequency > basis.n_frequency:
+                    basis = self.bases[name]
+            yield group, basis
 
     def table(self, names: Sequence[str], basis: SpectralBasis) -> Tensor:
         """Coefficients [adapters, n] of one draw, zeros behind those of a smaller n; float32 or float64."""
