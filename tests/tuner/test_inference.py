@@ -21,7 +21,7 @@ import fourierft
 from fourierft.spectral import Draw, prepared
 from fourierft.spectral.compiled.build import load_kernel
 from fourierft.spectral.reference import reference_delta_weight
-from fourierft.tuner import FourierFTLayer, inference
+from fourierft.tuner import FourierFTLayer, inference, layer
 from fourierft.tuner.inference import MOST, UpdateCache
 
 Coefficients = Callable[[str], Tensor]
@@ -255,7 +255,8 @@ def test_adapters_that_take_turns_are_prepared_once(model: PeftModel, monkeypatc
     prepare = inference.PreparedUpdate
     monkeypatch.setattr(inference, "PreparedUpdate", lambda c, *rest: made.append(c) or prepare(c, *rest))
     monkeypatch.setattr(inference, "compiled_update", lambda *_: None)
-    monkeypatch.setattr(inference, "add_product", lambda *_: False)
+    for module in (inference, layer):
+        monkeypatch.setattr(module, "add_product", lambda *_: False)
     x = torch.randn(2, 24)
     for _ in range(5):
         for name in ("default", "other"):

@@ -227,10 +227,11 @@ class FourierFTLayer(nn.Module, Mergeable):
 
     def _infer(self, x: Tensor, adapter_names: Sequence[str] | None, *args: Any, **kwargs: Any) -> Tensor:
         """The same numbers without gradients."""
+        own = self.terms
         if adapter_names is None:
-            terms = self.terms.summed(self.added_adapters)
+            terms = own.summed(self.added_adapters)
         else:
-            terms = list(self.update_cache.plan(self.terms, adapter_names).terms(self.terms))
+            terms = list(self.update_cache.plan(own, adapter_names).terms(own))
         product = None if args or kwargs else base_product(self._modules["base_layer"], x)
         result = self.base_layer(x, *args, **kwargs) if product is None else F.linear(x, *product)
         return infer(result, x, terms, product is not None, self.update_cache, self.path)
