@@ -15,7 +15,18 @@ import pytest
 import fourierft
 
 PACKAGE = Path(fourierft.__file__).parent
-FLOORS = {"spectral": 0, "format": 1, "rows": 2, "tuner": 3, "adapters": 4, "training": 5, "serving": 5, "cli": 6}
+FLOORS = {
+    "spectral": 0,
+    "format": 1,
+    "rows": 2,
+    "tuner": 3,
+    "adapters": 4,
+    "store": 5,
+    "fleet": 6,
+    "training": 7,
+    "serving": 7,
+    "cli": 8,
+}
 ROOMS = {"errors", "extras", "files"}  # at the top, free for all
 CORE_IMPORTS = {"fourierft", "torch", "numpy", *sys.stdlib_module_names}
 Import = tuple[int, str, str]  # line, module, name ("" if the module itself)
@@ -142,8 +153,8 @@ def test_the_package_itself_loads_no_floor_and_names_all_late() -> None:
     text = "\n".join(ast.unparse(node) for node in eager)
     assert {floor_of(*pair[1:]) for pair in read_imports(text, "fourierft.__init__")} == {None}
     every = {floor_of(*pair[1:]) for pair in read_imports(source, "fourierft.__init__")}
-    assert every == {None, "spectral", "tuner", "adapters"}
-    assert {target.split(".")[1] for target in fourierft._LAZY.values()} == {"spectral", "tuner", "adapters"}
+    assert every == {None, "spectral", "tuner", "store", "fleet"}
+    assert {target.split(".")[1] for target in fourierft._LAZY.values()} == {"spectral", "tuner", "store", "fleet"}
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))

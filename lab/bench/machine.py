@@ -23,7 +23,8 @@ PACKAGES = ("torch", "peft", "transformers", "fourierft")
 MEASURED = (  # what a result depends on
     "src/fourierft/spectral",
     "src/fourierft/tuner",
-    "src/fourierft/adapters/fleet",
+    "src/fourierft/fleet",
+    "src/fourierft/rows",
     "src/fourierft/training/fleet",
     "lab/bench/suites",
 )

@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
-from fourierft.adapters.store import AdapterStore, Layout
 from fourierft.format.encoding import DTYPES, encoded_bytes
+from fourierft.store import AdapterStore, Layout
 from lab.bench.figures import case_name, figure_rows, killed_name
 from lab.bench.harness import Settings, UnequalError
 from lab.folders import BENCH_RESULTS
@@ -140,7 +140,7 @@ def kill_writers(folder: Path, kills: int, seed: int = 0) -> dict[str, int]:
     Returns: counts of kills, of adapters acknowledged, of those lost or changed, of stores that could not be read.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fourierft.adapters.store"])
+    context.set_forkserver_preload(["fourierft.store"])
     draw = random.Random(seed)
     shared: list[int] = []
     counts = {"kills": kills, "acknowledged": 0, "lost": 0, "unreadable": 0}

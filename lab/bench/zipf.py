@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fourierft.adapters.fleet import AdapterBank, FleetModel
-from fourierft.adapters.store import AdapterStore, Layout
+from fourierft.fleet import AdapterBank, FleetModel
+from fourierft.store import AdapterStore, Layout
 from lab.bench.figures import case_name, figure_rows
 from lab.bench.harness import Settings, relative_rms
 from lab.bench.methods import merge_truth

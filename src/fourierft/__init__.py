@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fourierft import errors as errors  # what users catch is there without an import of its own
 
 if TYPE_CHECKING:
-    from fourierft.adapters.fleet import AdapterBank, FleetModel
-    from fourierft.adapters.store import AdapterStore
+    from fourierft.fleet import AdapterBank, FleetModel
     from fourierft.spectral import (
         SpectralBasis,
         adapted_linear,
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
         uniform_basis,
         uniform_entries,
     )
+    from fourierft.store import AdapterStore
     from fourierft.tuner.config import FourierFTConfig
     from fourierft.tuner.hotswap import hotswap_adapter
     from fourierft.tuner.recommended import recommended
@@ -46,9 +46,9 @@ __all__ = [
 ]
 
 _LAZY = {
-    "AdapterBank": "fourierft.adapters.fleet",
-    "AdapterStore": "fourierft.adapters.store",
-    "FleetModel": "fourierft.adapters.fleet",
+    "AdapterBank": "fourierft.fleet",
+    "AdapterStore": "fourierft.store",
+    "FleetModel": "fourierft.fleet",
     "FourierFTConfig": "fourierft.tuner.config",
     "SpectralBasis": "fourierft.spectral",
     "adapted_linear": "fourierft.spectral",

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fourierft.adapters.store import AdapterStore, Layout
 from fourierft.cli.blend import read_weights
 from fourierft.cli.main import main
 from fourierft.errors import ConfigError
+from fourierft.store import AdapterStore, Layout
 
 
 @pytest.fixture

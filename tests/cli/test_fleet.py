@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.cli.main import main
+from fourierft.store import AdapterStore
 from fourierft.training.fleet import demo
 from fourierft.training.fleet.trainer import FleetTrainer
 from fourierft.training.trainer import TrainingInterrupted

@@ -16,7 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # helpers of tests/serving
 
-from tests.adapters.store.servers import PROGRAMS, can_mount
+from tests.store.servers import PROGRAMS, can_mount
 
 collect_ignore = [
     *([] if PROGRAMS else ["test_store_server.py"]),

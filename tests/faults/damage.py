@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from fourierft.adapters.store import AdapterStore, Layout
 from fourierft.errors import FourierFTError, StoreError
+from fourierft.store import AdapterStore, Layout
 
 SHAPES = {"a.query": (16, 12), "a.value": (12, 16)}
 CONFIG = {

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.errors import FourierFTError
+from fourierft.store import AdapterStore
 
 from .damage import layout, numbers
 

@@ -6,7 +6,7 @@ import json
 import random
 from pathlib import Path
 
-from fourierft.adapters.store import AdapterStore, import_folder
+from fourierft.store import AdapterStore, import_folder
 
 STRANGE = (
     *(

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import torch
 
-from fourierft.adapters.store import AdapterStore, Layout
 from fourierft.serving import fleet as fleet_module
 from fourierft.serving import lines as lines_module
 from fourierft.serving.gate import Settings
@@ -25,9 +24,10 @@ from fourierft.serving.limits import Limits
 from fourierft.serving.tenant import Tenant
 from fourierft.serving.tenants import Tenants
 from fourierft.serving.tenants_file import read_tenants
-from tests.adapters.store.conftest import location, new_schema, server  # noqa: F401
+from fourierft.store import AdapterStore, Layout
 from tests.serving.live import allow_files, completion, exchange, live, request, until
 from tests.serving.standin import make_app, stand_in_for_vllm
+from tests.store.conftest import location, new_schema, server  # noqa: F401
 
 from .conftest import Campaign
 from .hostile import draw_request

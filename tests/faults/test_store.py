@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fourierft.adapters.store import AdapterStore
-from tests.adapters.store.conftest import location, new_schema, server  # noqa: F401
+from fourierft.store import AdapterStore
+from tests.store.conftest import location, new_schema, server  # noqa: F401
 
 from .conftest import Campaign
 from .damage import fill, layout, numbers

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.errors import StoreError
-from tests.adapters.store.conftest import location, new_schema, server  # noqa: F401
+from fourierft.store import AdapterStore
+from tests.store.conftest import location, new_schema, server  # noqa: F401
 
 from .conftest import Campaign
 from .damage import describe, fill, judge, layout, numbers

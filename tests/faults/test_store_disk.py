@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import torch
 
-from fourierft.adapters.store import AdapterStore
-from tests.adapters.store.servers import Server
+from fourierft.store import AdapterStore
+from tests.store.servers import Server
 
 from .conftest import Campaign
 from .damage import layout, numbers

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from fourierft.adapters.store import AdapterStore
-from tests.adapters.store.conftest import row  # noqa: F401
-from tests.adapters.store.test_migration import old_store  # noqa: F401
+from fourierft.store import AdapterStore
+from tests.store.conftest import row  # noqa: F401
+from tests.store.databases.test_migration import old_store  # noqa: F401
 
 from . import damage
 from .conftest import Campaign

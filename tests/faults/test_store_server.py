@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from fourierft.adapters.store import AdapterStore, import_folder
 from fourierft.errors import FourierFTError
-from tests.adapters.store.servers import Server
+from fourierft.store import AdapterStore, import_folder
+from tests.store.servers import Server
 
 from .conftest import Campaign
 from .damage import layout, numbers

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from fourierft import delta_weight
-from fourierft.adapters.store.layouts import base_shapes
 from fourierft.errors import CheckpointError, ShapeError
 from fourierft.format.checkpoint import read_checkpoint
 from fourierft.format.layout import Layout, read_layout
+from fourierft.store.layouts import base_shapes
 
 
 def test_order_of_target_modules_does_not_matter(make_layout: Callable[..., Layout]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fourierft.adapters.store import Layout
 from fourierft.errors import ConfigError, ShapeError
 from fourierft.rows.tables import DrawTables, LayerTable
 from fourierft.spectral import Draw
+from fourierft.store import Layout
 
 SHAPES = {"a.query": (16, 12), "a.value": (12, 16)}
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
-from fourierft.adapters.store import Adapter, AdapterStore, Layout
 from fourierft.serving.gate import Settings
 from fourierft.serving.tenant import Tenant
 from fourierft.serving.tenants import Tenants
+from fourierft.store import Adapter, AdapterStore, Layout
 
 from .standin import make_app, stand_in_for_vllm
 

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.serving.tenants import Tenants
+from fourierft.store import AdapterStore
 
 from .conftest import KEYS, Serve
 

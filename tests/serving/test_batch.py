@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from fourierft.adapters.store import Adapter
 from fourierft.serving.batch import Batch, Place, StaticBatch
 from fourierft.serving.residents import Residents
 from fourierft.spectral import delta_weight
+from fourierft.store import Adapter
 
 OUT, IN = 24, 16
 WHOLE = Place("q_proj", (OUT, IN), slice(0, IN), [(slice(0, OUT), slice(0, OUT))])
@@ -39,7 +39,7 @@ def expected(residents: Residents, keys: list[int], x: torch.Tensor) -> torch.Te
             rows.append(torch.zeros(OUT))
             continue
         slot = residents.find(key)
-        coefficients = slot.tables.rows("q_proj", torch.tensor([slot.row]))[0]
+        coefficients = slot.tables.gather([slot.row])["q_proj"][0]
         rows.append(token @ delta_weight(coefficients, slot.tables.draw.basis(OUT, IN, len(coefficients)), 1.0).T)
     return torch.stack(rows)
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.serving.gate import Settings
 from fourierft.serving.limits import Limits
 from fourierft.serving.tenant import Tenant
 from fourierft.serving.tenants import Tenants
+from fourierft.store import AdapterStore
 
 from .live import completion, exchange, leave, live, request, until
 from .standin import make_app, stand_in_for_vllm

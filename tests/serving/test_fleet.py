@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from fourierft.adapters.store import Adapter, AdapterStore
 from fourierft.errors import StoreError
 from fourierft.serving import fleet as module
 from fourierft.serving.fleet import Fleet, Version
 from fourierft.serving.tenant import EVERYBODY, Tenant
+from fourierft.store import Adapter, AdapterStore
 
 
 class Engine:

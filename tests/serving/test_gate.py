@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.errors import StoreError, UnavailableError
 from fourierft.serving import gate, launch, uploads
 from fourierft.serving.gate import Settings
@@ -28,6 +27,7 @@ from fourierft.serving.launch import ServeSettings
 from fourierft.serving.limits import Limits
 from fourierft.serving.tenant import Tenant
 from fourierft.serving.tenants import Tenants
+from fourierft.store import AdapterStore
 
 Serve = Callable[[Tenants], TestClient]
 

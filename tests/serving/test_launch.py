@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fourierft.adapters.store import Adapter, AdapterStore
 from fourierft.errors import ConfigError, StoreError
 from fourierft.serving import launch, seam
 from fourierft.serving.launch import ServeSettings
+from fourierft.store import Adapter, AdapterStore
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.serving.gate import Settings
 from fourierft.serving.tenant import Tenant
 from fourierft.serving.tenants import Tenants
+from fourierft.store import AdapterStore
 
 from .conftest import NGINX
 from .live import allow_files, completion, exchange, leave, live, request, until

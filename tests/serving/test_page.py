@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from starlette.testclient import TestClient
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.serving.tenants import Tenants
+from fourierft.store import AdapterStore
 from lab.bench.serving.picture import shoot
 
 from .conftest import CHROMIUM, TENANTS, Serve

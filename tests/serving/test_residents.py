@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from fourierft.adapters.store import Adapter
 from fourierft.errors import ConfigError, ShapeError
 from fourierft.serving.residents import Residents
+from fourierft.store import Adapter
 
 CPU = torch.device("cpu")
 Make = Callable[..., Adapter]

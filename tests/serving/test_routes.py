@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.serving.tenants import Tenants
+from fourierft.store import AdapterStore
 
 NAMES = ["acme/one", "acme/two", "broken", "shared", "umbrella/secret"]
 Serve = Callable[[Tenants], TestClient]

@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from fourierft.adapters.store import Adapter, AdapterStore
 from fourierft.serving import status as module
 from fourierft.serving.fleet import Fleet
 from fourierft.serving.status import MOST_COUNTED, Status
 from fourierft.serving.tenant import Tenant
 from fourierft.serving.tenants import Tenants
-from tests.adapters.store.conftest import BACKENDS, new_schema, server  # noqa: F401
+from fourierft.store import Adapter, AdapterStore
+from tests.store.conftest import BACKENDS, new_schema, server  # noqa: F401
 
 from .standin import Engine
 

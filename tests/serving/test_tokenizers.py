@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fourierft.adapters.store import Adapter, AdapterStore
 from fourierft.errors import ConfigError
 from fourierft.serving import launch, seam
 from fourierft.serving.tokenizers import check_tokenizers
+from fourierft.store import Adapter, AdapterStore
 
 
 def record(**fields: object) -> str:

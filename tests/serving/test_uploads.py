@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.errors import FourierFTError
 from fourierft.serving.uploads import unzip
+from fourierft.store import AdapterStore
 
 METHODS = {
     "stored": zipfile.ZIP_STORED,

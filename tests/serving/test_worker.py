@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from fourierft.adapters.store import AdapterStore, Layer, Layout
 from fourierft.errors import ShapeError
 from fourierft.serving import seam, worker
 from fourierft.serving.batch import Place
 from fourierft.spectral.reference import reference_delta_weight
+from fourierft.store import AdapterStore, Layer, Layout
 
 CONFIG = {"peft_type": "FOURIERFT", "base_model_name_or_path": "org/base", "scaling": 8.0, "random_loc_seed": 5}
 BAND = {"format": 2, "entries": "bandpass", "center": 2.0, "width": 1.0}

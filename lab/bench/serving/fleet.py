@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
-from fourierft.adapters.store import AdapterStore, Layout
+from fourierft.store import AdapterStore, Layout
 
 LAYERS, N_FREQUENCY, SCALING, SIZE = 30, 1000, 150.0, 0.5  # SIZE: of a coefficient
 SHAPES = {"q_proj": (576, 576), "v_proj": (192, 576)}

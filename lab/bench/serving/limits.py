@@ -47,7 +47,7 @@ def memory(record: Record, slots: int = 10_000) -> None:
     """Bytes of the tables at the shapes of LLaMA-2 7B: q and v, 32 layers x 4096, n = 1000; nothing is allocated."""
     from fourierft.rows.residents import Residents
 
-    from fourierft.adapters.store import Layout
+    from fourierft.store import Layout
 
     names = [f"model.layers.{i}.self_attn.{name}_proj" for i in range(32) for name in "qv"]
     layout = Layout.make({"peft_type": "FOURIERFT", "n_frequency": 1000}, dict.fromkeys(names, (4096, 4096)))

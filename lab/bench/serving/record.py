@@ -16,7 +16,13 @@ from lab.bench.serving.fleet import N_FREQUENCY
 from lab.ledger import Row, append_rows, measured_keys, read_folder
 
 SUITE = "serving"
-MEASURED = ("src/fourierft/spectral", "src/fourierft/adapters/fleet", "src/fourierft/serving", "lab/bench/serving")
+MEASURED = (
+    "src/fourierft/spectral",
+    "src/fourierft/fleet",
+    "src/fourierft/rows",
+    "src/fourierft/serving",
+    "lab/bench/serving",
+)
 CORES = "VLLM_CPU_OMP_THREADS_BIND"
 
 Samples = Mapping[str, tuple[Sequence[float], str]]  # name -> a number a round, unit

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from fourierft.adapters.fleet import AdapterBank, FleetModel
-from fourierft.adapters.store import Layout
+from fourierft.fleet import AdapterBank, FleetModel
+from fourierft.store import Layout
 from lab.bench.harness import Case, Contender, Settings, relative_rms
 from lab.bench.methods import SEED
 from lab.bench.models import share

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Blend and say what was done."""
-    from fourierft.adapters.store import AdapterStore, blend
+    from fourierft.store import AdapterStore, blend
 
     weights = read_weights(arguments.parts)
     with AdapterStore(arguments.store, create=False) as store:

@@ -100,8 +100,8 @@ def inspect_store(arguments: argparse.Namespace) -> int:
 
     Raises: ConfigError, for a choice that is one of a single adapter.
     """
-    from fourierft.adapters.store import AdapterStore
     from fourierft.cli.store_stats import show_stats
+    from fourierft.store import AdapterStore
 
     given = [name for name in ("layer", BASE, "allow_other_base", "trust_remote_code") if getattr(arguments, name)]
     if given:

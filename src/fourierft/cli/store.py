@@ -38,7 +38,7 @@ from fourierft.cli.table import format_table, printable
 from fourierft.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fourierft.adapters.store import AdapterStore, Listed
+    from fourierft.store import AdapterStore, Listed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +119,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the action."""
-    from fourierft.adapters.store import AdapterStore
+    from fourierft.store import AdapterStore
 
     actions = {"add": _add, "import": _import, "export": _export, "get": _get, "list": _list, "rm": _remove}
     actions |= {"verify": _verify, "stats": _stats, "alias": _alias}
@@ -129,8 +129,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _add(store: AdapterStore, arguments: argparse.Namespace) -> int:
-    from fourierft.adapters.store import measure_loss
     from fourierft.format.checkpoint import read_checkpoint
+    from fourierft.store import measure_loss
 
     version = store.add(
         arguments.name,
@@ -154,7 +154,7 @@ def _add(store: AdapterStore, arguments: argparse.Namespace) -> int:
 
 
 def _import(store: AdapterStore, arguments: argparse.Namespace) -> int:
-    from fourierft.adapters.store import import_folder
+    from fourierft.store import import_folder
 
     added, there, failed = import_folder(
         store,
@@ -170,7 +170,7 @@ def _import(store: AdapterStore, arguments: argparse.Namespace) -> int:
 
 
 def _export(store: AdapterStore, arguments: argparse.Namespace) -> int:
-    from fourierft.adapters.store import export_all
+    from fourierft.store import export_all
 
     written, failed = export_all(store, arguments.output, _tell)
     lost = f", {failed} failed" if failed else ""
@@ -224,7 +224,7 @@ def _remove(store: AdapterStore, arguments: argparse.Namespace) -> int:
 
 
 def _backup(store: AdapterStore, arguments: argparse.Namespace) -> int:
-    from fourierft.adapters.store import AdapterStore
+    from fourierft.store import AdapterStore
 
     store.backup(arguments.file)
     with AdapterStore(arguments.file, create=False) as copy:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fourierft.cli.table import format_table, printable, size
 
 if TYPE_CHECKING:
-    from fourierft.adapters.store import AdapterStore, Neighbour, StoreStats
+    from fourierft.store import AdapterStore, Neighbour, StoreStats
 
 
 def show_stats(store: AdapterStore, near: str | None, picture: str | None, as_json: bool) -> int:
@@ -21,7 +21,7 @@ def show_stats(store: AdapterStore, near: str | None, picture: str | None, as_js
         picture: file to draw the map into.
         as_json: print JSON instead of a table.
     """
-    from fourierft.adapters.store import find_nearest
+    from fourierft.store import find_nearest
 
     stats = store.stats()
     nearest = find_nearest(store, near) if near is not None else []
@@ -30,7 +30,7 @@ def show_stats(store: AdapterStore, near: str | None, picture: str | None, as_js
     else:
         print("\n".join(describe(stats, near, nearest)))
     if picture:
-        from fourierft.adapters.store.fleet_map import save_map
+        from fourierft.store.study.map import save_map
 
         save_map(store, picture, [near] if near is not None else [])
         print(f"wrote {picture}", file=sys.stderr)

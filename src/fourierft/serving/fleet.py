@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from fourierft.adapters.store import AdapterStore
-from fourierft.adapters.store.incoming import check_name
-from fourierft.adapters.store.references import read_reference
 from fourierft.errors import MissingAdapterError, StoreError
 from fourierft.serving.tenant import Tenant
+from fourierft.store import AdapterStore
+from fourierft.store.additions import check_name
+from fourierft.store.references import read_reference
 
 _AT_ONCE = 16  # adapters that the engine is asked to read between two of its steps
 _AFTER = 1.0  # seconds that an adapter is held after its last request, which the engine may still be stopping

@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.errors import FourierFTError, PlaceError, UnavailableError
 from fourierft.extras import needs
 from fourierft.serving import metrics, seam
@@ -30,6 +29,7 @@ from fourierft.serving.tenant import Tenant
 from fourierft.serving.tenants import Tenants
 from fourierft.serving.tenants_file import TenantsFile, read_tenants
 from fourierft.serving.turns import BusyError
+from fourierft.store import AdapterStore
 
 with needs("serve", "the server"):
     from starlette.exceptions import HTTPException

@@ -8,13 +8,13 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.errors import ConfigError
 from fourierft.format.encoding import check_dtype
 from fourierft.format.identity import identify_base
 from fourierft.serving import seam
 from fourierft.serving.limits import Limits
 from fourierft.serving.tokenizers import check_tokenizers
+from fourierft.store import AdapterStore
 
 _OURS = (  # options of vLLM that are given here, or that a fleet rules out
     *("--host", "--port", "--enable-lora", "--lora-modules", "--max-loras", "--max-cpu-loras", "--max-lora-rank"),

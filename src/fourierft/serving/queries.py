@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from fourierft.adapters.store.incoming import MOST_CHARACTERS
 from fourierft.extras import needs
 from fourierft.serving.responses import RefusedError
+from fourierft.store.additions import MOST_CHARACTERS
 
 with needs("serve", "the server"):
     from pydantic import BaseModel, Field, ValidationError

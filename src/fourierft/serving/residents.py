@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from fourierft.adapters.store import Adapter, Layout
 from fourierft.errors import ConfigError, ShapeError
 from fourierft.rows.slots import Slot, Slots
 from fourierft.rows.tables import DrawTables
+from fourierft.store import Adapter, Layout
 
 Load = Callable[[int], Adapter]
 

@@ -7,7 +7,6 @@ from importlib import resources
 from itertools import islice
 from typing import Any
 
-from fourierft.adapters.store.incoming import check_name
 from fourierft.errors import FourierFTError, MissingAdapterError, PlaceError, StoreError, UnavailableError
 from fourierft.extras import needs
 from fourierft.serving.client import Client
@@ -19,6 +18,7 @@ from fourierft.serving.status import Status, visible
 from fourierft.serving.tenant import Tenant
 from fourierft.serving.tenants import Tenants
 from fourierft.serving.uploads import Uploads
+from fourierft.store.additions import check_name
 
 with needs("serve", "the server"):
     from starlette.concurrency import run_in_threadpool

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from fourierft.adapters.store.incoming import MOST_CHARACTERS
+from fourierft.store.additions import MOST_CHARACTERS
 
 _LITERAL = re.compile(r"[^*?\[]*")
 

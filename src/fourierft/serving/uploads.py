@@ -12,7 +12,6 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.errors import CheckpointError
 from fourierft.extras import needs
 from fourierft.files import explain, written_to
@@ -20,6 +19,7 @@ from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
 from fourierft.serving.client import Client
 from fourierft.serving.limits import Limits
 from fourierft.serving.responses import RefusedError
+from fourierft.store import AdapterStore
 
 with needs("serve", "the server"):
     from starlette.concurrency import run_in_threadpool

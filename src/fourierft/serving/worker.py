@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fourierft.adapters.store import Adapter, AdapterStore, Layer, Layout
 from fourierft.errors import ConfigError, FourierFTError, ShapeError
 from fourierft.format.checkpoint import check_shape
 from fourierft.rows.slots import Slot
 from fourierft.serving import seam
 from fourierft.serving.batch import Batch, Place, StaticBatch
 from fourierft.serving.residents import Residents
+from fourierft.store import Adapter, AdapterStore, Layer, Layout
 
 STORE, DTYPE = "FOURIERFT_STORE", "FOURIERFT_ADAPTER_DTYPE"
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from fourierft.adapters.store import Adapter, AdapterStore
 from fourierft.errors import ConfigError, DataError, FourierFTError, OutputExistsError
 from fourierft.format.identity import identify_base
+from fourierft.store import Adapter, AdapterStore
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments
 from fourierft.training.cells import as_text, read_column

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fourierft.adapters.store import AdapterStore
+from fourierft.store import AdapterStore
 from lab.__main__ import main
 from lab.bench import store
 from lab.bench.figures import killed_name

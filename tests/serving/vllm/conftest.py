@@ -85,7 +85,7 @@ def peft_answers(small_llama: Path, tmp_path_factory: pytest.TempPathFactory) ->
     import peft
     from transformers import AutoModelForCausalLM
 
-    from fourierft.adapters.store import AdapterStore
+    from fourierft.store import AdapterStore
     from lab.bench.serving.fleet import greedy
 
     folder = tmp_path_factory.mktemp("fleet")
@@ -138,8 +138,8 @@ def generate(engine: Any, peft_answers: Answers) -> Generate:
     """Greedy answers to prompts, each with the latest version of an adapter: vLLM's outputs."""
     from vllm import SamplingParams
 
-    from fourierft.adapters.store import AdapterStore
     from fourierft.serving import seam
+    from fourierft.store import AdapterStore
 
     store = AdapterStore(peft_answers.store, create=False)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fourierft.adapters.store import AdapterStore
+from fourierft.store import AdapterStore
 from lab.bench.serving.fleet import Request
 from lab.bench.serving.server import Server, ask_all, fleet_server, running
 

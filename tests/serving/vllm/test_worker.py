@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.serving import worker
+from fourierft.store import AdapterStore
 
 from .conftest import BASE, CORES, TOKENS, Answers, Generate
 

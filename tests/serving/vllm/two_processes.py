@@ -12,8 +12,8 @@ def main(folder: Path) -> None:
     """Read FOLDER/task.json, write FOLDER/answers.json."""
     from vllm import LLM, SamplingParams
 
-    from fourierft.adapters.store import AdapterStore
     from fourierft.serving import seam
+    from fourierft.store import AdapterStore
 
     task = json.loads((folder / "task.json").read_text())
     store = AdapterStore(os.environ["FOURIERFT_STORE"], create=False)

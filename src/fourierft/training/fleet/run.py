@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fourierft.adapters.store import Adapter, AdapterStore, Layout
 from fourierft.errors import ConfigError
 from fourierft.files import check_place
 from fourierft.format.encoding import decode, encode
 from fourierft.format.identity import identify_base
+from fourierft.store import Adapter, AdapterStore, Layout
 from fourierft.training import report
 from fourierft.training.checkpoints import find_checkpoint
 from fourierft.training.families.family import Family

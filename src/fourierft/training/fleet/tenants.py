@@ -7,8 +7,8 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fourierft.adapters.fleet import BASE
 from fourierft.errors import DataError
+from fourierft.fleet import BASE
 from fourierft.training.division import divide_order
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.labels import Where, by_index

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import EvalPrediction
 
-from fourierft.adapters.fleet.hooks import RowHooks
+from fourierft.fleet.hooks import RowHooks
 from fourierft.training.families.family import Family
 from fourierft.training.fleet.optimizer import FleetOptimizer
 from fourierft.training.fleet.plan import FleetPlan

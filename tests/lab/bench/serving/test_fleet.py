@@ -10,7 +10,7 @@ import peft
 import pytest
 from transformers import AutoModelForCausalLM
 
-from fourierft.adapters.store import AdapterStore
+from fourierft.store import AdapterStore
 from lab.bench.serving import fleet
 from lab.bench.serving.fleet import Question, draw, greedy, make_store, name_of, peft_answers
 

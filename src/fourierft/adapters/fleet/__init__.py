@@ -1,7 +1,0 @@
-"""The fleet: many adapters of one base model in memory, a different one in every row of a batch."""
-
-from fourierft.adapters.fleet.bank import AdapterBank
-from fourierft.adapters.fleet.model import FleetModel
-from fourierft.rows.names import BASE
-
-__all__ = ["BASE", "AdapterBank", "FleetModel"]
