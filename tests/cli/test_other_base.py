@@ -107,7 +107,7 @@ def test_a_store_of_another_base_is_not_served_for_a_model(
     from fourierft.serving import launch
 
     run("store", "add", tmp_path / "fleet.db", "a", trained / "runs/out")
-    monkeypatch.setattr(launch.seam, "vllm_version", lambda: "0.33.0")
+    monkeypatch.setattr(launch.vllm_internals, "vllm_version", lambda: "0.33.0")
     settings = launch.ServeSettings(str(trained / "other"), str(tmp_path / "fleet.db"))
     with pytest.raises(StoreError, match="allow_other_base"):
         launch.check(settings)

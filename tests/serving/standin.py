@@ -12,15 +12,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from fourierft.serving import seam
+from fourierft.serving import vllm_internals
 from fourierft.serving.gate import Gate, Settings
 
 
 def stand_in_for_vllm(monkeypatch: Any) -> None:
     """Have the gate do without vLLM's classes."""
-    monkeypatch.setattr(seam, "check_names", lambda names: None)
+    monkeypatch.setattr(vllm_internals, "check_names", lambda names: None)
     monkeypatch.setattr(
-        seam, "make_request", lambda key, name, version: SimpleNamespace(lora_int_id=key, lora_name=name)
+        vllm_internals, "make_request", lambda key, name, version: SimpleNamespace(lora_int_id=key, lora_name=name)
     )
 
 

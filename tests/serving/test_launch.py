@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fourierft.errors import ConfigError, StoreError
-from fourierft.serving import launch, seam
+from fourierft.serving import launch, vllm_internals
 from fourierft.serving.launch import ServeSettings
 from fourierft.store import Adapter, AdapterStore
 
@@ -16,7 +16,7 @@ from fourierft.store import Adapter, AdapterStore
 def settings(
     tmp_path: Path, make_adapter: Callable[..., Adapter], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., ServeSettings]:
-    monkeypatch.setattr(seam, "vllm_version", lambda: "0.33.0")
+    monkeypatch.setattr(vllm_internals, "vllm_version", lambda: "0.33.0")
     with AdapterStore(tmp_path / "fleet.db") as store:
         store.put("a", make_adapter(1).layout, make_adapter(1).values)
     return lambda **given: ServeSettings(**{"model": "base", "store": str(tmp_path / "fleet.db"), **given})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fourierft.errors import ConfigError
-from fourierft.serving import launch, seam
+from fourierft.serving import launch, vllm_internals
 from fourierft.serving.tokenizers import check_tokenizers
 from fourierft.store import Adapter, AdapterStore
 
@@ -49,7 +49,7 @@ def test_another_tokenizer_is_refused_with_what_to_give(tmp_path: Path) -> None:
 def test_a_store_is_looked_through_before_the_server_starts(
     tmp_path: Path, make_adapter: Callable[..., Adapter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seam, "vllm_version", lambda: "0.33.0")
+    monkeypatch.setattr(vllm_internals, "vllm_version", lambda: "0.33.0")
     with AdapterStore(tmp_path / "fleet.db") as store:
         for name, text in (("a", None), ("b", record(tokenizer="org/old")), ("b", record()), ("c", record())):
             store.put(name, make_adapter(1).layout, make_adapter(1).values, record=text)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fourierft.errors import ShapeError
-from fourierft.serving import seam, worker
+from fourierft.serving import vllm_internals, worker
 from fourierft.serving.batch import Place
 from fourierft.spectral.reference import reference_delta_weight
 from fourierft.store import AdapterStore, Layer, Layout
@@ -32,10 +32,10 @@ class Engine:
         self.store = AdapterStore(path / "fleet.db")
         monkeypatch.setenv(worker.STORE, str(path / "fleet.db"))
         place = Place("q", (12, 8), slice(0, 8), [(slice(0, 12), slice(0, 12))])
-        monkeypatch.setattr(seam, "find_places", lambda model: {"q": (model, place)})
-        monkeypatch.setattr(seam, "rename_layers", lambda model: lambda name: name)
-        monkeypatch.setattr(seam, "find_absent", lambda model: [])
-        monkeypatch.setattr(seam, "adapt", lambda module, add: None)
+        monkeypatch.setattr(vllm_internals, "find_places", lambda model: {"q": (model, place)})
+        monkeypatch.setattr(vllm_internals, "rename_layers", lambda model: lambda name: name)
+        monkeypatch.setattr(vllm_internals, "find_absent", lambda model: [])
+        monkeypatch.setattr(vllm_internals, "adapt", lambda module, add: None)
 
     def add(self, name: str, n: int, shape: tuple[int, int] | None = None, layer: str = "q", **config: Any) -> None:
         layout = Layout({**CONFIG, "n_frequency": n, **config}, (Layer(layer, n, shape),))
@@ -95,9 +95,9 @@ def test_a_key_that_comes_back_with_another_adapter_is_not_the_one_before(
     numbers = torch.randn(2, 20)
     for name, own in zip("ab", numbers, strict=True):
         engine.store.put(name, layout, own)
-    monkeypatch.setattr(seam, "read_request", lambda request: (request.name, 1))
+    monkeypatch.setattr(vllm_internals, "read_request", lambda request: (request.name, 1))
     manager = engine.start()
-    _, place = seam.find_places(None)["q"]
+    _, place = vllm_internals.find_places(None)["q"]
     entries = layout.settings.draw.basis(12, 8, 20).entries
     x, mapping = torch.randn(3, 8), SimpleNamespace(index_mapping=[7, 0, 7])
 

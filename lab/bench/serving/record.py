@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fourierft.errors import MissingExtraError
-from fourierft.serving import seam
+from fourierft.serving import vllm_internals
 from lab.bench.harness import Settings, spread
 from lab.bench.machine import code, cpu_model, describe_run
 from lab.bench.serving.fleet import N_FREQUENCY
@@ -90,6 +90,6 @@ def choose_cores() -> int:
 def vllm() -> dict[str, str]:
     """Version of vLLM, if it is here."""
     try:
-        return {"vllm": seam.vllm_version()}
+        return {"vllm": vllm_internals.vllm_version()}
     except MissingExtraError:
         return {}

@@ -148,7 +148,7 @@ def _sample(given: argparse.Namespace) -> int:
 
     from fourierft.training.diffusion.arguments import check_image_size
     from fourierft.training.diffusion.pipeline import load_pipeline, native_size
-    from fourierft.training.diffusion.sampling import fill_folder, load_trained, make_folder
+    from fourierft.training.diffusion.sampling import fill_folder, load_trained_pipeline, make_folder
     from fourierft.training.output import RECORD
 
     check_image_size(given.image_size)
@@ -156,7 +156,7 @@ def _sample(given: argparse.Namespace) -> int:
     dtype = getattr(torch, given.dtype)
     is_trained = (Path(given.directory) / RECORD).exists()
     if is_trained:
-        pipeline = load_trained(given.directory, dtype, given.allow_other_base)
+        pipeline = load_trained_pipeline(given.directory, dtype, given.allow_other_base)
     else:
         pipeline = load_pipeline(given.directory, dtype=dtype)
     pipeline.to(_device(given.use_cpu))

@@ -15,7 +15,7 @@ from fourierft.errors import ShapeError
 from fourierft.format.encoding import check_dtype, to_int8
 from fourierft.format.layout import Layout
 from fourierft.rows.terms import Term
-from fourierft.spectral import Draw
+from fourierft.spectral import Draw, SpectralBasis
 
 _GROWTH = 1.5
 
@@ -136,16 +136,19 @@ class DrawTables:
         places = torch.tensor(slots, device=self._device)
         return {name: table.gather(places) for name, table in self._tables.items()}
 
-    def term(self, layer: str, slots: Tensor, shape: tuple[int, int]) -> Term:
+    def basis(self, layer: str, shape: tuple[int, int]) -> SpectralBasis:
+        """The entries of one of `layers`, whose shape is (out_features, in_features)."""
+        return self.draw.basis(*shape, self._tables[layer].n_frequency)
+
+    def term(self, layer: str, slots: Tensor, basis: SpectralBasis) -> Term:
         """The updates of one layer for the rows of a batch that have these slots: one for all of them, or one each.
 
         Args:
             layer: its name, one of `layers`.
             slots: integers, on the device of the tables.
-            shape: (out_features, in_features) of the layer.
+            basis: of the layer, drawn before: a graph that is recorded draws nothing.
         """
-        coefficients = self._tables[layer].gather(slots)
-        return Term(None, coefficients, self.draw.basis(*shape, coefficients.shape[1]), 1.0)
+        return Term(None, self._tables[layer].gather(slots), basis, 1.0)
 
     def check(self, layout: Layout) -> None:
         """Raise ShapeError if a layer of a layout has another shape than the one that is known."""

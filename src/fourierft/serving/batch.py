@@ -90,7 +90,11 @@ class StaticBatch:
     def __init__(self, draws: Sequence[DrawTables], places: Iterable[Place], tokens: int, device: torch.device) -> None:
         self._rows = [(tables, torch.zeros(tokens, dtype=torch.int64, device=device)) for tables in draws]
         self._tables = {
-            place.name: [(tables, rows) for tables, rows in self._rows if place.name in tables.layers]
+            place.name: [
+                (tables, rows, tables.basis(place.name, place.shape))
+                for tables, rows in self._rows
+                if place.name in tables.layers
+            ]
             for place in places
         }
 
@@ -103,9 +107,9 @@ class StaticBatch:
 
     def add(self, place: Place, x: Tensor, y: Tensor) -> None:
         """Add the updates to y [tokens, ...], the output of a layer for x [tokens, ...]."""
-        for tables, rows in self._tables.get(place.name, []):
-            _, coefficients, basis, scaling = tables.term(place.name, rows[: len(x)], place.shape)
-            delta = spectral_linear(place.whole_input(x), coefficients, basis, scaling)
+        for tables, rows, basis in self._tables.get(place.name, []):
+            term = tables.term(place.name, rows[: len(x)], basis)
+            delta = spectral_linear(place.whole_input(x), term.coefficients, basis, term.scaling)
             add_into(y, delta, slice(None), place.outputs)
 
 
@@ -137,4 +141,5 @@ def _has(group: Group, place: Place) -> bool:
 
 
 def _prepare(group: Group, place: Place) -> tuple[slice | Tensor, PreparedUpdate]:
-    return group.tokens, group.tables.term(place.name, group.rows, place.shape).prepared()
+    basis = group.tables.basis(place.name, place.shape)
+    return group.tokens, group.tables.term(place.name, group.rows, basis).prepared()

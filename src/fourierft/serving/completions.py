@@ -7,13 +7,13 @@ from contextlib import AsyncExitStack, contextmanager
 
 from fourierft.errors import StoreError
 from fourierft.extras import needs
-from fourierft.serving import seam
+from fourierft.serving import vllm_internals
 from fourierft.serving.asked import read_asked
 from fourierft.serving.client import Client
-from fourierft.serving.current import CURRENT
 from fourierft.serving.fleet import Fleet, Version
 from fourierft.serving.limits import Limits, Room
 from fourierft.serving.meter import Meter
+from fourierft.serving.request_adapter import CURRENT
 from fourierft.serving.responses import RefusedError, no_such_model
 from fourierft.serving.tenant import Tenant
 from fourierft.serving.tenants import Tenants
@@ -85,7 +85,9 @@ class Completions:
             meter.stream, meter.hides_usage = asked.stream, asked.hides_usage
             passed, receive = _passed(scope, len(content), meter.request_id), client.replay(content)
             del content  # it is the server's, once that has read it
-            request = None if version is None else seam.make_request(version.key, version.name, version.number)
+            request = (
+                None if version is None else vllm_internals.make_request(version.key, version.name, version.number)
+            )
             token = CURRENT.set(request)
             try:
                 await self._app(passed, receive, meter)

@@ -15,14 +15,14 @@ from typing import Any
 
 from fourierft.errors import FourierFTError, PlaceError, UnavailableError
 from fourierft.extras import needs
-from fourierft.serving import metrics, seam
+from fourierft.serving import metrics, vllm_internals
 from fourierft.serving.client import Client, ClientGoneError
 from fourierft.serving.completions import AGAIN, Completions, refuse_key, refuse_stopping
-from fourierft.serving.current import CurrentRequest
 from fourierft.serving.fleet import Fleet
 from fourierft.serving.limits import Limits
 from fourierft.serving.lines import log_to_stderr, write_line
 from fourierft.serving.meter import Meter
+from fourierft.serving.request_adapter import CurrentRequest
 from fourierft.serving.responses import RefusedError, nothing_at, problem
 from fourierft.serving.routes import Routes
 from fourierft.serving.tenant import Tenant
@@ -99,13 +99,13 @@ class Gate:
 
     def _start(self, state: Any) -> AdapterStore:
         log_to_stderr()
-        names = seam.serve_only(state, CurrentRequest())
+        names = vllm_internals.serve_only(state, CurrentRequest())
         store = AdapterStore(self._settings.store, create=False)
         tenants, limits = self._settings.tenants, self._settings.limits
         self._fleet = Fleet(store, state.engine_client, names)
         self._routes = Routes(self._fleet, tenants, limits)
         self._completions = Completions(self._app, self._fleet, tenants, limits)
-        seam.before_shutdown(state.engine_client, self._fleet.stop)
+        vllm_internals.before_shutdown(state.engine_client, self._fleet.stop)
         return store
 
     async def _bound(self, scope: Scope, receive: Receive, send: Send) -> None:

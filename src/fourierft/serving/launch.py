@@ -11,7 +11,7 @@ from pathlib import Path
 from fourierft.errors import ConfigError
 from fourierft.format.encoding import check_dtype
 from fourierft.format.identity import identify_base
-from fourierft.serving import seam
+from fourierft.serving import vllm_internals
 from fourierft.serving.limits import Limits
 from fourierft.serving.tokenizers import check_tokenizers
 from fourierft.store import AdapterStore
@@ -59,7 +59,7 @@ def check(settings: ServeSettings) -> str:
     Raises: ConfigError, if a setting makes no sense, or an adapter was trained with another tokenizer. StoreError, if
         the store is not there or of another base. MissingExtraError, without vLLM.
     """
-    version = seam.vllm_version()
+    version = vllm_internals.vllm_version()
     check_dtype(settings.adapter_dtype)
     if settings.slots < 1 or settings.requests < 1:
         raise ConfigError(f"slots={settings.slots} and requests={settings.requests} must both be at least 1")
@@ -102,7 +102,7 @@ def served_name(model: str) -> str:
 def command(settings: ServeSettings) -> list[str]:
     """vLLM's command line."""
     return [
-        *(sys.executable, "-m", seam.SERVER, "--model", settings.model),
+        *(sys.executable, "-m", vllm_internals.SERVER, "--model", settings.model),
         *("--served-model-name", served_name(settings.model), "--host", settings.host, "--port", str(settings.port)),
         *("--enable-lora", "--max-loras", str(settings.slots), "--max-lora-rank", "1"),
         *("--worker-extension-cls", "fourierft.serving.worker.FleetWorker"),

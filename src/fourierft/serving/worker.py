@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fourierft.errors import ConfigError, FourierFTError, ShapeError
 from fourierft.format.checkpoint import check_shape
 from fourierft.rows.slots import Slot
-from fourierft.serving import seam
+from fourierft.serving import vllm_internals
 from fourierft.serving.batch import Batch, Place, StaticBatch
 from fourierft.serving.residents import Residents
 from fourierft.store import Adapter, AdapterStore, Layer, Layout
@@ -25,7 +25,7 @@ STORE, DTYPE = "FOURIERFT_STORE", "FOURIERFT_ADAPTER_DTYPE"
 def register() -> None:
     """Entry point of the plug-in, in every process of vLLM: does nothing unless a store is named in FOURIERFT_STORE."""
     if os.environ.get(STORE):
-        seam.install(FleetManager)
+        vllm_internals.install(FleetManager)
 
 
 class FleetManager:
@@ -52,8 +52,8 @@ class FleetManager:
 
     def create_lora_manager(self, model: nn.Module, vllm_config: Any = None) -> nn.Module:
         """Get hold of the layers of the model that the store's adapters change; the model."""
-        self._places, self._rename = seam.find_places(model), seam.rename_layers(model)
-        self._absent = tuple(f"{path}." for path in seam.find_absent(model))
+        self._places, self._rename = vllm_internals.find_places(model), vllm_internals.rename_layers(model)
+        self._absent = tuple(f"{path}." for path in vllm_internals.find_absent(model))
         layouts = self._fitting(self.store.layouts())
         dtype = os.environ.get(DTYPE, "float32")
         self.residents = Residents(self._slots, dtype, self._device, layouts)
@@ -146,7 +146,7 @@ class FleetManager:
         return self.residents.find(key)
 
     def _load(self, request: Any) -> Adapter:
-        return self._read(*seam.read_request(request))
+        return self._read(*vllm_internals.read_request(request))
 
     def _read(self, name: str, version: int) -> Adapter:
         adapter = self.store.get(name, version)
@@ -190,7 +190,7 @@ class FleetManager:
                 for place in places:
                     self._batch.add(place, x, y)
 
-            seam.adapt(module, add)
+            vllm_internals.adapt(module, add)
         self._adapted[module].append(place)
 
 

@@ -138,13 +138,15 @@ def generate(engine: Any, peft_answers: Answers) -> Generate:
     """Greedy answers to prompts, each with the latest version of an adapter: vLLM's outputs."""
     from vllm import SamplingParams
 
-    from fourierft.serving import seam
+    from fourierft.serving import vllm_internals
     from fourierft.store import AdapterStore
 
     store = AdapterStore(peft_answers.store, create=False)
 
     def generate(names: list[str], prompts: list[list[int]]) -> list[Any]:
-        requests = [None if n == BASE else seam.make_request(*swap(store._tables.latest(n), n)) for n in names]
+        requests = [
+            None if n == BASE else vllm_internals.make_request(*swap(store._tables.latest(n), n)) for n in names
+        ]
         return engine.generate(
             [{"prompt_token_ids": prompt} for prompt in prompts],
             SamplingParams(max_tokens=TOKENS, temperature=0, ignore_eos=True),

@@ -92,7 +92,7 @@ def test_a_held_adapter_is_served_though_it_is_gone_from_the_store(
 ) -> None:
     from vllm import SamplingParams
 
-    from fourierft.serving import seam
+    from fourierft.serving import vllm_internals
 
     with AdapterStore(peft_answers.store) as store:
         store.add("leaving", peft_answers.folder / "2")
@@ -102,7 +102,7 @@ def test_a_held_adapter_is_served_though_it_is_gone_from_the_store(
     outputs = engine.generate(
         {"prompt_token_ids": peft_answers.prompts["team/2"][0]},
         SamplingParams(max_tokens=TOKENS, temperature=0, ignore_eos=True),
-        lora_request=seam.make_request(key, "leaving", version),
+        lora_request=vllm_internals.make_request(key, "leaving", version),
         use_tqdm=False,
     )
     assert tokens(outputs) == [peft_answers.expected["team/2"][0]]
@@ -111,7 +111,7 @@ def test_a_held_adapter_is_served_though_it_is_gone_from_the_store(
 
 def test_the_plug_in_leaves_vllm_alone_where_no_store_is_named(monkeypatch: Any) -> None:
     monkeypatch.delenv(worker.STORE, raising=False)
-    monkeypatch.setattr(worker.seam, "install", lambda manager: 1 / 0)
+    monkeypatch.setattr(worker.vllm_internals, "install", lambda manager: 1 / 0)
     worker.register()
 
 

@@ -12,7 +12,7 @@ def main(folder: Path) -> None:
     """Read FOLDER/task.json, write FOLDER/answers.json."""
     from vllm import LLM, SamplingParams
 
-    from fourierft.serving import seam
+    from fourierft.serving import vllm_internals
     from fourierft.store import AdapterStore
 
     task = json.loads((folder / "task.json").read_text())
@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
     requests = []
     for name in task["names"]:
         found = store._tables.latest(name)
-        requests.append(seam.make_request(found[0], name, found[1]) if found else None)
+        requests.append(vllm_internals.make_request(found[0], name, found[1]) if found else None)
     outputs = engine.generate(
         [{"prompt_token_ids": prompt} for prompt in task["prompts"]],
         SamplingParams(max_tokens=task["tokens"], temperature=0, ignore_eos=True),

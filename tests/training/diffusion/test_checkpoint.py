@@ -15,8 +15,8 @@ import fourierft
 from fourierft.errors import CheckpointError
 from fourierft.training.diffusion.checkpoint import (
     TENSORS,
-    load_adapter,
     load_checkpoint,
+    load_unet_adapter,
     save_adapter,
     save_checkpoint,
 )
@@ -79,7 +79,7 @@ def test_loaded_adapter_gives_the_same_images(kind: str, tiny_sd: Path, tmp_path
     size = save_adapter(unet, unet.state_dict(), str(tiny_sd), tmp_path)
     again = fresh(tiny_sd)
     assert not torch.allclose(look(again), look(unet), atol=1e-2)
-    load_adapter(again, tmp_path)
+    load_unet_adapter(again, tmp_path)
     if kind == "fourierft-auto":  # layers of several shapes share one scaling on disk, which rounds once
         for ours, theirs in zip(updates(again), updates(unet), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=2**-23, atol=0)
@@ -118,7 +118,7 @@ def test_coefficients_stay_float32_in_a_half_precision_unet(tiny_sd: Path, tmp_p
     unet = adapted(tiny_sd, spectral(300.0))
     save_adapter(unet, unet.state_dict(), str(tiny_sd), tmp_path)
     half = fresh(tiny_sd).to(torch.bfloat16)
-    load_adapter(half, tmp_path)
+    load_unet_adapter(half, tmp_path)
     loaded = {name: value for name, value in half.state_dict().items() if "coefficients" in name}
     assert loaded
     assert all(torch.equal(value, unet.state_dict()[name]) for name, value in loaded.items())
@@ -131,10 +131,10 @@ def test_adapter_of_another_unet_is_refused(tiny_sd: Path, tmp_path: Path) -> No
     tensors["base_model.model.other.fourierft_spectrum"] = tensors.pop(next(iter(tensors)))
     save_file(tensors, tmp_path / "adapter_model.safetensors")
     with pytest.raises(CheckpointError, match="has no layer other; the adapter was made for another model"):
-        load_adapter(fresh(tiny_sd), tmp_path)
+        load_unet_adapter(fresh(tiny_sd), tmp_path)
     (tmp_path / "adapter_model.safetensors").write_bytes(b"no tensors")
     with pytest.raises(CheckpointError, match="is truncated or damaged"):
-        load_adapter(fresh(tiny_sd), tmp_path)
+        load_unet_adapter(fresh(tiny_sd), tmp_path)
 
 
 def test_adapter_of_a_unet_of_the_same_shapes_is_taken_only_if_it_is_allowed(tiny_sd: Path, tmp_path: Path) -> None:
@@ -146,10 +146,10 @@ def test_adapter_of_a_unet_of_the_same_shapes_is_taken_only_if_it_is_allowed(tin
     base.add_adapter(spectral(300.0))
     save_adapter(base, base.state_dict(), str(tmp_path / "base"), tmp_path)
     with pytest.raises(CheckpointError, match=r"was made for the base .*base .* is another model"):
-        load_adapter(other, tmp_path)
-    load_adapter(UNet2DConditionModel.from_pretrained(tmp_path / "base", torch_dtype=torch.float16), tmp_path)
+        load_unet_adapter(other, tmp_path)
+    load_unet_adapter(UNet2DConditionModel.from_pretrained(tmp_path / "base", torch_dtype=torch.float16), tmp_path)
     with pytest.warns(UserWarning, match="the adapter was made for the base"):
-        load_adapter(other, tmp_path, allow_other_base=True)
+        load_unet_adapter(other, tmp_path, allow_other_base=True)
 
 
 def test_training_interrupted_under_former_names_goes_on(tiny_sd: Path, tmp_path: Path) -> None:

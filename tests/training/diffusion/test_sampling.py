@@ -14,7 +14,7 @@ from PIL import Image
 from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
 from fourierft.training.diffusion.arguments import DreamBoothArguments
 from fourierft.training.diffusion.pipeline import load_pipeline
-from fourierft.training.diffusion.sampling import count_others, fill_folder, load_trained
+from fourierft.training.diffusion.sampling import count_others, fill_folder, load_trained_pipeline
 from fourierft.training.diffusion.trainer import train_dreambooth
 
 SMALL = {"seed": 0, "steps": 2, "height": 16, "width": 16}
@@ -61,16 +61,16 @@ def test_trained_pipeline_makes_other_images_than_its_base(
     train_dreambooth(build(learning_rate=1e-1))
     images = [
         fill_folder(pipeline, "a photo of sks dog", 1, tmp_path / name, **SMALL)[0]
-        for name, pipeline in (("base", load_pipeline(str(tiny_sd))), ("new", load_trained(tmp_path / "out")))
+        for name, pipeline in (("base", load_pipeline(str(tiny_sd))), ("new", load_trained_pipeline(tmp_path / "out")))
     ]
     assert not np.array_equal(pixels(images[0]), pixels(images[1]))
-    assert load_trained(tmp_path / "out", torch.bfloat16).unet.dtype == torch.bfloat16
+    assert load_trained_pipeline(tmp_path / "out", torch.bfloat16).unet.dtype == torch.bfloat16
 
 
 def test_training_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "fourierft.json").write_text(json.dumps({"format": 1, "task": "classification"}))
     with pytest.raises(CheckpointError, match="holds a training of another kind"):
-        load_trained(tmp_path)
+        load_trained_pipeline(tmp_path)
 
 
 def test_pipeline_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def save_adapter(unet: Any, state: dict[str, Tensor], base: str, folder: Path) -
     return (folder / ADAPTER).stat().st_size
 
 
-def load_adapter(unet: Any, folder: str | Path, allow_other_base: bool = False) -> None:
+def load_unet_adapter(unet: Any, folder: str | Path, allow_other_base: bool = False) -> None:
     """Put an adapter that `save_adapter` or PEFT wrote into a UNet, ready to use.
 
     Args:

@@ -13,14 +13,14 @@ from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
 from fourierft.extras import needs
 from fourierft.files import file_beside
 from fourierft.training import output
-from fourierft.training.diffusion.checkpoint import load_adapter
+from fourierft.training.diffusion.checkpoint import load_unet_adapter
 from fourierft.training.diffusion.data import SUFFIXES
 from fourierft.training.diffusion.pipeline import load_pipeline
 
 MARK = "fourierft"  # a text in each image that is made: its prompt
 
 
-def load_trained(folder: str | Path, dtype: Any = torch.float32, allow_other_base: bool = False) -> Any:
+def load_trained_pipeline(folder: str | Path, dtype: Any = torch.float32, allow_other_base: bool = False) -> Any:
     """The pipeline that a `fourierft dreambooth` trained, its adapter in place.
 
     Args:
@@ -34,7 +34,7 @@ def load_trained(folder: str | Path, dtype: Any = torch.float32, allow_other_bas
     if record.get("task") != "dreambooth":
         raise CheckpointError(f"{folder} holds a training of another kind; name one of `fourierft dreambooth`")
     pipeline = load_pipeline(record["base_model"], record["revision"], record["variant"], dtype)
-    load_adapter(pipeline.unet, folder, allow_other_base)
+    load_unet_adapter(pipeline.unet, folder, allow_other_base)
     return pipeline
 
 

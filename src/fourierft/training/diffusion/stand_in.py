@@ -20,7 +20,7 @@ from fourierft.training.comparison.sources import find_asset_model, read_digits
 from fourierft.training.diffusion.arguments import build_arguments
 from fourierft.training.diffusion.data import find_images
 from fourierft.training.diffusion.pipeline import load_pipeline
-from fourierft.training.diffusion.sampling import fill_folder, load_trained
+from fourierft.training.diffusion.sampling import fill_folder, load_trained_pipeline
 from fourierft.training.diffusion.scores import Eye, frechet_distance, likeness
 from fourierft.training.diffusion.small import SIDE, make_small_pipeline, read_images
 from fourierft.training.diffusion.trainer import train_dreambooth
@@ -75,7 +75,7 @@ def run_stand_in(folder: Path, sizes: Sizes | None = None) -> list[dict[str, Any
         if name == "real photos":
             images = find_images(place, name)
         else:
-            pipeline = load_trained(place) if settings else load_pipeline(str(folder / "model"))
+            pipeline = load_trained_pipeline(place) if settings else load_pipeline(str(folder / "model"))
             images = _sample(pipeline, folder / f"images-{place.name}", sizes)
         seen = eye.look(images)
         line |= {"images": len(images), "fid": frechet_distance(seen, others), "dino": likeness(seen, others)}

@@ -23,7 +23,7 @@ from fourierft.training.diffusion.checkpoint import save_adapter, trained_names
 from fourierft.training.diffusion.data import Concept, encode_concept, find_images, open_readable
 from fourierft.training.diffusion.loop import PRECISIONS, Loop
 from fourierft.training.diffusion.pipeline import build_unet, load_pipeline, native_size, text_encoders
-from fourierft.training.diffusion.sampling import count_others, fill_folder, load_trained
+from fourierft.training.diffusion.sampling import count_others, fill_folder, load_trained_pipeline
 from fourierft.training.digests import digest_files
 from fourierft.training.lock import held
 from fourierft.training.methods import adapter_config, adapter_settings, check_method
@@ -104,7 +104,7 @@ def _train(arguments: DreamBoothArguments, name: str, directory: Path, accelerat
     accelerator.wait_for_everyone()
     if options.validation_prompt:
         del loop, pipeline, state
-        trained = load_trained(directory, PRECISIONS[accelerator.mixed_precision]).to(accelerator.device)
+        trained = load_trained_pipeline(directory, PRECISIONS[accelerator.mixed_precision]).to(accelerator.device)
         count = options.num_validation_images
         _make_images(trained, options.validation_prompt, count, directory / VALIDATION, arguments, accelerator)
     return metrics

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fourierft.serving.current import CURRENT, CurrentRequest
+from fourierft.serving.request_adapter import CURRENT, CurrentRequest
 
 
 def test_a_request_sees_its_own_adapter_alone() -> None:
