@@ -14,8 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fourierft.training.comparison.results import read_lines
-from fourierft.training.output import append_json_line
+from fourierft.training.output import append_json_line, read_json_lines
 from fourierft.training.provenance import find_commit, versions
 
 Row = dict[str, Any]
@@ -38,7 +37,7 @@ class Ledger:
 
     def rows(self) -> list[Row]:
         """All rows, those of other commands included, in the order they were made."""
-        return read_lines(self.file)
+        return read_json_lines(self.file)
 
     def missing(self, cells: Sequence[Row], max_runs: int | None) -> Iterator[Row]:
         """The cells that have no row yet, at most `max_runs`, with a bar and the time left on stderr.
@@ -69,7 +68,7 @@ def append_rows(folder: Path, rows: Iterable[Row]) -> None:
 
 def read_folder(folder: Path) -> list[Row]:
     """All rows of a folder, each file in the order of its lines."""
-    return [row for file in sorted(folder.glob("*.jsonl")) for row in read_lines(file)]
+    return [row for file in sorted(folder.glob("*.jsonl")) for row in read_json_lines(file)]
 
 
 def newest_rows(rows: Iterable[Row]) -> list[Row]:

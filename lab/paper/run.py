@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fourierft.errors import ConfigError
-from fourierft.training.comparison.results import read_lines
+from fourierft.training.output import read_json_lines
 from lab.ledger import Ledger, Row, devices_of, versions_of
 from lab.pages import fill_page, markdown_table, write_page
 from lab.paper.experiment import Choice, Experiment
@@ -63,7 +63,7 @@ def reproduce(
     file = results / f"{experiment.name}.jsonl"
     stamp = {"experiment": experiment.name, "stand_in": choice.is_stand_in, "command": command}
     experiment.run(choice, Ledger(file, stamp, tell))
-    return make_page(experiment, read_lines(file), pages)
+    return make_page(experiment, read_json_lines(file), pages)
 
 
 def list_runs(experiment: Experiment, choice: Choice) -> str:
@@ -73,7 +73,7 @@ def list_runs(experiment: Experiment, choice: Choice) -> str:
 
 def write_pages(results: Path, pages: Path) -> list[Path]:
     """Make every experiment's page anew from its results."""
-    return [make_page(find_experiment(name), read_lines(results / f"{name}.jsonl"), pages) for name in MODULES]
+    return [make_page(find_experiment(name), read_json_lines(results / f"{name}.jsonl"), pages) for name in MODULES]
 
 
 def make_page(experiment: Experiment, rows: Sequence[Row], pages: Path) -> Path:
@@ -101,7 +101,7 @@ def write_overview(results: Path, overview: Path) -> None:
     """Fill the marked place of the overview with what was run where."""
     table = [("experiment", "on the paper's models", "stand-in", "command")]
     for name in MODULES:
-        experiment, rows = find_experiment(name), read_lines(results / f"{name}.jsonl")
+        experiment, rows = find_experiment(name), read_json_lines(results / f"{name}.jsonl")
         stand_ins = [row for row in rows if row["stand_in"]]
         table.append(
             (

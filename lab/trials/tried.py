@@ -18,8 +18,9 @@ from pathlib import Path
 import datasets
 
 from fourierft.training.comparison.grid import run_tasks
-from fourierft.training.comparison.results import read_lines, read_rows
+from fourierft.training.comparison.results import read_rows
 from fourierft.training.comparison.tasks import check_seeds
+from fourierft.training.output import read_json_lines
 from lab.folders import QUALITY
 from lab.trials.page import Baseline, write_page
 from lab.trials.variants import BEST_FORM, VARIANTS
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.page:
         grid = check_seeds(arguments.seeds), arguments.learning_rates
         run_variants(arguments.variants, arguments.tasks, *grid, RESULTS)
-    print(f"written to {write_page(read_lines(RESULTS), bases, QUALITY)}")
+    print(f"written to {write_page(read_json_lines(RESULTS), bases, QUALITY)}")
     return 0
 
 

@@ -15,7 +15,7 @@ Make = Callable[..., Adapter]
 
 def row_of(residents: Residents, key: int, layer: str = "q_proj") -> torch.Tensor:
     slot = residents.find(key)
-    return slot.tables.rows(layer, torch.tensor([slot.row]))[0]
+    return slot.tables.gather([slot.row])[layer][0]
 
 
 def test_the_row_of_a_slot_is_scaling_times_the_coefficients(make_adapter: Make) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fourierft.errors import CheckpointError, OutputExistsError
+from fourierft.errors import CheckpointError, DataError, OutputExistsError
 from fourierft.training import output
 
 
@@ -45,3 +45,23 @@ def test_record_of_another_make_is_refused(tmp_path: Path, content: str) -> None
     (tmp_path / "fourierft.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"fourierft\.json"):
         output.read_record(tmp_path)
+
+
+def test_lines_come_back_whatever_their_texts_break_lines_with(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"text": "one\u2028two\x85three\x0bfour\x1cfive"}, {"text": ""}, {"text": "six\r\nseven"}]
+    for row in rows:
+        output.append_json_line(file, row)
+    assert output.read_json_lines(file) == rows
+    output.write_json_lines(file, rows)
+    assert output.read_json_lines(file) == rows
+
+
+def test_a_line_left_half_is_passed_over_and_anything_else_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    assert output.read_json_lines(file) == []
+    file.write_text('{"a": 1}\n{"a": 2, "b\n{"a": 3}\n')
+    assert output.read_json_lines(file) == [{"a": 1}, {"a": 3}]
+    file.write_text('{"a": 1}\nnotes\n')
+    with pytest.raises(DataError, match=r"line 2 of .*rows\.jsonl is not JSON"):
+        output.read_json_lines(file)

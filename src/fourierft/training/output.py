@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from fourierft.errors import CheckpointError, OutputExistsError
+from fourierft.errors import CheckpointError, DataError, OutputExistsError
 from fourierft.files import check_place, write_text, written_to
 from fourierft.format.json_file import read_json
 from fourierft.training import lock
@@ -113,6 +113,27 @@ def write_json(path: str | Path, content: Any) -> None:
 def write_json_lines(path: str | Path, rows: list[dict[str, Any]]) -> None:
     """Write a JSON object a line; a file that is there is replaced whole or not at all."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows))
+
+
+def read_json_lines(file: Path) -> list[dict[str, Any]]:
+    """Rows of a file of JSON lines, none if it is not there; a line that a killed process left half is passed over.
+
+    Raises: DataError, if another line is no JSON.
+    """
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8").split("\n")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line) if line.strip() else None
+        except ValueError:
+            row = None
+            if not line.startswith("{"):
+                raise DataError(f"line {number} of {file} is not JSON; remove it") from None
+        if row is not None:
+            rows.append(row)
+    return rows
 
 
 def append_json_line(path: Path, row: dict[str, Any]) -> None:

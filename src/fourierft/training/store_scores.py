@@ -20,10 +20,10 @@ from fourierft.training import output
 from fourierft.training.arguments import DataArguments
 from fourierft.training.cells import as_text, read_column
 from fourierft.training.columns import require_columns
-from fourierft.training.comparison.results import read_lines
 from fourierft.training.data import load_test
 from fourierft.training.evaluation import Trained, find_test, load_trained, score_test
 from fourierft.training.families.registry import lower_is_better
+from fourierft.training.output import read_json_lines
 from fourierft.training.report import without_nan
 from fourierft.tuner.hotswap import hotswap_adapter
 
@@ -145,7 +145,7 @@ def read_scores(file: str | Path) -> list[dict[str, Any]]:
         raise DataError(f"there is no file {file}; name one that `fourierft store evaluate` wrote")
     strange = DataError(f"{file} is not what `fourierft store evaluate` writes; name another file")
     try:
-        lines = [line for line in read_lines(Path(file)) if isinstance(line, dict)]
+        lines = [line for line in read_json_lines(Path(file)) if isinstance(line, dict)]
     except (DataError, UnicodeDecodeError) as error:
         raise strange from error
     if not lines or "scored" not in lines[0] or not all("metrics" in line for line in lines[1:]):
@@ -207,6 +207,6 @@ def _begin(file: Path, what: Mapping[str, Any]) -> dict[tuple[str, int], dict[st
         output.append_json_line(file, dict(what))
         return {}
     lines = read_scores(file)
-    if read_lines(file)[0] != json.loads(json.dumps(what)):
+    if read_json_lines(file)[0] != json.loads(json.dumps(what)):
         raise OutputExistsError(f"{file} has scores of another base, file or sample; name another file, or remove it")
     return {(line["name"], line["version"]): line for line in lines}

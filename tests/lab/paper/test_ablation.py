@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from fourierft.training.comparison.results import read_lines
+from fourierft.training.output import read_json_lines
 from lab.paper.run import find_experiment, reproduce
 
 
@@ -13,7 +13,7 @@ def test_three_bases_are_trained_and_set_side_by_side(tiny_stand_ins: Path) -> N
     experiment = find_experiment("table6")
     choice = experiment.choose(tasks=["movies"], stand_in=True)
     page = reproduce(experiment, choice, "python -m lab paper table6", tiny_stand_ins, tiny_stand_ins, lambda _: None)
-    rows = read_lines(tiny_stand_ins / "table6.jsonl")
+    rows = read_json_lines(tiny_stand_ins / "table6.jsonl")
     assert [row["config"].get("basis") for row in rows] == [None, "random", "orthogonal"]
     assert [row["parameters"]["adapter"] for row in rows] == [4000] * 3
     assert len({row["metrics"]["loss"] for row in rows}) == 3

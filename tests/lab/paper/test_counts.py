@@ -9,7 +9,7 @@ import pytest
 import transformers
 
 import fourierft
-from fourierft.training.comparison.results import read_lines
+from fourierft.training.output import read_json_lines
 from lab.paper import counts
 from lab.paper.published import read_paper
 
@@ -29,7 +29,7 @@ def test_counts_on_the_model_are_those_of_the_paper(name: str) -> None:
 
 
 def test_every_number_of_the_table_was_counted_and_is_right() -> None:
-    rows = read_lines(RESULTS)
+    rows = read_json_lines(RESULTS)
     counted = {(row["model"], row["method"], row["size"]): row["parameters"] for row in rows}
     assert counted == {cell[:3]: cell[3] for cell in counts.cells(list(counts.MODELS))}
 
@@ -45,6 +45,6 @@ def test_bytes_of_the_file_are_those_of_a_saved_adapter(tmp_path: Path, monkeypa
 
 
 def test_page_shows_what_is_printed_beside_what_is_counted(tmp_path: Path) -> None:
-    text = "\n".join(counts.page(read_lines(RESULTS), tmp_path))
+    text = "\n".join(counts.page(read_json_lines(RESULTS), tmp_path))
     assert "32 of 32 counts" in text
     assert "| gpt2-medium | LoRA r=4 | 350K | 393,216 | 393,216 | 1,572,864 B | 1.34MB |" in text

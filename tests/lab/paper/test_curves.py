@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from fourierft.training.comparison.results import read_lines
+from fourierft.training.output import read_json_lines
 from lab.paper.curves import curve
 from lab.paper.run import find_experiment, reproduce
 
@@ -14,7 +14,7 @@ def test_curves_are_kept_by_step_and_drawn(tiny_stand_ins: Path) -> None:
     experiment = find_experiment("fig6")
     choice = experiment.choose(stand_in=True, overrides={"max_steps": 2, "eval_steps": 1, "logging_steps": 1})
     page = reproduce(experiment, choice, "python -m lab paper fig6", tiny_stand_ins, tiny_stand_ins, lambda _: None)
-    lora, fourier = read_lines(tiny_stand_ins / "fig6.jsonl")
+    lora, fourier = read_json_lines(tiny_stand_ins / "fig6.jsonl")
     for row in (lora, fourier):
         assert [step for step, _ in row["eval_curves"]["f1"]] == [1, 2]
         assert [step for step, _ in row["loss_curve"]] == [1, 2]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fourierft.training import output
-from fourierft.training.comparison.results import read_lines
+from fourierft.training.output import read_json_lines
 from lab.ledger import Ledger
 from lab.paper import plan
 from lab.paper.experiment import Choice
@@ -51,14 +51,14 @@ def test_runs_of_a_plan_are_rows_with_their_stamp_and_done_once(tiny_stand_ins: 
 
     assert plan.names_of(trials)(CHOICE) == ["movies: LoRA r=1, learning rate 0.001, seed 3"]
     plan.run_plan(trials)(CHOICE, ledger(tiny_stand_ins, told))
-    rows = read_lines(tiny_stand_ins / "fig4.jsonl")
+    rows = read_json_lines(tiny_stand_ins / "fig4.jsonl")
     assert [(row["seed"], row["steps"], row["experiment"], row["command"]) for row in rows] == [
         (3, 1, "fig4", "c")
     ]  # fmt: skip
     assert rows[0]["eval_curves"]["accuracy"] == rows[0]["eval_curve"]
     plan.run_plan(trials)(CHOICE, ledger(tiny_stand_ins, told))
     assert told[-1] == "movies: 1 runs, 0 to do now"
-    assert read_lines(tiny_stand_ins / "fig4.jsonl") == rows
+    assert read_json_lines(tiny_stand_ins / "fig4.jsonl") == rows
 
 
 def test_rows_of_compare_are_taken_over(tiny_stand_ins: Path) -> None:
@@ -69,10 +69,10 @@ def test_rows_of_compare_are_taken_over(tiny_stand_ins: Path) -> None:
 
     first = tiny_stand_ins / "first"
     plan.run_plan(trials)(CHOICE, ledger(first, told))
-    for row in read_lines(first / "fig4.jsonl"):
+    for row in read_json_lines(first / "fig4.jsonl"):
         bare = {key: value for key, value in row.items() if key not in ("experiment", "stand_in", "command")}
         output.append_json_line(tiny_stand_ins / "quality" / "movies" / "runs.jsonl", bare)
     plan.run_plan(trials)(CHOICE, ledger(tiny_stand_ins, told))
     assert told[-1] == "movies: 1 runs, 0 to do now"
-    taken = read_lines(tiny_stand_ins / "fig4.jsonl")
+    taken = read_json_lines(tiny_stand_ins / "fig4.jsonl")
     assert [(row["from"], row["command"]) for row in taken] == [("docs/quality/movies", "c")]

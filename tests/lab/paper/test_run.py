@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fourierft.training.comparison.results import read_lines
+from fourierft.training.output import read_json_lines
 from lab.folders import DOCS
 from lab.paper import counts
 from lab.paper.run import MODULES, find_experiment, list_runs, reproduce, write_overview
@@ -24,7 +24,7 @@ def test_page_says_what_made_its_numbers_and_nothing_is_done_twice(
     assert page == tmp_path / "pages" / "table1.md"
     assert text.startswith("# Table 1: trained parameters and bytes\n")
     assert "4 rows, made by\n\n    python -m lab paper table1 --model vit-base\n\nwith " in text
-    rows = read_lines(tmp_path / "table1.jsonl")
+    rows = read_json_lines(tmp_path / "table1.jsonl")
     assert {row["command"] for row in rows} == {"python -m lab paper table1 --model vit-base"}
     monkeypatch.setattr(counts, "count", lambda *_: pytest.fail("all was counted"))
     assert reproduce(experiment, choice, "again", tmp_path, tmp_path / "pages").read_text() == text
@@ -51,7 +51,7 @@ def test_overview_in_the_repository_is_that_of_its_results(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", list(MODULES))
 def test_page_in_the_repository_is_that_of_its_results(name: str, tmp_path: Path) -> None:
-    experiment, rows = find_experiment(name), read_lines(RESULTS / f"{name}.jsonl")
+    experiment, rows = find_experiment(name), read_json_lines(RESULTS / f"{name}.jsonl")
     written = (DOCS / "reproduction" / f"{name}.md").read_text()
     for block in experiment.page(rows, tmp_path):
         assert block in written

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -122,15 +121,10 @@ def read_lines(target: Path, overwrite: bool, fit: Callable[[list[dict[str, Any]
     """
     if overwrite or not target.exists():
         return []
-    rows = []
     try:
-        for line in target.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:  # left half by a killed process
-                continue
+        rows = output.read_json_lines(target)
         fits = all(isinstance(row, dict) for row in rows) and fit(rows)
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError, DataError):
         fits = False
     if not fits:
         raise OutputExistsError(

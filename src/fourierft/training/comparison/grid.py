@@ -20,7 +20,7 @@ from fourierft.errors import BusyError, ConfigError
 from fourierft.training import output, report
 from fourierft.training.arguments import DataArguments
 from fourierft.training.checkpoints import has_checkpoint
-from fourierft.training.comparison.results import FILE, Row, name_rule, read_lines
+from fourierft.training.comparison.results import FILE, Row, name_rule
 from fourierft.training.comparison.tasks import Run, Task, digest
 from fourierft.training.comparison.texts import score_pretrained, score_written
 from fourierft.training.data import has_validation
@@ -84,7 +84,10 @@ def run_tasks(
     for task, settings, _ in prepared:
         check_scored(task, settings)
     runs = [(*each, run) for each in prepared for run in each[0].runs()]
-    finished, elsewhere = {row["key"] for row in read_lines(file) if "key" in row}, {row["key"]: row for row in known}
+    finished, elsewhere = (
+        {row["key"] for row in output.read_json_lines(file) if "key" in row},
+        {row["key"]: row for row in known},
+    )
     missing = []
     for task, settings, protocol, run in runs:
         key = run_key(run, protocol)
@@ -102,7 +105,7 @@ def run_tasks(
         title = f"{where}{run.method.title}, learning rate {run.learning_rate:g}, seed {run.seed}"
         try:
             with held(file.parent / "runs", f"{key}.pid"):
-                if any(row.get("key") == key for row in read_lines(file)):
+                if any(row.get("key") == key for row in output.read_json_lines(file)):
                     tell(f"{title}: finished by another process")
                     continue
                 row = perform(task, run, settings, protocol, file.parent, keep)
@@ -115,7 +118,7 @@ def run_tasks(
         progress = f"run {number} of {len(missing)}, about {format_time(left)} left"
         tell(f"{progress}: {title}: {score} in {row['seconds']:.0f} s")
     chosen = {(task.name, protocol) for task, _, protocol in prepared}
-    return [name_rule(row) for row in read_lines(file) if (row.get("task"), row.get("protocol")) in chosen]
+    return [name_rule(row) for row in output.read_json_lines(file) if (row.get("task"), row.get("protocol")) in chosen]
 
 
 def check_scored(task: Task, settings: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
-from fourierft.errors import DataError
+from fourierft.training.output import read_json_lines
 from fourierft.tuner.scaling import RULE
 
 FILE = "runs.jsonl"
@@ -55,29 +54,8 @@ class Summary:
 
 
 def read_rows(directory: Path) -> list[Row]:
-    """Rows of the finished runs in a directory; see `read_lines`."""
-    return read_lines(directory / FILE)
-
-
-def read_lines(file: Path) -> list[Row]:
-    """Rows of a file of JSON lines, none if it is not there; a line that a killed process left half is passed over.
-
-    Raises: DataError, if another line is no JSON.
-    """
-    if not file.exists():
-        return []
-    lines = file.read_text(encoding="utf-8").split("\n")
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except ValueError:
-            row = None
-            if not line.startswith("{"):
-                raise DataError(f"line {number} of {file} is not JSON; remove it") from None
-        if row is not None:
-            rows.append(row)
-    return rows
+    """Rows of the finished runs in a directory; see `read_json_lines`."""
+    return read_json_lines(directory / FILE)
 
 
 def under_rule(rule: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from fourierft.training.generation.metrics import require_metrics
 from fourierft.training.generation.prompts import encode_prompts, load_items
 from fourierft.training.generation.run import generate, generate_all, score_items
 from fourierft.training.generation.wordnet import WordNet, find_wordnet
+from fourierft.training.output import read_json_lines
 from fourierft.training.plan import Plan
 
 EXAMPLES = 3
@@ -32,8 +32,7 @@ def score_written(directory: Path, arguments: Arguments, decoding: Decoding) -> 
         use_cpu=settings.use_cpu,
         quiet=True,
     )
-    lines = (directory / "texts" / PREDICTIONS).read_text(encoding="utf-8").splitlines()
-    return {**metrics, "examples": [json.loads(line) for line in lines[:EXAMPLES]]}
+    return {**metrics, "examples": read_json_lines(directory / "texts" / PREDICTIONS)[:EXAMPLES]}
 
 
 def score_pretrained(plan: Plan, decoding: Decoding) -> dict[str, Any]:

@@ -64,17 +64,8 @@ def _read_settings(folder: Path) -> Any:
 def _read_texts(folder: Path) -> dict[int, str]:
     finished = folder / PREDICTIONS
     if finished.is_file():
-        lines = finished.read_text(encoding="utf-8").splitlines()
-        return {item: json.loads(line)["prediction"] for item, line in enumerate(lines)}
-    texts = {}
-    if (folder / UNFINISHED).is_file():
-        for line in (folder / UNFINISHED).read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:  # left half by a killed process
-                continue
-            texts[row["item"]] = row["prediction"]
-    return texts
+        return {item: row["prediction"] for item, row in enumerate(output.read_json_lines(finished))}
+    return {row["item"]: row["prediction"] for row in output.read_json_lines(folder / UNFINISHED)}
 
 
 def append_text(folder: Path, item: int, text: str) -> None:
