@@ -57,7 +57,7 @@ def test_a_run_that_another_process_is_at_is_left_to_it(
     def find(path: Path) -> list[Any]:
         return [row] if (out / "runs").exists() else []  # the other is done when this one gets at it
 
-    monkeypatch.setattr(grid, "read_lines", find)
+    monkeypatch.setattr(grid.output, "read_json_lines", find)
     monkeypatch.setattr(grid, "train", lambda arguments: pytest.fail("it was done"))
     run_grid(task, out, tell=told.append)
     assert told[-1] == "head only, learning rate 0.01, seed 0: finished by another process"
