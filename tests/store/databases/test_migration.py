@@ -40,7 +40,7 @@ def old_store(location: str | Path, layout: Layout, row: Any, monkeypatch: pytes
     """A store of format 1: twelve adapters, `t3` with a head and version 2, versions 1 to 4 of `gone` removed."""
     backend = backend_of(location)
     for module in ("sqlite", "postgres"):
-        monkeypatch.setattr(f"fourierft.store.{module}.TABLES", TABLES)
+        monkeypatch.setattr(f"fourierft.store.databases.{module}.TABLES", TABLES)
     shared = {"layout": 1, "dtype": "float32", "created": "2026-01-01T00:00:00Z", "metrics": None, "record": None}
 
     def fill(execute: Callable[..., Any]) -> None:
