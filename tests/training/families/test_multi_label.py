@@ -45,12 +45,21 @@ def test_names_are_those_of_all_rows_or_of_the_data_set() -> None:
 
 
 def test_a_yes_or_no_for_each_label_is_not_taken_for_names() -> None:
-    for rows in ([[1, 0, 1], [0, 0, 0]], [[True, False], [True, True]]):
+    for rows in ([[1, 0, 1], [0, 0, 0]], [[True, False], [True, True]], [[1, 0], [0, 1]]):
         with pytest.raises(
             DataError, match=r"holds \[.*\] in row 1 and such in all rows, .* a yes or no for each label"
         ):
             MultiLabel().learn(rows, "labels", (), by_index, True)
-    assert MultiLabel().learn([[1, 0], [0, 1]], "labels", (), by_index, True) == MultiLabel(("0", "1"))
+    assert MultiLabel().learn([[1, 0], [1]], "labels", (), by_index, True) == MultiLabel(("0", "1"))
+
+
+def test_one_label_is_scored_by_the_rows_that_have_it() -> None:
+    one = MultiLabel(("day",))
+    logits, labels = np.array([[2.0], [1.0], [-1.0], [-2.0], [3.0]]), np.array([[1.0], [0.0], [1.0], [0.0], [1.0]])
+    # two of three that were found are right, two of three that are there were found
+    assert one.score(EvalPrediction(logits, labels)) == pytest.approx(
+        {"f1_micro": 2 / 3, "f1_macro": 2 / 3, "subset_accuracy": 3 / 5}
+    )
 
 
 def test_numbers_of_a_data_set_that_names_its_labels_are_their_names() -> None:

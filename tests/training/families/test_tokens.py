@@ -10,6 +10,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -62,12 +63,27 @@ def test_rows_that_are_cut_are_told_and_keep_the_tags_of_whole_words(
     assert "longer than max_length=3 tokens, and cut there: 1 of 2 rows, first row 1" in capsys.readouterr().out
 
 
-def test_a_word_that_the_tokenizer_leaves_out_is_told(pieces: Any) -> None:
-    rows = make_rows((["is", "   ", "film"], ["O", "O", "O"]))
+@pytest.mark.parametrize("words", [["is", "   ", "film"], ["film", "is", "   "], ["   "]])
+@pytest.mark.parametrize("limit", [None, 64, 1])
+def test_a_word_that_the_tokenizer_leaves_out_is_told(pieces: Any, words: list[str], limit: int | None) -> None:
+    rows = make_rows((words, ["O"] * len(words)))
     with pytest.raises(
         DataError, match=r"the tokenizer makes nothing of the word '   ' in row 1; replace or remove it"
     ):
-        NAMES.encode_rows(rows, COLUMNS, [[0, 0, 0]], pieces, None)
+        NAMES.encode_rows(rows, COLUMNS, [[0] * len(words)], pieces, limit)
+
+
+def test_a_row_of_which_no_word_is_left_is_told(pieces: Any) -> None:
+    pieces.add_special_tokens({"cls_token": "[CLS]"})
+    pieces.backend_tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A", special_tokens=[("[CLS]", pieces.convert_tokens_to_ids("[CLS]"))]
+    )
+    rows = make_rows((["films", "is"], ["O", "O"]))
+    assert NAMES.encode_rows(rows, COLUMNS, [[0, 1]], pieces, 2)["labels"][:] == [[-100, 0]]
+    with pytest.raises(
+        DataError, match=r"no word of row 1 is left within max_length=1 tokens; raise --max_length, or "
+    ):
+        NAMES.encode_rows(rows, COLUMNS, [[0, 1]], pieces, 1)
 
 
 @pytest.mark.parametrize(

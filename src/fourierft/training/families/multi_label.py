@@ -118,14 +118,15 @@ class MultiLabel(TextRows):
     def score(self, prediction: EvalPrediction) -> dict[str, float]:
         """F1 and the share of rows that are right, of logits [rows, labels]."""
         with needs("train", "scoring predictions"):
-            from sklearn.metrics import accuracy_score, f1_score
+            from sklearn.metrics import f1_score
 
         expected = np.asarray(prediction.label_ids) > 0
         predicted = outputs_of(prediction) >= 0  # where the probability is at least a half
+        each = [f1_score(*columns, zero_division=0) for columns in zip(expected.T, predicted.T, strict=True)]
         return {
-            "f1_micro": float(f1_score(expected, predicted, average="micro", zero_division=0)),
-            "f1_macro": float(f1_score(expected, predicted, average="macro", zero_division=0)),
-            "subset_accuracy": float(accuracy_score(expected, predicted)),
+            "f1_micro": float(f1_score(expected.ravel(), predicted.ravel(), zero_division=0)),
+            "f1_macro": float(np.mean(each)),
+            "subset_accuracy": float((expected == predicted).all(axis=1).mean()),
         }
 
     def decode(self, outputs: np.ndarray) -> list[dict[str, Any]]:
@@ -150,11 +151,10 @@ def read_names(value: Any) -> list[str]:
 
 
 def _are_answers(values: Sequence[Any]) -> bool:
-    """Whether all cells are lists of as many zeros and ones, and not each a list of different names."""
+    """Whether all cells are lists of as many zeros and ones. As names they would repeat, or all rows have both."""
     lists = [read_list(value) or [] for value in values]
     is_long = len({len(one) for one in lists}) == 1 and len(lists[0]) > 1
-    found = {class_name(name) for one in lists for name in one}
-    return is_long and found <= {"0", "1", "True", "False"} and any(len(set(one)) < len(one) for one in lists)
+    return is_long and {class_name(name) for one in lists for name in one} <= {"0", "1", "True", "False"}
 
 
 def find_fault(value: Any) -> str | None:

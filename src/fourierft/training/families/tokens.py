@@ -185,7 +185,7 @@ class TokenClasses(TextRows):
         Args:
             labels: a list of tags a row, encoded.
 
-        Raises: DataError, if the tokenizer leaves out a word.
+        Raises: DataError, if the tokenizer leaves out a word, or `limit` all words of a row.
         """
 
         def encode(row: dict[str, Any], index: int, version: str) -> dict[str, Any]:
@@ -195,12 +195,22 @@ class TokenClasses(TextRows):
             for number in encoded.word_ids():
                 is_first = number is not None and number != last
                 if is_first and number != last + 1:
-                    raise DataError(
-                        f"the tokenizer makes nothing of the word {words[last + 1]!r} in {place_of(row, index)}; "
-                        "replace or remove it"
-                    )
+                    break
                 tags.append(labels[index][number] if is_first else IGNORED)
                 last = number if is_first else last
+            if last + 1 < len(words):  # cut, or words of no tokens
+                kept = {*processor(words, is_split_into_words=True, truncation=False, verbose=False).word_ids()}
+                lost = next((word for number, word in enumerate(words) if number not in kept), None)
+                if lost is not None:
+                    raise DataError(
+                        f"the tokenizer makes nothing of the word {lost!r} in {place_of(row, index)}; replace or "
+                        "remove it"
+                    )
+            if last < 0:
+                raise DataError(
+                    f"no word of {place_of(row, index)} is left within max_length={limit} tokens; raise --max_length, "
+                    "or remove the row"
+                )
             return {**encoded, "labels": tags, CUT: last + 1 < len(words)}
 
         given = select_inputs(rows, columns)
