@@ -45,8 +45,7 @@ def burst(model: Path, folder: Path, count: int, slots: int, record: Record, req
 
 def memory(record: Record, slots: int = 10_000) -> None:
     """Bytes of the tables at the shapes of LLaMA-2 7B: q and v, 32 layers x 4096, n = 1000; nothing is allocated."""
-    from fourierft.rows.residents import Residents
-
+    from fourierft.serving.residents import Residents
     from fourierft.store import Layout
 
     names = [f"model.layers.{i}.self_attn.{name}_proj" for i in range(32) for name in "qv"]
