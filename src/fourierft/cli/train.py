@@ -1,9 +1,9 @@
 """Fine-tune a model on a data set.
 
 Reads rows from files (csv, tsv, json, jsonl, parquet), folders or the hub, finds out from the columns and labels
-whether texts or images are to be classified, numbers predicted, or prompts answered, prints what will be trained,
-trains it, and writes into --output_dir: the adapter, its tokenizer or image processor, metrics.json, curve.png and a
-model card, README.md. `fourierft evaluate` reads all that.
+whether texts, words of sentences or images are to be classified, numbers predicted, or prompts answered, prints what
+will be trained, trains it, and writes into --output_dir: the adapter, its tokenizer or image processor, metrics.json,
+curve.png and a model card, README.md. `fourierft evaluate` reads all that.
 
 Examples:
   # FourierFT, 340 coefficients on every linear layer, on a csv file with the columns text and label
@@ -19,6 +19,10 @@ Examples:
 
   # a language model learns to answer: the columns instruction, input and output, or the ones named
   fourierft train --model_name_or_path MODEL --train_file alpaca.json --task answers --output_dir answers
+
+  # several labels a row, as ["joy", "anger"]; a tag for each word, from the columns tokens and ner_tags
+  fourierft train --model_name_or_path MODEL --train_file tickets.jsonl --task multi_label_classification --output_dir t
+  fourierft train --model_name_or_path MODEL --train_file names.jsonl --task token_classification --output_dir names
 
   # conversations, or instructions, in the model's chat template, over a base in 4 bits
   fourierft train --model_name_or_path MODEL --train_file chats.jsonl --task chat --quantization nf4 --output_dir chat

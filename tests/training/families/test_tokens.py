@@ -23,7 +23,8 @@ from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.columns import Columns
 from fourierft.training.families.registry import find_families
-from fourierft.training.families.tokens import TokenClasses, find_spans
+from fourierft.training.families.spans import find_spans
+from fourierft.training.families.tokens import TokenClasses
 from fourierft.training.reading import read_rows
 
 COLUMNS = Columns(("tokens",), "ner_tags")
@@ -84,6 +85,18 @@ def test_a_row_of_which_no_word_is_left_is_told(pieces: Any) -> None:
         DataError, match=r"no word of row 1 is left within max_length=1 tokens; raise --max_length, or "
     ):
         NAMES.encode_rows(rows, COLUMNS, [[0, 1]], pieces, 1)
+
+
+def test_a_tag_that_keeps_names_from_being_scored_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert TokenClasses(("B-PER", "I-PER", "O", "o")).metrics == ("accuracy",)
+    TokenClasses(("B-PER", "I-PER", "O", "o")).start(None, DataArguments(), 0)
+    assert capsys.readouterr().out == (
+        "of the tags some begin with B- or I-, as names do, but o does not: names are not scored; write O for words "
+        "that are in no name\n"
+    )
+    for tags in (("B-PER", "I-PER", "O"), ("NOUN", "VERB")):
+        TokenClasses(tags).start(None, DataArguments(), 0)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from transformers import (
     DataCollatorForTokenClassification,
     EvalPrediction,
     PreTrainedTokenizerBase,
+    TrainerCallback,
 )
 
 from fourierft import __version__
@@ -25,6 +25,7 @@ from fourierft.training.cells import as_text, column_names, is_blank, place_at, 
 from fourierft.training.cells import shorten as begin
 from fourierft.training.columns import Columns, check_columns, find_column, named_classes, require_columns
 from fourierft.training.families.family import Family, outputs_of
+from fourierft.training.families.spans import OUTSIDE, Span, find_spans, stray_tags, tells_names
 from fourierft.training.families.texts import (
     CUT,
     LABEL_COLUMNS,
@@ -51,16 +52,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 TAG_COLUMNS = ("ner_tags", "tags", "pos_tags")
-OUTSIDE = "O"
 TWO = "the number of tags, taken to be two, as the data are not here and do not name them"
-
-
-class Span(NamedTuple):
-    """Words that are one name: from `start` on, up to but not with `end`, by their number from 0 on."""
-
-    label: str
-    start: int
-    end: int
 
 
 class TokenClasses(TextRows):
@@ -223,6 +215,17 @@ class TokenClasses(TextRows):
         )
         return tell_cut(encoded, rows, limit)
 
+    def start(self, train: Any, data: DataArguments, seed: int) -> list[TrainerCallback]:
+        """Nothing to be called; that tags are of two kinds, so that no names are found, is printed."""
+        stray = stray_tags(self.labels)
+        if stray:
+            print(
+                f"of the tags some begin with B- or I-, as names do, but {shorten(stray)} does not: names are not "
+                f"scored; write {OUTSIDE} for words that are in no name",
+                flush=True,
+            )
+        return super().start(train, data, seed)
+
     def collator(self, processor: PreTrainedTokenizerBase) -> Any:
         """Makes a batch of rows."""
         return DataCollatorForTokenClassification(processor, label_pad_token_id=IGNORED)
@@ -276,31 +279,3 @@ class TokenClasses(TextRows):
 
 
 FAMILIES = (TokenClasses(),)
-
-
-def tells_names(tags: Sequence[str]) -> bool:
-    """Whether tags say how names begin and go on."""
-    inside = [tag for tag in tags if tag != OUTSIDE]
-    return bool(inside) and all(re.match(r"[BIESLU]-.", tag) for tag in inside)
-
-
-def find_spans(tags: Sequence[str]) -> list[Span]:
-    """The names that tags make: none, if they do not tell any.
-
-    A name ends before a tag of another kind and one that begins a name (B-, S-, U-), and behind one that ends it (E-,
-    L-, S-, U-); I- begins one where none goes on, as CoNLL's script has it.
-    """
-    if not tells_names(tags):
-        return []
-    spans: list[Span] = []
-    before, kind = OUTSIDE, ""
-    for place, tag in enumerate(tags):
-        mark, _, own = tag.partition("-")
-        if mark != OUTSIDE:
-            goes_on = own == kind and mark in "IEL" and before in ("B", "I")
-            if goes_on:
-                spans[-1] = spans[-1]._replace(end=place + 1)
-            else:
-                spans.append(Span(own, place, place + 1))
-        before, kind = mark, own
-    return spans
