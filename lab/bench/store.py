@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from fourierft.cli.parser import count_from
 from fourierft.format.encoding import DTYPES, encoded_bytes
 from fourierft.store import AdapterStore, Layout
 from lab.bench.figures import case_name, figure_rows, killed_name
@@ -191,11 +192,11 @@ def check_store(path: Path, acknowledged: list[int], counts: dict[str, int], who
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--adapters", type=int, default=10_000, help="default: %(default)s; 0 for none")
+    parser.add_argument("--adapters", type=count_from(0), default=10_000, help="default: %(default)s; 0 for none")
     parser.add_argument("--model", choices=MODELS, default="smollm2-135m", help="default: %(default)s")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
-    parser.add_argument("--kills", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--kills", type=count_from(0), default=0, help="default: %(default)s")
+    parser.add_argument("--threads", type=count_from(1), default=2, help="CPU threads (default: %(default)s)")
     parser.add_argument(
         "--output", type=Path, default=BENCH_RESULTS, help="folder of the results (default: %(default)s)"
     )

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from fourierft.cli.parser import count_from
 from fourierft.fleet import AdapterBank, FleetModel
 from fourierft.store import AdapterStore, Layout
 from lab.bench.figures import case_name, figure_rows
@@ -136,10 +137,10 @@ def measure(path: Path, model: str, grid: str, count: int, capacity: int, batche
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--adapters", type=int, default=1_000_000, help="in the store (default: %(default)s)")
-    parser.add_argument("--capacity", type=int, default=10_000, help="of the bank (default: %(default)s)")
-    parser.add_argument("--batches", type=int, default=300, help="timed, of 64 rows (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--adapters", type=count_from(1), default=1_000_000, help="in the store (default: %(default)s)")
+    parser.add_argument("--capacity", type=count_from(1), default=10_000, help="of the bank (default: %(default)s)")
+    parser.add_argument("--batches", type=count_from(1), default=300, help="timed, of 64 rows (default: %(default)s)")
+    parser.add_argument("--threads", type=count_from(1), default=2, help="CPU threads (default: %(default)s)")
     parser.add_argument(
         "--output", type=Path, default=BENCH_RESULTS, help="folder of the results (default: %(default)s)"
     )

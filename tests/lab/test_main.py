@@ -41,6 +41,18 @@ def test_an_unknown_trial_is_told_with_the_nearest(capsys: pytest.CaptureFixture
     assert "curves is unknown; did you mean curve?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["store --adapters -3", "store --kills x", "zipf --capacity 0", "zipf --batches 1.5", "serving exact --slots 0"],
+)
+def test_a_count_that_is_none_is_told(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["bench", *words.split()])
+    assert exit_.value.code == 2
+    name, value = words.split()[-2:]
+    assert f"argument {name}: {value} is no whole number from " in capsys.readouterr().err
+
+
 def test_an_interrupted_run_says_that_it_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ import argparse
 import os
 from pathlib import Path
 
+from fourierft.cli.parser import count_from
 from lab.bench.serving import fleet
 from lab.bench.serving.record import Record, choose_cores
 from lab.folders import BENCH_RESULTS, DOCS
@@ -28,10 +29,10 @@ PAGE = DOCS / "serving.md"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("exact", "throughput", "burst", "memory", "page"))
-    parser.add_argument("--adapters", type=int, default=1000, help="in the store (default: %(default)s)")
-    parser.add_argument("--slots", type=int, default=64, help="of the server that evicts (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="of throughput (default: %(default)s)")
-    parser.add_argument("--requests", type=int, default=10_000, help="of the burst (default: %(default)s)")
+    parser.add_argument("--adapters", type=count_from(1), default=1000, help="in the store (default: %(default)s)")
+    parser.add_argument("--slots", type=count_from(1), default=64, help="of one that evicts (default: %(default)s)")
+    parser.add_argument("--rounds", type=count_from(1), default=2, help="of throughput (default: %(default)s)")
+    parser.add_argument("--requests", type=count_from(1), default=10_000, help="of the burst (default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="for stores, logs and PEFT's answers (default: in the cache)")
     parser.add_argument(
         "--output", type=Path, default=BENCH_RESULTS, help="folder of the results (default: %(default)s)"

@@ -34,7 +34,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fourierft.cli.parser import show_one_name
+from fourierft.cli.parser import count_from, show_one_name
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -63,9 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sample.add_argument("directory", metavar="DIR", help="what `fourierft dreambooth` wrote, or a pipeline as it is")
     sample.add_argument("--prompt", required=True, help="text to make images of")
     sample.add_argument("--images_dir", required=True, metavar="DIR", help="folder to fill; images there are kept")
-    sample.add_argument("--num_images", type=_count, default=4, metavar="N", help="images it is to hold (default: 4)")
+    sample.add_argument(
+        "--num_images", type=count_from(1), default=4, metavar="N", help="images it is to hold (default: 4)"
+    )
     sample.add_argument("--seed", type=int, default=42, metavar="N", help="of the first image (default: 42)")
-    sample.add_argument("--num_inference_steps", type=_count, default=50, metavar="N", help="denoising (default: 50)")
+    sample.add_argument(
+        "--num_inference_steps", type=count_from(1), default=50, metavar="N", help="denoising (default: 50)"
+    )
     sample.add_argument("--guidance_scale", type=float, default=7.5, metavar="X", help="of the text (default: 7.5)")
     sample.add_argument("--image_size", type=int, metavar="PIXELS", help="side (default: as the model has it)")
     sample.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights (default: float32)")
@@ -207,12 +211,6 @@ def _stand_in(given: argparse.Namespace) -> int:
         rows.append((line["method"], *scores, f"{parameters:,}"))
     print(table(rows))
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number from 1 on")
-    return int(text)
 
 
 def _device(use_cpu: bool) -> Any:

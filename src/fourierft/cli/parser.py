@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -73,3 +73,14 @@ def add_base(parser: Any, text: str, required: bool = False) -> None:
 def show_one_name(action: argparse.Action) -> None:
     """Let the help show the first name of a flag alone; the others are understood all the same."""
     action.option_strings = action.option_strings[:1]
+
+
+def count_from(least: int) -> Callable[[str], int]:
+    """The type of an option that takes a whole number, `least` or more."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is no whole number from {least} on")
+        return int(text)
+
+    return read
