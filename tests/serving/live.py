@@ -39,7 +39,14 @@ async def live(app: Any, http: str = "httptools") -> AsyncIterator[int]:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", 0))
         listening.listen(2048)
-        config = uvicorn.Config(app, http=http, log_level="critical", timeout_graceful_shutdown=1, ws="none")
+        config = uvicorn.Config(
+            app,
+            http=http,
+            log_config=None,  # its own closes all handlers, and absl's closes the file that pytest captures to
+            log_level="critical",
+            timeout_graceful_shutdown=1,
+            ws="none",
+        )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve([listening]))
         while not server.started and not serving.done():
