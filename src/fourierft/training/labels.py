@@ -94,7 +94,7 @@ def number_labels(names: Sequence[str], labels: Sequence[str], where: Where, is_
         counted = "rows have such labels" if is_one_a_row else "labels are such"
         raise DataError(
             f"{where(unknown[0])} has the label {names[unknown[0]]}, which training did not see ({len(unknown)} of "
-            f"{len(names)} {counted}: {others}); it knows {shorten(labels)}"
+            f"{len(names)} {counted}: {others}); it knows {shorten(labels)}; mend or leave out such rows"
         )
     return [numbers[name] for name in names]
 

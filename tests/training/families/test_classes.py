@@ -24,7 +24,7 @@ def test_classes_are_numbered_in_order_and_unknown_ones_refused() -> None:
     assert task.encode_labels([1, 0.0, "x", " 1 "]) == [1, 0, 2, 1]
     with pytest.raises(
         DataError,
-        match=r"row 2 has the label 7, .* did not see \(2 of 3 rows have such labels: 1e0, 7\); it knows 0, 1, x",
+        match=r"row 2 has the label 7, .* did not see \(2 of 3 rows have such labels: 1e0, 7\); it knows 0, 1, x; ",
     ):
         task.encode_labels([1, 7, "1e0"])
 

@@ -179,6 +179,11 @@ def test_usual_columns_of_words_and_tags_call_for_it() -> None:
     assert find_families(with_text, DataArguments())[0].kind == "text"
     assert find_families(rows, DataArguments(text_column=["tokens"]))[0].kind == "text"
     assert find_families(with_text, DataArguments(task="token_classification")) == [TokenClasses()]
+    with pytest.raises(
+        DataError,
+        match=r"no column is called tokens.* for lists of words, among text, tags; name it with --text_column",
+    ):
+        NAMES.find_columns(Dataset.from_dict({"text": ["a b"], "tags": [["O", "O"]]}), None, None)
     with pytest.raises(DataError, match="no column looks like the label among tokens; name it with --label_column"):
         TokenClasses().find_columns(rows.select_columns("tokens"), None, None)
 

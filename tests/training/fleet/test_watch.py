@@ -90,7 +90,7 @@ def test_a_file_that_cannot_be_read_is_told_once_and_read_again_when_it_changes(
     told = [line for line in capsys.readouterr().err.splitlines() if "dee.csv" in line]
     assert told == [
         f"fourierft: row 1 of {folder}/dee.csv has the label perhaps, which training did not see (6 of 6 rows have "
-        "such labels: perhaps); it knows no, yes; it is read again when it changes"
+        "such labels: perhaps); it knows no, yes; mend or leave out such rows; it is read again when it changes"
     ]
 
 

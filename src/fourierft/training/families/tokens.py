@@ -92,6 +92,11 @@ class TokenClasses(TextRows):
         require_columns(rows, [*(wanted or []), *([label] if label else [])])
         if wanted is not None and len(wanted) != 1:
             raise DataError(f"text_column names {len(wanted)} columns; name the one of the words")
+        if not wanted and not set(WORD_COLUMNS) & set(column_names(rows)):
+            raise DataError(
+                f"no column is called {' or '.join(WORD_COLUMNS)}, for lists of words, among "
+                f"{', '.join(column_names(rows))}; name it with --text_column"
+            )
         words = find_column(rows, wanted[0] if wanted else None, WORD_COLUMNS, "text")
         return Columns((words,), find_column(rows, label, (*TAG_COLUMNS, *LABEL_COLUMNS), "label"))
 
