@@ -9,11 +9,11 @@ import pytest
 from datasets import Dataset
 
 from fourierft.errors import DataError
-from fourierft.training import run
 from fourierft.training.arguments import Arguments, DataArguments, MethodArguments, ModelArguments
 from fourierft.training.columns import Columns
-from fourierft.training.fleet import run as fleet_run
+from fourierft.training.fleet.plan import plan_fleet
 from fourierft.training.fleet.settings import FleetArguments, FleetSettings
+from fourierft.training.plan import plan_training
 from fourierft.training.reading import read_rows
 from fourierft.training.setup import Setup, load_setup
 
@@ -56,4 +56,4 @@ def test_an_adapter_of_a_fleet_writes_the_record_of_one_alone(build: Callable[..
         method=MethodArguments(n_frequency=50),
         fleet=FleetSettings(adapter_column="rating"),
     )
-    assert fleet_run.prepare(fleet).record == run.plan_training(alone).record
+    assert plan_fleet(fleet).record == plan_training(alone).record

@@ -17,9 +17,9 @@ import torch
 import fourierft
 from fourierft.training.arguments import MethodArguments
 from fourierft.training.families.classes import Classification
-from fourierft.training.fleet.plan import make_plan
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.fleet.tenants import Tenant
+from fourierft.training.fleet.trainable import attach_row
 from fourierft.training.fleet.trainer import FleetTrainer
 from fourierft.training.models import BaseModel
 from lab.bench.harness import Case, Contender, Settings, relative_rms
@@ -100,11 +100,11 @@ class Training:
 
     def together(self) -> Contender:
         """All adapters through `FleetTrainer`."""
-        plan = make_plan(BaseModel(self.model(), ("classifier",)), self.method, ENCODER, None)
+        trainable = attach_row(BaseModel(self.model(), ("classifier",)), self.method, ENCODER, None)
         task, ended = Classification(("no", "yes")), {}
 
         def run() -> None:
-            trainer = FleetTrainer(plan, task, self.collate, self.settings, self.sentences[1])
+            trainer = FleetTrainer(trainable, task, self.collate, self.settings, self.sentences[1])
             for tenant in self.members:
                 trainer.join(tenant)
             while trainer.queue:
@@ -113,7 +113,7 @@ class Training:
 
         def distance() -> float:
             run()
-            places = [plan.layers[name].place for name in sorted(plan.layers)]
+            places = [trainable.adapted[name].place for name in sorted(trainable.adapted)]
             found = torch.stack([torch.cat([ended[f"t{k}"][place] for place in places]) for k in range(self.sample)])
             return relative_rms(found, self.trained_alone())
 

@@ -17,7 +17,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from fourierft import AdapterStore, disable
 from fourierft.training.arguments import DataArguments, MethodArguments, ModelArguments
-from fourierft.training.fleet.run import prepare
+from fourierft.training.fleet.plan import plan_fleet
 from fourierft.training.fleet.settings import FleetArguments, FleetSettings
 from fourierft.tuner.scaling import auto_scaling
 
@@ -126,13 +126,13 @@ def folder(make_rows: Any, write: Any, tmp_path: Path) -> Path:
 
 def train_alone(arguments: FleetArguments, name: str, scaling: float) -> dict[str, torch.Tensor]:
     """One adapter by stock PEFT, torch's AdamW and transformers' schedule: its head, and coefficients for a scaling."""
-    prepared, settings, method = prepare(arguments), arguments.fleet, arguments.method
-    base = prepared.plan.model  # with the head that all start from
+    plan, settings, method = plan_fleet(arguments), arguments.fleet, arguments.method
+    base = plan.trainable.model  # with the head that all start from
     config = peft.FourierFTConfig(
         n_frequency=method.n_frequency,
         scaling=1.0,
         init_weights=True,
-        task_type=prepared.family.task_type if prepared.plan.heads else None,
+        task_type=plan.setup.family.task_type if plan.trainable.heads else None,
         target_modules=method.target_modules,
     )
     disable()
@@ -157,11 +157,11 @@ def train_alone(arguments: FleetArguments, name: str, scaling: float) -> dict[st
             for (in_head, is_bias), parameters in groups.items()
         ]
     )
-    tenant = prepared.data.tenants[name]
+    tenant = plan.data.tenants[name]
     total = tenant.total_steps(settings)
     schedule = get_linear_schedule_with_warmup(optimizer, settings.warmup_steps, total)
     for step in range(total):
-        model(**prepared.data.collate(tenant.batch(step, settings))).loss.backward()
+        model(**plan.data.collate(tenant.batch(step, settings))).loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.values(), settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from fourierft.training.fleet.run import prepare, train_fleet
+from fourierft.training.fleet.plan import plan_fleet
+from fourierft.training.fleet.run import train_fleet
 from fourierft.training.fleet.settings import FleetArguments
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -42,7 +43,7 @@ def test_an_adapter_is_what_it_becomes_alone(
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(change(row)) for row in make_rows()))
     settings = {"rows": 3, "adapters": 2, "weight_decay": 0.1, "head_learning_rate": 5e-3, "learning_rate": 1e-2}
     arguments = build(train_file=str(tmp_path / "rows.jsonl"), task=task, **settings)
-    assert prepare(arguments).record["task"] == task
+    assert plan_fleet(arguments).record["task"] == task
     assert set(train_fleet(arguments)["adapters"]) == {"ann", "bob", "cy"}
     for name in ("ann", "bob", "cy"):
         check_alone(arguments, name)

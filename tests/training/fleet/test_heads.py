@@ -14,7 +14,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from fourierft import AdapterStore, FleetModel
 from fourierft.errors import ConfigError
 from fourierft.training.evaluation import load_trained
-from fourierft.training.fleet.run import prepare, train_fleet
+from fourierft.training.fleet.plan import plan_fleet
+from fourierft.training.fleet.run import train_fleet
 from fourierft.training.fleet.settings import FleetArguments
 
 Build = Callable[..., FleetArguments]
@@ -38,10 +39,10 @@ def test_adapters_under_a_shared_head_are_what_they_become_alone(
     build: Build, classifier: Path, check_alone: Any, data: Path
 ) -> None:
     arguments = build(model_name_or_path=str(classifier), shared_head=True, learning_rate=1e-2)
-    prepared = prepare(arguments)
-    assert len(prepared.plan.start) == 4 * 40
+    plan = plan_fleet(arguments)
+    assert len(plan.trainable.start) == 4 * 40
     first = data.read_text().splitlines()[1].rpartition(",")[2]
-    assert prepared.data.collate([0])["labels"].tolist() == [("yes", "no").index(first)]
+    assert plan.data.collate([0])["labels"].tolist() == [("yes", "no").index(first)]
     train_fleet(arguments)
     for name in ("ann", "bob"):
         check_alone(arguments, name)
@@ -68,19 +69,19 @@ def test_a_head_for_other_classes_is_refused(build: Build, classifier: Path) -> 
     config |= {"id2label": {"0": "up", "1": "down"}, "label2id": {"up": 0, "down": 1}}
     (classifier / "config.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="tells up, down apart, but the data has the labels no, yes; rename"):
-        prepare(build(model_name_or_path=str(classifier), shared_head=True))
+        plan_fleet(build(model_name_or_path=str(classifier), shared_head=True))
 
 
 def test_classes_without_names_are_taken_in_the_order_of_the_data(build: Build, classifier: Path) -> None:
     config = json.loads((classifier / "config.json").read_text())
     del config["id2label"], config["label2id"]
     (classifier / "config.json").write_text(json.dumps(config))
-    assert prepare(build(model_name_or_path=str(classifier), shared_head=True)).family.labels == ("no", "yes")
+    assert plan_fleet(build(model_name_or_path=str(classifier), shared_head=True)).setup.family.labels == ("no", "yes")
 
 
 def test_a_language_model_has_its_head_anyway(build: Build, tiny_llama: Path, write: Any, tmp_path: Path) -> None:
     rows = [{"adapter": "up", "prompt": f"the {thing} is", "answer": "good"} for thing in ("film", "book")]
     file = write(rows, tmp_path / "answers.csv")
     given = {"model_name_or_path": str(tiny_llama), "train_file": str(file), "target_modules": ["q_proj"]}
-    own, shared = (prepare(build(**given, shared_head=choice)) for choice in (False, True))
-    assert own.plan.layout.digest == shared.plan.layout.digest
+    own, shared = (plan_fleet(build(**given, shared_head=choice)) for choice in (False, True))
+    assert own.trainable.layout.digest == shared.trainable.layout.digest

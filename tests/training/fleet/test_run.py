@@ -32,7 +32,8 @@ from fourierft.errors import (
 )
 from fourierft.training.evaluation import load_trained
 from fourierft.training.fleet import run as fleet_run
-from fourierft.training.fleet.run import default_folder, prepare, train_fleet
+from fourierft.training.fleet.plan import plan_fleet
+from fourierft.training.fleet.run import default_folder, train_fleet
 from fourierft.training.fleet.settings import FleetArguments
 from fourierft.training.fleet.trainer import FleetTrainer
 from fourierft.training.lock import held
@@ -117,20 +118,20 @@ def test_chats_are_learned_and_scored_by_the_token(
 ) -> None:
     given = {"model_name_or_path": str(tiny_llama), "train_file": str(chats), "target_modules": ["q_proj", "v_proj"]}
     first = build(**given, store="first", rows=5, max_steps=1, learning_rate=1e-2)
-    metrics, prepared = train_fleet(first)["adapters"], prepare(first)
+    metrics, plan = train_fleet(first)["adapters"], plan_fleet(first)
     base = AutoModelForCausalLM.from_pretrained(tiny_llama).double().eval()
-    for name, tenant in prepared.data.tenants.items():
+    for name, tenant in plan.data.tenants.items():
         own = tenant.batch(0, first.fleet)
-        total, count = token_losses(prepared.data.collate, own, lambda ids: base(input_ids=ids).logits)
+        total, count = token_losses(plan.data.collate, own, lambda ids: base(input_ids=ids).logits)
         assert metrics[name]["train_loss"] == pytest.approx(total / count, rel=1e-5)
         check_alone(first, name)
     arguments = build(**given, store="whole", rows=3, epochs=2, learning_rate=1e-2, validation_fraction=0.8)
-    metrics, prepared = train_fleet(arguments)["adapters"], prepare(arguments)
+    metrics, plan = train_fleet(arguments)["adapters"], plan_fleet(arguments)
     fleet = FleetModel(AutoModelForCausalLM.from_pretrained(tiny_llama), arguments.store)
-    for name, tenant in prepared.data.tenants.items():
+    for name, tenant in plan.data.tenants.items():
         assert len(tenant.held_out) == 10  # more than are scored at once, so of several widths
         said = partial(lambda ids, name: fleet(names=[name], input_ids=ids).logits, name=name)
-        total, count = token_losses(prepared.data.collate, tenant.held_out, said)
+        total, count = token_losses(plan.data.collate, tenant.held_out, said)
         assert metrics[name]["answer_loss"] == pytest.approx(total / count, rel=1e-4)
 
 
@@ -145,13 +146,13 @@ def test_adapters_learn_what_their_own_rows_say_and_are_scored_on_others(
     assert metrics["ann"]["accuracy"] >= 0.9
     assert metrics["bob"]["accuracy"] >= 0.9
     assert metrics["bob"]["rows"] == 48
-    prepared = prepare(arguments)
+    plan = plan_fleet(arguments)
     base = AutoModelForSequenceClassification.from_pretrained(calm_bert, num_labels=2)
     fleet = FleetModel(base, arguments.store)
-    batch = dict(prepared.data.collate(range(120)))
+    batch = dict(plan.data.collate(range(120)))
     labels = batch.pop("labels")
     for name in ("ann", "bob"):
-        tenant = prepared.data.tenants[name]
+        tenant = plan.data.tenants[name]
         own = torch.tensor([row in tenant.train + tenant.held_out for row in range(120)])
         said = fleet(names=[name] * 120, **batch).logits.argmax(1)
         assert (said == labels)[own].float().mean() >= 0.9
@@ -173,11 +174,9 @@ def test_a_folder_of_files_is_an_adapter_a_file(build: Build, folder: Path) -> N
 
 def test_an_adapter_that_is_not_in_a_step_does_not_move(build: Build) -> None:
     arguments = build(weight_decay=0.1, learning_rate=1e-2)
-    prepared = prepare(arguments)
-    trainer = FleetTrainer(
-        prepared.plan, prepared.family, prepared.data.collate, arguments.fleet, prepared.data.lengths
-    )
-    for tenant in prepared.data.tenants.values():
+    plan = plan_fleet(arguments)
+    trainer = FleetTrainer(plan.trainable, plan.setup.family, plan.data.collate, arguments.fleet, plan.data.lengths)
+    for tenant in plan.data.tenants.values():
         trainer.join(tenant)
     trainer.step()
     absent = trainer.members[trainer.queue[0]].slot
@@ -300,9 +299,9 @@ def test_rows_without_an_adapter_and_a_store_of_another_base_are_refused(
 
 
 def test_a_head_that_is_too_large_is_refused(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fourierft.training.fleet.plan.LARGEST_HEAD", 10)
+    monkeypatch.setattr("fourierft.training.fleet.trainable.LARGEST_HEAD", 10)
     with pytest.raises(ConfigError, match="the head classifier is a Linear of 66 numbers"):
-        prepare(replace(build()))
+        plan_fleet(replace(build()))
 
 
 def test_the_last_complete_checkpoint_is_found_after_a_crash(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fourierft.training.fleet.plan import FleetPlan
 from fourierft.training.fleet.settings import FleetSettings
+from fourierft.training.fleet.trainable import TrainableRow
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 _GROWTH = 1.5
@@ -20,7 +20,7 @@ class FleetOptimizer:
     Semantics: for each adapter, torch's AdamW with `clip_grad_norm_` before it and a schedule of its own.
 
     Args:
-        plan: of the fleet.
+        trainable: what an adapter is made of, and where it starts.
         settings: rates, schedule, decay and clipping.
 
     Attributes:
@@ -28,16 +28,16 @@ class FleetOptimizer:
         steps, totals: [slots], steps done and to do.
     """
 
-    def __init__(self, plan: FleetPlan, settings: FleetSettings) -> None:
-        self._start, self._settings = plan.start, settings
-        width = len(plan.start)
+    def __init__(self, trainable: TrainableRow, settings: FleetSettings) -> None:
+        self._start, self._settings = trainable.start, settings
+        width = len(trainable.start)
         self.numbers, self.first, self.second = (torch.zeros(0, width) for _ in range(3))
         self.steps, self.totals = torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
         self._free: list[int] = []
         rates = torch.full((width,), settings.learning_rate)
         if settings.head_learning_rate is not None:
-            rates[plan.coefficients :] = settings.head_learning_rate
-        self._rates, self._decay = rates, plan.decays * settings.weight_decay
+            rates[trainable.coefficients :] = settings.head_learning_rate
+        self._rates, self._decay = rates, trainable.decays * settings.weight_decay
 
     def join(self, total: int) -> int:
         """A slot for a new adapter, at the start.

@@ -1,140 +1,96 @@
-"""What an adapter of the fleet is made of: its layers, its heads, and the row of numbers that holds them all."""
+"""The plan of a fleet's training: made once from its settings, shown by `--dry_run`, run, and written into its record.
+
+As `training.plan` has it of one adapter.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from fourierft.errors import ConfigError
-from fourierft.fleet.served import LARGEST_HEAD
-from fourierft.spectral import SpectralBasis
-from fourierft.store import Layout
-from fourierft.training.arguments import MethodArguments
-from fourierft.training.methods import attach
-from fourierft.training.models import BaseModel
-from fourierft.tuner.layer import FourierFTLayer
-from fourierft.tuner.parameters import ParameterLayer
-from fourierft.tuner.record import note_base
-from fourierft.tuner.reshaped import ReshapedLayer
-from fourierft.tuner.scaling import disk_scaling
-
-
-class PlannedLayer(NamedTuple):
-    """An adapted layer.
-
-    Fields:
-        place: of its coefficients in a row.
-        scaling: that they are trained with.
-        ratio: of it to that of the config, by which coefficients on disk are larger.
-    """
-
-    place: slice
-    basis: SpectralBasis
-    scaling: float
-    ratio: float
+from fourierft.format.encoding import encoded_bytes
+from fourierft.training import report
+from fourierft.training.fleet.data import FleetData, is_folder, load_rows
+from fourierft.training.fleet.heads import share_head
+from fourierft.training.fleet.settings import FleetArguments
+from fourierft.training.fleet.trainable import TrainableRow, attach_row
+from fourierft.training.models import required_name
+from fourierft.training.reading import divide, read_rows
+from fourierft.training.resuming import RECORDED, adapter_fields, as_json, describe_base
+from fourierft.training.setup import Setup, load_setup
 
 
 @dataclass(frozen=True)
 class FleetPlan:
-    """How a row [width] of an adapter is divided, coefficients first, then heads.
+    """All that a training of a fleet will do, checked.
 
     Attributes:
-        model: the base, frozen.
-        layers: layer name -> what adapts it.
-        heads: parameter name -> (its place in a row, its shape).
-        start: [width], float32, where every adapter starts.
-        layout: of the coefficients in the store.
-        settings: what tells this adapter from another, such as n_frequency.
+        arguments: what was asked for.
+        setup: what it stands on, the task with its main metric among it.
+        trainable: the model, and what of it is trained for each adapter.
+        data: rows of all adapters, encoded; those that come while they train are added to it.
+        record: what the training writes of itself beside each adapter, so that it can be evaluated.
     """
 
-    model: PreTrainedModel
-    layers: dict[str, PlannedLayer]
-    heads: dict[str, tuple[slice, torch.Size]]
-    start: Tensor
-    layout: Layout
-    settings: dict[str, Any]
+    arguments: FleetArguments
+    setup: Setup
+    trainable: TrainableRow
+    data: FleetData
+    record: dict[str, Any]
 
     @property
-    def coefficients(self) -> int:
-        """Numbers of a row that are coefficients."""
-        return self.layout.total
+    def rows(self) -> dict[str, int]:
+        """The number of rows, of all adapters, that they are trained and scored on."""
+        tenants = self.data.tenants.values()
+        held_out = sum(len(tenant.held_out) for tenant in tenants)
+        return {"train": sum(len(tenant.train) for tenant in tenants), **({"held-out": held_out} if held_out else {})}
 
     @property
-    def decays(self) -> Tensor:
-        """Which numbers of a row weight decay shrinks, bool [width]: all but biases."""
-        mask = torch.ones(len(self.start), dtype=torch.bool)
-        for name, (place, _) in self.heads.items():
-            mask[place] = not name.endswith("bias")
-        return mask
+    def steps(self) -> int:
+        """Steps of the optimizer, summed over adapters."""
+        return sum(tenant.total_steps(self.arguments.fleet) for tenant in self.data.tenants.values())
 
-    def split(self, row: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """A row as the store takes it: layer name -> coefficients on disk, parameter name -> head."""
-        coefficients = {name: row[layer.place] * layer.ratio for name, layer in self.layers.items()}
-        return coefficients, {name: row[place].view(shape).clone() for name, (place, shape) in self.heads.items()}
+    @cached_property
+    def run(self) -> dict[str, Any]:
+        """What makes the run, by name, as JSON has it; the rows of each adapter come beside it."""
+        settings = self.arguments.fleet
+        run = {
+            "base_model": describe_base(self.record["base_model"], self.record["revision"]),
+            **{name: self.record.get(name) for name in RECORDED},
+            **adapter_fields(self.trainable.layout.config),
+            **{name: value for name, value in asdict(settings).items() if name not in ("save_steps", "dtype")},
+            "dtype in the store": settings.dtype,
+        }
+        return as_json(run)
+
+    def summarize(self) -> str:
+        """Tables of what will be trained, on what, and of an adapter's size."""
+        return report.summarize(self.trainable, self.record, self.rows)
 
 
-def make_plan(base: BaseModel, method: MethodArguments, name: str, revision: str | None) -> FleetPlan:
-    """The plan of FourierFT adapters on a base; PEFT chooses the layers, as for one adapter.
+def plan_fleet(arguments: FleetArguments, only_shapes: bool = False) -> FleetPlan:
+    """Load and check data, processor and model, and make a row of numbers what is trained. Writes nothing.
 
     Args:
-        base: with the head that all adapters start from.
-        method: settings of the adapters.
-        name: hub id or folder of the base.
-        revision: of the base on the hub.
+        only_shapes: as for `models.load_model`.
 
-    Raises: ConfigError, if the method is another, or a head is too large to be one for each adapter. As `attach`.
+    Raises: FourierFTError, if anything given is wrong.
     """
-    if method.method != "fourierft":
-        raise ConfigError(f"method={method.method} cannot be trained as a fleet; use fourierft")
-    trainable = attach(base, method)
-    adapted: Any = trainable.model
-    config = adapted.peft_config["default"]
-    body = adapted.get_base_model()
-    note_base(adapted, config, "default")
-    found = {name: layer for name, layer in body.named_modules() if isinstance(layer, FourierFTLayer)}
-    fields = {**config.to_dict(), "base_model_name_or_path": name, "revision": revision, "inference_mode": True}
-    if any(isinstance(layer, (ReshapedLayer, ParameterLayer)) for layer in found.values()):
-        raise ConfigError(
-            "a fleet adapts linear layers alone, no convolution, embedding or parameter; name other target_modules"
-        )
-    layout = Layout.make(fields, {name: (layer.out_features, layer.in_features) for name, layer in found.items()})
-    layers, start, at = {}, [], 0
-    for layer_name in sorted(found):
-        layer = found[layer_name]
-        values, scaling = (
-            layer.fourierft_coefficients["default"].weight.detach().float(),
-            layer.fourierft_scaling["default"],
-        )
-        place = slice(at, at + len(values))
-        layers[layer_name] = PlannedLayer(
-            place, layer.fourierft_basis["default"], scaling, scaling / disk_scaling(config)
-        )
-        start.append(values)
-        at = place.stop
-    model = adapted.unload().requires_grad_(False)
-    heads = {}
-    for key, parameter in _head_parameters(model, base.heads):
-        place = slice(at, at + parameter.numel())
-        heads[key] = (place, parameter.shape)
-        start.append(parameter.detach().float().flatten())
-        at = place.stop
-    return FleetPlan(model, layers, heads, torch.cat(start), layout, trainable.settings)
-
-
-def _head_parameters(model: nn.Module, heads: tuple[str, ...]) -> list[tuple[str, nn.Parameter]]:
-    """Parameters of the heads; ConfigError, if one cannot differ from row to row."""
-    found = []
-    for head in heads:
-        for name, module in model.get_submodule(head).named_modules(prefix=head):
-            own = list(module.named_parameters(recurse=False))
-            if own and (not isinstance(module, nn.Linear) or module.weight.numel() > LARGEST_HEAD):
-                raise ConfigError(
-                    f"the head {name} is a {type(module).__name__} of {sum(p.numel() for _, p in own):,} numbers, but "
-                    f"adapters of a fleet have linear heads of at most {LARGEST_HEAD:,}; use another model"
-                )
-            found += [(f"{name}.{key}", parameter) for key, parameter in own]
-    return found
+    data, settings = arguments.data, arguments.fleet
+    rows = load_rows(data, settings)
+    if arguments.watch is not None and not is_folder(data):
+        raise ConfigError(f"watch={arguments.watch:g} wants a folder of files, one for each adapter, as train_file")
+    reading = divide(read_rows({"train": rows}, data), replace(data, validation_fraction=0.0), settings.seed)
+    setup = load_setup(reading, arguments.model, data, settings.seed, only_shapes)
+    if settings.shared_head:
+        setup = share_head(setup)
+    name, revision = required_name(arguments.model), arguments.model.model_revision
+    trainable = attach_row(setup.base, arguments.method, name, None if Path(name).exists() else revision)
+    trainable = replace(trainable, adapter_bytes=encoded_bytes(settings.dtype, trainable.layout.sizes))
+    fleet = FleetData(setup, settings)
+    fleet.add(reading.rows["train"], setup.labels["train"])
+    record = setup.record(trainable.method, trainable.settings, trainable.is_adapter)
+    return FleetPlan(arguments, setup, trainable, fleet, record)

@@ -15,10 +15,10 @@ from transformers import EvalPrediction
 from fourierft.fleet.hooks import RowHooks
 from fourierft.training.families.family import Family
 from fourierft.training.fleet.optimizer import FleetOptimizer
-from fourierft.training.fleet.plan import FleetPlan
 from fourierft.training.fleet.rows import TrainedRows
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.fleet.tenants import Tenant, divide_batch
+from fourierft.training.fleet.trainable import TrainableRow
 from fourierft.training.labels import IGNORED
 
 _SCORED = 64  # rows of a batch of scoring
@@ -52,7 +52,7 @@ class FleetTrainer:
     """Trains adapters together; each as if it were trained alone on the same rows.
 
     Args:
-        plan: of the fleet; its base gets hooks.
+        trainable: what an adapter is made of; its base gets hooks.
         family: what is learned.
         collate: makes a batch, tensors by name with `labels` among them, of rows by their numbers.
         settings: of the training.
@@ -65,18 +65,18 @@ class FleetTrainer:
 
     def __init__(
         self,
-        plan: FleetPlan,
+        trainable: TrainableRow,
         family: Family,
         collate: Callable[[Sequence[int]], Mapping[str, Tensor]],
         settings: FleetSettings,
         lengths: Sequence[int],
     ) -> None:
-        self.plan, self.settings = plan, settings
-        self.optimizer = FleetOptimizer(plan, settings)
+        self.trainable, self.settings = trainable, settings
+        self.optimizer = FleetOptimizer(trainable, settings)
         self.members: dict[str, Member] = {}
         self.queue: deque[str] = deque()
         self._family, self._collate, self._lengths = family, collate, lengths
-        self._hooks = RowHooks(plan.model)
+        self._hooks = RowHooks(trainable.model)
 
     def join(self, tenant: Tenant) -> None:
         """Take an adapter in; it trains from the next step on."""
@@ -121,7 +121,7 @@ class FleetTrainer:
         counts, losses = torch.zeros(len(batches)), torch.zeros(len(batches))
         for (_, owners), (_, labels) in zip(parts, collated, strict=True):
             counts.index_add_(0, owners, self._family.row_counts(labels))
-        self.plan.model.train()
+        self.trainable.model.train()
         for (_, owners), (batch, labels) in zip(parts, collated, strict=True):
             logits = self._logits(batch, numbers.index_select(0, owners))
             own = self._family.row_losses(logits.float(), labels) / counts.clamp(min=1)[owners]
@@ -134,10 +134,10 @@ class FleetTrainer:
         return batch, batch.pop("labels")
 
     def _logits(self, batch: dict[str, Tensor], numbers: Tensor) -> Tensor:
-        present = TrainedRows(self.plan, numbers)
+        present = TrainedRows(self.trainable, numbers)
         self._hooks.install(present.layers)
         with self._hooks.running(present):
-            return self.plan.model(**batch).logits
+            return self.trainable.model(**batch).logits
 
     def _leave(self, members: Sequence[Member]) -> list[Finished]:
         scores = self._score([member for member in members if member.tenant.held_out])
@@ -156,7 +156,7 @@ class FleetTrainer:
     def _score(self, members: Sequence[Member]) -> dict[str, dict[str, float]]:
         """Metrics on the rows held out, by adapter; batches mix adapters."""
         found: dict[str, list[tuple[Any, Any]]] = {}
-        self.plan.model.eval()
+        self.trainable.model.eval()
         for part in _portions(members):
             batch, labels = self._collated([row for _, rows in part for row in rows])
             sizes = [len(rows) for _, rows in part]
