@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 from pathlib import Path
@@ -41,6 +42,15 @@ def test_training_says_how_many_how_well_and_where(words, tmp_path: Path, capsys
     with AdapterStore(tmp_path / "fleet.db") as store:
         assert list(store.names()) == ["c0", "c1"]
         assert set(store.get("c0").metrics) >= {"accuracy", "train_loss", "steps"}
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bfloat16"])
+def test_dtype_is_that_of_the_store_and_not_of_the_base(words, tmp_path: Path, dtype: str) -> None:
+    assert main([*words, "--epochs", "1", "--dtype", dtype]) == 0
+    with AdapterStore(tmp_path / "fleet.db") as store:
+        adapter = store.get("c0")
+    assert adapter.dtype == dtype
+    assert json.loads(adapter.record)["dtype"] == "float32"
 
 
 def test_an_exported_adapter_can_be_evaluated(words, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

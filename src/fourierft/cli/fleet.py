@@ -129,6 +129,7 @@ def _add_settings(add: Any) -> None:
         help="look at the folder of files again: a new file's adapter joins; end when none came for SECONDS",
     )
     add("--resume", action="store_true", help="go on from the last checkpoint")
+    add("--dry_run", action="store_true", help="print adapters, their sizes and steps, what would be downloaded; stop")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -151,9 +152,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(given: dict[str, Any]) -> int:
+    from fourierft.training.dry_run import check_missing
     from fourierft.training.fleet.run import train_fleet
 
-    print(describe(train_fleet(build_arguments(given)), given["store"]))
+    results = train_fleet(build_arguments(given))
+    if given.get("dry_run"):
+        check_missing(results)
+    else:
+        print(describe(results, given["store"]))
     return 0
 
 
@@ -197,7 +203,7 @@ def build_arguments(given: dict[str, Any]) -> Any:
         return kind(**{item.name: given[item.name] for item in fields(kind) if item.name in given})
 
     return FleetArguments(
-        model=fill(ModelArguments),
+        model=ModelArguments(model_name_or_path=given["model_name_or_path"]),  # its dtype is not the store's
         data=fill(DataArguments),
         store=given["store"],
         method=fill(MethodArguments),
@@ -205,6 +211,7 @@ def build_arguments(given: dict[str, Any]) -> Any:
         folder=given.get("checkpoints"),
         resume=given.get("resume", False),
         watch=given.get("watch"),
+        dry_run=given.get("dry_run", False),
     )
 
 

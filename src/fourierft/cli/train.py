@@ -52,7 +52,6 @@ import sys
 from typing import Any
 
 from fourierft.cli.parser import show_one_name
-from fourierft.errors import ConfigError
 
 
 def parents(asks_help: bool) -> list[argparse.ArgumentParser]:
@@ -75,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train; after an interruption, say how to go on."""
+    from fourierft.training.dry_run import check_missing
     from fourierft.training.files import hide_progress
     from fourierft.training.run import train
     from fourierft.training.settings import build_arguments, known_settings, read_config
@@ -93,8 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"fourierft: {interruption}; go on with: {command}", file=sys.stderr)
         return 130
     if complete.run.dry_run:
-        if metrics["missing"]:
-            raise ConfigError(f"the training could not start: {'; '.join(metrics['missing'])}")
+        check_missing(metrics)
         return 0
     if is_main:
         print(describe(metrics, str(complete.training.output_dir)))

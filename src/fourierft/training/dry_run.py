@@ -6,6 +6,7 @@ those on the hub, the description of the data and the config of the model are lo
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from fourierft.errors import FourierFTError
+from fourierft.errors import ConfigError, FourierFTError
 from fourierft.format.hub import find_near, is_reachable, offline_if_unreachable
 from fourierft.training import hub, report
 from fourierft.training.arguments import Arguments, DataArguments, ModelArguments
@@ -69,8 +70,8 @@ def dry_run(arguments: Arguments) -> dict[str, Any]:
     forecast, model, data = Forecast(), arguments.model, arguments.data
     check_method(arguments.method.method)
     with offline_if_unreachable(model.model_name_or_path, data.dataset_name):
-        has_model = _find_model(model, forecast)
-        has_data, description = _find_data(data, forecast)
+        has_model = find_model(model, forecast)
+        has_data, description = find_data(data, forecast)
         if has_model and has_data:
             _foresee(arguments, forecast)
         else:
@@ -83,8 +84,14 @@ def dry_run(arguments: Arguments) -> dict[str, Any]:
     return {**known, **found, "downloads": forecast.downloads, "unknown": forecast.unknown, "missing": forecast.missing}
 
 
-def _find_model(model: ModelArguments, forecast: Forecast) -> bool:
-    """Whether the model is on this machine; if not, what would be downloaded."""
+def check_missing(found: Mapping[str, Any]) -> None:
+    """Raise ConfigError, if a dry run found something missing that the training can't start without."""
+    if found["missing"]:
+        raise ConfigError(f"the training could not start: {'; '.join(found['missing'])}")
+
+
+def find_model(model: ModelArguments, forecast: Forecast) -> bool:
+    """Whether the model is on this machine; if not, the forecast is told what would be downloaded, or is missing."""
     asset = to_fetch(model.model_asset)
     if asset is not None:
         forecast.downloads[f"{asset.project} {asset.version}"] = asset.size
@@ -97,8 +104,8 @@ def _find_model(model: ModelArguments, forecast: Forecast) -> bool:
     return False
 
 
-def _find_data(data: DataArguments, forecast: Forecast) -> tuple[bool, DatasetBuilder | None]:
-    """Whether the data are on this machine; if not, what would be downloaded, and their description."""
+def find_data(data: DataArguments, forecast: Forecast) -> tuple[bool, DatasetBuilder | None]:
+    """Whether the data are on this machine, and the description of those that are not; as `find_model`."""
     asset = to_fetch(data.data_asset)
     if asset is not None:
         forecast.downloads[f"{asset.project} {asset.version}"] = asset.size
@@ -229,6 +236,14 @@ def _describe_costs(arguments: Arguments, forecast: Forecast, memory: dict[str, 
         rows = " x ".join(map(str, next(iter(forecast.batch.values())).shape))
         lines += [(f"memory, {part}", report.format_bytes(count)) for part, count in memory.items()]
         lines[-1] = ("memory, about", lines[-1][1], f"on a device, for a batch of {rows}, beside what comes and goes")
-    for name, known in forecast.downloads.items():
-        lines.append(("to download", name if known is None else f"{name}, {report.format_bytes(known)}"))
-    return "\n".join([report.table(lines), *(f"Not known: {reason}." for reason in forecast.unknown)])
+    return describe_forecast(lines, forecast)
+
+
+def describe_forecast(lines: Sequence[tuple[str, ...]], forecast: Forecast) -> str:
+    """A table of lines and of what would be downloaded, and what is not known below it."""
+    downloads = [
+        ("to download", name if known is None else f"{name}, {report.format_bytes(known)}")
+        for name, known in forecast.downloads.items()
+    ]
+    table = [report.table([*lines, *downloads])] if lines or downloads else []
+    return "\n".join([*table, *(f"Not known: {reason}." for reason in forecast.unknown)])

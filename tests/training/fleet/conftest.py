@@ -84,7 +84,7 @@ def build(calm_bert: Path, data: Path, tmp_path: Path) -> Callable[..., FleetArg
             return kind(**{**defaults, **{name: value for name, value in changes.items() if name in names}})
 
         return FleetArguments(
-            model=fill(ModelArguments, model_name_or_path=str(calm_bert)),
+            model=ModelArguments(model_name_or_path=changes.get("model_name_or_path", str(calm_bert))),
             data=fill(DataArguments, train_file=str(data)),
             store=str(tmp_path / changes.get("store", "fleet.db")),
             method=fill(MethodArguments, n_frequency=40, target_modules=LAYERS),

@@ -1,4 +1,4 @@
-"""One training of a fleet a store: two would make each adapter twice."""
+"""The store that a fleet is trained into: of its base, and of one training; two would make each adapter twice."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fourierft.errors import BusyError
+from fourierft.format.identity import identify_base
 from fourierft.store import AdapterStore
+from fourierft.training.arguments import ModelArguments
 from fourierft.training.lock import held
+from fourierft.training.models import required_name
+
+
+def check_base(store: AdapterStore, model: ModelArguments) -> None:
+    """Raise StoreError, if a store that is there keeps adapters of another base."""
+    if store.base is not None or store.is_made():
+        store.check_base(identify_base(required_name(model), model.model_revision), "the fleet is trained")
 
 
 @contextmanager

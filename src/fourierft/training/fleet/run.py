@@ -18,18 +18,17 @@ from tqdm import tqdm
 
 from fourierft.files import check_place
 from fourierft.format.encoding import decode, encode
-from fourierft.format.identity import identify_base
 from fourierft.store import Adapter, AdapterStore, Layout
 from fourierft.training import report
 from fourierft.training.checkpoints import find_checkpoint
 from fourierft.training.fleet import checkpoint
-from fourierft.training.fleet.claim import alone_in
+from fourierft.training.fleet.claim import alone_in, check_base
+from fourierft.training.fleet.dry_run import dry_run_fleet
 from fourierft.training.fleet.plan import FleetPlan, plan_fleet
 from fourierft.training.fleet.settings import FleetArguments
 from fourierft.training.fleet.trainer import Finished, FleetTrainer
 from fourierft.training.fleet.watch import Watch
 from fourierft.training.lock import held
-from fourierft.training.models import required_name
 from fourierft.training.trainer import Interruption, TrainingInterrupted
 
 
@@ -37,10 +36,13 @@ def train_fleet(arguments: FleetArguments) -> dict[str, Any]:
     """Train an adapter for each name in the data, and for each that comes, and add each to the store when it is done.
 
     Returns: `adapters` (name -> metrics), `main_metric`, `steps` (of batches), `seconds`, `parameters` (of an adapter).
+        Of a dry run: see `dry_run.dry_run_fleet`.
 
     Raises: FourierFTError, if anything given is wrong, or another process has these checkpoints or trains into this
         store. TrainingInterrupted, after SIGINT or SIGTERM.
     """
+    if arguments.dry_run:
+        return dry_run_fleet(arguments)
     folder = Path(arguments.folder or default_folder(arguments.store))
     check_place(folder)
     with held(folder):
@@ -55,13 +57,11 @@ def default_folder(store: str) -> str:
 
 
 def _train(arguments: FleetArguments, folder: Path) -> dict[str, Any]:
-    base = required_name(arguments.model)
     if not arguments.resume:
         checkpoint.check_folder(folder)
     path = find_checkpoint("true", folder) if arguments.resume else None
     with AdapterStore(arguments.store) as store, alone_in(store):
-        if store.base is not None or store.is_made():
-            store.check_base(identify_base(base, arguments.model.model_revision), "the fleet is trained")
+        check_base(store, arguments.model)
         plan = plan_fleet(arguments)
         data = plan.data
         trainer = FleetTrainer(plan.trainable, plan.setup.family, data.collate, arguments.fleet, data.lengths)

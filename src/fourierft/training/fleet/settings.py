@@ -75,6 +75,7 @@ class FleetArguments:
         resume: go on from the last checkpoint there.
         watch: look at the folder of files again while training, and when all are done for as many seconds more; None
             does not look.
+        dry_run: say what would be done, and stop.
     """
 
     model: ModelArguments
@@ -85,6 +86,7 @@ class FleetArguments:
     folder: str | None = None
     resume: bool = False
     watch: float | None = None
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         if self.watch is not None and not self.watch >= 0:
