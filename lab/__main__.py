@@ -23,6 +23,7 @@ COMMANDS = {
         "zipf": "a million adapters, drawn by Zipf through a bank that loads and evicts",
         "serving": "the server: are its answers right, how fast is it, what does it bear",
         "picture": "the picture of the server's page",
+        "limits": "what a GPU could do at best, by bytes and flops; measures nothing",
     },
     "paper": {"rates": 'the paper\'s settings as learning rates of scaling="auto"'},
     "trials": {
@@ -34,7 +35,11 @@ COMMANDS = {
         "travel": "how far steps of LoRA and FourierFT move a layer at one rate",
     },
 }
-MODULES = {"serving": "lab.bench.serving.command", "picture": "lab.bench.serving.picture"}
+MODULES = {
+    "serving": "lab.bench.serving.command",
+    "picture": "lab.bench.serving.picture",
+    "limits": "lab.bench.limits.command",
+}
 EPILOG = f"""\
 Start here:
   {NAME} bench --list

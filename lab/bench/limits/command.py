@@ -1,0 +1,148 @@
+"""Work out what an adapter costs on a GPU at best, by bytes and flops, and write it into docs/gpu.md.
+
+No device is needed and nothing is measured: a kernel takes as long as its busiest unit at the data sheet's rate. What
+a measurement has to prove right or wrong stands in the page's tables.
+
+  python -m lab bench limits
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+
+from lab.bench.limits.hardware import DEVICES, Device
+from lab.bench.limits.paths import LORA, OURS, STOCK, Path, product, tensor_factors
+from lab.bench.limits.steps import (
+    ALL,
+    LLAMA_2_7B,
+    LLAMA_3_2_3B,
+    QUERY_VALUE,
+    Model,
+    adapted_decoding,
+    adapted_step,
+    decoding,
+    frozen_step,
+    ratio,
+)
+from lab.folders import DOCS
+from lab.pages import fill_page, markdown_table
+
+PAGE = DOCS / "gpu.md"
+ROWS, LENGTH = 4, 2048  # of a training step
+DECODED = (1, 16, 64, 256)
+FEW, MANY = 340, 1000
+CONTENDERS: tuple[tuple[Path, int], ...] = ((LORA, 8), (LORA, 32), (STOCK, MANY), *((path, FEW) for path in OURS))
+PEFT_LENGTHS = (400, 768)  # tokens of a row between which PEFT's comparison lies
+Cells = tuple[str, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command takes none."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Fill the tables of docs/gpu.md, and print them.
+
+    Raises: DataError, if the page is not there or marks no place.
+    """
+    places = {name: make() for name, make in PLACES.items()}
+    fill_page(PAGE, {name: partial(str, table) for name, table in places.items()})
+    for table in places.values():
+        print(table, end="\n\n")
+    print(PAGE)
+    return 0
+
+
+def device_table() -> str:
+    """What the data sheets say."""
+    head = ("", "memory, TB/s", "bfloat16, TFLOP/s", "tf32", "float32, vector units", "shared memory, TB/s")
+    rows = [
+        (d.name, *(f"{rate / 1e12:.3g}" for rate in (d.memory, d.half, d.tf32, d.vector, d.shared))) for d in DEVICES
+    ]
+    return markdown_table([head, *rows])
+
+
+def layer_table() -> str:
+    """One layer of LLaMA-2 7B's width, forward and backward, n = 340 and 1000."""
+    width, tokens = LLAMA_2_7B.hidden, ROWS * LENGTH
+    base = [product(tokens, width, width)]
+
+    def cells(path: Path, size: int, device: Device) -> str:
+        ways = (path.forward, path.backward)
+        return " / ".join(f"{ratio(base, way(tokens, width, width, size), device):.2f}" for way in ways)
+
+    return _by_device([*CONTENDERS, *((path, MANY) for path in OURS)], cells)
+
+
+def step_table(model: Model) -> str:
+    """A step of a model: query and value layers with n = 1000, every linear layer with n = 340; LoRA on the same."""
+    base = frozen_step(model, ROWS, LENGTH)
+
+    def cells(path: Path, size: int, device: Device) -> str:
+        def of(names: tuple[str, ...], count: int) -> str:
+            return f"{ratio(base, adapted_step(model, path, names, count, ROWS, LENGTH), device):.2f}"
+
+        lora = path is LORA
+        return f"{of(QUERY_VALUE, size if lora else MANY)} / {of(ALL, size if lora else FEW)}"
+
+    return _by_device([(path, size if path is LORA else 0) for path, size in CONTENDERS], cells)
+
+
+def decoding_table() -> str:
+    """A token of 1, 16, 64 and 256 rows of LLaMA-2 7B, every linear layer adapted."""
+
+    def cells(path: Path, size: int, device: Device) -> str:
+        found = (ratio(decoding(LLAMA_2_7B, rows), adapted_decoding(LLAMA_2_7B, path, ALL, size, rows), device)
+                 for rows in DECODED)  # fmt: skip
+        return " / ".join(f"{value:.2f}" for value in found)
+
+    return _by_device([(path, size) for path, size in CONTENDERS if path is not STOCK], cells)
+
+
+def factor_table() -> str:
+    """How lengths fall into three factors for tensor cores."""
+    lengths = sorted(
+        {width for model in (LLAMA_2_7B, LLAMA_3_2_3B) for shape in model.layers.values() for width in shape}
+    )
+    rows = [(str(length), " x ".join(map(str, tensor_factors(length)))) for length in lengths]
+    return markdown_table([("length", "factors"), *rows])
+
+
+def peft_table() -> str:
+    """What the same arithmetic says of the one public measurement, PEFT's comparison on an L40S."""
+    device = next(device for device in DEVICES if device.name == "L40S")
+
+    def worked_out(path: Path, size: int) -> list[str]:
+        pairs = ((frozen_step(LLAMA_3_2_3B, 4, length), length) for length in PEFT_LENGTHS)
+        return [
+            f"{ratio(base, adapted_step(LLAMA_3_2_3B, path, QUERY_VALUE, size, 4, length), device):.2f}"
+            for base, length in pairs
+        ]
+
+    head = ("", *(f"worked out, 4 x {length} tokens" for length in PEFT_LENGTHS), "measured by PEFT")
+    rows = [
+        ("LoRA r=32, query and value", *worked_out(LORA, 32), "1.07 (942 s of about 880)"),
+        ("stock FourierFT n=5000, query and value", *worked_out(STOCK, 5000), "1.96 (1722 s)"),
+    ]
+    return markdown_table([head, *rows])
+
+
+def _by_device(contenders: list[tuple[Path, int]], cells: Callable[[Path, int, Device], str]) -> str:
+    def name(path: Path, size: int) -> str:
+        return f"{path.name} r={size}" if path is LORA else f"{path.name}, n={size}" if size else path.name
+
+    rows = [(name(path, size), *(cells(path, size, device) for device in DEVICES)) for path, size in contenders]
+    return markdown_table([("", *(device.name for device in DEVICES)), *rows])
+
+
+PLACES: dict[str, Callable[[], str]] = {
+    "devices": device_table,
+    "layer": layer_table,
+    "step_7b": lambda: step_table(LLAMA_2_7B),
+    "step_3b": lambda: step_table(LLAMA_3_2_3B),
+    "decoding": decoding_table,
+    "factors": factor_table,
+    "peft": peft_table,
+}
