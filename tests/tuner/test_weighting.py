@@ -67,6 +67,7 @@ def test_the_sum_of_adapters_has_the_sum_of_their_updates(
         ({}, {"weights": [1.0]}, "got 2 adapters and 1 weights"),
         ({}, {"adapters": ["default", "fourth"]}, "the model has no adapter 'fourth'"),
         ({}, {"adapter_name": "default"}, "the model has an adapter 'default'"),
+        ({"scaling": 0.0}, {"adapters": ["third", "default"]}, "'third' has scaling=0, .* name another first"),
     ],
 )
 def test_what_has_no_sum_is_refused_and_nothing_is_added(

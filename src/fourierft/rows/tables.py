@@ -14,6 +14,7 @@ from torch import Tensor
 from fourierft.errors import ShapeError
 from fourierft.format.encoding import check_dtype, to_int8
 from fourierft.format.layout import Layout
+from fourierft.format.scaling import rescaled
 from fourierft.rows.terms import Term
 from fourierft.spectral import Draw, SpectralBasis
 
@@ -127,7 +128,7 @@ class DrawTables:
         """
         self.fit(layout)
         places = torch.tensor(slots, device=self._device)
-        parts = layout.split(values * layout.scaling)
+        parts = layout.split(rescaled(values, layout.scaling, 1.0))
         for name, table in self._tables.items():
             table.write(places, parts.get(name))
 

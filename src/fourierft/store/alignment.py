@@ -12,6 +12,7 @@ import torch
 
 from fourierft.errors import StoreError
 from fourierft.format.layout import Layer, Layout
+from fourierft.format.scaling import rescaled
 
 
 def common_layers(layouts: Iterable[Layout]) -> tuple[Layer, ...]:
@@ -53,7 +54,7 @@ def place(values: torch.Tensor, layout: Layout, layers: Sequence[Layer]) -> torc
     room = {layer.name: layer.n_frequency for layer in layers}
     if any(layer.n_frequency > room.get(layer.name, 0) for layer in layout.layers):
         raise StoreError("an adapter with more coefficients came while the store was read; read it again")
-    scaled = values * layout.scaling
+    scaled = rescaled(values, layout.scaling, 1.0)
     parts = layout.split(scaled)
     row = values.new_zeros(len(values), sum(room.values()))
     if [layer.name for layer in layers] == list(parts) and row.shape == scaled.shape:

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig
 
 from fourierft.errors import CheckpointError
 from fourierft.format.weights import base_path
-from fourierft.tuner.coefficients import IN_MODEL, ON_DISK, scaled
+from fourierft.tuner.coefficients import IN_MODEL, ON_DISK
 from fourierft.tuner.layer import FourierFTLayer
 
 _WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
@@ -32,7 +32,7 @@ def fold(model: nn.Module, adapter_name: str, state_dict: dict[str, Tensor]) -> 
             checkpoint[key] = value
         else:
             layer = layers[plain_name(path)]
-            checkpoint[f"{path}.{ON_DISK}.{adapter_name}"] = scaled(value, layer.disk_ratio(adapter_name))
+            checkpoint[f"{path}.{ON_DISK}.{adapter_name}"] = layer.to_disk(adapter_name, value)
     return checkpoint
 
 
@@ -66,7 +66,7 @@ def unfold(model: nn.Module, adapter_name: str, state_dict: dict[str, Tensor]) -
         elif plain_name(path) in layers:
             layer = layers[plain_name(path)]
             layer.awaiting.discard(adapter_name)
-            values = scaled(value, 1 / layer.disk_ratio(adapter_name))
+            values = layer.from_disk(adapter_name, value)
             loaded |= {f"{place}.{IN_MODEL}.{adapter_name}.weight": values for place in places[layer]}
         else:
             strange.append(path)

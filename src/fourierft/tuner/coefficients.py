@@ -12,7 +12,7 @@ coefficients: transformers' `load_adapter` copies only what it finds there, and 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -62,16 +62,18 @@ class Spectrum(nn.Module):
 
     Args:
         coefficients: of the layer.
-        ratios: adapter name -> how much larger its coefficients are in a checkpoint than in the layer.
+        from_disk: makes coefficients of a checkpoint, of an adapter of this name, those of the layer.
         awaiting: adapters whose coefficients are yet to be loaded; those that come are taken out.
     """
 
     coefficients: CoefficientsByAdapter
 
-    def __init__(self, coefficients: CoefficientsByAdapter, ratios: Mapping[str, float], awaiting: set[str]) -> None:
+    def __init__(
+        self, coefficients: CoefficientsByAdapter, from_disk: Callable[[str, Tensor], Tensor], awaiting: set[str]
+    ) -> None:
         super().__init__()
         object.__setattr__(self, "coefficients", coefficients)  # not as a part of this module
-        self._ratios, self._awaiting = ratios, awaiting
+        self._from_disk, self._awaiting = from_disk, awaiting
         for name in coefficients:
             self._parameters[name] = coefficients[name].weight
 
@@ -87,7 +89,7 @@ class Spectrum(nn.Module):
             super().__setattr__(name, value)
             return
         part = self.coefficients[name]
-        values = scaled(value.detach(), 1 / self._ratios[name])
+        values = self._from_disk(name, value.detach())
         check(f"{ON_DISK}.{name}", values, part.weight)
         part.weight = nn.Parameter(values.to(part.weight.dtype), requires_grad=part.weight.requires_grad)
         part.weight.__dict__.update(value.__dict__)  # transformers marks what it has loaded
@@ -150,14 +152,6 @@ def former_name(name: str) -> str:
     return f"{layer}.{ON_DISK}.{adapter}" if middle else name
 
 
-def disk_ratio(scaling: float, on_disk: float) -> float:
-    """How much larger coefficients are in a checkpoint of one scaling than in a layer of another.
-
-    A scaling of 0, which no ratio can bring back, counts as that of the checkpoint.
-    """
-    return scaling / on_disk if scaling and on_disk else 1.0
-
-
 def check(key: str, loaded: Tensor, coefficients: Tensor) -> None:
     """Raise CheckpointError, if the coefficients loaded are of another number than a layer's, or not finite."""
     if loaded.shape != coefficients.shape:
@@ -170,12 +164,3 @@ def check(key: str, loaded: Tensor, coefficients: Tensor) -> None:
             f"{key} has {int((~torch.isfinite(loaded)).sum())} values in the checkpoint that are not finite numbers; "
             "load an earlier checkpoint, from before the training diverged"
         )
-
-
-def scaled(values: Tensor, ratio: float) -> Tensor:
-    """Coefficients times a ratio of two scalings, as they are if it is 1."""
-    if ratio == 1.0:
-        return values
-    # One rounding, and never to half precision: a checkpoint in bfloat16 would come back as another adapter.
-    wide = torch.float32 if values.device.type == "mps" else torch.float64
-    return (values.to(wide) * ratio).to(torch.promote_types(values.dtype, torch.float32))

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from fourierft.errors import CheckpointError, ConfigError, ShapeError
 from fourierft.format.checkpoint import AdapterCheckpoint, check_shape, read_checkpoint
 from fourierft.format.identity import BaseIdentity
+from fourierft.format.scaling import rescaled
 from fourierft.spectral import Draw
 from fourierft.tuner.checkpoint import find_layers, plain_name
-from fourierft.tuner.coefficients import scaled
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.layer import FourierFTLayer
 
@@ -94,7 +94,7 @@ def _coefficients(
             f"the model's adapter has scaling=0 in {name}, which no coefficients make up for; load "
             f"{checkpoint.path} under another name"
         )
-    numbers = scaled(values, checkpoint.scaling / own if own else 1.0).to(parameter.dtype)
+    numbers = rescaled(values, checkpoint.scaling, own).to(parameter.dtype)
     if not torch.isfinite(numbers).all():
         raise ShapeError(
             f"{checkpoint.path} has coefficients for {name} that go beyond what {parameter.dtype} holds; load the "

@@ -21,7 +21,6 @@ from fourierft.tuner.coefficients import (
     CoefficientsByAdapter,
     Spectrum,
     check_present,
-    disk_ratio,
     show_awaited,
     take,
 )
@@ -52,8 +51,7 @@ class FourierFTLayer(nn.Module, Mergeable):
         fourierft_spectrum: the same parameters, as stock PEFT's layers have them.
         fourierft_basis: the frozen entries.
         fourierft_draw: how they were drawn.
-        fourierft_scaling, own_scaling: what the coefficients are multiplied with; see strength.py.
-        disk_scaling: the scaling of the adapter's checkpoints.
+        fourierft_scaling, own_scaling, disk_scaling: what the coefficients are multiplied with; see strength.py.
 
     Others, beside those of merging.py:
         path: where it stands in the model.
@@ -68,7 +66,7 @@ class FourierFTLayer(nn.Module, Mergeable):
     """
 
     adapter_layer_names: tuple[str, ...] = ("fourierft_coefficients",)
-    other_param_names = ("fourierft_basis", "fourierft_draw", *SCALINGS, "disk_scaling", "merge_loss")
+    other_param_names = ("fourierft_basis", "fourierft_draw", *SCALINGS, "merge_loss")
 
     def __init__(
         self,
@@ -87,8 +85,8 @@ class FourierFTLayer(nn.Module, Mergeable):
         self.fourierft_coefficients = CoefficientsByAdapter()
         self.fourierft_basis: dict[str, SpectralBasis] = {}
         self.fourierft_draw: dict[str, Draw] = {}
-        self.disk_scaling: dict[str, float] = {}
-        self.fourierft_scaling, self.own_scaling, self.merged_terms, self.merge_loss = {}, {}, {}, {}
+        self.fourierft_scaling, self.own_scaling, self.disk_scaling = {}, {}, {}
+        self.merged_terms, self.merge_loss = {}, {}
         self.awaiting: set[str] = set()
         self.update_cache = UpdateCache()
         self.shared_inputs, self.row_names = SharedInputs(), RowNames()
@@ -119,12 +117,7 @@ class FourierFTLayer(nn.Module, Mergeable):
     @property
     def fourierft_spectrum(self) -> Spectrum:
         """The coefficients by adapter name, as stock PEFT's layers have them."""
-        ratios = {name: self.disk_ratio(name) for name in self.own_scaling}
-        return Spectrum(self.fourierft_coefficients, ratios, self.awaiting)
-
-    def disk_ratio(self, name: str) -> float:
-        """How much larger the coefficients of an adapter are in a checkpoint than in the layer."""
-        return disk_ratio(self.own_scaling[name], self.disk_scaling[name])
+        return Spectrum(self.fourierft_coefficients, self.from_disk, self.awaiting)
 
     @property
     def terms(self) -> Terms:

@@ -1,4 +1,4 @@
-"""How strongly an adapter acts: a factor of its scaling that is set while a model runs, and that no file has.
+"""An adapter's scaling in a layer, that of its files, and how strongly it acts, which no file has.
 
 The methods are those of PEFT's LoRA layers. diffusers calls them for `set_adapters(name, 0.5)`,
 `cross_attention_kwargs={"scale": 0.5}` and `fuse_lora(0.5)`.
@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 import warnings
 
+from torch import Tensor
+
 from fourierft.errors import ConfigError
+from fourierft.format.scaling import rescaled
 from fourierft.tuner.versions import TunerLayer
 
-SCALINGS = ("fourierft_scaling", "own_scaling")
+SCALINGS = ("fourierft_scaling", "own_scaling", "disk_scaling")
 
 
 class Strength(TunerLayer):
@@ -21,10 +24,22 @@ class Strength(TunerLayer):
     Attributes, each a dictionary by adapter name:
         fourierft_scaling: the scaling that the coefficients are multiplied with.
         own_scaling: the same at strength 1, as the adapter was made or loaded.
+        disk_scaling: that of the adapter's checkpoints.
     """
 
     fourierft_scaling: dict[str, float]
     own_scaling: dict[str, float]
+    disk_scaling: dict[str, float]
+
+    def from_disk(self, adapter: str, values: Tensor) -> Tensor:
+        """Coefficients of a checkpoint as the layer takes them; as they are, if its own scaling is 0."""
+        on_disk = self.disk_scaling[adapter]
+        return rescaled(values, on_disk, self.own_scaling[adapter] or on_disk)
+
+    def to_disk(self, adapter: str, values: Tensor) -> Tensor:
+        """Coefficients of the layer as its checkpoints have them; as they are, if its own scaling is 0."""
+        on_disk = self.disk_scaling[adapter]
+        return rescaled(values, self.own_scaling[adapter] or on_disk, on_disk)
 
     def set_scale(self, adapter: str, scale: float) -> None:
         """Let an adapter act `scale` times as strongly as it was trained; nothing where the layer does not have it.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fourierft.errors import ConfigError
-from fourierft.tuner.coefficients import scaled
+from fourierft.format.scaling import rescaled
 from fourierft.tuner.layer import FourierFTLayer
 
 
@@ -22,7 +22,8 @@ def sum_config(configs: Mapping[str, Any], adapters: Sequence[str], weights: Seq
         weights: one each.
         name: of the sum.
 
-    Raises: ConfigError, if one is not in the model, or saves modules of its own, or the name is taken.
+    Raises: ConfigError, if one is not in the model, or saves modules of its own, or the name is taken, or the first,
+        whose settings the sum has, has the scaling 0.
     """
     if not adapters or len(adapters) != len(weights):
         raise ConfigError(f"got {len(adapters)} adapters and {len(weights)} weights; give one weight an adapter")
@@ -36,6 +37,10 @@ def sum_config(configs: Mapping[str, Any], adapters: Sequence[str], weights: Seq
                 f"the adapter {adapter!r} saves modules or biases of its own, of which there is no sum; use "
                 "adapters of coefficients alone"
             )
+    if configs[adapters[0]].scaling == 0:
+        raise ConfigError(
+            f"the adapter {adapters[0]!r} has scaling=0, with which no coefficients make a sum; name another first"
+        )
     return replace(configs[adapters[0]], inference_mode=False)
 
 
@@ -58,7 +63,7 @@ def fill_sum(layers: Sequence[FourierFTLayer], adapters: Sequence[str], weights:
             continue
         own = layer.own_scaling[name]
         parts = [
-            scaled(layer.coefficients(adapter).double(), weight * layer.fourierft_scaling[adapter] / own)
+            rescaled(layer.coefficients(adapter).double(), weight * layer.fourierft_scaling[adapter], own)
             for adapter, weight in zip(adapters, weights, strict=True)
         ]
         layer.coefficients(name).copy_(torch.stack(parts).sum(0))

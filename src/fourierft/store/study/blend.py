@@ -11,6 +11,7 @@ import torch
 from fourierft.errors import ConfigError, StoreError
 from fourierft.format.layout import Layer, Layout
 from fourierft.format.record import NOTHING, made_for, with_record
+from fourierft.format.scaling import rescaled
 from fourierft.store.adapter import Adapter
 from fourierft.store.alignment import common_layers, place
 from fourierft.store.store import AdapterStore
@@ -49,12 +50,11 @@ def blend(
     if not first.scaling:
         raise ConfigError(f"{adapters[0].name!r} has the scaling 0, which no sum can be divided by; name another first")
     rows = [place(adapter.values.double()[None], adapter.layout, layers)[0] for adapter in adapters]
-    total = sum(weight * row for weight, row in zip(weights.values(), rows, strict=True)) / first.scaling
+    total = torch.as_tensor(sum(weight * row for weight, row in zip(weights.values(), rows, strict=True)))
+    values = rescaled(total, 1.0, first.scaling)
     heads = choose_head(store, adapters, head)
     parts = [{"name": a.name, "version": a.version, "weight": weights[a.name]} for a in adapters]
-    return store.put(
-        name, blended_layout(first, layers), torch.as_tensor(total), heads, dtype, {"blend": parts}, exist_ok
-    )
+    return store.put(name, blended_layout(first, layers), values, heads, dtype, {"blend": parts}, exist_ok)
 
 
 def blended_layout(layout: Layout, layers: tuple[Layer, ...]) -> Layout:

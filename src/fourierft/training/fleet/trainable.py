@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fourierft.errors import ConfigError
 from fourierft.fleet.served import LARGEST_HEAD
+from fourierft.format.scaling import rescaled
 from fourierft.spectral import SpectralBasis
 from fourierft.store import Layout
 from fourierft.training.arguments import MethodArguments
@@ -19,7 +20,6 @@ from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.parameters import ParameterLayer
 from fourierft.tuner.record import note_base
 from fourierft.tuner.reshaped import ReshapedLayer
-from fourierft.tuner.scaling import disk_scaling
 
 
 class AdaptedLayer(NamedTuple):
@@ -28,13 +28,11 @@ class AdaptedLayer(NamedTuple):
     Fields:
         place: of its coefficients in a row.
         scaling: that they are trained with.
-        ratio: of it to that of the config, by which coefficients on disk are larger.
     """
 
     place: slice
     basis: SpectralBasis
     scaling: float
-    ratio: float
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,10 @@ class TrainableRow(Trainable):
 
     def split(self, row: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """A row as the store takes it: layer name -> coefficients on disk, parameter name -> head."""
-        coefficients = {name: row[layer.place] * layer.ratio for name, layer in self.adapted.items()}
+        on_disk = self.layout.scaling
+        coefficients = {
+            name: rescaled(row[layer.place], layer.scaling, on_disk) for name, layer in self.adapted.items()
+        }
         return coefficients, {name: row[place].view(shape).clone() for name, (place, shape) in self.heads.items()}
 
 
@@ -100,14 +101,9 @@ def attach_row(base: BaseModel, method: MethodArguments, name: str, revision: st
     layers, start, at = {}, [], 0
     for layer_name in sorted(found):
         layer = found[layer_name]
-        values, scaling = (
-            layer.fourierft_coefficients["default"].weight.detach().float(),
-            layer.fourierft_scaling["default"],
-        )
+        values, scaling = layer.coefficients("default").detach().float(), layer.fourierft_scaling["default"]
         place = slice(at, at + len(values))
-        layers[layer_name] = AdaptedLayer(
-            place, layer.fourierft_basis["default"], scaling, scaling / disk_scaling(config)
-        )
+        layers[layer_name] = AdaptedLayer(place, layer.fourierft_basis["default"], scaling)
         start.append(values)
         at = place.stop
     model = adapted.unload().requires_grad_(False)
