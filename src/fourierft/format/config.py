@@ -145,7 +145,12 @@ class AdapterConfig:
                 raise CheckpointError(
                     f"{where} has n_frequency_pattern[{shown(key)}]={shown(n)}; it must be a positive integer"
                 )
-        record = Record.read(content.get("fourierft"), where)
+        record, scaling = Record.read(content.get("fourierft"), where), content.get("scaling")
+        if record.is_auto and not scaling:
+            raise CheckpointError(
+                f"{where} has scaling={shown(scaling)} beside fourierft.scaling='auto', which needs a number "
+                "other than 0 there; restore the file that was saved with the adapter"
+            )
         return cls(
             content=content,
             n_frequency=told["n_frequency"],

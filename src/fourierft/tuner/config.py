@@ -98,6 +98,8 @@ class FourierFTConfig(StockConfig):
         self.from_disk = type(self.peft_type) is str  # who makes a config leaves it out, and a made one has the enum
         if fourierft is not None:
             self._read_record(fourierft)
+        if self.from_disk and self.scaling == "auto" and self.disk_scaling is None:
+            self.disk_scaling = StockConfig.scaling  # which PEFT takes for files that say nothing
         super().__post_init__()
         self._check_scaling()
         self._check_counts()
@@ -184,10 +186,10 @@ class FourierFTConfig(StockConfig):
     def _read_record(self, record: dict[str, Any]) -> None:
         self.file_record = found = Record.read(record, "adapter_config.json")
         if found.is_auto:
-            if not isinstance(self.scaling, (int, float)):
+            if not isinstance(self.scaling, (int, float)) or not self.scaling:
                 raise ConfigError(
                     f"adapter_config.json has scaling={self.scaling!r} beside fourierft.scaling='auto', which needs a "
-                    "number there; restore the file that was saved with the adapter"
+                    "number other than 0 there; restore the file that was saved with the adapter"
                 )
             self.scaling, self.disk_scaling = "auto", float(self.scaling)
             self.rule = RULES[0] if found.rule is None else found.rule
