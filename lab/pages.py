@@ -8,9 +8,8 @@ from pathlib import Path
 
 from fourierft.errors import DataError
 from fourierft.files import write_text
-from fourierft.training.comparison.page import as_markdown
+from fourierft.tables import Table, markdown_table
 
-Table = Sequence[Sequence[str]]  # the headings first
 PLACE = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
 
@@ -19,11 +18,6 @@ def write_page(file: Path, blocks: Sequence[str | Table]) -> Path:
     parts = [block.strip("\n") if isinstance(block, str) else markdown_table(block) for block in blocks if block]
     write_text(file, "\n\n".join(parts) + "\n")
     return file
-
-
-def markdown_table(rows: Table) -> str:
-    """Headings and rows as a table of Markdown; bars in cells are escaped."""
-    return as_markdown([tuple(row) for row in rows])
 
 
 def fill_page(file: Path, places: Mapping[str, Callable[[], str]]) -> None:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fourierft.errors import DataError
+from fourierft.tables import markdown_table
 from lab.bench.figures import COMMANDS, figure_table
 from lab.bench.goals import goal_table
 from lab.bench.methods import BASELINES, LABELS
 from lab.bench.suites import SUITES
 from lab.ledger import Row, newest_rows, read_folder
-from lab.pages import fill_page, markdown_table
+from lab.pages import fill_page
 
 SHOWN_COUNT = 1000  # the table of one layer keeps to the usual n; the maps show the others
 EXPLAINED = {

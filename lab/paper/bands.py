@@ -11,8 +11,8 @@ import torch
 from fourierft.adapters.figure import new_figure, save_figure
 from fourierft.spectral import bandpass_entries
 from fourierft.spectral.entries import band_log_probability
+from fourierft.tables import markdown_table
 from lab.ledger import Ledger, Row
-from lab.pages import markdown_table
 from lab.paper.experiment import Choice, Experiment
 
 SIDE, WIDTH, CENTERS = 768, 200.0, (0.0, 100.0, 200.0, 350.0, 480.0)

@@ -13,10 +13,9 @@ from typing import Any
 import torch
 
 from fourierft.errors import ConfigError
+from fourierft.tables import format_bytes, markdown_table
 from fourierft.training.methods import expected_warnings
-from fourierft.training.report import format_bytes
 from lab.ledger import Ledger, Row
-from lab.pages import markdown_table
 from lab.paper.experiment import Choice, Experiment
 from lab.paper.published import read_paper
 

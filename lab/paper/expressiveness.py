@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fourierft.adapters.figure import new_figure, save_figure
+from fourierft.tables import markdown_table
 from lab.ledger import Ledger, Row
-from lab.pages import markdown_table
 from lab.paper.experiment import Choice, Experiment
 
 CENTERS = ((-5, -5), (-5, 5), (5, -5), (5, 5), (0, 3), (0, -3), (-3, 0), (3, 0))

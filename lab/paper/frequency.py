@@ -8,10 +8,10 @@ from statistics import mean
 from typing import Any
 
 from fourierft.adapters.figure import new_figure, save_figure
+from fourierft.tables import markdown_table
 from fourierft.training.comparison.plots import COLOURS
 from fourierft.training.comparison.results import Row
 from fourierft.training.comparison.tasks import Task
-from lab.pages import markdown_table
 from lab.paper.experiment import Choice, Experiment
 from lab.paper.page import STAND_INS
 from lab.paper.plan import Trials, glue_recipe, names_of, recipe_task, recipe_trial, run_plan, stand_in_task

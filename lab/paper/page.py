@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from fourierft.tables import markdown_table
 from fourierft.training.comparison.results import Row, Summary
-from lab.pages import markdown_table
 from lab.paper.scores import stand_in_rows, summaries_of
 
 Numbers = Sequence[float | None]

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fourierft.errors import ConfigError
+from fourierft.tables import markdown_table
 from fourierft.training.comparison.results import Row
 from lab.ledger import Ledger
-from lab.pages import markdown_table
 from lab.paper.experiment import Choice, Experiment
 from lab.paper.published import read_paper
 

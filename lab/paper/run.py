@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fourierft.errors import ConfigError
+from fourierft.tables import markdown_table
 from fourierft.training.output import read_json_lines
 from lab.ledger import Ledger, Row, devices_of, versions_of
-from lab.pages import fill_page, markdown_table, write_page
+from lab.pages import fill_page, write_page
 from lab.paper.experiment import Choice, Experiment
 
 MODULES = {

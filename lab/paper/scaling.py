@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.adapters.figure import new_figure, save_figure
+from fourierft.tables import markdown_table
 from fourierft.training.comparison.plots import COLOURS
 from fourierft.training.comparison.results import Row, summarize
 from fourierft.training.comparison.tasks import Task
-from lab.pages import markdown_table
 from lab.paper.experiment import Choice, Experiment
 from lab.paper.page import percent, stand_in_blocks
 from lab.paper.plan import Trials, glue_recipe, names_of, recipe_task, run_plan, stand_in_task

@@ -37,11 +37,12 @@ import fourierft
 from fourierft.adapters.base import quiet
 from fourierft.errors import ConfigError
 from fourierft.extras import needs
+from fourierft.tables import align_columns
 from fourierft.training.comparison.results import FILE
 from fourierft.training.comparison.sources import find_asset_model
 from fourierft.training.comparison.tasks import check_rates, check_seeds
 from fourierft.training.output import check_directory
-from fourierft.training.report import require_plotting, table
+from fourierft.training.report import require_plotting
 from lab.folders import QUALITY
 from lab.ledger import Ledger, Row
 from lab.trials.reinforcement_page import BEFORE, table_rows, write_page
@@ -205,7 +206,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not rows:
         print("no run is finished")
         return 0
-    print(f"\n{table(table_rows(rows))}\n\nwritten to {write_page(rows, directory)}")
+    print(f"\n{align_columns(table_rows(rows))}\n\nwritten to {write_page(rows, directory)}")
     return 0
 
 

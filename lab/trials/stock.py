@@ -26,12 +26,12 @@ from peft.tuners.fourierft import FourierFTModel as StockModel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from fourierft.errors import DataError
+from fourierft.tables import align_columns
 from fourierft.training.comparison.grid import run_tasks
 from fourierft.training.comparison.results import BASELINE, Row, mean_score, read_rows
 from fourierft.training.comparison.sources import find_asset_model
 from fourierft.training.comparison.tasks import Task, read_task
 from fourierft.training.output import read_json_lines
-from fourierft.training.report import table
 from fourierft.tuner.registration import substituted
 from fourierft.tuner.scaling import auto_scaling, find_width
 from lab.folders import COMPARISONS, QUALITY
@@ -150,5 +150,5 @@ def run(arguments: argparse.Namespace) -> int:
     rows = read_json_lines(RESULTS)
     cells = table_rows(chosen, rows, read_rows(QUALITY / TASK))
     page = write_page(QUALITY / "stock-peft.md", [TEXT, cells, f"One seed; {versions_of(rows)}."])
-    print(f"{table(cells)}\n\nwritten to {page}")
+    print(f"{align_columns(cells)}\n\nwritten to {page}")
     return 0

@@ -24,10 +24,10 @@ import datasets
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from fourierft.tables import align_columns
 from fourierft.training.comparison.grid import QUIET, run_settings
 from fourierft.training.comparison.tasks import Run, Task, read_task
 from fourierft.training.plan import plan_training
-from fourierft.training.report import table
 from fourierft.training.run import build_trainer
 from fourierft.training.settings import build_arguments
 from lab import pages
@@ -98,4 +98,4 @@ def write_page(rows: Sequence[Row]) -> None:
     cells = [("task", "method", *(f"{step} step{'s' * (step > 1)}" for step in STEPS))]
     cells += [(row["task"], row["method"], *(f"{row['norms'][str(step)]:.1f}" for step in STEPS)) for row in rows]
     pages.write_page(PAGE, [TEXT, cells, f"{versions_of(rows)}."])
-    print(f"{table(cells)}\n\nwritten to {PAGE}")
+    print(f"{align_columns(cells)}\n\nwritten to {PAGE}")

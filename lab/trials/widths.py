@@ -25,12 +25,13 @@ from typing import Any
 import datasets
 
 from fourierft.errors import ConfigError
+from fourierft.tables import align_columns
 from fourierft.training.comparison.grid import run_tasks
 from fourierft.training.comparison.results import FILE, REFERENCE, read_rows
 from fourierft.training.comparison.sources import MODELS
 from fourierft.training.comparison.tasks import Task
 from fourierft.training.output import check_directory
-from fourierft.training.report import require_plotting, table
+from fourierft.training.report import require_plotting
 from lab.folders import QUALITY
 from lab.trials.width_bases import architecture, base_word, find_base, pretrained_loss, pretraining_rate
 from lab.trials.width_page import by_width, table_rows, write_page
@@ -148,5 +149,5 @@ def run(arguments: argparse.Namespace) -> int:
     if not groups:
         print("no run is finished")
         return 0
-    print(f"\n{table(table_rows(groups))}\n\nwritten to {write_page(groups, directory)}")
+    print(f"\n{align_columns(table_rows(groups))}\n\nwritten to {write_page(groups, directory)}")
     return 0

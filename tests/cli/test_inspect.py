@@ -10,7 +10,6 @@ import pytest
 from transformers import AutoModel
 
 from fourierft.cli.main import main
-from fourierft.cli.table import format_table, size
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def test_table_has_a_row_a_layer_and_totals(adapter: Path, capsys: pytest.Captur
     rows = [line.split() for line in lines if line.startswith("encoder.layer")]
     assert [row[0] for row in rows[:2]] == [f"encoder.layer.0.attention.self.{name}" for name in ("query", "value")]
     assert all(row[1:6] == ["32", "x", "32", "40", "160"] and row[-1].endswith("%") for row in rows)
-    assert "4 layers: 160 coefficients, 640 bytes, instead of 4,096 entries of dW (26 times as many)" in lines
+    assert "4 layers: 160 coefficients, 640 B, instead of 4,096 entries of dW (26 times as many)" in lines
 
 
 def test_json_is_all_that_is_printed(adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +53,7 @@ def test_without_its_base_the_file_is_still_listed(
     (adapter / "adapter_config.json").write_text(json.dumps(config))
     assert main(["inspect", str(adapter)]) == 0
     out = capsys.readouterr().out
-    assert "4 layers: 160 coefficients, 640 bytes\n" in out
+    assert "4 layers: 160 coefficients, 640 B\n" in out
     assert "no shapes and no norms of dW: the base model" in out
 
 
@@ -104,12 +103,3 @@ def test_what_is_not_there_may_have_been_meant_as_a_store(tmp_path: Path, capsys
         "gone.db is not there; give the folder or hub id of an adapter, or the file of a store"
         in capsys.readouterr().err
     )
-
-
-def test_columns_line_up() -> None:
-    assert format_table([("a", "n"), ("long", "1,000")]) == ["a         n", "-----------", "long  1,000"]
-
-
-@pytest.mark.parametrize(("count", "text"), [(952, "952 bytes"), (48000, "48.0 kB"), (3_100_000, "3.1 MB")])
-def test_sizes_are_for_people(count: int, text: str) -> None:
-    assert size(count) == text

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 from fourierft.cli.main import main
-from fourierft.cli.table import printable
 
 
 @pytest.fixture
@@ -156,7 +155,3 @@ def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
         main(["store", "--help"])
     assert exit_.value.code == 0
     assert "fourierft store stats fleet.db --near reviews --map fleet.png" in capsys.readouterr().out
-
-
-def test_names_are_printed_on_one_line() -> None:
-    assert printable("a\nb\x1b[2Jü") == "a\\nb\\x1b[2Jü"

@@ -7,15 +7,11 @@ from pathlib import Path
 import pytest
 
 from fourierft.errors import DataError
-from lab.pages import fill_page, fill_places, markdown_table, write_page
+from lab.pages import fill_page, fill_places, write_page
 
 PROSE = (
     "before\n<!-- begin one -->\nold\nlines\n<!-- end one -->\nbetween\n<!-- begin two -->\n<!-- end two -->\nafter\n"
 )
-
-
-def test_cells_make_a_table_and_bars_are_escaped() -> None:
-    assert markdown_table([["a", "b"], ("1|2", "3")]) == "| a | b |\n|---|---|\n| 1\\|2 | 3 |"
 
 
 def test_blocks_stand_an_empty_line_apart_and_empty_ones_nowhere(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from fourierft.errors import OutputExistsError
 from fourierft.training import assets, page, quickstart
-from fourierft.training.quickstart import Outcome, predict_examples, run_quickstart, summarize, table_rows
+from fourierft.training.quickstart import Outcome, outcome_rows, predict_examples, run_quickstart
 from fourierft.training.trainer import TrainingInterrupted
 
 SIZES = {"train": 16, "validation": 8}
@@ -54,8 +54,8 @@ def test_four_methods_are_trained_and_told(run: Callable[..., list[Outcome]], tm
         assert outcome.n_bytes == weights.stat().st_size
         assert [step for step, _ in outcome.curve] == [1, 2]
         assert outcome.curve[-1][1] == outcome.accuracy == outcome.metrics["eval"]["accuracy"]
-    assert [row[0] for row in table_rows(outcomes)[1:]] == ["head only", "LoRA r=8", "LoRA r=1", "FourierFT n=340"]
-    assert "650" in summarize(outcomes).splitlines()[-1]
+    assert [row[0] for row in outcome_rows(outcomes)[1:]] == ["head only", "LoRA r=8", "LoRA r=1", "FourierFT n=340"]
+    assert "650" in outcome_rows(outcomes)[-1]
 
 
 def test_second_run_fetches_and_trains_nothing(
@@ -140,7 +140,7 @@ def test_page_stands_alone(run: Callable[..., list[Outcome]], tmp_path: Path) ->
     assert not re.search(r"\$[a-z{]", text)
     assert not re.search(r"(src|href)=\"(?!data:)", text)
     assert text.count("data:image/png;base64,iVBOR") == 3
-    for row in table_rows(outcomes):
+    for row in outcome_rows(outcomes):
         assert all(f">{cell}</t" in text for cell in row)
     commands = re.findall(r"<code>(fourierft .*?)</code>", text)
     assert [command.split()[1] for command in commands] == ["evaluate", "inspect", "merge", "train"]

@@ -11,26 +11,10 @@ from fourierft.errors import MissingExtraError
 from fourierft.training.families.classes import Classification
 from fourierft.training.report import (
     draw_curve,
-    format_bytes,
     require_plotting,
-    table,
     without_nan,
     write_model_card,
 )
-
-
-def test_table_aligns_names_left_and_numbers_right() -> None:
-    assert table([("a", "12,000", "48.0 kB"), ("longer", "7", "9 B", "note")]) == (
-        "a       12,000  48.0 kB\nlonger       7      9 B  note"
-    )
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (53048, "53.0 kB"), (9.1e7, "91.0 MB"), (5e9, "5.0 GB")],
-)
-def test_sizes_are_readable(size: float, text: str) -> None:
-    assert format_bytes(size) == text
 
 
 def test_nan_becomes_null() -> None:

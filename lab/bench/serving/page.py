@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from fourierft.tables import markdown_table
 from lab.bench.serving.record import SUITE
 from lab.bench.serving.throughput import BASE
 from lab.ledger import Row, newest_rows
-from lab.pages import fill_page, markdown_table
+from lab.pages import fill_page
 
 Table = list[list[str]]
 Cases = Mapping[str, Mapping[str, Row]]  # case -> figure -> row

@@ -56,18 +56,19 @@ def run(arguments: argparse.Namespace) -> int:
         for number, one in enumerate(task.runs(), start=1):
             print(f"{number:4}  seed {one.seed}  learning rate {one.learning_rate:<8g}  {one.method.title}")
         return 0
+    from fourierft.tables import align_columns
     from fourierft.training.comparison.grid import measure_methods, run_grid
-    from fourierft.training.comparison.page import table_rows, write_summary
+    from fourierft.training.comparison.page import summary_rows, write_summary
     from fourierft.training.comparison.results import summarize
     from fourierft.training.files import hide_progress
     from fourierft.training.output import check_directory
-    from fourierft.training.report import require_plotting, table
+    from fourierft.training.report import require_plotting
     from fourierft.training.trainer import TrainingInterrupted
 
     hide_progress()
     require_plotting()
     if arguments.dry_run:
-        print(table(measure_methods(task)))
+        print(align_columns(measure_methods(task)))
         return 0
     directory = arguments.output_dir or Path("runs") / "compare" / task.name
     check_directory(directory)
@@ -85,5 +86,6 @@ def run(arguments: argparse.Namespace) -> int:
         from fourierft.training.comparison.plots import draw_all
 
         plots = draw_all(rows, summaries, directory)
-    print(f"\n{table(table_rows(summaries))}\n\nwritten to {write_summary(rows, summaries, plots, directory)}")
+    page = write_summary(rows, summaries, plots, directory)
+    print(f"\n{align_columns(summary_rows(summaries))}\n\nwritten to {page}")
     return 0

@@ -182,8 +182,10 @@ def generate(arguments: argparse.Namespace, data: Any) -> dict[str, Any]:
 
 def print_metrics(metrics: dict[str, Any]) -> None:
     """Print a table of metrics."""
-    from fourierft.training.report import table
+    from fourierft.tables import align_columns
 
     print(
-        table([(name, f"{value:.4f}" if isinstance(value, float) else str(value)) for name, value in metrics.items()])
+        align_columns(
+            [(name, f"{value:.4f}" if isinstance(value, float) else str(value)) for name, value in metrics.items()]
+        )
     )

@@ -229,7 +229,7 @@ def describe(results: dict[str, Any], store: str) -> str:
     """What was trained, how well, and where it is."""
     from statistics import mean
 
-    from fourierft.training.report import table
+    from fourierft.tables import align_columns
 
     metrics, name = results["adapters"], results["main_metric"]
     scores = [own[name] for own in metrics.values() if own.get(name) is not None]
@@ -239,4 +239,4 @@ def describe(results: dict[str, Any], store: str) -> str:
     ]
     if scores:
         rows.append((f"{name}, held out", f"{mean(scores):.4f} on average, {min(scores):.4f} to {max(scores):.4f}"))
-    return table([*rows, ("written to", store)])
+    return align_columns([*rows, ("written to", store)])

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fourierft.cli.parser import BASE, add_base
-from fourierft.cli.table import format_table, size
 from fourierft.errors import ConfigError
+from fourierft.tables import align_columns, format_bytes
 
 if TYPE_CHECKING:
     from fourierft.adapters.report import AdapterReport, LayerReport
@@ -120,17 +120,17 @@ def describe(report: AdapterReport) -> list[str]:
         f"task      {checkpoint.task_type or 'none named'}",
         f"scaling   {checkpoint.scaling:g}    seed {checkpoint.seed}    entries {entries}",
         "",
-        *format_table([COLUMNS, *(layer_cells(layer) for layer in report.layers)]),
+        align_columns([COLUMNS, *(layer_cells(layer) for layer in report.layers)], headings=True),
         "",
     ]
     dense = report.dense_parameters
     share = f", instead of {dense:,} entries of dW ({dense / report.coefficients:,.0f} times as many)" if dense else ""
     layers = "1 layer" if len(report.layers) == 1 else f"{len(report.layers)} layers"
-    lines.append(f"{layers}: {report.coefficients:,} coefficients, {size(report.coefficient_bytes)}{share}")
+    lines.append(f"{layers}: {report.coefficients:,} coefficients, {format_bytes(report.coefficient_bytes)}{share}")
     if report.saved_parameters:
-        held = f"{report.saved_parameters:,} parameters, {size(report.saved_bytes)}"
+        held = f"{report.saved_parameters:,} parameters, {format_bytes(report.saved_bytes)}"
         lines.append(f"saved whole: {held} (heads, embeddings, biases)")
-    lines.append(f"file: {size(report.file_bytes)}")
+    lines.append(f"file: {format_bytes(report.file_bytes)}")
     if report.base_problem:
         lines.append(f"no shapes and no norms of dW: {report.base_problem}")
     elif any(layer.relative_norm is None for layer in report.layers):

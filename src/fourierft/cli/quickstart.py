@@ -33,9 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, compare, and say where the page is."""
+    from fourierft.tables import align_columns
     from fourierft.training.files import hide_progress
     from fourierft.training.page import write_page
-    from fourierft.training.quickstart import predict_examples, run_quickstart, summarize
+    from fourierft.training.quickstart import outcome_rows, predict_examples, run_quickstart
     from fourierft.training.report import require_plotting
     from fourierft.training.trainer import TrainingInterrupted
 
@@ -48,6 +49,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"fourierft: {interruption}; the same command, without --fresh, goes on from there", file=sys.stderr)
         return 130
     page = write_page(outcomes, predict_examples(outcomes[-1].folder), arguments.output_dir)
-    print(f"\n{summarize(outcomes)}\n")
+    print(f"\n{align_columns(outcome_rows(outcomes))}\n")
     print(f"done in {time.perf_counter() - begin:.0f} s; open {page}")
     return 0

@@ -34,8 +34,8 @@ from tqdm import tqdm
 
 from fourierft.cli.parser import add_base
 from fourierft.cli.store_stats import show_stats
-from fourierft.cli.table import format_table, printable
 from fourierft.errors import ConfigError
+from fourierft.tables import align_columns, escape_controls
 
 if TYPE_CHECKING:
     from fourierft.store import AdapterStore, Listed
@@ -198,14 +198,14 @@ def _list(store: AdapterStore, arguments: argparse.Namespace) -> int:
             print(json.dumps(listed._asdict(), ensure_ascii=False))
         return 0
     rows = [("name", "version", "dtype", "n", "bytes", "created", "metrics")]
-    print("\n".join(format_table(rows + [_cells(listed) for listed in found])))
+    print(align_columns(rows + [_cells(listed) for listed in found], headings=True))
     return 0
 
 
 def _cells(listed: Listed) -> tuple[str, ...]:
     scores = [f"{name} {value:.4g}" for name, value in listed.metrics.items() if isinstance(value, float)]
     return (
-        printable(listed.name),
+        escape_controls(listed.name),
         str(listed.version),
         listed.dtype,
         f"{listed.n:,}",
@@ -245,8 +245,8 @@ def _alias(store: AdapterStore, arguments: argparse.Namespace) -> int:
         if arguments.remove or version is not None:
             raise ConfigError("which alias is meant was not said; give it behind the name")
         found = store.aliases(store.resolve(name).name).items()
-        rows = [(printable(f"{name}@{key}"), str(number)) for key, number in found]
-        print("\n".join(format_table([("alias", "version"), *rows])))
+        rows = [(escape_controls(f"{name}@{key}"), str(number)) for key, number in found]
+        print(align_columns([("alias", "version"), *rows], headings=True))
     elif arguments.remove:
         store.remove_alias(name, alias)
         print(f"removed {f'{name}@{alias}'!r}")
@@ -280,9 +280,9 @@ def _evaluate(store: AdapterStore, arguments: argparse.Namespace) -> int:
 
     scores = score_store(store, test, arguments.output, tell)
     falls = find_fallen(before, scores, arguments.tolerance) if before else []
-    rows = [(printable(fall.name), fall.metric, f"{fall.before:.4f}", f"{fall.now:.4f}") for fall in falls]
+    rows = [(escape_controls(fall.name), fall.metric, f"{fall.before:.4f}", f"{fall.now:.4f}") for fall in falls]
     if rows:
-        print("\n".join(format_table([("fell", "metric", "before", "now"), *rows])))
+        print(align_columns([("fell", "metric", "before", "now"), *rows], headings=True))
     compared = f", {len(falls) or 'none'} fell" if before else ""
     print(f"scored {len(scores):,} adapters{compared}; {arguments.output} has the scores")
     return 1 if falls or any("not scored" in line for line in told) else 0

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from fourierft.cli.table import format_table, printable, size
+from fourierft.tables import align_columns, escape_controls, format_bytes
 
 if TYPE_CHECKING:
     from fourierft.store import AdapterStore, Neighbour, StoreStats
@@ -44,19 +44,20 @@ def describe(stats: StoreStats, name: str | None = None, near: list[Neighbour] |
     lines = [
         f"base      {stats.base}",
         f"adapters  {stats.adapters:,}; versions {stats.versions:,}: {kept}",
-        f"on disk   {size(stats.disk_bytes)}{ratio}",
+        f"on disk   {format_bytes(stats.disk_bytes)}{ratio}",
         "",
-        *format_table(
+        align_columns(
             [
                 (f"{stats.kind} by layer", "least", "median", "largest"),
                 *((layer, *(f"{norm:.4g}" for norm in norms)) for layer, norms in stats.norms.items()),
-            ]
+            ],
+            headings=True,
         ),
     ]
     for names in stats.duplicates:
         more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-        lines.append(f"the same: {', '.join(map(printable, names[:5]))}{more}")
+        lines.append(f"the same: {', '.join(map(escape_controls, names[:5]))}{more}")
     if name is not None:
-        rows = [(printable(neighbour.name), f"{neighbour.similarity:.4f}") for neighbour in near or []]
-        lines += ["", *format_table([(f"nearest to {printable(name)}", "cosine of dW"), *rows])]
+        rows = [(escape_controls(neighbour.name), f"{neighbour.similarity:.4f}") for neighbour in near or []]
+        lines += ["", align_columns([(f"nearest to {escape_controls(name)}", "cosine of dW"), *rows], headings=True)]
     return lines

@@ -117,7 +117,8 @@ def resume_command(config: str | None, flags: dict[str, Any]) -> str:
 
 def describe(metrics: dict[str, Any], directory: str) -> str:
     """The metrics of a finished training as a table, and where everything is."""
-    from fourierft.training.report import format_bytes, score_rows, table
+    from fourierft.tables import align_columns, format_bytes
+    from fourierft.training.report import score_rows
 
     rows: list[tuple[str, ...]] = [
         *score_rows(metrics),
@@ -125,4 +126,4 @@ def describe(metrics: dict[str, Any], directory: str) -> str:
         ("weights", format_bytes(metrics["bytes"]["file"])),
         ("written to", directory),
     ]
-    return table(rows)
+    return align_columns(rows)

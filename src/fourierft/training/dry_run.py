@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fourierft.errors import ConfigError, FourierFTError
 from fourierft.format.hub import find_near, is_reachable, offline_if_unreachable
+from fourierft.tables import align_columns, format_bytes
 from fourierft.training import hub, report
 from fourierft.training.arguments import Arguments, DataArguments, ModelArguments
 from fourierft.training.catalogue import to_fetch
@@ -143,7 +144,7 @@ def _foresee(arguments: Arguments, forecast: Forecast) -> None:
     except RuntimeError:  # a method that begins with the numbers of the model
         plan = plan_training(arguments)
     forecast.trainable, forecast.rows, forecast.steps = plan.trainable, plan.rows, plan.steps
-    forecast.batch, forecast.summary = plan.largest_batch(), plan.summarize()
+    forecast.batch, forecast.summary = plan.largest_batch(), plan.describe()
 
 
 def _read(arguments: Arguments, has_data: bool, description: DatasetBuilder | None, forecast: Forecast) -> Reading:
@@ -195,7 +196,7 @@ def _foresee_in_part(arguments: Arguments, reading: Reading, has_model: bool, fo
         forecast.unknown.append(
             f"the parameters, their bytes and the memory, as {name} is not on this machine and {reason}"
         )
-        forecast.summary = report.describe(record, arguments.method.method, forecast.rows)
+        forecast.summary = report.describe_task(record, arguments.method.method, forecast.rows)
         return
     if family.assumption:
         forecast.unknown.append(family.assumption)
@@ -207,11 +208,11 @@ def _foresee_in_part(arguments: Arguments, reading: Reading, has_model: bool, fo
     except RuntimeError:
         reason = f"{arguments.method.method} begins with the numbers of the model, which is not on this machine"
         forecast.unknown.append(f"the parameters, their bytes and the memory, as {reason}")
-        forecast.summary = report.describe(record, arguments.method.method, forecast.rows)
+        forecast.summary = report.describe_task(record, arguments.method.method, forecast.rows)
         return
     with torch.device("meta"):
         forecast.batch = family.empty_batch(training.per_device_train_batch_size, shape)
-    forecast.summary = report.summarize(forecast.trainable, record, forecast.rows)
+    forecast.summary = report.describe_training(forecast.trainable, record, forecast.rows)
 
 
 def _estimate(arguments: Arguments, forecast: Forecast) -> dict[str, int] | None:
@@ -234,7 +235,7 @@ def _describe_costs(arguments: Arguments, forecast: Forecast, memory: dict[str, 
     ]
     if memory and forecast.batch:
         rows = " x ".join(map(str, next(iter(forecast.batch.values())).shape))
-        lines += [(f"memory, {part}", report.format_bytes(count)) for part, count in memory.items()]
+        lines += [(f"memory, {part}", format_bytes(count)) for part, count in memory.items()]
         lines[-1] = ("memory, about", lines[-1][1], f"on a device, for a batch of {rows}, beside what comes and goes")
     return describe_forecast(lines, forecast)
 
@@ -242,8 +243,8 @@ def _describe_costs(arguments: Arguments, forecast: Forecast, memory: dict[str, 
 def describe_forecast(lines: Sequence[tuple[str, ...]], forecast: Forecast) -> str:
     """A table of lines and of what would be downloaded, and what is not known below it."""
     downloads = [
-        ("to download", name if known is None else f"{name}, {report.format_bytes(known)}")
+        ("to download", name if known is None else f"{name}, {format_bytes(known)}")
         for name, known in forecast.downloads.items()
     ]
-    table = [report.table([*lines, *downloads])] if lines or downloads else []
+    table = [align_columns([*lines, *downloads])] if lines or downloads else []
     return "\n".join([*table, *(f"Not known: {reason}." for reason in forecast.unknown)])

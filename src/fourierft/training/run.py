@@ -72,7 +72,7 @@ def _train(arguments: Arguments, directory: Path) -> dict[str, Any]:
     with arguments.training.main_process_first(desc="preparing data and model"), offline_if_unreachable(*names):
         plan = plan_training(arguments)
     if arguments.training.process_index == 0:
-        print(plan.summarize(), flush=True)
+        print(plan.describe(), flush=True)
     return _run(plan, directory, checkpoint)
 
 

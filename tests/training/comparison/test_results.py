@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fourierft.errors import DataError
-from fourierft.training.comparison.page import table_rows, write_summary
+from fourierft.training.comparison.page import summary_rows, write_summary
 from fourierft.training.comparison.plots import draw_all
 from fourierft.training.comparison.results import (
     Row,
@@ -66,7 +66,7 @@ def test_lower_is_better_where_the_score_is_a_loss(make_row: MakeRow) -> None:
 def test_method_that_always_diverges_has_no_score(make_row: MakeRow) -> None:
     (one,) = summarize([make_row("full", 1.0, None)])
     assert one.score is None
-    assert table_rows([one])[1][1] == "diverged"
+    assert summary_rows([one])[1][1] == "diverged"
 
 
 def test_summary_and_plots_are_written(rows: list[Row], tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import fmean
 
 from fourierft.files import write_text
+from fourierft.tables import format_bytes, markdown_table
 from fourierft.training.comparison.results import Row, Summary
-from fourierft.training.report import format_bytes
 
 COLUMNS = (
     "method",
@@ -41,7 +41,7 @@ TEXT_METRICS = (
 )
 
 
-def table_rows(summaries: Sequence[Summary]) -> list[tuple[str, ...]]:
+def summary_rows(summaries: Sequence[Summary]) -> list[tuple[str, ...]]:
     """Headings, and a row a method, as text."""
     return [COLUMNS, *(_cells(one) for one in summaries)]
 
@@ -86,9 +86,9 @@ def write_summary(rows: Sequence[Row], summaries: Sequence[Summary], plots: Sequ
     diverged, minutes = sum(row["score"] is None for row in rows), sum(row["seconds"] for row in rows) / 60
     parts = [
         f"# {first['task']}: {first['metric'].replace('_', ' ')}, {direction} is better",
-        as_markdown(table_rows(summaries)),
+        markdown_table(summary_rows(summaries)),
         LEGEND,
-        *([as_markdown(written_rows(rows, summaries))] if "texts" in first else []),
+        *([markdown_table(written_rows(rows, summaries))] if "texts" in first else []),
         f"{len(rows)} runs, of which {diverged} diverged, {minutes:.0f} minutes in all.",
         *(f"![{file.stem.replace('-', ' ')}]({file.name})" for file in plots),
         f"Versions: {', '.join(f'{name} {number}' for name, number in first['versions'].items())}; "
@@ -96,10 +96,3 @@ def write_summary(rows: Sequence[Row], summaries: Sequence[Summary], plots: Sequ
     ]
     write_text(directory / "summary.md", "\n\n".join(parts) + "\n")
     return directory / "summary.md"
-
-
-def as_markdown(rows: Sequence[tuple[str, ...]]) -> str:
-    """Headings and rows as a table of Markdown."""
-    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
-    lines.insert(1, f"|{'---|' * len(rows[0])}")
-    return "\n".join(lines)

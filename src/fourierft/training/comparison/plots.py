@@ -13,8 +13,8 @@ from typing import Any
 
 from fourierft.adapters.figure import save_figure
 from fourierft.extras import needs
+from fourierft.tables import format_bytes
 from fourierft.training.comparison.results import BASELINE, Row, Summary, by_method, by_rate, mean_score
-from fourierft.training.report import format_bytes
 
 COLOURS = {
     "fourierft": "#D55E00",

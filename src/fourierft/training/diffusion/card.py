@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.files import write_text
-from fourierft.training.report import format_bytes
+from fourierft.tables import format_bytes
 
 
 def write_card(metrics: dict[str, Any], record: dict[str, Any], path: Path) -> None:

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from transformers import set_seed
 
 from fourierft.errors import ConfigError, FourierFTError
+from fourierft.tables import align_columns, format_bytes
 from fourierft.training import output
 from fourierft.training.checkpoints import find_checkpoint, read_run
 from fourierft.training.diffusion.arguments import DreamBoothArguments
@@ -28,7 +29,7 @@ from fourierft.training.digests import digest_files
 from fourierft.training.lock import held
 from fourierft.training.methods import adapter_config, adapter_settings, check_method
 from fourierft.training.provenance import versions
-from fourierft.training.report import format_bytes, table, without_nan
+from fourierft.training.report import without_nan
 from fourierft.training.resuming import adapter_fields, as_json, check_same_run, describe_base
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -57,7 +58,7 @@ def train_dreambooth(arguments: DreamBoothArguments) -> dict[str, Any]:
     if options.dry_run:
         unet = build_unet(name, named.model_revision)
         attach(unet, arguments)
-        print(summarize(unet, arguments))
+        print(describe_training(unet, arguments))
         return sizes(unet)
     output.check_directory(directory)
     accelerator = _accelerator(arguments)
@@ -78,7 +79,7 @@ def _train(arguments: DreamBoothArguments, name: str, directory: Path, accelerat
         encoder.to("cpu")
     attach(pipeline.unet, arguments)
     record = _record(pipeline.unet, arguments, [len(concept) for concept in concepts], accelerator.num_processes)
-    accelerator.print(summarize(pipeline.unet, arguments, record["images"]))
+    accelerator.print(describe_training(pipeline.unet, arguments, record["images"]))
     run = _describe_run(pipeline.unet, arguments, accelerator, photos)
     if checkpoint is not None:
         check_same_run(read_run(checkpoint), run, checkpoint)
@@ -143,7 +144,7 @@ def sizes(unet: Any) -> dict[str, Any]:
     }
 
 
-def summarize(unet: Any, arguments: DreamBoothArguments, images: tuple[int, ...] = ()) -> str:
+def describe_training(unet: Any, arguments: DreamBoothArguments, images: tuple[int, ...] = ()) -> str:
     """A table of what will be trained, on how many images of the subject and of its class."""
     config, size, photos = unet.peft_config["default"], sizes(unet), arguments.photos
     layers = len({name.split(".fourierft_")[0].split(".lora_")[0] for name in trained_names(unet)})
@@ -157,7 +158,7 @@ def summarize(unet: Any, arguments: DreamBoothArguments, images: tuple[int, ...]
         ("method", f"{config.peft_type.value.lower()} in {layers} layers: {settings}"),
         ("trained", f"{count:,} of the UNet's {base:,} numbers, {format_bytes(size['bytes']['adapter'])} on disk"),
     ]
-    return table(rows)
+    return align_columns(rows)
 
 
 def _accelerator(arguments: DreamBoothArguments) -> Accelerator:

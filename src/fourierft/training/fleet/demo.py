@@ -13,6 +13,7 @@ from typing import Any
 
 from fourierft.fleet import FleetModel
 from fourierft.store import AdapterStore
+from fourierft.tables import align_columns
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.assets import Fetch, fetch_with_pip, find_model, obtain
@@ -21,7 +22,6 @@ from fourierft.training.families.classes import Classification
 from fourierft.training.fleet.demos import STORE, train_once
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.models import load_model, load_tokenizer
-from fourierft.training.report import table
 from fourierft.training.sentences import MEMBERS, find_archive, read_ratings, split_rows, write_csv
 from fourierft.tuner.recommended import N_FREQUENCY
 
@@ -138,4 +138,4 @@ def describe(
         told = [f"{answer['prediction']:4} {answer['probability']:.2f}" for answer in own]
         rows.append((name, f"{scores[name]['accuracy']:.3f}", *told))
     asked = [f"  {letter}  {question}" for letter, question in zip(letters, questions, strict=True)]
-    return "\n".join([*asked, "", table(rows)])
+    return "\n".join([*asked, "", align_columns(rows)])

@@ -6,11 +6,11 @@ from typing import Any
 
 from fourierft.format.hub import offline_if_unreachable
 from fourierft.store import AdapterStore
+from fourierft.tables import format_bytes
 from fourierft.training.dry_run import Forecast, describe_forecast, find_data, find_model
 from fourierft.training.fleet.claim import check_base
 from fourierft.training.fleet.plan import FleetPlan, plan_fleet
 from fourierft.training.fleet.settings import FleetArguments
-from fourierft.training.report import format_bytes
 
 
 def dry_run_fleet(arguments: FleetArguments) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def dry_run_fleet(arguments: FleetArguments) -> dict[str, Any]:
         forecast.unknown.append(f"the adapters, their numbers and steps, as {' and '.join(absent)} can't be read here")
         print(describe_forecast([], forecast), flush=True)
     else:
-        print(f"{plan.summarize()}\n\n{describe_forecast(_describe_costs(plan), forecast)}", flush=True)
+        print(f"{plan.describe()}\n\n{describe_forecast(_describe_costs(plan), forecast)}", flush=True)
     return {
         **(plan.trainable.sizes() if plan else {"parameters": None, "bytes": None}),
         "adapters": {name: len(tenant.train) for name, tenant in plan.data.tenants.items()} if plan else None,

@@ -66,9 +66,9 @@ class FleetPlan:
         }
         return as_json(run)
 
-    def summarize(self) -> str:
+    def describe(self) -> str:
         """Tables of what will be trained, on what, and of an adapter's size."""
-        return report.summarize(self.trainable, self.record, self.rows)
+        return report.describe_training(self.trainable, self.record, self.rows)
 
 
 def plan_fleet(arguments: FleetArguments, only_shapes: bool = False) -> FleetPlan:
