@@ -22,6 +22,7 @@ FLOORS = {
     "tuner": 3,
     "adapters": 4,
     "store": 5,
+    "diffusers": 5,
     "fleet": 6,
     "training": 7,
     "serving": 7,

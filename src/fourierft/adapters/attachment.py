@@ -21,7 +21,7 @@ from fourierft.format.identity import check_same_base
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.record import find_identity
 
-_PATTERNS = ("exclude_modules", "layers_to_transform", "layers_pattern", "n_frequency_pattern")
+PATTERNS = ("exclude_modules", "layers_to_transform", "layers_pattern", "n_frequency_pattern")
 
 
 def attach(model: nn.Module, checkpoint: AdapterCheckpoint, allow_other_base: bool = False) -> PeftModel:
@@ -56,7 +56,7 @@ def exact_config(model: nn.Module, checkpoint: AdapterCheckpoint) -> PeftConfig:
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)} & set(checkpoint.coefficients)
     known = {item.name for item in fields(FourierFTConfig)} | {"fourierft"}
     content: dict[str, Any] = {key: value for key, value in checkpoint.config.content.items() if key in known}
-    content |= dict.fromkeys(_PATTERNS)
+    content |= dict.fromkeys(PATTERNS)
     content["target_modules"] = "|".join(re.escape(name) for name in checkpoint.coefficients if name not in parameters)
     if parameters:
         content["target_parameters"] = sorted(parameters)

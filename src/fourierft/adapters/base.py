@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -21,6 +22,7 @@ from fourierft.format.hub import find_near, offline_if_unreachable
 from fourierft.format.identity import check_same_base, identify_base
 from fourierft.format.json_file import read_json
 from fourierft.format.shapes import Shape
+from fourierft.format.weights import base_path
 from fourierft.tuner.parameters import matrix_shape
 from fourierft.tuner.record import layer_shape
 
@@ -193,6 +195,8 @@ def find_layer(model: nn.Module, name: str, source: str) -> nn.Module:
         raise CheckpointError(
             f"the base {source} has no layer {name}; the adapter was made for another model"
         ) from None
+    if isinstance(layer, BaseTunerLayer):  # of other adapters
+        layer = layer.get_base_layer()
     if not isinstance(layer, ADAPTABLE):
         raise CheckpointError(
             f"{name} of the base {source} is a {type(layer).__name__}; adapters change linear layers, convolutions and "
@@ -219,7 +223,8 @@ def find_shape(model: nn.Module, name: str, source: str) -> Shape:
 
 def check_saved_modules(model: nn.Module, checkpoint: AdapterCheckpoint, base: str) -> None:
     """Raise CheckpointError if a parameter the adapter saved whole is not in the base, or not of its shape."""
-    parameters = dict(model.named_parameters(remove_duplicate=False)) | dict(model.named_buffers())
+    there = (*model.named_parameters(remove_duplicate=False), *model.named_buffers())
+    parameters = {base_path(name): tensor for name, tensor in there}
     for name, tensor in {**checkpoint.saved_modules, **checkpoint.matrices}.items():
         if name not in parameters:
             raise CheckpointError(

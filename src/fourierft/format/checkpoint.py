@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,8 +180,19 @@ def read_checkpoint(source: str | Path) -> AdapterCheckpoint:
         an update is beyond what float32 holds.
     """
     path = find_checkpoint(source)
-    config = AdapterConfig.read(path / CONFIG_FILE)
-    tensors = read_weights(path)
+    return check_adapter(path, AdapterConfig.read(path / CONFIG_FILE), read_weights(path))
+
+
+def check_adapter(path: Path, config: AdapterConfig, tensors: Mapping[str, torch.Tensor]) -> AdapterCheckpoint:
+    """The adapter that a config and tensors are together.
+
+    Args:
+        path: where they come from.
+        config: settings.
+        tensors: by their names on disk.
+
+    Raises: as `read_checkpoint`.
+    """
     keys = [key for key in tensors if key.endswith(SUFFIX)]
     coefficients = {layer_name(key): tensors[key] for key in keys}
     if not coefficients:

@@ -25,9 +25,6 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
     Raises: CheckpointError, if the file is missing, damaged, there only as a pickle, or has what no adapter has.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     file = path / WEIGHTS_FILE
     if not os.path.lexists(file):
         pickles = sorted(path.glob("*.bin")) + sorted(path.glob("*.pt"))
@@ -37,6 +34,17 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
                 "load it where you trust it and save it again as safetensors"
             )
         raise CheckpointError(f"{file} is missing; a checkpoint is {CONFIG_FILE} beside {WEIGHTS_FILE}")
+    return read_tensors(file)
+
+
+def read_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a safetensors file of adapters, as it lies there.
+
+    Raises: CheckpointError, if it is damaged, or has what no adapter has.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     with os.fdopen(open_ordinary(file, _LARGEST), "rb") as stream:
         header = read_header(stream, os.fstat(stream.fileno()).st_size, file)
     _check_tensors(file, header)

@@ -6,7 +6,7 @@ PEFT's `hotswap_adapter`, and with it transformers' `load_adapter(hotswap=True)`
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from fourierft.tuner.checkpoint import find_layers, plain_name
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.layer import FourierFTLayer
 
+Write = tuple[Tensor, Tensor]  # a parameter, and what it is to hold
 
-@torch.no_grad()
+
 def hotswap_adapter(model: nn.Module, path: str | Path, adapter_name: str = "default") -> None:
     """Give an adapter of a model the coefficients, and the saved modules, of one on disk.
 
@@ -40,6 +41,30 @@ def hotswap_adapter(model: nn.Module, path: str | Path, adapter_name: str = "def
     Raises: ConfigError, if the model has no such adapter, or it is merged. CheckpointError, if the file is damaged or
         does not fit the adapter; ShapeError, if it was made for layers of other shapes.
     """
+    _check_adapter(model, adapter_name)
+    swap_checkpoints([(model, read_checkpoint(path))], adapter_name)
+
+
+@torch.no_grad()
+def swap_checkpoints(pairs: Sequence[tuple[nn.Module, AdapterCheckpoint]], adapter_name: str) -> None:
+    """`hotswap_adapter` of several models, all or none, each with what was read of its adapter.
+
+    Raises: as `hotswap_adapter`.
+    """
+    writes: list[Write] = []
+    for model, checkpoint in pairs:
+        layers = _check_adapter(model, adapter_name)
+        _check_layers(layers, checkpoint)
+        writes += [_coefficients(layers[name], name, checkpoint, adapter_name) for name in checkpoint.coefficients]
+        writes += _saved_modules(model, checkpoint, adapter_name)
+        _warn_of_base(model, checkpoint, adapter_name)
+    _write(writes)
+    for model, _ in pairs:
+        for layer in find_layers(model, adapter_name).values():
+            layer.awaiting.discard(adapter_name)
+
+
+def _check_adapter(model: nn.Module, adapter_name: str) -> dict[str, FourierFTLayer]:
     layers = find_layers(model, adapter_name)
     if not layers:
         raise ConfigError(
@@ -48,14 +73,7 @@ def hotswap_adapter(model: nn.Module, path: str | Path, adapter_name: str = "def
         )
     if any(adapter_name in layer.merged_adapters for layer in layers.values()):
         raise ConfigError(f"the adapter {adapter_name!r} is merged into the base weights; unmerge it first")
-    checkpoint = read_checkpoint(path)
-    _check_layers(layers, checkpoint)
-    writes = [_coefficients(layers[name], name, checkpoint, adapter_name) for name in checkpoint.coefficients]
-    writes += _saved_modules(model, checkpoint, adapter_name)
-    _warn_of_base(model, checkpoint, adapter_name)
-    _write(writes)
-    for layer in layers.values():
-        layer.awaiting.discard(adapter_name)
+    return layers
 
 
 def _check_layers(layers: Mapping[str, FourierFTLayer], checkpoint: AdapterCheckpoint) -> None:
@@ -69,9 +87,7 @@ def _check_layers(layers: Mapping[str, FourierFTLayer], checkpoint: AdapterCheck
         )
 
 
-def _coefficients(
-    layer: FourierFTLayer, name: str, checkpoint: AdapterCheckpoint, adapter_name: str
-) -> tuple[Tensor, Tensor]:
+def _coefficients(layer: FourierFTLayer, name: str, checkpoint: AdapterCheckpoint, adapter_name: str) -> Write:
     """The parameter of a layer, and what it is to hold."""
     values, parameter = checkpoint.coefficients[name], layer.coefficients(adapter_name)
     shape, n = (layer.out_features, layer.in_features), values.shape[-1]
@@ -108,9 +124,7 @@ def _described(draw: Draw) -> str:
     return f"random_loc_seed={draw.seed}{band}"
 
 
-def _saved_modules(
-    model: nn.Module, checkpoint: AdapterCheckpoint, adapter_name: str
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _saved_modules(model: nn.Module, checkpoint: AdapterCheckpoint, adapter_name: str) -> Iterator[Write]:
     """Parameters and buffers of the modules that adapters replace, and what they are to hold."""
     own: dict[str, Tensor] = {}
     for path, module in model.named_modules():
@@ -144,13 +158,13 @@ def _warn_of_base(model: Any, checkpoint: AdapterCheckpoint, adapter_name: str) 
         warnings.warn(
             f"{checkpoint.path} was made for the base {other.describe()}, the adapter {adapter_name!r} for "
             f"{base.describe()}, another model of the same shapes; what it learned may not hold there",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 
-def _write(writes: list[tuple[Tensor, Tensor]]) -> None:
+def _write(writes: list[Write]) -> None:
     """Copy all or, if one fails, none."""
-    before: list[tuple[Tensor, Tensor]] = []
+    before: list[Write] = []
     try:
         for target, values in writes:
             kept = target.detach().clone()

@@ -19,17 +19,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fourierft.adapters.attachment import exact_config
-from fourierft.adapters.base import check_layers
-from fourierft.errors import CheckpointError, FourierFTError
+from fourierft.diffusers.loading import attach, check_fits, read_folder
+from fourierft.errors import CheckpointError
 from fourierft.files import written_beside
-from fourierft.format.checkpoint import read_checkpoint
 from fourierft.format.config import CONFIG_FILE
-from fourierft.format.identity import check_same_base
 from fourierft.format.json_file import read_json
 from fourierft.training.checkpoints import seal
 from fourierft.tuner.coefficients import former_name
-from fourierft.tuner.record import find_identity
 from fourierft.tuner.registration import enable
 
 ADAPTER, PREFIX = "adapter_model.safetensors", "base_model.model."
@@ -70,13 +66,16 @@ def load_unet_adapter(unet: Any, folder: str | Path, allow_other_base: bool = Fa
     """
     enable()
     folder = Path(folder)
+    content = read_json(folder / CONFIG_FILE)
+    if isinstance(content, dict) and content.get("peft_type") == "FOURIERFT":
+        part = read_folder(folder)
+        check_fits(unet, part.checkpoint, type(unet).__name__, allow_other_base)
+        attach(unet, part, "default")
+        return
     try:
-        config = _read_config(unet, folder, allow_other_base)
         weights = load_file(folder / ADAPTER)
-        unet.add_adapter(config)
+        unet.add_adapter(PeftConfig.from_pretrained(str(folder)))
         cast_adapter_dtype(unet, "default")  # to float32, whatever the UNet's
-    except FourierFTError:
-        raise
     except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder} holds no adapter that fits the pipeline ({' '.join(str(error).split())}); name a folder that "
@@ -90,18 +89,6 @@ def load_unet_adapter(unet: Any, folder: str | Path, allow_other_base: bool = Fa
             f"{len(set(weights) - expected)} too many; load it with the model it was trained on"
         )
     set_peft_model_state_dict(unet, weights)
-
-
-def _read_config(unet: Any, folder: Path, allow_other_base: bool) -> PeftConfig:
-    """The config of an adapter; of FourierFT's, after its files were checked, and its base."""
-    content = read_json(folder / CONFIG_FILE)
-    if not isinstance(content, dict) or content.get("peft_type") != "FOURIERFT":
-        return PeftConfig.from_pretrained(str(folder))
-    checkpoint, base = read_checkpoint(folder), find_identity(unet)
-    check_layers(unet, checkpoint, base.name if base else type(unet).__name__)
-    if base is not None and not allow_other_base:
-        check_same_base(checkpoint.config.made_for, base, folder)
-    return exact_config(unet, checkpoint)
 
 
 def save_checkpoint(
