@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from importlib.metadata import distribution
 from pathlib import Path, PurePosixPath
+
+import pytest
 
 SOURCES = Path(__file__).parents[2] / "src"
 MADE = ("__pycache__", ".pyc")
@@ -25,9 +30,9 @@ def test_the_files_of_the_package_are_those_of_the_checkout() -> None:
     assert {"kernel.c", "py.typed", "page.html"} <= {path.name for path in ours}  # what is no Python comes along
 
 
-def test_a_wheel_brings_the_package_its_command_and_nothing_beside() -> None:
+def test_a_wheel_brings_the_package_its_command_its_switch_and_nothing_beside() -> None:
     tops = {path.parts[0] for path in installed() if ".." not in path.parts}
-    assert {top for top in tops if not top.endswith((".dist-info", "__pycache__"))} == {"fourierft"}
+    assert {top for top in tops if not top.endswith((".dist-info", "__pycache__"))} == {"fourierft", "fourierft.pth"}
     outside = [path for path in installed() if ".." in path.parts]
     assert {path.name for path in outside} == {"fourierft"}  # bin/fourierft
 
@@ -38,3 +43,11 @@ def test_it_announces_its_command_and_its_plug_in() -> None:
         ("console_scripts", "fourierft.cli.main:main"),
         ("vllm.general_plugins", "fourierft.serving.worker:register"),
     }
+
+
+@pytest.mark.parametrize(("value", "answer"), [("1", "True"), (None, "False")])
+def test_python_reads_the_switch_when_it_starts(value: str | None, answer: str) -> None:
+    kept = {name: text for name, text in os.environ.items() if name != "FOURIERFT_ENABLE"}
+    environment = kept | ({} if value is None else {"FOURIERFT_ENABLE": value})
+    words = [sys.executable, "-c", "import sys; print('fourierft.switch' in sys.modules)"]
+    assert subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout.strip() == answer
