@@ -309,11 +309,11 @@ def _save_pipeline(directory: Path, words: Path, is_xl: bool) -> Path:
         set_alpha_to_one=False,
         steps_offset=1,
     )
-    parts = {"unet": unet, "vae": vae, "scheduler": scheduler, "tokenizer": tokenizer}
+    parts: dict[str, Any] = {"unet": unet, "vae": vae, "scheduler": scheduler, "tokenizer": tokenizer}
     parts["text_encoder"] = CLIPTextModel(text)
     if is_xl:
         parts |= {"text_encoder_2": CLIPTextModelWithProjection(text), "tokenizer_2": tokenizer}
-        pipeline = diffusers.StableDiffusionXLPipeline(**parts)
+        pipeline: Any = diffusers.StableDiffusionXLPipeline(**parts)
     else:
         parts |= {"safety_checker": None, "feature_extractor": None}
         pipeline = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -15,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 output = Path(sys.argv[1])
 torch.manual_seed(0)
-sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 base = LlamaForCausalLM(LlamaConfig(vocab_size=40, bos_token_id=1, eos_token_id=2, **sizes))
 base.save_pretrained(output / "base")
 settings = {"peft_type": "FOURIERFT", "task_type": "CAUSAL_LM", "n_frequency": 30, "target_modules": ["q_proj"]}

@@ -47,7 +47,7 @@ def test_links_inside_the_project_lead_somewhere(page: Path) -> None:
 def test_examples_import_what_is_there(page: Path) -> None:
     for example in EXAMPLE.findall(page.read_text(encoding="utf-8")):
         for node in ast.walk(ast.parse(example)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fourierft"):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fourierft"):
                 module = importlib.import_module(node.module)
                 assert all(hasattr(module, alias.name) for alias in node.names)
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "fourierft":

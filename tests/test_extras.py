@@ -25,14 +25,16 @@ OPTIONAL = {module for modules in EXTRAS.values() for module in modules}
 FOR_TOOLS = {"tomli"}  # imported outside of the package, on Python 3.10
 
 
-def guarded(node: ast.AST, extras: frozenset[str] = frozenset()) -> Iterator[tuple[ast.AST, frozenset[str]]]:
+def guarded(
+    node: ast.AST, extras: frozenset[str] = frozenset()
+) -> Iterator[tuple[ast.Import | ast.ImportFrom, frozenset[str]]]:
     """Import statements that run, each with the extras whose guards it stands in."""
     if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
         return
     if isinstance(node, ast.With):
         calls = [item.context_expr for item in node.items if isinstance(item.context_expr, ast.Call)]
         names = [call.args[0] for call in calls if ast.unparse(call.func) == "needs"]
-        extras |= {name.value for name in names if isinstance(name, ast.Constant)}
+        extras |= {str(name.value) for name in names if isinstance(name, ast.Constant)}
     if isinstance(node, ast.Import | ast.ImportFrom):
         yield node, extras
     for child in ast.iter_child_nodes(node):
@@ -98,7 +100,7 @@ def test_a_package_that_is_there_but_broken_says_why(tmp_path: Path, monkeypatch
     ):
         __import__("halfway")
     with pytest.raises(MissingExtraError, match=r"cannot import name 'other'"), needs("train", "counting"):
-        from math import other  # noqa: F401
+        from math import other  # type: ignore[attr-defined]  # noqa: F401
 
 
 def test_the_sentence_of_a_guard_inside_another_stays() -> None:

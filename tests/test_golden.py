@@ -43,7 +43,8 @@ class Golden:
         self.grad_x = torch.tensor(case["grad_output"], dtype=torch.float64) @ self.delta
         self.grad_coefficients = torch.tensor(case["grad_coefficients"], dtype=torch.float64)
 
-    def assert_close(self, found: torch.Tensor, expected: torch.Tensor) -> None:
+    def assert_close(self, found: torch.Tensor | None, expected: torch.Tensor) -> None:
+        assert found is not None
         assert found.dtype == self.dtype
         assert found.shape == expected.shape
         error = (found.detach().double() - expected).abs().max()

@@ -31,7 +31,7 @@ def stock_logits(load_base: Callable[..., PreTrainedModel], adapter: Path) -> Ca
 def tied_llama(tmp_path: Path) -> Path:
     """Directory of a random LLaMA of 37 tokens whose head is tied to its embedding."""
     torch.manual_seed(0)
-    sizes = {"vocab_size": 37, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    sizes: dict[str, Any] = {"vocab_size": 37, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
     config = LlamaConfig(**sizes, num_attention_heads=2, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2)
     LlamaForCausalLM(config).save_pretrained(tmp_path / "tied_llama")
     return tmp_path / "tied_llama"
@@ -49,7 +49,12 @@ def make_headed(tied_llama: Path, tmp_path: Path) -> Callable[..., Path]:
             base = LlamaForCausalLM.from_pretrained(tied_llama)
             if tokens != 37:
                 base.resize_token_embeddings(tokens)
-            settings = {"n_frequency": 20, "scaling": 60.0, "target_modules": list(targets), "task_type": "CAUSAL_LM"}
+            settings: dict[str, Any] = {
+                "n_frequency": 20,
+                "scaling": 60.0,
+                "target_modules": list(targets),
+                "task_type": "CAUSAL_LM",
+            }
             model = peft.get_peft_model(base, FourierFTConfig(**settings))
             generator = torch.Generator().manual_seed(sum(name.encode()))
             with torch.no_grad():
@@ -57,7 +62,7 @@ def make_headed(tied_llama: Path, tmp_path: Path) -> Callable[..., Path]:
                     if "fourierft_" in key:
                         parameter.copy_(torch.randn(parameter.shape, generator=generator))
                 torch.save(model.eval()(TOKENS).logits.detach(), tmp_path / f"{name}.logits")
-            model.save_pretrained(tmp_path / name, **options)
+            model.save_pretrained(str(tmp_path / name), **options)
             return tmp_path / name
         finally:
             disable()
@@ -77,11 +82,16 @@ def expert_adapter(tmp_path: Path) -> Path:
     enable()
     try:
         torch.manual_seed(0)
-        sizes = {"vocab_size": 37, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
-        experts = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_local_experts": 4}
+        sizes: dict[str, Any] = {"vocab_size": 37, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+        experts: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_local_experts": 4}
         MixtralForCausalLM(MixtralConfig(**sizes, **experts, pad_token_id=0)).save_pretrained(tmp_path / "mixtral")
         base = MixtralForCausalLM.from_pretrained(tmp_path / "mixtral")
-        settings = {"n_frequency": 20, "scaling": 20.0, "target_modules": ["q_proj"], "task_type": "CAUSAL_LM"}
+        settings: dict[str, Any] = {
+            "n_frequency": 20,
+            "scaling": 20.0,
+            "target_modules": ["q_proj"],
+            "task_type": "CAUSAL_LM",
+        }
         stacks = ["experts.gate_up_proj", "experts.down_proj"]
         model = peft.get_peft_model(base, FourierFTConfig(**settings, target_parameters=stacks)).eval()
         with torch.no_grad():
@@ -89,7 +99,7 @@ def expert_adapter(tmp_path: Path) -> Path:
                 if "fourierft_" in key:
                     torch.nn.init.normal_(parameter)
             torch.save(model(TOKENS).logits, tmp_path / "experts.logits")
-        model.save_pretrained(tmp_path / "experts")
+        model.save_pretrained(str(tmp_path / "experts"))
         return tmp_path / "experts"
     finally:
         disable()

@@ -271,7 +271,7 @@ def test_trained_biases_are_merged(adapter: Path, tiny_bert: Path, tmp_path: Pat
             if name.endswith("bias"):
                 parameter.normal_()
     adapted.base_model.model.name_or_path = str(tiny_bert)
-    adapted.save_pretrained(tmp_path / "biased")
+    adapted.save_pretrained(str(tmp_path / "biased"))
     merge_adapter(tmp_path / "biased", tmp_path / "merged", base=str(tiny_bert))
     with torch.inference_mode():
         torch.testing.assert_close(merged_logits(tmp_path / "merged"), adapted(TOKENS).logits, rtol=1e-4, atol=1e-5)
@@ -282,7 +282,7 @@ def test_fused_experts_are_merged(
     expert_adapter: Path, headed_logits: Callable[[Path], torch.Tensor], tmp_path: Path, dtype: str
 ) -> None:
     merged = merge_adapter(expert_adapter, tmp_path / "merged", dtype=dtype)
-    close = {"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else {"rtol": 0.1, "atol": 0.05}
+    close: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5} if dtype == "float32" else {"rtol": 0.1, "atol": 0.05}
     found = causal_logits(tmp_path / "merged").float()
     torch.testing.assert_close(found, headed_logits(expert_adapter), **close)
     place = "model.layers.0.mlp.experts"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ QUERY = "bert.encoder.layer.0.attention.self.query"
 def test_points_lie_at_the_entries_and_bars_are_the_norms(adapter: Path) -> None:
     report = inspect_adapter(adapter)
     axes = {panel.get_title(loc="left").partition(":")[0]: panel for panel in draw_adapter(report, [QUERY]).axes}
+    spectrum: Any
+    norms: Any
     spectrum, norms = axes[f"{QUERY}\n40 coefficients at their frequencies"], axes["size of the update, layer by layer"]
     points = {(int(x), int(y)) for x, y in spectrum.collections[0].get_offsets()}
     flat = torch.randperm(1024, generator=torch.Generator().manual_seed(5))[:40]

@@ -11,9 +11,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import Distribution, PackageNotFoundError, packages_distributions, requires
+from importlib.metadata import (
+    DistributionFinder,
+    PackageNotFoundError,
+    PathDistribution,
+    packages_distributions,
+    requires,
+)
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +35,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: Mapping[str, list[str]] = {"none": [], **PROJECT["optional-dependencies"]}
+EVERYTHING = DistributionFinder.Context()
 
 
 class Alone(PathFinder):
@@ -42,14 +49,15 @@ class Alone(PathFinder):
         return None if fullname.partition(".")[0] in cls.hidden else super().find_spec(fullname, path, target)
 
     @classmethod
-    def find_distributions(cls, *arguments: Any, **named: Any) -> Iterator[Distribution]:
-        found = super().find_distributions(*arguments, **named)
-        return (one for one in found if canonicalize_name(one.metadata["Name"]) in cls.kept)
+    def find_distributions(cls, context: DistributionFinder.Context = EVERYTHING) -> Iterable[PathDistribution]:
+        found = super().find_distributions(context)
+        return [one for one in found if canonicalize_name(one.metadata["Name"]) in cls.kept]
 
 
 def closure(requirements: Iterable[str]) -> frozenset[str]:
     """Names of the distributions that requirements bring on this machine."""
-    todo, seen = [(Requirement(text), "") for text in requirements], set()
+    todo = [(Requirement(text), "") for text in requirements]
+    seen: set[tuple[str, str]] = set()
     while todo:
         requirement, extra = todo.pop()
         name = canonicalize_name(requirement.name)

@@ -50,7 +50,7 @@ def test_dtype_is_that_of_the_store_and_not_of_the_base(words, tmp_path: Path, d
     with AdapterStore(tmp_path / "fleet.db") as store:
         adapter = store.get("c0")
     assert adapter.dtype == dtype
-    assert json.loads(adapter.record)["dtype"] == "float32"
+    assert json.loads(adapter.record or "{}")["dtype"] == "float32"
 
 
 def test_an_exported_adapter_can_be_evaluated(words, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import types
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,9 @@ from fourierft.errors import DataError
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+def command(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A command `probe` made of a module in memory; its `run` returns the number given."""
-    module = types.ModuleType("fourierft.cli.probe", "Probe the frame.\n\nExample:\n  fourierft probe 3")
+    module: Any = types.ModuleType("fourierft.cli.probe", "Probe the frame.\n\nExample:\n  fourierft probe 3")
     module.add_arguments = lambda parser: parser.add_argument("number", type=int)
     module.run = lambda arguments: arguments.number
     monkeypatch.setitem(sys.modules, "fourierft.cli.probe", module)
@@ -68,17 +69,17 @@ def loaded_by(argv: list[str]) -> set[str]:
     return set(result.stdout.split())
 
 
-def test_status_is_what_run_returns(command: types.ModuleType) -> None:
+def test_status_is_what_run_returns(command: Any) -> None:
     assert cli.main(["probe", "7"]) == 7
 
 
-def test_description_is_the_modules_docstring(command: types.ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_description_is_the_modules_docstring(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["probe", "--help"])
     assert "Example:\n  fourierft probe 3" in capsys.readouterr().out
 
 
-def test_parents_lend_their_arguments(command: types.ModuleType) -> None:
+def test_parents_lend_their_arguments(command: Any) -> None:
     lender = argparse.ArgumentParser(add_help=False)
     lender.add_argument("--extra", type=int, default=0)
     asked = []
@@ -90,13 +91,13 @@ def test_parents_lend_their_arguments(command: types.ModuleType) -> None:
     assert asked == [False, True]
 
 
-def test_a_command_may_have_no_arguments(command: types.ModuleType) -> None:
+def test_a_command_may_have_no_arguments(command: Any) -> None:
     del command.add_arguments
     command.run = lambda arguments: 3
     assert cli.main(["probe"]) == 3
 
 
-def test_error_is_one_line_and_status_two(command: types.ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_is_one_line_and_status_two(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(arguments: argparse.Namespace) -> int:
         raise DataError("no rows in a.csv; give a file with at least one")
 
@@ -107,7 +108,7 @@ def test_error_is_one_line_and_status_two(command: types.ModuleType, capsys: pyt
 
 @pytest.mark.parametrize(("installed", "status"), [("0.17.1", 2), ("0.21.2", None)])
 def test_an_import_that_fails_is_told_by_the_release_of_peft_if_that_is_the_reason(
-    command: types.ModuleType,
+    command: Any,
     installed: str,
     status: int | None,
     monkeypatch: pytest.MonkeyPatch,
@@ -132,7 +133,7 @@ def test_an_import_that_fails_is_told_by_the_release_of_peft_if_that_is_the_reas
     )
 
 
-def test_interrupt_has_status_130(command: types.ModuleType) -> None:
+def test_interrupt_has_status_130(command: Any) -> None:
     def interrupt(arguments: argparse.Namespace) -> int:
         raise KeyboardInterrupt
 
@@ -153,7 +154,7 @@ def test_what_peft_imports_does_not_warn_of_what_a_cpu_lacks() -> None:
 
 
 def test_what_the_place_forbids_is_one_line_whoever_wrote_there(
-    command: types.ModuleType, capsys: pytest.CaptureFixture[str]
+    command: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(arguments: argparse.Namespace) -> int:
         raise OSError(errno.EROFS, "Read-only file system", "/data/out")

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
     (folder / "data.csv").write_text("\n".join(["text,label", *rows]) + "\n")
     config = BertConfig.from_pretrained(tiny_bert)
     torch.manual_seed(3)
-    for name, change in (("other", {}), ("wide", {"hidden_size": 48})):
+    changes: dict[str, Any] = {"other": {}, "wide": {"hidden_size": 48}}
+    for name, change in changes.items():
         shutil.copytree(tiny_bert, folder / name)
         BertModel(BertConfig.from_pretrained(tiny_bert, **change)).save_pretrained(folder / name)
     shutil.copytree(tiny_bert, folder / "base")
@@ -126,7 +128,7 @@ def test_a_language_model_does_not_speak_with_another_base(tmp_path: Path, run: 
     fourierft.enable()
     config = fourierft.FourierFTConfig(n_frequency=9, target_modules=["q_proj"], task_type="CAUSAL_LM")
     model = peft.get_peft_model(LlamaForCausalLM.from_pretrained(tiny_llama), config)
-    model.save_pretrained(tmp_path / "adapter")
+    model.save_pretrained(str(tmp_path / "adapter"))
     fourierft.disable()
     command = ["generate", "--adapter", tmp_path / "adapter", "--prompt", "film", "--use_cpu", "--max_new_tokens", 2]
     run(*command, tiny_llama)

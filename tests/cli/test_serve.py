@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from fourierft.serving.limits import Limits
 
 
 def test_flags_reach_the_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    started = []
+    started: list[Any] = []
     monkeypatch.setattr(launch, "check", lambda settings: "all of it")
     monkeypatch.setattr(launch, "start", started.append)
     assert main(["serve", "base", "--store", "f.db", "--slots", "9", "--vllm=--dtype float32 --max-model-len 64"]) == 0
@@ -22,7 +23,7 @@ def test_flags_reach_the_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 def test_limits_of_a_client_are_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    started = []
+    started: list[Any] = []
     monkeypatch.setattr(launch, "check", lambda settings: "all of it")
     monkeypatch.setattr(launch, "start", started.append)
     words = ["--limit_body", "2", "--limit_turn", "0.5", "--limit_uploads", "1", "--waiting", "9"]
@@ -52,7 +53,7 @@ def test_limits_of_a_client_are_options(monkeypatch: pytest.MonkeyPatch, capsys:
 def test_the_base_is_a_word_or_a_flag_but_not_both(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    started = []
+    started: list[Any] = []
     monkeypatch.setattr(launch, "check", lambda settings: "all of it")
     monkeypatch.setattr(launch, "start", started.append)
     for words in (["base"], ["--model_name_or_path", "base"], ["--model", "base"]):

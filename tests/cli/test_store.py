@@ -21,7 +21,7 @@ from fourierft.cli.main import main
 def adapter(tiny_bert: Path, tmp_path: Path) -> Path:
     """A stock PEFT adapter of 40 normal coefficients on query and value, 2 layers of 32 x 32 each."""
     config = peft.FourierFTConfig(n_frequency=40, target_modules=["query", "value"])
-    peft.PeftModel(AutoModel.from_pretrained(tiny_bert), config).save_pretrained(tmp_path / "adapter")
+    peft.PeftModel(AutoModel.from_pretrained(str(tiny_bert)), config).save_pretrained(str(tmp_path / "adapter"))
     return tmp_path / "adapter"
 
 

@@ -97,8 +97,9 @@ def test_several_at_once_are_the_sum_of_their_updates_by_cosines_in_float64(make
         for key, values in load_file(tmp_path / f"{name}.safetensors").items():
             component, _, path = key.removesuffix(".fourierft_spectrum").partition(".")
             layer = getattr(truth, component).get_submodule(path)
-            u, v = uniform_entries(*layer.weight.shape, 12 + seed, 5 + seed).double()
-            rows, columns = (torch.arange(size).double() for size in layer.weight.shape)
+            height, width = layer.weight.shape
+            u, v = uniform_entries(height, width, 12 + seed, 5 + seed).double()
+            rows, columns = (torch.arange(size).double() for size in (height, width))
             angles = rows[:, None, None] * u / len(rows) + columns[:, None] * v / len(columns)
             update = (values.double() * (2 * torch.pi * angles).cos()).sum(-1) / layer.weight.numel() * (40 + seed)
             layer.weight.data = (layer.weight.double() + strength * update).float()
@@ -164,7 +165,8 @@ def test_an_adapter_of_peft_goes_into_the_model_that_draws_or_the_one_named(make
     add(trained, "xl", "default", seed=0)
     save_adapter(trained, tmp_path / "dog")
     pipeline = make("xl")
-    for component, options in (("unet", {}), ("text_encoder_2", {"component": "text_encoder_2"})):
+    named: dict[str, Any] = {"unet": {}, "text_encoder_2": {"component": "text_encoder_2"}}
+    for component, options in named.items():
         load_adapter(pipeline, tmp_path / "dog" / component, component, **options)
     assert pipeline.get_list_adapters() == {"unet": ["unet"], "text_encoder_2": ["text_encoder_2"]}
     pipeline.set_adapters(["unet", "text_encoder_2"])
@@ -377,11 +379,12 @@ def test_names_and_pipelines_that_will_not_do(make, tmp_path):
     pipeline = make("sd")
     add(pipeline, "sd", "default", seed=0)
     save_adapter(pipeline, tmp_path / "dog")
-    for wrong, error in (
+    wrongs: tuple[tuple[dict[str, Any], str], ...] = (
         ({"adapter_name": "default"}, "has an adapter 'default' already"),
         ({"adapter_name": "a.b"}, "use one without dots"),
         ({"component": "vae"}, "has no vae that takes adapters; it has unet and text_encoder"),
-    ):
+    )
+    for wrong, error in wrongs:
         with pytest.raises(ConfigError, match=error):
             load_adapter(pipeline, tmp_path / "dog", **wrong)
     with pytest.raises(ConfigError, match="a UNet2DConditionModel is no pipeline of diffusers that takes adapters"):

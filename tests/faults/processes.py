@@ -8,6 +8,7 @@ import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,7 +27,7 @@ class Child:
         work: gets a function that tells a line.
     """
 
-    def __init__(self, work: Callable[[Callable[[str], None]], None]) -> None:
+    def __init__(self, work: Callable[[Callable[[str], Any]], None]) -> None:
         self.source, writer = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
@@ -51,7 +52,7 @@ class Child:
         return told
 
 
-def write(place: Location, seed: str) -> Callable[[Callable[[str], None]], None]:
+def write(place: Location, seed: str) -> Callable[[Callable[[str], Any]], None]:
     """Adds, replaces and removes at random; every line is told once the store has acknowledged it."""
 
     def work(tell: Callable[[str], None]) -> None:

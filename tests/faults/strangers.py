@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 from fourierft.store import AdapterStore, import_folder
 
-STRANGE = (
+STRANGE: tuple[Any, ...] = (
     *(
         None,
         True,

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from fourierft.store import AdapterStore
 from tests.store.conftest import location, new_schema, server  # noqa: F401
@@ -54,7 +55,7 @@ def fork_once(place: Location, chance: random.Random, k: int) -> str | None:
     store, shared, done = AdapterStore(place), layout(), threading.Event()
     store.get("t0")
     state = chance.choice(["rests", "reads", "writes", "threads", "threads"])
-    reading = iter(store)
+    reading: Any = iter(store)
     if state == "reads":
         next(reading)
 

@@ -27,7 +27,7 @@ def made(tmp_path: Path) -> tuple[bytes, dict[str, Any]]:
     return (tmp_path / "made.db").read_bytes(), truth
 
 
-def judge_bytes(content: bytes, truth: dict[str, Any], path: Path) -> str | None:
+def judge_bytes(content: bytes | bytearray, truth: dict[str, Any], path: Path) -> str | None:
     path.write_bytes(content)
     fault = judge(lambda: AdapterStore(path, create=False), truth)
     for left in path.parent.glob(f"{path.name}*"):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -187,7 +188,8 @@ def test_reads_beside_a_server_that_restarts(campaign: Campaign, own_server: Ser
     with AdapterStore(address) as store:
         store.add_many(layout(), [(f"t{k}", numbers(k)) for k in range(100)])
         for k in range(campaign.count(3, 40)):
-            done, faults, answers = threading.Event(), [], [0]
+            done, answers = threading.Event(), [0]
+            faults: list[str] = []
 
             def read(faults: list[str] = faults, done: threading.Event = done, answers: list[int] = answers) -> None:
                 number = 0
@@ -226,7 +228,7 @@ def test_nothing_is_logged_of_rows_whose_connection_ended(
 ) -> None:
     with AdapterStore(address) as store:
         store.add_many(layout(), [(f"t{k}", numbers(k)) for k in range(500)])
-        adapters = iter(store)
+        adapters: Any = iter(store)
         next(adapters)
         interrupt(own_server, "connections end", random.Random(0))
         adapters.close()

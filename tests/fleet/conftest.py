@@ -46,7 +46,7 @@ class Family:
             for key, parameter in model.named_parameters():
                 if "modules_to_save" in key:
                     torch.nn.init.normal_(parameter)
-            model.save_pretrained(folder / name)
+            model.save_pretrained(str(folder / name))
 
     def alone(self, name: str) -> torch.nn.Module:
         """The base with one adapter, in stock PEFT."""

@@ -27,7 +27,7 @@ def test_the_size_is_that_of_what_a_processor_makes(tiny_dinov2: Path) -> None:
 def test_images_of_another_size_are_refused_and_name_the_adapter(tiny_dinov2: Path, tmp_path: Path) -> None:
     base = AutoModelForImageClassification.from_pretrained(tiny_dinov2, num_labels=2)
     config = peft.FourierFTConfig(n_frequency=20, target_modules=["q_proj"])
-    peft.get_peft_model(base, config).save_pretrained(tmp_path / "a")
+    peft.get_peft_model(base, config).save_pretrained(str(tmp_path / "a"))
     (tmp_path / "a" / "fourierft.json").write_text(json.dumps({"processor": {"size": {"height": 28, "width": 28}}}))
     bank = AdapterBank()
     bank.add("a", tmp_path / "a")

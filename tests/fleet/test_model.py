@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -111,8 +112,9 @@ def test_sampled_sequences_share_the_adapter_of_their_row(decoders, left, tmp_pa
 
 def test_encoder_decoder_and_conv1d_models_run_too(tmp_path):
     torch.manual_seed(0)
-    shape = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 2, "vocab_size": 60}
-    t5 = T5ForConditionalGeneration(T5Config(**shape, decoder_start_token_id=0, eos_token_id=None)).eval()
+    shape: dict[str, Any] = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 2, "vocab_size": 60}
+    shape |= {"decoder_start_token_id": 0, "eos_token_id": None}
+    t5 = T5ForConditionalGeneration(T5Config(**shape)).eval()
     gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=60, n_positions=32)).eval()
     ids = torch.randint(3, 60, (3, 5))
     options = {"max_new_tokens": 5, "num_beams": 3, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
@@ -243,8 +245,13 @@ def make_opt():
 
     def make():
         torch.manual_seed(0)
-        settings = {"vocab_size": 20, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 1}
-        more = {"word_embed_proj_dim": 32, "num_attention_heads": 4, "max_position_embeddings": 32, "init_std": 0.2}
+        settings: dict[str, Any] = {"vocab_size": 20, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 1}
+        more: dict[str, Any] = {
+            "word_embed_proj_dim": 32,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 32,
+            "init_std": 0.2,
+        }
         return OPTForCausalLM(OPTConfig(**settings, **more)).eval()
 
     return make
@@ -266,8 +273,20 @@ def test_tokens_under_one_another_belong_to_their_rows(make_family, make_opt, ba
 def test_tokens_that_a_router_gives_to_an_expert_are_refused(make_family, batch, tmp_path):
     def load():
         torch.manual_seed(0)
-        settings = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 4}
-        more = {"num_experts": 2, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 0, "vocab_size": 20}
+        settings: dict[str, Any] = {
+            "d_model": 32,
+            "d_kv": 8,
+            "d_ff": 48,
+            "num_layers": 1,
+            "num_decoder_layers": 1,
+            "num_heads": 4,
+        }
+        more: dict[str, Any] = {
+            "num_experts": 2,
+            "num_sparse_encoder_layers": 1,
+            "num_sparse_decoder_layers": 0,
+            "vocab_size": 20,
+        }
         return SwitchTransformersForConditionalGeneration(SwitchTransformersConfig(**settings, **more)).eval()
 
     switches = make_family(load, ["wi", "wo"], tmp_path)
@@ -280,7 +299,7 @@ def test_tokens_that_a_router_gives_to_an_expert_are_refused(make_family, batch,
 class Guided(LlamaForCausalLM):
     """Runs every row with its text, then every row without, in one call."""
 
-    def prepare_inputs_for_generation(self, input_ids, attention_mask=None, **options):
+    def prepare_inputs_for_generation(self, input_ids, *positional, attention_mask=None, **options):
         return {"input_ids": input_ids.repeat(2, 1), "attention_mask": attention_mask.repeat(2, 1)}
 
 
@@ -302,7 +321,7 @@ def test_rows_have_their_own_head_and_embedding(make_headed, headed_logits, tied
     targets = {"a": ("lm_head", "embed_tokens"), "b": ("lm_head",), "c": ("embed_tokens", "q_proj")}
     for name, own in targets.items():
         store.add(name, make_headed(name, targets=own))
-    assert {tuple(layer.shape) for layer in store.get("a").layout.layers} == {(37, 16)}
+    assert {layer.shape for layer in store.get("a").layout.layers} == {(37, 16)}
     fleet = FleetModel(LlamaForCausalLM.from_pretrained(tied_llama), store)
     ids = torch.arange(3, 15).view(2, 6)  # what `headed_logits` are of
     names = ["b", BASE, "c", "a", "a"]
@@ -317,7 +336,13 @@ def test_rows_have_their_own_head_and_embedding(make_headed, headed_logits, tied
 
 def test_rows_have_their_own_scaled_padded_and_shared_embeddings(tmp_path):
     torch.manual_seed(0)
-    shape = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 37, "scale_embedding": True}
+    shape: dict[str, Any] = {
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "vocab_size": 37,
+        "scale_embedding": True,
+    }
     shape |= {f"{part}_attention_heads": 2 for part in ("encoder", "decoder")}
     bart = BartForConditionalGeneration(BartConfig(**shape, encoder_ffn_dim=16, decoder_ffn_dim=16)).eval()
     gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=37, n_positions=32)).eval()

@@ -43,7 +43,8 @@ def test_the_parser_reads_it(path: Path) -> None:
     assert set(checkpoint.coefficients) == set(expected)
     for name, update in expected.items():
         coefficients = checkpoint.coefficients[name]
-        basis = checkpoint.basis(*update.shape, len(coefficients))
+        rows, columns = update.shape
+        basis = checkpoint.basis(rows, columns, len(coefficients))
         found = delta_weight(coefficients.double(), basis, checkpoint.scaling)
         torch.testing.assert_close(found, update, rtol=1e-6, atol=1e-6)
     if path.parent.name == "2":

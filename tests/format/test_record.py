@@ -56,7 +56,7 @@ def test_what_must_be_known_of_band_pass_entries_is_required() -> None:
 def test_what_stock_peft_would_pass_over_moves_the_task() -> None:
     required = {"has_parameters": "parameters", "has_reshaped": "reshaped"}
     for names in (["has_parameters"], ["reads_weights"], ["has_reshaped"], ["has_parameters", "reads_weights"]):
-        facts = dict.fromkeys(names, True)
+        facts: dict[str, Any] = dict.fromkeys(names, True)
         record = Record(**facts, task_type="SEQ_CLS")
         assert record.is_beyond_stock
         assert record.content["task_type"] == "SEQ_CLS"

@@ -40,6 +40,7 @@ def test_recipe_trains_as_many_numbers_as_the_paper(model: str) -> None:
     enable()
     with torch.device("meta"):
         base = GPT2LMHeadModel(GPT2Config(n_embd=width, n_layer=1, n_head=16, vocab_size=8))
+    assert method.n_frequency is not None
     config = FourierFTConfig(n_frequency=method.n_frequency, target_modules=method.target_modules)
     adapted = get_peft_model(base, config)
     assert layers * sum(p.numel() for p in adapted.parameters() if p.requires_grad) == parameters

@@ -60,7 +60,12 @@ def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
     directory = tmp_path_factory.mktemp("tiny_vit")
-    settings = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    settings: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     ViTModel(ViTConfig(**settings, image_size=16, patch_size=8), add_pooling_layer=False).save_pretrained(directory)
     ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(directory)
     return directory
@@ -103,7 +108,10 @@ def documented() -> dict[str, dict[str, Any]]:
 def test_recipe_runs_on_a_tiny_model(
     way: str, trained: int | None, tiny_vit: Path, tiny_dinov2: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    given = {"model_name_or_path": str(tiny_dinov2 if way == "DINOv2" else tiny_vit), "train_file": str(pictures)}
+    given: dict[str, Any] = {
+        "model_name_or_path": str(tiny_dinov2 if way == "DINOv2" else tiny_vit),
+        "train_file": str(pictures),
+    }
     given |= {"dataset_name": None, "output_dir": str(tmp_path / "out"), "dataloader_num_workers": 0, "use_cpu": True}
     asked = documented().get(way, {})
     asked |= {name: int(asked[name]) for name in ("lora_r",) if name in asked}
@@ -123,7 +131,11 @@ def test_stand_in_trains_what_its_words_name(
     monkeypatch.setitem(sources.MODELS, "dinov2", lambda: tiny_dinov2)
     rows = Dataset.from_parquet(str(pictures)).cast_column("image", Image(decode=False))
     monkeypatch.setitem(sources.DATA, "digits", lambda: list(rows))
-    given = {**read_config(RECIPES.parent / "stand-ins" / "digits.yaml"), "train_rows": 12, "validation_rows": 8}
+    given: dict[str, Any] = {
+        **read_config(RECIPES.parent / "stand-ins" / "digits.yaml"),
+        "train_rows": 12,
+        "validation_rows": 8,
+    }
     metrics = train(build_arguments({**given, "output_dir": str(tmp_path / "out"), "use_cpu": True}))
     assert metrics["rows"] == {"train": 12, "validation": 8}
     assert metrics["parameters"]["adapter"] == 2 * 6 * 340  # the linear layers of two blocks

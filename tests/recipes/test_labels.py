@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
@@ -40,7 +41,11 @@ def test_a_recipe_trains_as_written(name: str, rows: Dataset, tiny_bert: Path, t
     folder = tmp_path / "data"
     for split in ("train", "validation"):
         rows.to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
-    here = {"model_name_or_path": str(tiny_bert), "dataset_name": str(folder), "dataset_config_name": None}
+    here: dict[str, Any] = {
+        "model_name_or_path": str(tiny_bert),
+        "dataset_name": str(folder),
+        "dataset_config_name": None,
+    }
     here |= {"max_length": 16, "max_steps": 2, "use_cpu": True, "disable_tqdm": True, "report_to": "none"}
     settings = {**read_config(recipe), **here, "output_dir": str(tmp_path / "out")}
     settings |= {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import peft
 from peft import PeftConfig, get_peft_model
@@ -22,7 +23,7 @@ def test_stock_peft_reads_the_settings_and_starts_from_zero() -> None:
     fourierft.disable()
     config = PeftConfig.from_pretrained(str(FOLDER))
     assert type(config) is peft.FourierFTConfig
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "vocab_size": 10, "num_hidden_layers": 2}
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "vocab_size": 10, "num_hidden_layers": 2}
     model = get_peft_model(LlamaForCausalLM(LlamaConfig(num_attention_heads=4, **sizes)), config)
     trained = [p for p in model.parameters() if p.requires_grad]
     assert [p.numel() for p in trained] == [340] * 2 * len(SHAPES)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,12 @@ POPULARITIES = {
 def residents(make_adapter: Callable[..., Adapter]) -> Residents:
     """Adapters 1 to 3 of one draw, with two counts of coefficients; 4 of another."""
     residents = Residents(4, "float32", torch.device("cpu"))
-    settings = {1: {}, 2: {"n_frequency": 20}, 3: {"scaling": 90.0}, 4: {"random_loc_seed": 1}}
+    settings: dict[int, dict[str, Any]] = {
+        1: {},
+        2: {"n_frequency": 20},
+        3: {"scaling": 90.0},
+        4: {"random_loc_seed": 1},
+    }
     residents.bring(settings, lambda key: make_adapter(key, **settings[key]))
     return residents
 

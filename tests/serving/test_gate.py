@@ -36,6 +36,12 @@ def key(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {name}"}
 
 
+def state_of(client: TestClient) -> Any:
+    """What the server's application keeps."""
+    app: Any = client.app
+    return app.state
+
+
 def ask(client: TestClient, model: object, who: str | None = None, **more: Any) -> Any:
     body = {"model": model, "prompt": "my secret prompt", **more}
     return client.post("/v1/completions", json=body, headers=key(who) if who else {})
@@ -143,7 +149,7 @@ def test_too_many_requests_are_told_when_to_come_again(client: TestClient) -> No
 
 
 def test_while_the_server_stops_everybody_is_told_to_come_again(client: TestClient) -> None:
-    engine = client.app.state.engine_client
+    engine = state_of(client).engine_client
     engine.shutdown(timeout=30)
     assert engine.calls[-1] == ("shutdown", 30)
     for answer in (ask(client, "shared", "acme"), client.get("/v1/models", headers=key("acme")), client.get("/health")):
@@ -156,7 +162,7 @@ def test_while_the_server_stops_everybody_is_told_to_come_again(client: TestClie
 def test_who_waits_for_a_turn_when_the_server_stops_is_told_so(serve: Serve) -> None:
     one_at_a_time = Tenants(everybody=Tenant("everybody", ("*",), running=1))
     client = serve(one_at_a_time)
-    client.app.state.held = threading.Event()
+    state_of(client).held = threading.Event()
     with ThreadPoolExecutor() as pool:
         begun = pool.submit(ask, client, "shared", hold=True)
         while one_at_a_time.all()[0].running == 0:
@@ -164,8 +170,8 @@ def test_who_waits_for_a_turn_when_the_server_stops_is_told_so(serve: Serve) -> 
         waiting = pool.submit(ask, client, "acme/one")
         while one_at_a_time.all()[0].waiting == 0:
             time.sleep(0.001)
-        client.app.state.engine_client.shutdown()
-        client.app.state.held.set()
+        state_of(client).engine_client.shutdown()
+        state_of(client).held.set()
         assert begun.result().status_code == 200
         assert waiting.result().status_code == 503
 
@@ -190,7 +196,7 @@ def test_an_adapter_that_is_replaced_between_find_and_hold_is_looked_for_again(
     serve: Serve, store: AdapterStore
 ) -> None:
     client = serve(Tenants())
-    adapter, engine = store.get("shared"), client.app.state.engine_client
+    adapter, engine = store.get("shared"), state_of(client).engine_client
     inner, replaced = engine.collective_rpc, 0
 
     async def replace_first(method: str, args: tuple[Any, ...] = ()) -> list[Any]:
@@ -220,7 +226,7 @@ def test_an_adapter_that_is_replaced_between_find_and_hold_is_looked_for_again(
 
 def test_while_an_adapter_is_replaced_all_the_time_every_request_is_answered(serve: Serve, store: AdapterStore) -> None:
     client = serve(Tenants())
-    adapter, engine = store.get("shared"), client.app.state.engine_client
+    adapter, engine = store.get("shared"), state_of(client).engine_client
 
     async def read(method: str, args: tuple[Any, ...] = ()) -> list[Any]:
         if method != "fleet_hold":

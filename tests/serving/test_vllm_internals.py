@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from importlib import metadata
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_the_package_for_a_gpu_and_the_one_for_a_cpu_will_both_do(monkeypatch: p
 
 def test_names_that_moved_are_told_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, vllm="0.33.0")
-    module = ModuleType("moved_engine")
+    module: Any = ModuleType("moved_engine")
     module.kept = lambda first, second: None
     monkeypatch.setitem(sys.modules, "moved_engine", module)
     monkeypatch.setattr(

@@ -97,7 +97,7 @@ def test_a_key_that_comes_back_with_another_adapter_is_not_the_one_before(
         engine.store.put(name, layout, own)
     monkeypatch.setattr(vllm_internals, "read_request", lambda request: (request.name, 1))
     manager = engine.start()
-    _, place = vllm_internals.find_places(None)["q"]
+    _, place = vllm_internals.find_places(torch.nn.Module())["q"]
     entries = layout.settings.draw.basis(12, 8, 20).entries
     x, mapping = torch.randn(3, 8), SimpleNamespace(index_mapping=[7, 0, 7])
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ DTYPES = [torch.float32, torch.float64]
 
 
 @pytest.fixture
-def unprobed(monkeypatch: pytest.MonkeyPatch) -> Iterator[set]:
+def unprobed(monkeypatch: pytest.MonkeyPatch) -> set[Any]:
     """As if this process had probed nothing yet."""
     checked: set = set()
     monkeypatch.setattr(probe, "_checked", checked)

@@ -13,8 +13,9 @@ SHAPES = [(3, 11, 5, 12), (2, 6, 8, 48), (1, 1, 4, 3), (4, 7, 1, 2)]
 
 
 def truth(weight: torch.Tensor, coefficients: torch.Tensor, entries: torch.Tensor, scaling: float) -> torch.Tensor:
-    shape = weight.shape[1:]
-    return weight.double() + torch.stack([reference_delta_weight(c, entries, *shape, scaling) for c in coefficients])
+    rows, columns = weight.shape[1:]
+    deltas = [reference_delta_weight(c, entries, rows, columns, scaling) for c in coefficients]
+    return weight.double() + torch.stack(deltas)
 
 
 @pytest.mark.parametrize(("weights", "rows", "columns", "n"), SHAPES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,9 +30,10 @@ pytestmark = [  # what torch says of itself
 def truth(model: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
     """The float64 cosine sum in the weights of both layers."""
     weights = []
-    for layer in (model[0], model[2]):
-        shape, c = layer.weight.shape, layer.coefficients.detach()
-        weights.append(layer.weight.double() + reference_delta_weight(c, layer.basis.entries, *shape, 20.0))
+    layers: tuple[Any, ...] = (model[0], model[2])
+    for layer in layers:
+        (rows, columns), c = layer.weight.shape, layer.coefficients.detach()
+        weights.append(layer.weight.double() + reference_delta_weight(c, layer.basis.entries, rows, columns, 20.0))
     hidden = F.gelu(x.double() @ weights[0].T + model[0].bias.double())
     return (hidden @ weights[1].T + model[2].bias.double()).float()
 
@@ -89,7 +91,7 @@ def test_a_trace_takes_other_shapes(grad: bool) -> None:
 
 @pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
-def test_make_fx_records_the_operators(mode: str, grad: bool) -> None:
+def test_make_fx_records_the_operators(mode: Any, grad: bool) -> None:
     model = fresh_model(9010)
     with torch.set_grad_enabled(grad):
         graph = make_fx(model, tracing_mode=mode, _allow_non_fake_inputs=True)(torch.randn(4, 5, 12))
@@ -112,7 +114,7 @@ def test_what_is_built_in_inference_mode_trains_later() -> None:
     with torch.inference_mode():
         model = fresh_model(9030)
         model(torch.randn(4, 12))
-        bases = [model[0].basis, model[2].basis]
+        bases: list[Any] = [model[0].basis, model[2].basis]
     model, x = nn.Sequential(Adapted(bases[0], "auto"), nn.GELU(), Adapted(bases[1], "auto")), torch.randn(4, 12)
     y = model(x)
     torch.testing.assert_close(y, truth(model, x), rtol=1e-4, atol=1e-4)

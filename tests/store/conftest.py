@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def open_store(location: str | Path) -> Iterator[Callable[..., AdapterStore]]:
     """Opens the store of the test, again and again; all are closed at its end."""
     opened: list[AdapterStore] = []
 
-    def open_it(**options: object) -> AdapterStore:
+    def open_it(**options: Any) -> AdapterStore:
         opened.append(AdapterStore(location, **options))
         return opened[-1]
 

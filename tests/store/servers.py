@@ -11,6 +11,7 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # where Debian puts it
 _SETTINGS = (  # no vacuum of its own: VACUUM FULL keeps a row that another transaction, such as that one, may still see
@@ -46,7 +47,7 @@ class Server:
         self.address = f"postgresql://fleet@/postgres?host={self.folder}"
         self._settings = f"{_SETTINGS} {settings} -k {self.folder}"
         name = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name  # it refuses to run as root
-        self._account = (
+        self._account: dict[str, Any] = (
             {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
         )
         self._has_disk = room > 0

@@ -224,10 +224,10 @@ def test_killed_restore_leaves_the_old_or_the_new(
 
                     return call
 
-                def __exit__(self, *exception: object) -> Any:
+                def __exit__(self, *exception: Any) -> Any:
                     return self.inner.__exit__(*exception)
 
-            own._tables.backend.writing = Killed
+            vars(own._tables.backend)["writing"] = Killed
             own.restore(copy)
         os._exit(0)
     killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -242,8 +242,13 @@ def test_killed_backup_leaves_no_file(layout: Layout, row: Any, tmp_path: Path) 
         store.put("a", layout, row(0))
     child = os.fork()
     if child == 0:
+
+        def copy_half(made: Path) -> None:
+            made.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+
         with AdapterStore(path) as own:
-            own._tables.backend.copy = lambda made: (made.write_bytes(b"half"), os.kill(os.getpid(), signal.SIGKILL))
+            vars(own._tables.backend)["copy"] = copy_half
             own.backup(tmp_path / "copy.db")
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -331,7 +336,7 @@ def test_erasing_beside_a_reader_says_what_is_left_and_can_be_ended(layout: Layo
     store = AdapterStore(path, timeout=0.2)
     secrets = fill(store, layout, row)
     other = AdapterStore(path)
-    reading = iter(other)
+    reading: Any = iter(other)
     next(reading)
     name = SECRET.decode()
     with pytest.raises(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def test_connections_that_ended_while_they_rested_are_replaced(new_schema: Calla
     with AdapterStore(url) as store:
         store.put("a", layout, torch.zeros(layout.total))
         for read in (lambda: store.get("a").version, lambda: store.put("b", layout, torch.zeros(layout.total))):
-            reading = [store._tables.rows("SELECT 1") for _ in range(3)]
+            reading: list[Any] = [store._tables.rows("SELECT 1") for _ in range(3)]
             assert [next(rows) for rows in reading] == [(1,)] * 3
             for rows in reading:
                 rows.close()  # three connections rest now

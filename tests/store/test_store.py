@@ -182,7 +182,8 @@ def test_metrics_that_are_no_json_are_refused(store: AdapterStore, layout: Layou
 def test_name_that_is_no_text_is_one_sentence(store: AdapterStore, layout: Layout, row: Any, name: str) -> None:
     store.put("a", layout, row(0))
     told = []
-    for call in (store.get, store.remove, store.versions, store.resolve, store.aliases, store.names):
+    calls: tuple[Any, ...] = (store.get, store.remove, store.versions, store.resolve, store.aliases, store.names)
+    for call in calls:
         try:
             assert not list(call(name))
         except StoreError as error:

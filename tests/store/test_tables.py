@@ -27,7 +27,7 @@ def test_the_latest_version_has_an_id_that_no_other_version_ever_had(
     store: AdapterStore, layout: Layout, row: Any
 ) -> None:
     assert store._tables.latest("a") is None
-    given = []
+    given: list[Any] = []
     for k in range(3):
         version = store.put("a", layout, row(k))
         given.append(store._tables.latest("a"))

@@ -50,7 +50,8 @@ def test_cells_of_json_are_read_and_missing_ones_are_none() -> None:
     assert read_cell({NESTED: '[{"a": 1.5}]'}) == [{"a": 1.5}]
     assert read_cell({NESTED: None}) is read_cell({NESTED: "null"}) is read_cell(float("nan")) is None
     assert read_cell({"a": 1}) == {"a": 1}
-    assert [is_blank(value) for value in (None, " ", "", r"\N", "a", r"\Na", 0, [])] == [True] * 4 + [False] * 4
+    cells: tuple[Any, ...] = (None, " ", "", r"\N", "a", r"\Na", 0, [])
+    assert [is_blank(value) for value in cells] == [True] * 4 + [False] * 4
     assert shorten("a" * 99) == f"'{'a' * 59}..."
 
 

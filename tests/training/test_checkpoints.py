@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,11 +49,11 @@ def test_a_whole_checkpoint_has_no_fault_and_knows_its_run(tmp_path: Path) -> No
     ],
 )
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: object, name: str, fault: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None], name: str, fault: str
 ) -> None:
     for step in (5, 90, 100):
         make_checkpoint(tmp_path, step)
-    damage(tmp_path / "checkpoint-100" / name)  # type: ignore[operator]
+    damage(tmp_path / "checkpoint-100" / name)
     assert checkpoints.find_checkpoint("true", tmp_path) == tmp_path / "checkpoint-90"
     said = capsys.readouterr().err
     assert said.startswith(f"fourierft: {tmp_path / 'checkpoint-100'} is damaged: {fault}")

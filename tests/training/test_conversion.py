@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def write_gguf(folder: Path, file: Path) -> None:
     import gguf
 
     file.parent.mkdir()
-    config = LlamaConfig.from_pretrained(folder)
+    config: Any = LlamaConfig.from_pretrained(folder)
     writer = gguf.GGUFWriter(file, "llama")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -137,7 +138,12 @@ def test_conversion_happens_once_and_leaves_nothing_if_it_fails(tmp_path: Path) 
 
 
 def make_language_model() -> LlamaForCausalLM:
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 1,
+    }
     return LlamaForCausalLM(LlamaConfig(vocab_size=40, tie_word_embeddings=False, **sizes))
 
 

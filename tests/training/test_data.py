@@ -47,7 +47,7 @@ def test_counts_are_divided_as_the_rows_are(tmp_path: Path, settings: dict[str, 
 
 
 def test_named_files_are_the_splits(tmp_path: Path) -> None:
-    files = {f"{name}_file": write(tmp_path / f"{name}.csv", ROWS[:n]) for name, n in
+    files: dict[str, Any] = {f"{name}_file": write(tmp_path / f"{name}.csv", ROWS[:n]) for name, n in
              (("train", 9), ("validation", 5), ("test", 3))}  # fmt: skip
     splits = load_splits(DataArguments(**files))
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 9, "validation": 5, "test": 3}

@@ -108,8 +108,8 @@ def sharded(common: Settings, answers: Settings, tmp_path_factory: pytest.TempPa
     assert (told["ACCELERATE_USE_FSDP"], told["FSDP_VERSION"]) == ("true", "2")
     folder = tmp_path_factory.mktemp("sharded")
     resumed = {"resume_from_checkpoint": str(folder / "plain" / "checkpoint-3")}
-    variants = {"plain": {}, "resumed": resumed, "accumulated": ACCUMULATED}
-    others = {"low": LOW, "mixed": MIXED, "answers": answers, "head": {"method": "head"}}
+    variants: dict[str, Any] = {"plain": {}, "resumed": resumed, "accumulated": ACCUMULATED}
+    others: dict[str, Any] = {"low": LOW, "mixed": MIXED, "answers": answers, "head": {"method": "head"}}
     run_together(common, folder, {**variants, **others}, **told)
     return folder
 

@@ -171,7 +171,7 @@ def test_a_file_that_has_changed_is_read_again(tmp_path: Path, cache: Path) -> N
         ("a.csv", "text,label\na,ü".encode()[:-1], r"line 2 is not UTF-8, but has the byte 0xc3"),
         ("a.csv", "text,label\na,b\n".encode("utf-16-le"), r"holds zero bytes, .*\(in Excel: CSV UTF-8\)"),
         ("a.jsonl", b'{"a": "x"}\n{"a": "\\ud83d"}\n', "row 2 of .* holds half of a character"),
-        ("a.csv", gzip.compress(b"text,label\n"), r"is packed by gzip; let its name end in \.gz"),
+        ("a.csv", gzip.compress(b"text,label\n", mtime=0), r"is packed by gzip; let its name end in \.gz"),
         ("a.csv", b"PK\x03\x04...", "is a zip archive, as workbooks of Excel are; .* save its sheet as CSV UTF-8"),
         ("a.json", b"PAR1...", r"is a parquet file; let its name end in \.parquet"),
         ("a.csv", b"\n<!DOCTYPE HTML><html>", "is a web page, as where a download asks for a login"),

@@ -22,7 +22,8 @@ class Index:
     """An index of three wheels, each with a piece; counts what is fetched, and may break down."""
 
     def __init__(self, folder: Path, piece: str) -> None:
-        self.folder, self.fetched, self.broken = folder, [], ""
+        self.folder, self.broken = folder, ""
+        self.fetched: list[str] = []
         parts = []
         for number, (begin, end) in enumerate(itertools.pairwise(CUTS), start=1):
             wheel = folder / f"thing_part{number}-1.0-py3-none-any.whl"

@@ -83,7 +83,11 @@ def test_a_file_left_half_holds_nothing(tmp_path: Path, left: str) -> None:
 
 
 def test_a_number_that_another_process_has_holds_nothing(tmp_path: Path) -> None:
-    for other in ({"started": "1"}, {"machine": lock.find_machine().replace(" ", " another-boot-", 1)}):
+    others: tuple[dict[str, Any], ...] = (
+        {"started": "1"},
+        {"machine": lock.find_machine().replace(" ", " another-boot-", 1)},
+    )
+    for other in others:
         (tmp_path / FILE).write_text(json.dumps(asdict(replace(Owner.here(), **other))))
         with held(tmp_path):
             pass

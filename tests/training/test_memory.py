@@ -86,7 +86,7 @@ def test_activations_are_those_a_real_forward_pass_keeps(tiny_llama: Path) -> No
 def test_quantised_weights_weigh_what_bitsandbytes_makes_of_them() -> None:
     import bitsandbytes
 
-    layer = bitsandbytes.nn.Linear4bit(512, 512, bias=False, quant_type="nf4", compress_statistics=True).to("cpu")
+    layer: Any = bitsandbytes.nn.Linear4bit(512, 512, bias=False, quant_type="nf4", compress_statistics=True).to("cpu")
     state = layer.weight.quant_state
     assert state is not None
     real = layer.weight.nbytes + state.absmax.nbytes + state.state2.absmax.nbytes

@@ -149,8 +149,8 @@ def test_budget_beside_a_method_with_a_size_is_refused(base: BaseModel, method: 
 
 
 def test_parameters_of_experts_are_trained_by_name() -> None:
-    sizes = {"vocab_size": 37, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
-    experts = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_local_experts": 4}
+    sizes: dict[str, Any] = {"vocab_size": 37, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    experts: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 1, "num_local_experts": 4}
     stacks = ["experts.gate_up_proj", "experts.down_proj"]
     made = []
     for method in ("fourierft", "lora:2"):

@@ -34,6 +34,8 @@ from fourierft.training.methods import attach
 from fourierft.training.models import context_length, load_model, load_tokenizer, longest_text
 
 TASK = Classification(("bad", "fair", "good"))
+START: dict[str, Any] = {"decoder_start_token_id": 0}
+LENGTH: dict[str, Any] = {"seq_length": 2048}
 
 
 def arguments(path: Path, **settings: str) -> ModelArguments:
@@ -50,7 +52,8 @@ def test_head_is_new_and_the_body_is_the_file_s(tiny_bert: Path) -> None:
 
 
 def test_head_is_drawn_from_the_seed(tiny_bert: Path) -> None:
-    first, again, other = (load_model(arguments(tiny_bert), TASK, seed).model for seed in (1, 1, 2))
+    models: list[Any] = [load_model(arguments(tiny_bert), TASK, seed).model for seed in (1, 1, 2)]
+    first, again, other = models
     assert torch.equal(first.classifier.weight, again.classifier.weight)
     assert not torch.equal(first.classifier.weight, other.classifier.weight)
 
@@ -97,7 +100,7 @@ def test_model_that_is_not_there_is_refused_in_one_line(name: str) -> None:
 
 def test_encoder_and_decoder_are_no_model_of_answers(tmp_path: Path) -> None:
     """transformers' own error lists all the classes that it knows."""
-    config = T5Config(d_model=8, num_layers=1, num_heads=2, d_ff=8, d_kv=4, vocab_size=20, decoder_start_token_id=0)
+    config = T5Config(d_model=8, num_layers=1, num_heads=2, d_ff=8, d_kv=4, vocab_size=20, **START)
     T5ForConditionalGeneration(config).save_pretrained(tmp_path)
     refused = "AutoModelForCausalLM of transformers knows.*encoder-decoder models, such as T5, are not trained here"
     with pytest.raises(ConfigError, match=refused) as told:
@@ -131,8 +134,8 @@ def test_texts_are_as_long_as_the_model_takes(tiny_bert: Path) -> None:
 def test_the_revision_of_a_base_on_the_hub_goes_into_the_adapter(tiny_bert: Path) -> None:
     class Hub(AutoModelForSequenceClassification):  # a hub whose one model is tiny_bert
         @classmethod
-        def from_pretrained(cls, name: str, revision: str, **options: Any) -> Any:
-            asked.append((name, revision))
+        def from_pretrained(cls, *name: Any, **options: Any) -> Any:
+            asked.append((*name, options.pop("revision")))
             return AutoModelForSequenceClassification.from_pretrained(tiny_bert, **options)
 
     asked: list[tuple[str, str]] = []
@@ -168,14 +171,15 @@ def test_a_tokenizer_of_another_name_has_not_the_revision_of_the_model(
         (MambaConfig(), VERY_LARGE_INTEGER, VERY_LARGE_INTEGER),
         (MambaConfig(), 4096, 4096),
         (MptConfig(max_seq_len=2048), VERY_LARGE_INTEGER, 2048),
-        (BloomConfig(seq_length=2048), VERY_LARGE_INTEGER, 2048),
+        (BloomConfig(**LENGTH), VERY_LARGE_INTEGER, 2048),
         (GPT2Config(n_positions=1024), VERY_LARGE_INTEGER, 1024),
         (LlamaConfig(max_position_embeddings=8192), 4096, 4096),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_a_model_takes_as_many_tokens_as_it_says_by_whatever_name(config: Any, told: int, limit: int) -> None:
-    model, tokenizer = SimpleNamespace(config=config), SimpleNamespace(model_max_length=told)
+    model: Any = SimpleNamespace(config=config)
+    tokenizer: Any = SimpleNamespace(model_max_length=told)
     assert context_length(model, tokenizer) == limit
     assert longest_text(model, tokenizer, None) == 512
     assert longest_text(model, tokenizer, 1024) == 1024

@@ -79,7 +79,8 @@ def test_scores_are_those_of_each_alone(fleet: Path, rows: Path, tmp_path: Path)
 
 
 def test_a_stopped_one_goes_on(fleet: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, original, scored = tmp_path / "scores.jsonl", store_scores.score_test, []
+    file, original = tmp_path / "scores.jsonl", store_scores.score_test
+    scored: list[tuple[Any, ...]] = []
 
     def score(*arguments: Any) -> Any:
         if len(scored) == 2:

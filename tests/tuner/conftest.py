@@ -114,7 +114,7 @@ def several() -> FourierFTLayer:
 @pytest.fixture
 def adapters(make_llama, randomise) -> PeftModel:
     """A small LLaMA with the adapters default, short (fewer coefficients) and other (another seed and scaling)."""
-    settings = {"n_frequency": 40, "target_modules": ["q_proj", "v_proj"]}
+    settings: dict[str, Any] = {"n_frequency": 40, "target_modules": ["q_proj", "v_proj"]}
     model = get_peft_model(make_llama(), FourierFTConfig(**settings))
     model.add_adapter("short", FourierFTConfig(**settings | {"n_frequency": 15}))
     model.add_adapter("other", FourierFTConfig(**settings, random_loc_seed=1, scaling=20.0))
@@ -140,13 +140,14 @@ def make_bert() -> Callable[[], BertForSequenceClassification]:
 
     def make() -> BertForSequenceClassification:
         torch.manual_seed(0)
+        labels: dict[str, Any] = {"num_labels": 3}
         config = BertConfig(
+            **labels,
             hidden_size=32,
             intermediate_size=48,
             num_hidden_layers=2,
             num_attention_heads=2,
             vocab_size=60,
-            num_labels=3,
         )
         return BertForSequenceClassification(config).eval()
 

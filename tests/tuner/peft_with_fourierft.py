@@ -4,6 +4,7 @@ import importlib.util
 import sys
 import types
 from importlib.machinery import ModuleSpec
+from typing import Any
 
 import pytest
 from peft import PeftType
@@ -13,7 +14,7 @@ import fourierft.tuner
 
 if importlib.util.find_spec("diffusers") is None:
     # PEFT's tests import one class of diffusers for cases that are not run here.
-    absent = types.ModuleType("diffusers")
+    absent: Any = types.ModuleType("diffusers")
     absent.__spec__ = ModuleSpec("diffusers", None)
     absent.StableDiffusionPipeline = None
     sys.modules["diffusers"] = absent

@@ -76,7 +76,7 @@ LAYERS = ["q", "k", "v", "o", "gate", "up", "down"]
 
 def adapted(dtype: torch.dtype = torch.float32, **settings: Any) -> Any:
     torch.manual_seed(3)
-    usual = {"n_frequency": 30, "scaling": 60.0, "init_weights": False, "target_modules": LAYERS}
+    usual: dict[str, Any] = {"n_frequency": 30, "scaling": 60.0, "init_weights": False, "target_modules": LAYERS}
     return get_peft_model(Model().to(dtype), FourierFTConfig(**usual | settings))
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 import peft
 import pytest
@@ -36,7 +37,8 @@ TARGETS = ["q_proj", "v_proj", "down_proj"]
 
 
 def config(**settings):
-    return FourierFTConfig(**{"n_frequency": 60, "target_modules": TARGETS, "task_type": "CAUSAL_LM"} | settings)
+    usual: dict[str, Any] = {"n_frequency": 60, "target_modules": TARGETS, "task_type": "CAUSAL_LM"}
+    return FourierFTConfig(**usual | settings)
 
 
 def logits(model):
@@ -120,7 +122,8 @@ def test_auto_comes_back_as_auto_with_the_same_scale_and_coefficients(make_llama
     randomise(model)
     model.save_pretrained(tmp_path)
     loaded = PeftModel.from_pretrained(make_llama(), tmp_path, is_trainable=True)
-    assert loaded.peft_config["default"].scaling == "auto"
+    told: Any = loaded.peft_config["default"]
+    assert told.scaling == "auto"
     layers = [dict(m.base_model.model.model.layers[1].self_attn.named_children()) for m in (model, loaded)]
     for name in ("q_proj", "v_proj"):
         assert layers[0][name].fourierft_scaling == layers[1][name].fourierft_scaling
@@ -208,7 +211,7 @@ def test_a_state_dict_moves_between_models_by_pefts_functions(make_llama, random
     state = get_peft_model_state_dict(model)
     assert all(key.endswith("fourierft_spectrum") for key in state)
     other = get_peft_model(make_llama(), config(), adapter_name="other", low_cpu_mem_usage=low_cpu_mem_usage)
-    result = set_peft_model_state_dict(other, state, adapter_name="other", low_cpu_mem_usage=low_cpu_mem_usage)
+    result: Any = set_peft_model_state_dict(other, state, adapter_name="other", low_cpu_mem_usage=low_cpu_mem_usage)
     assert not result.unexpected_keys
     torch.testing.assert_close(logits(other), logits(model), rtol=1e-5, atol=1e-5)
 

@@ -1,6 +1,7 @@
 """An adapter's coefficients go by the names that other libraries follow, and load under all that they had."""
 
 from collections import OrderedDict
+from typing import Any
 
 import peft
 import pytest
@@ -18,7 +19,8 @@ TARGETS = ["q_proj", "v_proj", "down_proj"]  # three shapes: with "auto", three 
 
 
 def config(**settings):
-    return FourierFTConfig(**{"n_frequency": 60, "target_modules": TARGETS} | settings)
+    usual: dict[str, Any] = {"n_frequency": 60, "target_modules": TARGETS}
+    return FourierFTConfig(**usual | settings)
 
 
 def logits(model):
@@ -152,7 +154,8 @@ def test_a_stock_model_made_before_enable_is_saved_and_loaded_as_before(make_lla
         expected = get_peft_model_state_dict(theirs)
     found = get_peft_model_state_dict(theirs)
     assert found.keys() == expected.keys()
-    assert not peft.set_peft_model_state_dict(other, found).unexpected_keys
+    loaded: Any = peft.set_peft_model_state_dict(other, found)
+    assert not loaded.unexpected_keys
     assert torch.equal(logits(other), logits(theirs))
 
 

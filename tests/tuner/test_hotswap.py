@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import peft
 import pytest
@@ -31,7 +32,8 @@ def assert_same(actual, expected):
 
 
 def config(**settings):
-    return FourierFTConfig(**{"n_frequency": 40, "target_modules": TARGETS, "init_weights": False} | settings)
+    usual: dict[str, Any] = {"n_frequency": 40, "target_modules": TARGETS, "init_weights": False}
+    return FourierFTConfig(**usual | settings)
 
 
 @pytest.fixture
@@ -81,9 +83,9 @@ def test_an_adapter_of_stock_peft_is_taken(make_llama, first, stock, tmp_path):
         model = get_peft_model(make_llama(), settings)
         expected = logits(model)
         model.save_pretrained(tmp_path / "stock")
-    model = PeftModel.from_pretrained(make_llama(), first[0])
-    hotswap_adapter(model, tmp_path / "stock")
-    assert_same(logits(model), expected)
+    ours = PeftModel.from_pretrained(make_llama(), first[0])
+    hotswap_adapter(ours, tmp_path / "stock")
+    assert_same(logits(ours), expected)
 
 
 def test_a_model_of_transformers_and_further_adapters_take_it_too(make_llama, save, first, transformers_own):
@@ -108,7 +110,7 @@ def test_a_compiled_model_is_not_compiled_again(make_mlp, tmp_path):
         model = get_peft_model(make_mlp(), config(target_modules=["square", "tall"])).eval()
         model.save_pretrained(tmp_path / str(seed))
         expected.append(model(x).detach())
-    compiled = torch.compile(model, backend="eager")
+    compiled: Any = torch.compile(model, backend="eager")
     assert_same(compiled(x), expected[1])
     hotswap_adapter(compiled, tmp_path / "0")
     with torch.compiler.set_stance("fail_on_recompile"):
@@ -135,8 +137,8 @@ def test_heads_that_adapters_bring_are_swapped_with_them(make_bert, tmp_path):
 
 
 def test_stacks_of_experts_are_swapped(tmp_path):
-    settings = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 3}
+    settings: dict[str, Any] = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 3}
     expected = []
     for seed in (0, 1):
         torch.manual_seed(5)

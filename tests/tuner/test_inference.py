@@ -7,6 +7,7 @@ import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ import fourierft
 from fourierft.spectral import Draw, prepared
 from fourierft.spectral.compiled.build import load_kernel
 from fourierft.spectral.reference import reference_delta_weight
-from fourierft.tuner import FourierFTLayer, inference, layer
+from fourierft.tuner import inference, layer
 from fourierft.tuner.inference import MOST, UpdateCache
 
 Coefficients = Callable[[str], Tensor]
@@ -47,25 +48,27 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture
 def model(path: None) -> PeftModel:
     torch.manual_seed(0)
-    settings = {"target_modules": ["q", "v"], "init_weights": False, "scaling": 30.0}
+    settings: dict[str, Any] = {"target_modules": ["q", "v"], "init_weights": False, "scaling": 30.0}
     peft_model = get_peft_model(Two(), fourierft.FourierFTConfig(n_frequency=20, **settings))
     peft_model.add_adapter("other", fourierft.FourierFTConfig(n_frequency=9, **settings | {"scaling": 50.0}))
     return peft_model.eval()
 
 
-def layer_truth(layer: FourierFTLayer, x: Tensor, names: list[str]) -> Tensor:
+def layer_truth(layer: Any, x: Tensor, names: list[str]) -> Tensor:
     """By the cosine sum, in float64."""
     base = layer.get_base_layer()
     weight = base.weight.detach().double()
+    rows, columns = weight.shape
     for name in names:
         found, basis = layer.coefficients(name).detach(), layer.fourierft_basis[name]
-        weight = weight + reference_delta_weight(found, basis.entries, *weight.shape, layer.fourierft_scaling[name])
+        weight = weight + reference_delta_weight(found, basis.entries, rows, columns, layer.fourierft_scaling[name])
     return x.double() @ weight.T + base.bias.detach().double()
 
 
 def truth(model: PeftModel, x: Tensor, names: list[str] | None = None) -> Tensor:
-    two = model.base_model.model
-    names = [] if model.base_model.model.q.merged else two.q.active_adapters if names is None else names
+    two: Any = model.base_model.model
+    if names is None or model.base_model.model.q.merged:
+        names = [] if model.base_model.model.q.merged else two.q.active_adapters
     return layer_truth(two.q, x, names)[..., :8] + layer_truth(two.v, x, names)
 
 
@@ -75,7 +78,7 @@ def check(model: PeftModel, x: Tensor) -> None:
         torch.testing.assert_close(model(x).double(), truth(model, x), rtol=1e-5, atol=1e-5)
 
 
-def q_of(model: PeftModel) -> FourierFTLayer:
+def q_of(model: PeftModel) -> Any:
     return model.base_model.model.q
 
 

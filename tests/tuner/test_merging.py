@@ -77,7 +77,12 @@ def test_what_is_written_to_a_merged_weight_is_kept() -> None:
 @pytest.fixture
 def tied() -> PeftModel:
     """A LLaMA whose head, tied to its embedding, is merged into."""
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     base = LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=30, tie_word_embeddings=True))
     model = get_peft_model(base, FourierFTConfig(n_frequency=20, target_modules=["lm_head"], init_weights=False))
     model.merge_adapter()

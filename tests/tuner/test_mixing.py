@@ -1,5 +1,7 @@
 """Several adapters in one product, in a layer and through a whole model."""
 
+from typing import Any
+
 import pytest
 import torch
 from peft import get_peft_model
@@ -17,7 +19,8 @@ def tokens(*shape):
 
 
 def config(**settings):
-    return FourierFTConfig(**{"n_frequency": 40, "target_modules": ["q_proj", "v_proj"]} | settings)
+    usual: dict[str, Any] = {"n_frequency": 40, "target_modules": ["q_proj", "v_proj"]}
+    return FourierFTConfig(**usual | settings)
 
 
 def logits(model, **kwargs):
@@ -125,7 +128,7 @@ def test_a_mixed_batch_reaches_adapters_that_not_every_layer_has(make_llama, ran
 
 
 def test_a_mixed_batch_takes_each_adapters_own_head(make_bert, randomise):
-    settings = {
+    settings: dict[str, Any] = {
         "n_frequency": 30,
         "target_modules": ["query"],
         "modules_to_save": ["classifier"],
@@ -163,16 +166,8 @@ def test_a_mixed_batch_generates_what_each_adapter_generates(adapters, num_beams
 
 def test_beam_search_of_an_encoder_decoder_keeps_rows_and_adapters_together(randomise):
     torch.manual_seed(0)
-    t5 = T5Config(
-        d_model=32,
-        d_kv=8,
-        d_ff=48,
-        num_layers=2,
-        num_heads=2,
-        vocab_size=60,
-        decoder_start_token_id=0,
-        eos_token_id=None,
-    )
+    ids: dict[str, Any] = {"decoder_start_token_id": 0, "eos_token_id": None}
+    t5 = T5Config(d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=2, vocab_size=60, **ids)
     model = get_peft_model(T5ForConditionalGeneration(t5), config(target_modules=["q", "v"])).eval()
     model.add_adapter("second", config(target_modules=["q", "v"], random_loc_seed=2))
     options = {"max_new_tokens": 5, "num_beams": 3, "do_sample": False, "attention_mask": torch.ones_like(IDS)}

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+from typing import Any
 
 import peft
 import pytest
@@ -19,7 +20,8 @@ TARGETS = ["q_proj", "v_proj"]
 
 
 def config(**settings):
-    return FourierFTConfig(**{"n_frequency": 40, "target_modules": TARGETS} | settings)
+    usual: dict[str, Any] = {"n_frequency": 40, "target_modules": TARGETS}
+    return FourierFTConfig(**usual | settings)
 
 
 def logits(model, **kwargs):
@@ -137,7 +139,7 @@ def test_modules_to_save_are_trained_and_saved(make_bert, tmp_path):
 
 
 def test_layers_to_transform_and_patterns_choose_layers_and_counts_as_in_stock_peft(make_llama, stock):
-    settings = {
+    settings: dict[str, Any] = {
         "layers_to_transform": [0, 2],
         "n_frequency_pattern": {"model.layers.2.self_attn.q_proj": 7, "v_proj": 9},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ class Experts(nn.Module):
         return sum(x @ weight for weight in self.stack)
 
 
-def make(base: nn.Module, **targets: list[str]) -> PeftModel:
+def make(base: nn.Module, **targets: Any) -> PeftModel:
     return get_peft_model(base, FourierFTConfig(n_frequency=10, init_weights=False, scaling=20.0, **targets)).eval()
 
 

@@ -38,13 +38,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:Futu
 IDS = torch.arange(3, 15).view(2, 6)
 SMALL: dict[str, Any] = {"vocab_size": 37, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
 SMALL |= {"num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 0}
-EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
-LLAMA4 = SMALL | EXPERTS | {"head_dim": 8, "intermediate_size_mlp": 24, "attention_chunk_size": 8}
+EXPERTS: dict[str, Any] = {"num_local_experts": 4, "num_experts_per_tok": 2}
+WIDE: dict[str, Any] = {"head_dim": 8}
+LLAMA4 = SMALL | EXPERTS | WIDE | {"intermediate_size_mlp": 24, "attention_chunk_size": 8}
 MODELS: dict[str, tuple[Any, list[str]]] = {
     "mixtral": (lambda: MixtralForCausalLM(MixtralConfig(**SMALL, **EXPERTS)), ["gate_up_proj", "down_proj"]),
     "qwen3": (
         lambda: Qwen3MoeForCausalLM(
-            Qwen3MoeConfig(**SMALL, moe_intermediate_size=12, num_experts=4, num_experts_per_tok=2, head_dim=8)
+            Qwen3MoeConfig(**SMALL, **WIDE, moe_intermediate_size=12, num_experts=4, num_experts_per_tok=2)
         ),
         ["experts.gate_up_proj", "mlp.experts.down_proj"],
     ),
@@ -77,7 +78,12 @@ def eager(model: Any) -> PreTrainedModel:
 
 
 def adapt(kind: str, randomise: Any, **settings: Any) -> PeftModel:
-    usual = {"n_frequency": 20, "scaling": 20.0, "target_modules": ["q_proj"], "target_parameters": MODELS[kind][1]}
+    usual: dict[str, Any] = {
+        "n_frequency": 20,
+        "scaling": 20.0,
+        "target_modules": ["q_proj"],
+        "target_parameters": MODELS[kind][1],
+    }
     model = get_peft_model(make(kind), FourierFTConfig(**usual | settings))
     randomise(model)
     return model.eval()
@@ -125,7 +131,7 @@ def test_logits_are_those_of_the_cosine_sum_before_and_after_a_merge(
         torch.testing.assert_close(model(IDS).logits, expected, **close)
         with model.disable_adapter():
             torch.testing.assert_close(model(IDS).logits, before, **close)
-        model.save_pretrained(tmp_path)
+        model.save_pretrained(str(tmp_path))
         loaded = PeftModel.from_pretrained(make(kind), tmp_path).eval()
         torch.testing.assert_close(loaded(IDS).logits, expected, **close)
         base: Any = model.merge_and_unload()
@@ -173,7 +179,7 @@ def test_a_grouped_product_has_the_update_of_each_expert(randomise: Any, update:
 
 
 def test_a_file_holds_a_row_of_coefficients_for_each_expert(randomise: Any, tmp_path: Path) -> None:
-    adapt("mixtral", randomise, target_modules=None).save_pretrained(tmp_path)
+    adapt("mixtral", randomise, target_modules=None).save_pretrained(str(tmp_path))
     tensors = load_file(tmp_path / "adapter_model.safetensors")
     place = "base_model.model.model.layers.0.mlp.experts.adapted_parameters"
     assert {key: tuple(tensor.shape) for key, tensor in tensors.items()} == {
@@ -201,7 +207,7 @@ def test_transformers_loads_what_it_saved_itself(randomise: Any, tmp_path: Path,
 
 @pytest.mark.filterwarnings("ignore:Unexpected keyword arguments")
 def test_stock_peft_stops_at_such_an_adapter(randomise: Any, stock: Any, tmp_path: Path) -> None:
-    adapt("mixtral", randomise, task_type="CAUSAL_LM").save_pretrained(tmp_path)
+    adapt("mixtral", randomise, task_type="CAUSAL_LM").save_pretrained(str(tmp_path))
     with stock(), pytest.raises(ValueError, match=r"target_parameters=.*, which only the package fourierft reads"):
         PeftModel.from_pretrained(make("mixtral"), tmp_path)
     assert PeftModel.from_pretrained(make("mixtral"), tmp_path).peft_config["default"].task_type == "CAUSAL_LM"
@@ -211,7 +217,7 @@ def test_auto_scaling_and_other_counts_come_back(randomise: Any, tmp_path: Path)
     pattern = {r"mlp\.experts\.down_proj": 9}
     model = adapt("mixtral", randomise, scaling="auto", n_frequency_pattern=pattern)
     assert sorted(layer.fourierft_coefficients["default"].weight.shape[1] for layer in layers(model)) == [9, 20]
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(str(tmp_path))
     loaded = PeftModel.from_pretrained(make("mixtral"), tmp_path).eval()
     torch.testing.assert_close(loaded(IDS).logits, model(IDS).logits, rtol=1e-6, atol=1e-6)
 
@@ -239,9 +245,10 @@ class Outside(nn.Module):
     def __init__(self, transposed: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.bank, self.other = nn.Module(), nn.Linear(6, 6)
-        self.bank.stack, self.bank.bias = nn.Parameter(torch.randn(3, 6, 5)), nn.Parameter(torch.zeros(5))
-        self.bank.is_transposed = transposed
+        bank: Any = nn.Module()
+        self.bank, self.other = bank, nn.Linear(6, 6)
+        bank.stack, bank.bias = nn.Parameter(torch.randn(3, 6, 5)), nn.Parameter(torch.zeros(5))
+        bank.is_transposed = transposed
         self.own = nn.Parameter(torch.zeros(2, 2))
         self.router = Router()
 
@@ -289,7 +296,7 @@ def test_gradient_checkpointing_changes_nothing(randomise: Any) -> None:
 def test_a_host_compiles_without_a_graph_break(randomise: Any) -> None:
     model = get_peft_model(Outside(), FourierFTConfig(n_frequency=12, target_parameters=["router.weight"]))
     randomise(model)
-    host, x = model.base_model.model.router, torch.randn(4, 6)
+    host, x = model.get_submodule("base_model.model.router"), torch.randn(4, 6)
     compiled = torch.compile(host, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), host(x), rtol=1e-5, atol=1e-6)
 
@@ -316,7 +323,7 @@ def test_all_linear_says_what_share_of_the_model_it_leaves_out() -> None:
     names = r"\['mlp.experts.down_proj', 'mlp.experts.gate_up_proj'\]"
     with pytest.warns(UserWarning, match=rf"the other {share:.0%} are stacked in 2 parameters.*{names} to adapt"):
         get_peft_model(base, FourierFTConfig(n_frequency=5, target_modules="all-linear"))
-    everything = {"target_modules": "all-linear", "target_parameters": MODELS["mixtral"][1]}
+    everything: dict[str, Any] = {"target_modules": "all-linear", "target_parameters": MODELS["mixtral"][1]}
     get_peft_model(make("mixtral"), FourierFTConfig(n_frequency=5, **everything))  # nothing is left to say
 
 
@@ -377,10 +384,13 @@ def test_layers_inside_of_a_host_keep_their_names(randomise: Any, tmp_path: Path
         torch.manual_seed(0)
         return nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=True)
 
-    targets = {"target_modules": ["out_proj", "linear1"], "target_parameters": ["self_attn.in_proj_weight"]}
+    targets: dict[str, Any] = {
+        "target_modules": ["out_proj", "linear1"],
+        "target_parameters": ["self_attn.in_proj_weight"],
+    }
     model = get_peft_model(attention(), FourierFTConfig(n_frequency=12, scaling=20.0, **targets)).eval()
     randomise(model)
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(str(tmp_path))
     assert set(read_checkpoint(tmp_path).coefficients) == {
         "self_attn.out_proj",
         "self_attn.in_proj_weight",

@@ -39,7 +39,7 @@ def test_the_cases_of_peft_that_name_fourierft_pass(tmp_path):
     command += ["-k", "FourierFT", "--junitxml", "report.xml", "tests/test_custom_models.py"]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     suite = ElementTree.parse(tmp_path / "report.xml").getroot()[0]
-    count = {key: int(suite.get(key)) for key in ("tests", "failures", "errors", "skipped")}
+    count = {key: int(suite.attrib[key]) for key in ("tests", "failures", "errors", "skipped")}
     assert run.returncode == 0, run.stdout[-5000:]
     assert "tuner behind FOURIERFT: fourierft.tuner.model.FourierFTModel" in run.stdout
     assert count["failures"] == count["errors"] == 0

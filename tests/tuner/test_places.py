@@ -55,7 +55,13 @@ def test_a_layer_is_adapted_at_all_its_places_and_taken_from_them(randomise: Any
 
 def test_an_embedding_that_resizing_put_at_several_places_is_adapted_at_all(randomise: Any) -> None:
     torch.manual_seed(0)
-    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 37, "eos_token_id": 2}
+    sizes: dict[str, Any] = {
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "vocab_size": 37,
+        "eos_token_id": 2,
+    }
     sizes |= {f"{part}_attention_heads": 2 for part in ("encoder", "decoder")}
     base: Any = BartForConditionalGeneration(BartConfig(**sizes, encoder_ffn_dim=16, decoder_ffn_dim=16)).eval()
     base.resize_token_embeddings(40)
@@ -73,7 +79,7 @@ def test_an_embedding_that_resizing_put_at_several_places_is_adapted_at_all(rand
 
 
 def test_an_embedding_that_is_never_called_is_refused_and_the_others_are_named() -> None:
-    sizes = {"vocab_size": 37, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
+    sizes: dict[str, Any] = {"vocab_size": 37, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
     base = T5ForConditionalGeneration(T5Config(**sizes))
     with pytest.raises(
         ConfigError, match=r"shared only holds .* name decoder.embed_tokens and encoder.embed_tokens in"

@@ -62,7 +62,7 @@ class Reader(nn.Module):
         if isinstance(self.dtyped.weight, torch.Tensor):
             x = self.dtyped(torch.tanh(x))
         x = F.conv1d(x.transpose(1, 2), self.conv.weight, self.conv.bias, padding=1, groups=16).transpose(1, 2)
-        return F.linear(torch.tanh(x), self.many[1].weight)
+        return F.linear(torch.tanh(x), self.many[1].weight)  # type: ignore[arg-type]
 
     def _project(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.proj.weight, self.proj.bias)
@@ -87,7 +87,12 @@ def mamba() -> nn.Module:
 
 
 def siglip() -> nn.Module:
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     return SiglipVisionModel(SiglipVisionConfig(**sizes, image_size=4, patch_size=2))
 
 
@@ -131,7 +136,7 @@ def test_every_adapter_has_a_gradient_and_the_effect_that_it_has_once_merged(
             own: Any = by_hand.get_submodule(name)
             own.weight.data += update(layer).view(own.weight.shape).float()
     expected = output(by_hand.eval(), x).detach()
-    close = {"rtol": 1e-4, "atol": 1e-4 * float(expected.abs().max())}
+    close: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4 * float(expected.abs().max())}
     torch.testing.assert_close(trained.detach(), expected, **close)
     torch.testing.assert_close(output(model.eval(), x).detach(), expected, **close)
     with torch.no_grad():
@@ -155,7 +160,12 @@ def test_what_is_read_is_seen_in_the_source() -> None:
 
 
 def test_usual_models_read_no_layer_that_they_call() -> None:
-    small = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     t5 = T5Config(vocab_size=37, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2)  # asks wo.weight's dtype
     for model in (LlamaForCausalLM(LlamaConfig(vocab_size=37, **small)), T5ForConditionalGeneration(t5)):
         leaves = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
@@ -166,7 +176,12 @@ def test_usual_models_read_no_layer_that_they_call() -> None:
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`")
 def test_a_head_that_reads_the_embedding_of_others_gets_its_update(randomise: Any) -> None:
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     torch.manual_seed(0)
     config = DebertaConfig(vocab_size=37, **sizes, max_position_embeddings=32, legacy=False)
     base: Any = DebertaForMaskedLM(config).eval()
@@ -237,11 +252,11 @@ def test_an_adapter_that_is_merged_without_a_call_is_merged(randomise: Any) -> N
 
 @pytest.mark.filterwarnings("ignore:Unexpected keyword arguments", "ignore:`is_gradient_checkpointing`")
 def test_stock_peft_stops_where_it_would_have_no_effect(randomise: Any, stock: Any, tmp_path: Path) -> None:
-    make("encoder", randomise, "out_proj").save_pretrained(tmp_path / "read")
+    make("encoder", randomise, "out_proj").save_pretrained(str(tmp_path / "read"))
     with stock(), pytest.raises(ValueError, match="adapters of layers whose weights the model reads, which only the"):
         PeftModel.from_pretrained(Encoder(), tmp_path / "read")
     loaded = PeftModel.from_pretrained(Encoder(), tmp_path / "read")
     torch.testing.assert_close(loaded.eval()(X), make("encoder", randomise, "out_proj").eval()(X))
-    make("reader", randomise, "called").save_pretrained(tmp_path / "called")
+    make("reader", randomise, "called").save_pretrained(str(tmp_path / "called"))
     with stock():
         PeftModel.from_pretrained(Reader(), tmp_path / "called")

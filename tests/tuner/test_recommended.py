@@ -18,7 +18,12 @@ from fourierft.tuner.recommended import read_count, recommended
 
 
 def make_llama() -> LlamaForCausalLM:
-    sizes = {"hidden_size": 64, "intermediate_size": 88, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 64,
+        "intermediate_size": 88,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     return LlamaForCausalLM(LlamaConfig(vocab_size=50, num_hidden_layers=2, **sizes))
 
 
@@ -55,7 +60,7 @@ def test_budget_is_kept_and_spread_evenly() -> None:
 def test_a_layer_with_few_entries_gets_them_all_and_the_others_the_rest() -> None:
     """30 x 40, 40 x 5 and 5 x 2: the last has 10 entries, the second 200, and of 1,000 numbers 790 are left."""
     model = nn.Sequential(nn.Linear(30, 40), nn.Linear(40, 5), nn.Linear(5, 2))
-    fields = {"target_modules": ["0", "1", "2"]}
+    fields: dict[str, Any] = {"target_modules": ["0", "1", "2"]}
     for budget, counts in (
         ({}, [340, 200, 10]),
         ({"parameters": 1000}, [790, 200, 10]),

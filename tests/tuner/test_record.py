@@ -24,7 +24,8 @@ TARGETS = ["q_proj", "v_proj", "down_proj"]
 
 
 def config(**settings: Any) -> FourierFTConfig:
-    return FourierFTConfig(**{"n_frequency": 60, "target_modules": TARGETS, "task_type": "CAUSAL_LM"} | settings)
+    usual: dict[str, Any] = {"n_frequency": 60, "target_modules": TARGETS, "task_type": "CAUSAL_LM"}
+    return FourierFTConfig(**usual | settings)
 
 
 def llama(**settings: Any) -> LlamaForCausalLM:
@@ -41,7 +42,8 @@ def record_of(path: Path) -> dict[str, Any]:
 def saved(tmp_path: Path) -> Path:
     """An adapter of a LLaMA that has files of its own."""
     llama().save_pretrained(tmp_path / "base")
-    get_peft_model(LlamaForCausalLM.from_pretrained(tmp_path / "base"), config()).save_pretrained(tmp_path / "adapter")
+    base = LlamaForCausalLM.from_pretrained(str(tmp_path / "base"))
+    get_peft_model(base, config()).save_pretrained(str(tmp_path / "adapter"))
     return tmp_path / "adapter"
 
 
@@ -62,7 +64,7 @@ def test_the_record_says_shapes_layers_and_base(saved: Path) -> None:
 
 
 def test_a_model_without_files_is_told_by_its_shapes_alone(tmp_path: Path) -> None:
-    get_peft_model(llama(), config(scaling=3.0)).save_pretrained(tmp_path)
+    get_peft_model(llama(), config(scaling=3.0)).save_pretrained(str(tmp_path))
     assert record_of(tmp_path) == {
         "format": 2,
         "shapes": {"q_proj": [32, 32], "v_proj": [16, 32], "down_proj": [32, 48]},
@@ -78,9 +80,9 @@ def test_other_ways_to_save_say_the_same(saved: Path, tmp_path: Path, transforme
         model.save_pretrained(tmp_path / "transformers")
         assert record_of(tmp_path / "transformers") == record_of(saved)
     loaded = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained(saved.parent / "base"), saved)
-    loaded.save_pretrained(tmp_path / "again")
+    loaded.save_pretrained(str(tmp_path / "again"))
     assert record_of(tmp_path / "again") == record_of(saved)
-    FourierFTConfig.from_pretrained(saved).save_pretrained(tmp_path / "config")
+    FourierFTConfig.from_pretrained(str(saved)).save_pretrained(tmp_path / "config")
     assert record_of(tmp_path / "config") == record_of(saved)
 
 
@@ -88,7 +90,7 @@ def test_a_config_that_two_models_share_says_of_each_what_it_is(tmp_path: Path) 
     shared = config(target_modules=["q_proj"])
     models = [get_peft_model(llama(hidden_size=size, num_hidden_layers=2), shared) for size in (32, 64)]
     for model, size in zip(models, (32, 64), strict=True):
-        model.save_pretrained(tmp_path / str(size))
+        model.save_pretrained(str(tmp_path / str(size)))
         assert record_of(tmp_path / str(size))["shapes"] == {"q_proj": [size, size]}
 
 
@@ -107,11 +109,11 @@ def test_a_model_of_other_shapes_is_refused_and_left_as_it_was(
     other = llama(**change)
     before = [(name, type(module)) for name, module in other.named_modules()]
     adapted = get_peft_model(llama(**change), config(), adapter_name="mine")
-    nameless = peft.PeftConfig.from_pretrained(saved)
+    nameless = peft.PeftConfig.from_pretrained(str(saved))
     nameless.base_model_name_or_path = None  # PEFT warns of a name that changes
     for load in (
         lambda: PeftModel.from_pretrained(other, saved),
-        lambda: inject_adapter_in_model(peft.PeftConfig.from_pretrained(saved), other),
+        lambda: inject_adapter_in_model(peft.PeftConfig.from_pretrained(str(saved)), other),
         lambda: get_peft_model(other, nameless),
     ):
         with pytest.raises(ShapeError, match=message):
@@ -130,12 +132,12 @@ def test_layers_that_a_state_dict_names_are_checked_too(saved: Path) -> None:
     state = load_file(saved / "adapter_model.safetensors")
     state = {key.removeprefix("base_model.model."): value for key, value in state.items()}
     with pytest.raises(ShapeError, match="q_proj is 48 x 48 in this model, but the adapter was made for 32 x 32"):
-        inject_adapter_in_model(peft.PeftConfig.from_pretrained(saved), llama(hidden_size=48), state_dict=state)
-    inject_adapter_in_model(peft.PeftConfig.from_pretrained(saved), llama(), state_dict=state)
+        inject_adapter_in_model(peft.PeftConfig.from_pretrained(str(saved)), llama(hidden_size=48), state_dict=state)
+    inject_adapter_in_model(peft.PeftConfig.from_pretrained(str(saved)), llama(), state_dict=state)
 
 
 def test_settings_of_an_old_adapter_make_a_new_one_for_another_model(saved: Path) -> None:
-    old = peft.PeftConfig.from_pretrained(saved)
+    old = peft.PeftConfig.from_pretrained(str(saved))
     fresh = get_peft_model(llama(hidden_size=48), dataclasses.replace(old, base_model_name_or_path=None))
     assert fresh.peft_config["default"].n_frequency == 60
 
@@ -179,10 +181,16 @@ def test_a_model_loaded_in_four_bits_is_the_same_model(saved: Path) -> None:
 
 def test_a_head_that_was_saved_has_to_fit_too(tmp_path: Path) -> None:
     def classifier(labels: int) -> BertForSequenceClassification:
-        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-        return BertForSequenceClassification(BertConfig(**sizes, vocab_size=60, num_labels=labels))
+        sizes: dict[str, Any] = {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_labels": labels,
+        }
+        return BertForSequenceClassification(BertConfig(**sizes, vocab_size=60))
 
     settings = config(target_modules=["query"], task_type="SEQ_CLS", n_frequency=9)
-    get_peft_model(classifier(3), settings).save_pretrained(tmp_path)
+    get_peft_model(classifier(3), settings).save_pretrained(str(tmp_path))
     with pytest.raises(RuntimeError, match=r"size mismatch for .*classifier"):
         PeftModel.from_pretrained(classifier(2), tmp_path)

@@ -10,6 +10,7 @@ import io
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from fourierft.errors import ConfigError
 from fourierft.spectral.reference import reference_delta_weight
 from fourierft.tuner.coefficients import Coefficients
 
-KINDS: dict[str, dict[str, list[str]]] = {
+KINDS: dict[str, dict[str, Any]] = {
     "linear": {"target_modules": ["head"]},
     "embedding": {"target_modules": ["tokens"]},
     "doubled": {"target_modules": ["doubled"]},
@@ -44,7 +45,7 @@ class Experts(nn.Module):
         self.stack = nn.Parameter(0.3 * torch.randn(3, 8, 8))
 
     def forward(self, x: Tensor) -> Tensor:
-        return sum(F.linear(x, weight) for weight in self.stack)
+        return torch.as_tensor(sum(F.linear(x, weight) for weight in self.stack))
 
 
 class Small(nn.Module):
@@ -65,7 +66,7 @@ IDS = torch.arange(24).view(4, 6) % 20
 
 def make(kind: str) -> PeftModel:
     torch.manual_seed(0)
-    settings = {"n_frequency": 10, "init_weights": False, "scaling": 20.0}
+    settings: dict[str, Any] = {"n_frequency": 10, "init_weights": False, "scaling": 20.0}
     return get_peft_model(Small(), fourierft.FourierFTConfig(**settings, **KINDS[kind])).eval()
 
 
@@ -83,7 +84,7 @@ def truth(model: PeftModel, ids: Tensor = IDS) -> Tensor:
         rows = layer.coefficients("default").detach().reshape(-1, 10)
         basis, scaling = layer.fourierft_basis["default"], layer.fourierft_scaling["default"]
         deltas = torch.stack([reference_delta_weight(row, basis.entries, *size, scaling) for row in rows])
-        weight += deltas.view(weight.shape)
+        weight.add_(deltas.view(weight.shape))
     return plain(ids)
 
 
@@ -112,9 +113,9 @@ def hasty() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
-def together(calls: list[Callable[[], object]]) -> list[object]:
+def together(calls: list[Callable[[], Any]]) -> list[Any]:
     """What all calls give, each in a thread of its own."""
-    results: list[object] = [None] * len(calls)
+    results: list[Any] = [None] * len(calls)
 
     def run(place: int) -> None:
         results[place] = calls[place]()
@@ -211,7 +212,7 @@ def test_a_spawned_process_gives_the_same() -> None:
 def _check_in_a_process(method: str, model: PeftModel) -> None:
     with torch.no_grad():
         model(IDS)
-    context = mp.get_context(method)
+    context: Any = mp.get_context(method)
     answers = context.Queue()
     process = context.Process(target=_answer, args=(model, IDS, answers))
     process.start()
@@ -237,10 +238,10 @@ def test_threads_may_give_rows_other_adapters(adapters: PeftModel, hasty: None) 
             torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-5)
 
 
-class Partitioned(dict):
+class Partitioned(dict[str, Any]):
     """Parameters of a module as DeepSpeed's ZeRO-3 has them: empty until one is asked for by its name."""
 
-    def __init__(self, parameters: dict[str, nn.Parameter]) -> None:
+    def __init__(self, parameters: dict[str, Any]) -> None:
         self.whole = {name: parameter.data for name, parameter in parameters.items()}
         super().__init__(parameters)
         for parameter in parameters.values():
@@ -259,7 +260,7 @@ def test_partitioned_coefficients_are_asked_for(kind: str, mode: Callable) -> No
     expected = truth(model)
     for module in model.modules():
         if isinstance(module, Coefficients):
-            module._parameters = Partitioned(module._parameters)
+            vars(module)["_parameters"] = Partitioned(module._parameters)
             assert next(module.parameters()).numel() == 0
     with mode():
         check(model(IDS).detach(), expected)
@@ -276,7 +277,7 @@ def test_names_of_rows_in_a_replica_say_why_they_are_too_many(replicate: Callabl
 def test_adapted_parameters_that_are_partitioned_are_refused() -> None:
     model = make("parameter")
     experts = next(module for module in model.modules() if isinstance(module, Experts))
-    experts._parameters = Partitioned(experts._parameters)
+    vars(experts)["_parameters"] = Partitioned(experts._parameters)
     with pytest.raises(ConfigError, match=r"the parameters of Experts are partitioned.* or use ZeRO-2 or FSDP2"):
         model(IDS)
 

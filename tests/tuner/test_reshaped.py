@@ -49,9 +49,9 @@ def make(kind: str, dtype: torch.dtype = torch.float32) -> tuple[ReshapedLayer, 
     torch.manual_seed(1)
     config = FourierFTConfig(**SETTINGS)
     if kind in EMBEDDINGS:
-        layer_class, options = EMBEDDINGS[kind]
+        embedding_class, options = EMBEDDINGS[kind]
         ids = torch.tensor([[0, 10, 3], [3, 3, 7]])
-        return EmbeddingLayer(layer_class(11, 5, **options).to(dtype), "default", 12, config), ids
+        return EmbeddingLayer(embedding_class(11, 5, **options).to(dtype), "default", 12, config), ids
     layer_class, options, size = CONVOLUTIONS[kind]
     layer = ReshapedLayer(layer_class(4, 6, **options).to(dtype), "default", 12, config)
     return layer, torch.randn(2, 4, *size, dtype=dtype)
@@ -182,7 +182,7 @@ class Normed(nn.Embedding):
         self.norm = nn.LayerNorm(5)
 
 
-def lora(layer: nn.Module) -> nn.Module:
+def lora(layer: nn.Module) -> Any:
     return get_peft_model(nn.Sequential(layer), LoraConfig(target_modules=["0"])).base_model.model[0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,11 +36,17 @@ from fourierft.tuner import FourierFTConfig
 
 IDS = torch.randint(3, 60, (3, 8), generator=torch.Generator().manual_seed(0))
 NAMES = ["second", "__base__", "default"]
+START: dict[str, Any] = {"decoder_start_token_id": 0}
 
 
 def adapted(model, *targets):
     """With the adapters default and second, which change what the model gives by as much as it gives."""
-    settings = {"n_frequency": 60, "target_modules": list(targets), "init_weights": False, "scaling": 200.0}
+    settings: dict[str, Any] = {
+        "n_frequency": 60,
+        "target_modules": list(targets),
+        "init_weights": False,
+        "scaling": 200.0,
+    }
     torch.manual_seed(5)
     model = get_peft_model(model, FourierFTConfig(**settings))
     model.add_adapter("second", FourierFTConfig(**settings, random_loc_seed=2))
@@ -120,7 +127,7 @@ def test_sequences_sampled_by_a_config_have_the_adapter_of_their_row(llama):
 
 def test_beams_of_an_encoder_decoder_may_come_from_a_config():
     torch.manual_seed(0)
-    t5 = T5Config(d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=2, vocab_size=60, decoder_start_token_id=0)
+    t5 = T5Config(**START, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=2, vocab_size=60)
     t5.initializer_factor = 3.0
     model = adapted(T5ForConditionalGeneration(t5), "q", "v", "wi")
     check_tokens(
@@ -167,7 +174,13 @@ def test_rows_that_come_twice_for_guidance_have_their_adapter_both_times():
 
 def test_tokens_under_one_another_belong_to_their_rows():
     torch.manual_seed(0)
-    settings = {"vocab_size": 60, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    settings: dict[str, Any] = {
+        "vocab_size": 60,
+        "hidden_size": 32,
+        "ffn_dim": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+    }
     opt = OPTForCausalLM(OPTConfig(**settings, word_embed_proj_dim=32, max_position_embeddings=32, init_std=0.3))
     model = adapted(opt, "fc1", "fc2", "q_proj")  # fc1 and fc2 get [rows * tokens, width]
     check_logits(model, input_ids=IDS, attention_mask=torch.ones_like(IDS))
@@ -176,24 +189,38 @@ def test_tokens_under_one_another_belong_to_their_rows():
 
 def test_windows_and_means_of_images_belong_to_their_rows():
     torch.manual_seed(0)
-    settings = {"image_size": 32, "patch_size": 2, "embed_dim": 16, "depths": [2, 1], "num_heads": [2, 4]}
-    swin = SwinForImageClassification(SwinConfig(**settings, window_size=4, num_labels=5))
+    settings: dict[str, Any] = {
+        "image_size": 32,
+        "patch_size": 2,
+        "embed_dim": 16,
+        "depths": [2, 1],
+        "num_heads": [2, 4],
+        "num_labels": 5,
+    }
+    swin = SwinForImageClassification(SwinConfig(**settings, window_size=4))
     targets = {name.rpartition(".")[2] for name, part in swin.named_modules() if type(part) is nn.Linear}
     check_logits(adapted(swin, *targets).double(), pixel_values=torch.randn(3, 3, 32, 32, dtype=torch.float64))
 
 
 def test_choices_under_one_another_belong_to_their_rows():
     torch.manual_seed(0)
-    settings = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    settings: dict[str, Any] = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
     bert = BertForMultipleChoice(BertConfig(**settings, intermediate_size=48, initializer_range=0.3))
     check_logits(adapted(bert, "query", "dense"), input_ids=torch.randint(3, 60, (3, 4, 8)))
 
 
 def test_tokens_that_a_router_gives_to_an_expert_are_refused():
     torch.manual_seed(0)
-    settings = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 1, "num_decoder_layers": 1, "num_heads": 4}
-    experts = {"num_experts": 2, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 0}
-    switch = SwitchTransformersConfig(**settings, **experts, vocab_size=60, decoder_start_token_id=0)
+    settings: dict[str, Any] = {
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 48,
+        "num_layers": 1,
+        "num_decoder_layers": 1,
+        "num_heads": 4,
+    }
+    experts: dict[str, Any] = {"num_experts": 2, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 0}
+    switch = SwitchTransformersConfig(**settings, **experts, **START, vocab_size=60)
     base = SwitchTransformersForConditionalGeneration(switch)
     inputs = {"input_ids": IDS, "decoder_input_ids": IDS[:, :2]}
     check_logits(adapted(copy.deepcopy(base), "q", "v"), **inputs)
@@ -208,7 +235,7 @@ def test_tokens_that_a_router_gives_to_an_expert_are_refused():
 @pytest.mark.parametrize("length", [8, 6])  # 6 positions are a multiple of 3 rows
 def test_a_model_that_puts_positions_first_is_refused(length):
     torch.manual_seed(0)
-    settings = {"vocab_size": 60, "d_model": 32, "n_layer": 1, "n_head": 2, "d_inner": 48}
+    settings: dict[str, Any] = {"vocab_size": 60, "d_model": 32, "n_layer": 1, "n_head": 2, "d_inner": 48}
     model = adapted(XLNetLMHeadModel(XLNetConfig(**settings)), "layer_1")
     with pytest.raises(ConfigError, match=rf"ff\.layer_1 got an input of {length} x 3 vectors for 3 rows"):
         model(input_ids=IDS[:, :length], adapter_names=NAMES)

@@ -1,6 +1,7 @@
 """The rule behind scaling="auto"."""
 
 import math
+from typing import Any
 
 import peft
 import pytest
@@ -71,7 +72,7 @@ def test_ten_steps_are_held_at_200_times_the_rate_noise_and_direction_together(s
     def update(signs):
         spectrum = torch.zeros(shape, dtype=torch.float64)
         spectrum.view(-1)[places] = signs.double()
-        return torch.fft.ifft2(spectrum).real * auto_scaling(*shape, n)
+        return torch.fft.ifft2(spectrum).real * auto_scaling(shape[0], shape[1], n)
 
     walk = sum(torch.randint(0, 2, (n,), generator=generator) * 2 - 1 for _ in range(10))
     noise = float(torch.linalg.matrix_norm(update(walk), 2))
@@ -95,5 +96,8 @@ def test_auto_is_computed_for_each_layer_and_a_number_is_the_same_for_all(make_m
 
 
 def test_a_stock_config_that_says_auto_is_told_to_use_ours(make_mlp):
+    automatic: Any = "auto"
     with pytest.raises(ConfigError, match=r"use fourierft\.FourierFTConfig for scaling='auto'"):
-        peft.get_peft_model(make_mlp(), peft.FourierFTConfig(scaling="auto", target_modules=["square"], n_frequency=3))
+        peft.get_peft_model(
+            make_mlp(), peft.FourierFTConfig(scaling=automatic, target_modules=["square"], n_frequency=3)
+        )

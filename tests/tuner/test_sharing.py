@@ -116,20 +116,20 @@ def test_an_input_that_is_first_used_without_gradients_gets_them_later(kernel) -
 def test_an_input_that_is_made_to_want_a_gradient_between_two_layers_gets_it(kernel) -> None:
     attention = inner(adapted()).blocks[0].attention
     attention.between = lambda x: x.requires_grad_()
-    found = []
+    found: list[dict[str, Any]] = []
     for without in (nullcontext, unshared):
         attention.zero_grad()
         x = tokens().detach()
         with without():
             attention(x).pow(2).sum().backward()
         found.append({"x": x.grad, **{n: p.grad for n, p in attention.named_parameters() if p.grad is not None}})
-    assert_same(*found)
+    assert_same(found[0], found[1])
 
 
 def test_several_active_adapters_share_too(kernel) -> None:
     model = adapted()
     for name, seed in (("second", 777), ("third", 5)):
-        settings = {"n_frequency": 20, "scaling": 60.0, "init_weights": False, "random_loc_seed": seed}
+        settings: dict[str, Any] = {"n_frequency": 20, "scaling": 60.0, "init_weights": False, "random_loc_seed": seed}
         model.add_adapter(name, FourierFTConfig(**settings, target_modules=LAYERS))
     model.base_model.set_adapter(["default", "second", "third"])
     check(model, transforms=2 * 4)

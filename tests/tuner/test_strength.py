@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -123,8 +124,8 @@ def test_a_merged_adapter_is_taken_out_as_strongly_as_it_was_merged(layer):
 
 def test_stacks_of_experts_follow_and_are_unmerged_as_they_were_merged():
     torch.manual_seed(0)
-    settings = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 3}
+    settings: dict[str, Any] = {"vocab_size": 60, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_local_experts": 3}
     model = MixtralForCausalLM(MixtralConfig(**settings, **heads))
     model = get_peft_model(model, config(target_modules=[], target_parameters=["experts.down_proj"])).eval()
     (layer,) = (module for module in model.modules() if isinstance(module, FourierFTLayer))
@@ -194,7 +195,7 @@ def unet():
     with silent():
         from diffusers import UNet2DConditionModel
     torch.manual_seed(0)
-    unet = UNet2DConditionModel(
+    unet: Any = UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(8, 16),
         layers_per_block=1,

@@ -45,7 +45,7 @@ BART: dict[str, Any] = {"vocab_size": 37, "d_model": 16, "encoder_layers": 1, "d
 BART |= {f"{part}_{name}": size for part in ("encoder", "decoder") for name, size in
          (("attention_heads", 2), ("ffn_dim", 24))}  # fmt: skip
 SWITCH = T5 | {"num_experts": 2, "num_sparse_encoder_layers": 0, "num_sparse_decoder_layers": 0}
-TIED = {"tie_word_embeddings": True}
+TIED: dict[str, Any] = {"tie_word_embeddings": True}
 
 
 def llava() -> PreTrainedModel:
@@ -53,7 +53,8 @@ def llava() -> PreTrainedModel:
     text = {"model_type": "llama", **SMALL, **TIED}
     vision = {"model_type": "clip_vision_model", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
     vision |= {"num_attention_heads": 1, "image_size": 4, "patch_size": 2}
-    return LlavaForConditionalGeneration(LlavaConfig(text_config=text, vision_config=vision, image_token_id=36, **TIED))
+    settings: dict[str, Any] = {"text_config": text, "vision_config": vision, "image_token_id": 36}
+    return LlavaForConditionalGeneration(LlavaConfig(**settings, **TIED))
 
 
 Kind = tuple[Callable[[], PreTrainedModel], str, str]  # makes it, its head, its embeddings
@@ -202,7 +203,7 @@ def test_a_merged_model_generates_as_the_adapted_one(randomise: Any) -> None:
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_file_holds_the_coefficients_alone(kind: str, place: str, randomise: Any, tmp_path: Path) -> None:
     model = adapt(kind, place, randomise)
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(str(tmp_path))
     tensors = load_file(tmp_path / "adapter_model.safetensors")
     assert {tuple(tensor.shape) for tensor in tensors.values()} == {(20,)}
     loaded = PeftModel.from_pretrained(make(kind), tmp_path).eval()
@@ -210,7 +211,7 @@ def test_a_file_holds_the_coefficients_alone(kind: str, place: str, randomise: A
 
 
 def saved_keys(model: PeftModel, folder: Path, **options: Any) -> set[str]:
-    model.save_pretrained(folder, **options)
+    model.save_pretrained(str(folder), **options)
     tensors = load_file(folder / "adapter_model.safetensors")
     return {key.removeprefix("base_model.model.") for key, tensor in tensors.items() if tensor.dim() == 2}
 

@@ -17,7 +17,8 @@ from fourierft.tuner import FourierFTConfig, FourierFTLayer
 
 
 def config(**settings: Any) -> FourierFTConfig:
-    return FourierFTConfig(**{"n_frequency": 9, "target_modules": ["square", "tall"], "init_weights": False} | settings)
+    usual: dict[str, Any] = {"n_frequency": 9, "target_modules": ["square", "tall"], "init_weights": False}
+    return FourierFTConfig(**usual | settings)
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_the_sum_of_adapters_has_the_sum_of_their_updates(
         0.25 * truth(layer, "default", 40.0) - 2.0 * truth(layer, "second", 0.5 * layer.own_scaling["second"])
         for layer in layers(model)
     ]
-    model.save_pretrained(tmp_path, selected_adapters=["both"])
+    model.save_pretrained(str(tmp_path), selected_adapters=["both"])
     again = PeftModel.from_pretrained(make_mlp(), tmp_path / "both", adapter_name="both")
     assert model.active_adapters == ["default"]
     for found in (model, again):

@@ -6,6 +6,7 @@ import gc
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -141,8 +142,13 @@ def test_popularities_differ_in_the_number_of_adapters():
 def test_known_rows_are_skipped_and_fresh_measures_them_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("lab.bench.run.code", lambda: "abc")
     monkeypatch.setattr("lab.bench.machine.code", lambda: "abc")
-    settings = {"rounds": 1, "threads": torch.get_num_threads(), "grid": "smoke", "match": "64x64, 1 tokens"}
-    only = {"only": ("ours",)}
+    settings: dict[str, Any] = {
+        "rounds": 1,
+        "threads": torch.get_num_threads(),
+        "grid": "smoke",
+        "match": "64x64, 1 tokens",
+    }
+    only: dict[str, Any] = {"only": ("ours",)}
     assert run_suites(["layer"], Settings(**settings, **only), tmp_path) == 4
     assert run_suites(["layer"], Settings(**settings, **only), tmp_path) == 0
     assert run_suites(["layer"], Settings(**settings, **only, fresh=True), tmp_path) == 4

@@ -80,11 +80,11 @@ def test_layer_adds_its_update_and_learns(kind: str) -> None:
 
 def test_checkpoint_opens_nowhere_else(tmp_path: Path) -> None:
     with bases_enabled():
-        adapted("orthogonal").save_pretrained(tmp_path)
+        adapted("orthogonal").save_pretrained(str(tmp_path))
     fourierft.enable()
     try:
         with pytest.raises(CheckpointError, match="basis"):
-            peft.PeftConfig.from_pretrained(tmp_path)
+            peft.PeftConfig.from_pretrained(str(tmp_path))
     finally:
         fourierft.disable()
     base = torch.nn.Sequential(torch.nn.Linear(20, 33), torch.nn.ReLU(), torch.nn.Linear(33, 5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -35,12 +36,17 @@ def test_every_number_of_the_table_was_counted_and_is_right() -> None:
 
 
 def test_bytes_of_the_file_are_those_of_a_saved_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
     monkeypatch.setitem(counts.MODELS, "tiny", counts.Shape("BertConfig", sizes, ("query", "value")))
     fourierft.enable()
     config = fourierft.FourierFTConfig(n_frequency=30, target_modules=["query", "value"])
     model = transformers.BertModel(transformers.BertConfig(**sizes))
-    peft.get_peft_model(model, config).save_pretrained(tmp_path)
+    peft.get_peft_model(model, config).save_pretrained(str(tmp_path))
     assert counts.count("tiny", "fourierft", 30)["file"] == (tmp_path / "adapter_model.safetensors").stat().st_size
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def test_128_numbers_of_the_hidden_layer_are_trained(method: str) -> None:
 
 def test_layer_is_the_cosine_sum_on_a_frozen_weight() -> None:
     model = expressiveness.build("fourierft", 5)
-    network = model.base_model.model
+    network: Any = model.base_model.model
     layer = network.hidden
     coefficients = torch.randn(128)
     layer.fourierft_spectrum["default"].data.copy_(coefficients)

@@ -50,8 +50,8 @@ def test_factored_update_is_the_product_of_its_factors(rank: int) -> None:
     a, b = numbers[: rank * n_a].view(rank, n_a), numbers[rank * n_a :].view(rank, n_b)
     delta = torch.zeros(12, 20)
     for j in range(rank):
-        left = sum(b[j, k] * factors.outputs[k] for k in range(n_b))
-        right = sum(a[j, k] * factors.inputs[k] for k in range(n_a))
+        left = torch.as_tensor(sum(b[j, k] * factors.outputs[k] for k in range(n_b)))
+        right = torch.as_tensor(sum(a[j, k] * factors.inputs[k] for k in range(n_a)))
         delta += ALPHA / rank * torch.outer(left, right)
     torch.testing.assert_close(factors.delta_weight(numbers), delta, rtol=1e-5, atol=1e-5)
     assert torch.linalg.matrix_rank(delta) == rank
@@ -213,11 +213,11 @@ def test_whitened_input_has_even_features_and_the_norm_of_the_input() -> None:
 
 def test_checkpoint_opens_nowhere_else(tmp_path: Path) -> None:
     with forms_enabled():
-        adapted(form="factored").save_pretrained(tmp_path)
+        adapted(form="factored").save_pretrained(str(tmp_path))
     fourierft.enable()
     try:
         with pytest.raises(CheckpointError, match="form"):
-            peft.PeftConfig.from_pretrained(tmp_path)
+            peft.PeftConfig.from_pretrained(str(tmp_path))
     finally:
         fourierft.disable()
 

@@ -35,7 +35,12 @@ def tiny_speaker(tmp_path: Path, save_tokenizer: Callable[..., int], monkeypatch
     tokenizer.chat_template = CHAT
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     LlamaForCausalLM(LlamaConfig(vocab_size=size, eos_token_id=1, pad_token_id=2, **sizes)).save_pretrained(folder)
     monkeypatch.setitem(sources.MODELS, "smollm2", lambda: folder)
     monkeypatch.setitem(reinforcement.SETTINGS, "max_steps", 2)

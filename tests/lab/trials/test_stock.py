@@ -56,7 +56,12 @@ def test_settings_train_with_stock_classes_and_leave_their_rows(
 
 
 def test_one_scaling_is_the_geometric_mean_over_all_layers_but_the_head(tmp_path: Path) -> None:
-    sizes = {"hidden_size": 16, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
     LlamaForCausalLM(LlamaConfig(vocab_size=20, num_key_value_heads=2, **sizes)).save_pretrained(tmp_path)
     block = [(16, 16), (8, 16), (8, 16), (16, 16), (64, 16), (64, 16), (16, 64)]
     product = math.prod(auto_scaling(*shape, 40) for shape in block)

@@ -95,10 +95,10 @@ def peft_answers(small_llama: Path, tmp_path_factory: pytest.TempPathFactory) ->
             model = AutoModelForCausalLM.from_pretrained(small_llama).eval()
             if name != BASE:
                 torch.manual_seed(k)
-                settings = {"n_frequency": (40, 30)[k % 2], "random_loc_seed": 1 if k % 5 == 4 else 777}
+                settings: dict[str, Any] = {"n_frequency": (40, 30)[k % 2], "random_loc_seed": 1 if k % 5 == 4 else 777}
                 config = peft.FourierFTConfig(target_modules=TARGETS[k % 3], scaling=60.0, **settings)
                 model = peft.get_peft_model(model, config).eval()
-                model.save_pretrained(folder / str(k))
+                model.save_pretrained(str(folder / str(k)))
                 store.add(name, folder / str(k))
             answers.prompts[name] = [draw_prompt(100 * k + i, 4 + 13 * i) for i in range(3)] + [draw_prompt(0, 70)]
             answers.expected[name] = [greedy(model, prompt, TOKENS) for prompt in answers.prompts[name]]

@@ -74,7 +74,8 @@ def test_what_cannot_be_served_is_told_in_a_sentence_and_the_engine_goes_on(
     with AdapterStore(peft_answers.store) as store:
         plain = store.get("team/0")
         store.put("headed", plain.layout, plain.values, {"lm_head.weight": torch.zeros(2, 2)})
-        key, version = store._tables.latest("headed")
+        found: Any = store._tables.latest("headed")
+        key, version = found
         assert "replaces lm_head.weight" in engine.collective_rpc("fleet_hold", args=(key, "headed", version))[0]
         assert "no version 7" in engine.collective_rpc("fleet_hold", args=(99, "team/0", 7))[0]
         damage = "UPDATE fourierft_adapters SET coefficients = zeroblob(640) WHERE id = :id"
@@ -96,7 +97,8 @@ def test_a_held_adapter_is_served_though_it_is_gone_from_the_store(
 
     with AdapterStore(peft_answers.store) as store:
         store.add("leaving", peft_answers.folder / "2")
-        key, version = store._tables.latest("leaving")
+        found: Any = store._tables.latest("leaving")
+        key, version = found
         assert engine.collective_rpc("fleet_hold", args=(key, "leaving", version)) == [None]
         store.remove("leaving")
     outputs = engine.generate(

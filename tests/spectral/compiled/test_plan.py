@@ -29,13 +29,17 @@ def transform_in_stages(signal: np.ndarray, radices: Sequence[int]) -> np.ndarra
 def test_bins_stand_where_the_plan_says(length: int) -> None:
     plan = plan_of(length)
     signal = np.random.default_rng(0).standard_normal(length)
-    found = transform_in_stages(signal.astype(complex), radices_of(length))[plan.positions]
+    radices = radices_of(length)
+    assert plan is not None
+    assert radices is not None
+    found = transform_in_stages(signal.astype(complex), radices)[plan.positions]
     np.testing.assert_allclose(found, np.conj(np.fft.fft(signal)), atol=1e-9)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_radices_multiply_to_the_length(length: int) -> None:
     radices = radices_of(length)
+    assert radices is not None
     assert np.prod(radices, initial=1) == length
     assert set(radices) <= set(RADICES)
 
@@ -58,6 +62,8 @@ def test_widths_of_models_have_plans(length: int) -> None:
 def test_links_join_every_entry_and_its_mirror_image() -> None:
     basis = uniform_basis(12, 15, 40, 3)
     outer, inner = plan_of(12), plan_of(15)
+    assert outer is not None
+    assert inner is not None
     rows, columns = basis.entries.numpy()
     links = links_of(inner, outer, columns, rows)
     target, first, source, mirror, index = links.arrays
@@ -76,6 +82,8 @@ def test_links_join_every_entry_and_its_mirror_image() -> None:
 def test_entries_hold_both_images_of_both_sides() -> None:
     basis = uniform_basis(12, 15, 40, 3)
     outer, inner = plan_of(12), plan_of(15)
+    assert outer is not None
+    assert inner is not None
     sides = dict(zip(("in", "out", "index"), entries_of(basis, inner, outer).arrays, strict=True))
     for k, index in enumerate(sides["index"]):
         u, v = basis.entries[:, index].tolist()

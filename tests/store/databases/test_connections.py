@@ -263,7 +263,8 @@ def test_a_store_that_is_closed_while_others_read_ends_no_process(tmp_path: Path
         store.add_many(layout, [(f"t{k}", row(k)) for k in range(100)])
 
     def attack() -> None:
-        store, done, wrong = AdapterStore(path), threading.Event(), []
+        store, done = AdapterStore(path), threading.Event()
+        wrong: list[str] = []
 
         def use(number: int) -> None:
             added = 0

@@ -31,8 +31,7 @@ NAMES = [f"t{k}" for k in range(12)]
 
 
 def backend_of(location: str | Path) -> SQLiteFile | PostgresDatabase:
-    remote = isinstance(location, str)
-    return PostgresDatabase(location, 30) if remote else SQLiteFile(location, 30)
+    return PostgresDatabase(location, 30) if isinstance(location, str) else SQLiteFile(location, 30)
 
 
 @pytest.fixture
@@ -160,7 +159,7 @@ def migrate_until(location: str | Path, n: int) -> bool:
 
             return call
 
-        kind = PostgresDatabase if isinstance(location, str) else SQLiteFile
+        kind: Any = PostgresDatabase if isinstance(location, str) else SQLiteFile
         original = kind.writing
         kind.writing = lambda self: counting(original(self), counted)
         try:

@@ -192,7 +192,7 @@ def test_folder_that_is_called_full_is_not_full(layout: Layout, row: Any, tmp_pa
         AdapterStore(folder / "fleet.db")
 
 
-def as_somebody(work: Callable[[], None]) -> str:
+def as_somebody(work: Callable[[], object]) -> str:
     """Do the work in a process without root's rights; the sentence that it is refused with."""
     reader, writer = os.pipe()
     child = os.fork()

@@ -53,7 +53,11 @@ def build(chat_llama: Path, chats: Path, tmp_path: Path) -> Callable[..., Argume
     """Arguments of a chat training of 4 steps, with any setting changed."""
 
     def build(**settings: Any) -> Arguments:
-        given = {"model_name_or_path": str(chat_llama), "train_file": str(chats), "validation_file": str(chats)}
+        given: dict[str, Any] = {
+            "model_name_or_path": str(chat_llama),
+            "train_file": str(chats),
+            "validation_file": str(chats),
+        }
         given |= {"output_dir": str(tmp_path / "out"), "n_frequency": 50, "max_steps": 4, "task": "chat"}
         return build_arguments({**given, "use_cpu": True, "disable_tqdm": True, **settings})
 

@@ -14,7 +14,7 @@ from fourierft.training.chat.bench import answer_questions, read_questions
 from fourierft.training.chat.conversation import Conversation
 from fourierft.training.chat.speaker import Sampling, Speaker, load_speaker
 
-QUESTIONS = [
+QUESTIONS: list[dict[str, Any]] = [
     {"question_id": 81, "category": "math", "turns": ["the film is", "and not"], "reference": ["a", "b"]},
     {"question_id": 82, "category": "coding", "turns": ["a book", "but so"]},
     {"question_id": 83, "category": "writing", "turns": ["very good", "bad"]},

@@ -100,8 +100,13 @@ def test_what_stands_beside_a_prompt_belongs_to_the_conversation() -> None:
 
 def test_a_system_message_stands_first_and_once() -> None:
     system, columns = {"role": "system", "content": "Be short."}, Columns(("messages",), "messages")
-    for row in ({"system": "Be short."}, {"system_prompt": "Be short."}, {"messages": [system, ASKED, ANSWERED]}):
-        row = {"messages": [ASKED, ANSWERED], **row}
+    ways: tuple[dict[str, Any], ...] = (
+        {"system": "Be short."},
+        {"system_prompt": "Be short."},
+        {"messages": [system, ASKED, ANSWERED]},
+    )
+    for way in ways:
+        row = {"messages": [ASKED, ANSWERED], **way}
         assert read_row(row, columns, "\n", "row 1").messages == [system, ASKED, ANSWERED]
     same = {"messages": [system, ASKED, ANSWERED], "system": "Be short."}
     assert read_row(same, columns, "\n", "row 1").messages == [system, ASKED, ANSWERED]

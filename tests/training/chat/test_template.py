@@ -36,7 +36,7 @@ MARKED = (
 
 
 ASKED, ANSWERED, SYSTEM = TURNS[0], TURNS[1], {"role": "system", "content": "so"}
-CALL = {"role": "assistant", "content": "", "tool_calls": [
+CALL: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [
     {"type": "function", "function": {"name": "look", "arguments": {"at": "film"}}}
 ]}  # fmt: skip
 FOUND = {"role": "tool", "content": "a book"}
@@ -53,7 +53,7 @@ def bytewise() -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=model, bos_token="<s>", eos_token="</s>")
 
 
-def write(tokenizer: PreTrainedTokenizerBase, template: str, talk: Conversation) -> tuple[str, list[str]]:
+def write(tokenizer: Any, template: str, talk: Conversation) -> tuple[str, list[str]]:
     """All that one of the templates that TRL carries makes of a conversation, and the parts of it that are learned."""
     tokenizer.chat_template = (Path(trl.__file__).parent / "chat_templates" / f"{template}.jinja").read_text("utf-8")
     tokens, labels = encode_conversation(talk, tokenizer)
@@ -68,7 +68,7 @@ def tokenizer(tiny_llama: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(tiny_llama)
 
 
-def learned(tokenizer: PreTrainedTokenizerBase, turns: list[dict[str, str]]) -> tuple[str, str]:
+def learned(tokenizer: Any, turns: list[dict[str, str]]) -> tuple[str, str]:
     """All of a conversation, and what of it is learned, a bar where something is left out between."""
     tokens, labels = encode_conversation(Conversation(turns), tokenizer)
     assert all(label in (token, IGNORED) for token, label in zip(tokens, labels, strict=True))
@@ -166,7 +166,7 @@ def test_models_own_templates_are_taught_their_answers(
         assert text.rstrip() == bytewise.apply_chat_template(messages, tokenize=False).rstrip()
 
 
-def test_calls_have_the_form_that_the_template_wants(bytewise: PreTrainedTokenizerBase) -> None:
+def test_calls_have_the_form_that_the_template_wants(bytewise: Any) -> None:
     messages = [ASKED, CALL, FOUND, ANSWERED]
     text, learned = write(bytewise, "deepseekv3", Conversation(messages))
     function = {**CALL["tool_calls"][0], "function": {"name": "look", "arguments": '{"at": "film"}'}}
@@ -192,7 +192,7 @@ def test_answers_that_can_not_be_told_apart_are_refused(bytewise: PreTrainedToke
         write(bytewise, "deepseekv3", talk)
 
 
-def test_tools_and_options_are_given_to_the_template(bytewise: PreTrainedTokenizerBase) -> None:
+def test_tools_and_options_are_given_to_the_template(bytewise: Any) -> None:
     text, learned = write(bytewise, "qwen2_5", Conversation([ASKED, CALL], TOOLS))
     assert text.rstrip() == bytewise.apply_chat_template([ASKED, CALL], tools=TOOLS, tokenize=False).rstrip()
     assert '"description": "see"' in text
@@ -227,11 +227,12 @@ def test_what_a_template_leaves_out_is_said(
 
 def test_messages_that_a_template_has_no_place_for_are_said(tokenizer: PreTrainedTokenizerBase) -> None:
     ensure_template(tokenizer)
-    for messages, message in (
+    cases: tuple[tuple[list[dict[str, Any]], str], ...] = (
         ([ASKED, FOUND, ANSWERED], "the Alpaca prompt, .*, has no place for a message of role tool"),
         ([ASKED, ASKED, ANSWERED], "has no place for two questions in a row"),
         ([ASKED, CALL], "leaves out the tool_calls of an answer"),
-    ):
+    )
+    for messages, message in cases:
         with pytest.raises(ConfigError, match=message):
             encode_conversation(Conversation(messages), tokenizer)
     tokenizer.chat_template = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,8 @@ RECIPES = sorted((Path(__file__).parents[3] / "recipes" / "compare").glob("*.yam
 
 def test_runs_go_breadth_first_from_the_middle_rate(task_file: Path) -> None:
     task = read_task(task_file).change(["head", "lora:8", "full"], seeds=[0, 1])
-    task = task.change(learning_rates=["1e-4", "1e-3", "1e-2"])
+    rates: list[Any] = ["1e-4", "1e-3", "1e-2"]  # as YAML reads them
+    task = task.change(learning_rates=rates)
     order = [(run.seed, run.learning_rate, run.method.spec) for run in task.runs()]
     assert order[:5] == [
         (0, 1e-2, "head"),

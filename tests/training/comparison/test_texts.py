@@ -51,7 +51,9 @@ def test_rows_hold_the_scores_of_what_each_model_writes(task_file: Path, tmp_pat
     again = generate(folder, data, tmp_path / "again", Decoding(2, max_new_tokens=4), use_cpu=True, quiet=True)
     base = generate(
         *(folder, data, tmp_path / "base", Decoding(2, max_new_tokens=4)),
-        **{"use_cpu": True, "quiet": True, "without_adapter": True},
+        use_cpu=True,
+        quiet=True,
+        without_adapter=True,
     )
     for name in ("bleu", "nist", "meteor", "rouge_l", "cider"):
         assert (before[name], after[name]) == (base[name], again[name])

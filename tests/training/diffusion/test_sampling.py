@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from fourierft.training.diffusion.pipeline import load_pipeline
 from fourierft.training.diffusion.sampling import count_others, fill_folder, load_trained_pipeline
 from fourierft.training.diffusion.trainer import train_dreambooth
 
-SMALL = {"seed": 0, "steps": 2, "height": 16, "width": 16}
+SMALL: dict[str, Any] = {"seed": 0, "steps": 2, "height": 16, "width": 16}
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_features_are_those_of_the_class_token(tiny_dinov2: Path, photos: Path) 
 def test_photos_are_nearer_to_themselves_than_others(
     tiny_dinov2: Path, tiny_clip: Path, photos: Path, tmp_path: Path
 ) -> None:
-    models = {"features": str(tiny_dinov2), "dino": str(tiny_dinov2), "clip": str(tiny_clip)}
+    models: dict[str, Any] = {"features": str(tiny_dinov2), "dino": str(tiny_dinov2), "clip": str(tiny_clip)}
     mine = find_images(photos, "")
     others = find_images(save_photos(tmp_path / "others", 4, seed=5, size=(16, 40)), "")
     same = score_images(mine, mine, prompt="a dog", **models)

@@ -129,7 +129,8 @@ def test_dry_run_needs_no_weights_and_counts_the_layers_of_stable_diffusion(
     build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with torch.device("meta"):
-        UNet2DConditionModel(**SD15).save_config(tmp_path / "sd15" / "unet")
+        unet: Any = UNet2DConditionModel(**SD15)
+    unet.save_config(tmp_path / "sd15" / "unet")
     settings: dict[str, Any] = {"model_name_or_path": str(tmp_path / "sd15"), "dry_run": True}
     sizes = train_dreambooth(build(**settings, target_modules=["to_q", "to_v"], n_frequency=3000))
     assert sizes["parameters"] == {"adapter": 16 * 2 * 2 * 3000, "base": 859_520_964}

@@ -46,7 +46,11 @@ def build_answers(tiny_llama: Path, rows: Path, tmp_path: Path) -> Callable[...,
     """Arguments of a training of 4 steps on those rows, with any setting changed."""
 
     def build(**settings: Any) -> Arguments:
-        given = {"model_name_or_path": str(tiny_llama), "train_file": str(rows), "validation_file": str(rows)}
+        given: dict[str, Any] = {
+            "model_name_or_path": str(tiny_llama),
+            "train_file": str(rows),
+            "validation_file": str(rows),
+        }
         given |= {"output_dir": str(tmp_path / "out"), "n_frequency": 50, "max_steps": 4}
         return build_arguments({**given, "use_cpu": True, "disable_tqdm": True, **settings})
 

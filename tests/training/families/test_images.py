@@ -53,7 +53,11 @@ def build_images(tiny_dinov2: Path, pictures: Path, tmp_path: Path) -> Callable[
     """Arguments of a training of 3 steps on those images, with any setting changed."""
 
     def build(**settings: Any) -> Arguments:
-        given = {"model_name_or_path": str(tiny_dinov2), "train_file": str(pictures), "validation_file": str(pictures)}
+        given: dict[str, Any] = {
+            "model_name_or_path": str(tiny_dinov2),
+            "train_file": str(pictures),
+            "validation_file": str(pictures),
+        }
         given |= {"output_dir": str(tmp_path / "out"), "target_modules": ["q_proj", "v_proj"], "n_frequency": 50}
         return build_arguments({**given, "max_steps": 3, "use_cpu": True, "disable_tqdm": True, **settings})
 

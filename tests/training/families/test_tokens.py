@@ -203,7 +203,8 @@ def test_a_tokenizer_of_bytes_is_told_that_words_have_a_blank_before_them(
 ) -> None:
     pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "a", "b", "Ġ", "Ġa", "Ġb"]
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
-    RobertaTokenizer(vocabulary, [("Ġ", "a"), ("Ġ", "b")], add_prefix_space=False).save_pretrained(tmp_path)
+    merges: Any = [("Ġ", "a"), ("Ġ", "b")]
+    RobertaTokenizer(vocabulary, merges, add_prefix_space=False).save_pretrained(tmp_path)
     tokenizer = NAMES.load_processor(ModelArguments(model_name_or_path=str(tmp_path)), DataArguments())
     encoded = tokenizer(["a", "b"], is_split_into_words=True)
     assert encoded.word_ids() == [None, 0, 1, None]

@@ -127,6 +127,7 @@ def folder(make_rows: Any, write: Any, tmp_path: Path) -> Path:
 def train_alone(arguments: FleetArguments, name: str, scaling: float) -> dict[str, torch.Tensor]:
     """One adapter by stock PEFT, torch's AdamW and transformers' schedule: its head, and coefficients for a scaling."""
     plan, settings, method = plan_fleet(arguments), arguments.fleet, arguments.method
+    assert method.n_frequency is not None
     base = plan.trainable.model  # with the head that all start from
     config = peft.FourierFTConfig(
         n_frequency=method.n_frequency,

@@ -41,7 +41,8 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, Callable[[],
     """Does something before steps of the training, and tells who took part in each."""
 
     def arm(things: dict[int, Callable[[], Any]]) -> list[set[str]]:
-        real, present = FleetTrainer.step, []
+        real = FleetTrainer.step
+        present: list[set[str]] = []
 
         def step(trainer: FleetTrainer) -> Any:
             things.get(len(present), lambda: None)()

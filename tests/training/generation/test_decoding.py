@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def test_wide_beams_find_the_best_of_all_texts(gpt2: tuple[Any, Any], power: flo
 
 
 def test_ngrams_of_the_prompt_may_be_repeated_those_of_the_text_may_not() -> None:
-    forbid = NoRepeatedNgrams(size=2, prompt_length=2)
+    forbid: Callable[..., torch.Tensor] = NoRepeatedNgrams(size=2, prompt_length=2)
     scores = forbid(torch.tensor([[5, 6, 5], [1, 2, 3]]), torch.zeros(2, 8))
     assert torch.isfinite(scores).all()  # 5 6 is in the prompt alone
     scores = forbid(torch.tensor([[0, 0, 5, 6, 5]]), torch.zeros(1, 8))

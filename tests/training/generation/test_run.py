@@ -213,7 +213,7 @@ def test_prompts_are_drawn_with_all_their_references(write: Callable[..., dict[s
 def test_references_may_stand_in_a_list(write: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     rows = [{"meaning_representation": "name [ Aromi ]", "references": ["Aromi is a pub .", "The pub Aromi ."]}]
     (tmp_path / "gem.json").write_text(json.dumps(rows))
-    named = {"text_column": ["meaning_representation"], "label_column": "references"}
+    named: dict[str, Any] = {"text_column": ["meaning_representation"], "label_column": "references"}
     assert write(data=DataArguments(test_file=str(tmp_path / "gem.json"), **named))["references"] == 2
 
 

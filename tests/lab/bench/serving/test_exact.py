@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lab.bench.serving import exact
@@ -9,6 +11,7 @@ from lab.bench.serving.exact import cached_tokens, compare
 from lab.bench.serving.fleet import Request
 from lab.bench.serving.server import Answer
 
+SERVER: Any = None  # nothing is asked
 METRICS = """\
 # HELP vllm:prefix_cache_hits_total Prefix cache hits, in terms of number of cached tokens.
 # TYPE vllm:prefix_cache_hits_total counter
@@ -24,7 +27,7 @@ def test_an_answer_that_differs_is_counted_and_shown(
     answers = [Answer(200, [1, 2], None), Answer(200, [1, 3], None), Answer(503, [], "busy")]
     monkeypatch.setattr(exact, "ask_all", lambda *asked: (answers, 1.5))
     requests = [Request(f"adapter-{k}", [k]) for k in range(3)]
-    figures = compare(None, "base", requests, [[1, 2]] * 3)
+    figures = compare(SERVER, "base", requests, [[1, 2]] * 3)
     assert {name: values for name, (values, _) in figures.items()} == {"right": [1], "of": [3], "seconds": [1.5]}
     told = capsys.readouterr().err
     assert "adapter-1" in told

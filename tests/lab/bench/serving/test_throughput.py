@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -11,6 +12,8 @@ from lab.bench.serving import throughput
 from lab.bench.serving.fleet import Request, name_of
 from lab.bench.serving.server import Answer
 from lab.bench.serving.throughput import REQUESTS, TOKENS, by_popularity, in_turn, make_loras, sample
+
+SERVER: Any = None  # nothing is asked
 
 
 def test_distinct_adapters_of_a_round_are_others_in_the_next() -> None:
@@ -36,7 +39,7 @@ def test_every_round_asks_the_same_prompts_of_base_and_fleet(monkeypatch: pytest
 
     monkeypatch.setattr(throughput, "ask_all", ask)
     draws = {"base": lambda turn: [None] * REQUESTS, "distinct": by_popularity("distinct", 1000)}
-    samples = sample(None, "base", [[k] for k in range(10)], draws, 3)
+    samples = sample(SERVER, "base", [[k] for k in range(10)], draws, 3)
     assert samples == {name: [REQUESTS * TOKENS / 2] * 3 for name in draws}
     measured = asked[1:]  # after a warm-up
     assert len(measured) == 6
@@ -46,7 +49,7 @@ def test_every_round_asks_the_same_prompts_of_base_and_fleet(monkeypatch: pytest
 def test_a_failed_request_ends_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput, "ask_all", lambda *asked: ([Answer(500, [], "broken")], 1.0))
     with pytest.raises(SystemExit, match="broken"):
-        sample(None, "base", [[1]], {"base": lambda turn: [None] * REQUESTS}, 1)
+        sample(SERVER, "base", [[1]], {"base": lambda turn: [None] * REQUESTS}, 1)
 
 
 def test_loras_are_adapters_of_peft_made_once(tiny_llama: Path, tmp_path: Path) -> None:
