@@ -23,6 +23,10 @@ class CheckpointError(FourierFTError, ValueError):
     """A file of weights is missing, damaged, or belongs to another model."""
 
 
+class ExportError(FourierFTError, ValueError):
+    """An adapter can't be exported so, or the result does not answer as the adapter does; nothing was written."""
+
+
 class StoreError(FourierFTError, ValueError):
     """A store of adapters is missing, damaged, busy, full or of another base model, or lacks what was asked for."""
 

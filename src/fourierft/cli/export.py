@@ -1,0 +1,56 @@
+"""Write an adapter in the format of another program, and check it there: the result is run against the adapter.
+
+What is printed is measured: how far the answers are from the adapter's, and what each part weighs. A result that is
+beyond rounding is not left behind. OUT must not be there, or be an empty folder.
+
+  fourierft export lora runs/reviews reviews-lora --rank 16
+
+`fourierft export FORMAT --help` explains a format, with examples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from fourierft.cli.parser import add_base
+from fourierft.export.registry import FORMATS, find_format
+from fourierft.tables import align_columns, format_bytes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the formats, each with its arguments."""
+    formats = parser.add_subparsers(dest="format", metavar="FORMAT", required=True)
+    for name, text in FORMATS.items():
+        module = find_format(name)
+        formatter = argparse.RawDescriptionHelpFormatter
+        own = formats.add_parser(name, help=text, description=module.__doc__, formatter_class=formatter)
+        if module.TAKES_MANY:
+            own.add_argument("adapters", nargs="+", metavar="ADAPTER", help=module.ADAPTERS)
+        else:
+            own.add_argument("adapter", metavar="ADAPTER", help="folder or hub id of a FourierFT adapter")
+        own.add_argument("output", metavar="OUT", help="to make; must not be there, or be an empty folder")
+        module.add_arguments(own)
+        add_base(own, "folder or hub id of the base, if not the one the adapter names")
+        own.add_argument(
+            "--allow_other_base",
+            action="store_true",
+            help="take a base of the same shapes that the adapter was not made for; off by default",
+        )
+        own.add_argument(
+            "--trust_remote_code", action="store_true", help="run model code that comes with the base; off by default"
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export, and say what was made."""
+    from fourierft.training.files import hide_progress
+
+    hide_progress()
+    exported = find_format(arguments.format).export(arguments)
+    if exported.table:
+        print(f"{align_columns(exported.table, headings=True)}\n")
+    print("\n".join(exported.notes))
+    print("; ".join(f"{name} {format_bytes(count)}" for name, count in exported.sizes.items()))
+    print(f"wrote {exported.output}", file=sys.stderr)
+    return 0

@@ -1,0 +1,15 @@
+"""The formats, and what each is in one line."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+FORMATS = {
+    "lora": "a LoRA adapter, for stock PEFT, vLLM and all that reads LoRA: cut off at a rank or an energy",
+}
+
+
+def find_format(name: str) -> ModuleType:
+    """The module of a format, which `fourierft.export` describes."""
+    return importlib.import_module(f"fourierft.export.{name}")
