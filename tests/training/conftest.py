@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import random
+import re
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from fourierft import disable
 from fourierft.training.arguments import Arguments
 from fourierft.training.assets import Asset, Fetch, hash_file
 from fourierft.training.sentences import ARCHIVE, MEMBERS
@@ -36,6 +39,24 @@ def make_rows(count: int, seed: int = 0) -> list[tuple[str, str, float]]:
         text = f"{draw.choice(OTHER)} {'very ' if strength > 1 else ''}{word}"
         rows.append((text, "yes" if is_good else "no", strength if is_good else -strength))
     return rows
+
+
+@pytest.fixture
+def run_card(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], dict[str, dict[str, Any]]]:
+    """Executes the code of a folder's card in that folder, each way by itself; returns how -> the names it made."""
+
+    def run(folder: Path) -> dict[str, dict[str, Any]]:
+        monkeypatch.chdir(folder)
+        found: dict[str, dict[str, Any]] = {}
+        text = (folder / "README.md").read_text()
+        for how, code in re.findall(r"^([^\n]*):\n\n```python\n(.*?)```", text, re.DOTALL | re.MULTILINE):
+            disable()  # stock PEFT, unless the code says otherwise
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=r"Unexpected keyword arguments \['fourierft'\]")
+                exec(code, found.setdefault(how, {}))
+        return found
+
+    return run
 
 
 @pytest.fixture(scope="session")

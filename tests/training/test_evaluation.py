@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, BertConfig, BertModel
 
 from fourierft import AdapterStore
+from fourierft.adapters.card import OURS, PEFT, STOCK, TRANSFORMERS
 from fourierft.errors import CheckpointError, ConfigError, DataError
 from fourierft.training.arguments import Arguments, DataArguments
 from fourierft.training.evaluation import Evaluation, evaluate, load_trained
@@ -165,20 +165,33 @@ def test_an_adapter_out_of_a_store_reads_texts_with_the_tokenizer_of_its_trainin
     assert first == second
 
 
-@pytest.mark.parametrize("method", ["fourierft", "lora"])
+@pytest.mark.parametrize(
+    ("method", "ways"),
+    [
+        ("fourierft", [STOCK, OURS]),
+        ("lora", [PEFT]),
+        ("head", [OURS]),
+        ("full", [TRANSFORMERS]),
+    ],
+)
 def test_the_code_of_the_card_loads_what_was_trained_over_a_base_of_another_class_count(
-    build: Build, reviews: Path, out: Path, tmp_path: Path, tiny_bert: Path, method: str
+    build: Build, run_card: Any, out: Path, tmp_path: Path, tiny_bert: Path, method: str, ways: list[str]
 ) -> None:
     five = AutoModelForSequenceClassification.from_pretrained(tiny_bert, num_labels=5)
     shutil.copytree(tiny_bert, tmp_path / "five")
     five.save_pretrained(tmp_path / "five")
     train(build(model_name_or_path=str(tmp_path / "five"), method=method, learning_rate=1e-2))
-    code = re.search(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
-    assert code is not None
-    found: dict[str, Any] = {}
-    exec(code[1].replace('"DIRECTORY"', repr(str(out))), found)
+    found = run_card(out)
+    assert list(found) == ways
     trained = load_trained(out)
     batch = trained.processor(["the film is good", "a book was bad"], return_tensors="pt")
-    with torch.no_grad():
-        assert torch.equal(found["model"].eval()(**batch).logits, trained.model(**batch).logits)
-    assert found["processor"](["the film is good", "a book was bad"], return_tensors="pt").keys() == batch.keys()
+    for how, names in found.items():
+        assert names["processor"](["the film is good", "a book was bad"], return_tensors="pt").keys() == batch.keys()
+        with torch.no_grad():
+            said = names["model"].eval()(**batch).logits
+            torch.testing.assert_close(said, trained.model(**batch).logits, rtol=1e-5, atol=1e-6, msg=how)
+    if method == "fourierft":
+        modules = [type(module).__module__ for name in ways for module in found[name]["model"].modules()]
+        assert any(module.startswith("fourierft.") for module in modules)
+        stock = [type(module).__module__ for module in found[STOCK]["model"].modules()]
+        assert not any(module.startswith("fourierft.") for module in stock)

@@ -8,7 +8,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, ModelCardData
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from fourierft.errors import ConfigError, DataError
@@ -75,3 +75,40 @@ def test_a_path_that_is_not_there_is_told_with_the_nearest(
             hub.has_weights(name, "main")
     else:  # an id that the hub may have
         assert not hub.has_weights(name, "main")
+
+
+@pytest.mark.parametrize(
+    ("card", "found"),
+    [
+        ("---\nlicense: apache-2.0\n---\n# A model\n", {"license": "apache-2.0"}),
+        (
+            "---\nlicense: other\nlicense_name: house\nlicense_link: LICENSE\n---\n",
+            {"license": "other", "license_name": "house", "license_link": "LICENSE"},
+        ),
+        ("---\nlicense:\n- mit\n- other\n---\n", {}),
+        ("---\nlicense: [\n---\n", {}),
+        ("no metadata", {}),
+        (None, {}),
+    ],
+)
+def test_the_license_of_a_folder_is_that_of_its_card(tmp_path: Path, card: str | None, found: dict[str, str]) -> None:
+    if card is not None:
+        (tmp_path / "README.md").write_text(card)
+    assert hub.find_license(str(tmp_path), "main") == found
+
+
+def test_the_license_of_a_model_is_asked_of_the_hub_if_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def model_info(_: object, name: str, revision: str, timeout: float) -> SimpleNamespace:
+        asked.append((name, revision))
+        if name == "some/gone":
+            raise OSError("no route")
+        return SimpleNamespace(card_data=ModelCardData(license="mit") if name == "some/model" else None)
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
+    assert hub.find_license("some/model", "v2") == {}, "the tests are offline"
+    monkeypatch.setattr(hub, "is_reachable", lambda: True)
+    assert hub.find_license("some/model", "v2") == {"license": "mit"}
+    assert hub.find_license("some/bare", "main") == hub.find_license("some/gone", "main") == {}
+    assert asked == [("some/model", "v2"), ("some/bare", "main"), ("some/gone", "main")]

@@ -14,6 +14,7 @@ from fourierft.files import check_output, written_beside
 from fourierft.format.checkpoint import PREFIX, SUFFIX, AdapterCheckpoint
 from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
 from fourierft.format.layout import Layout
+from fourierft.store.cards import write_card
 from fourierft.store.study.norms import update_norm
 
 RECORD_FILE, METRICS_FILE = "fourierft.json", "metrics.json"
@@ -61,7 +62,7 @@ class Adapter:
         return dict(self.layout.config)
 
     def write(self, output: str | Path) -> None:
-        """Write it as a PEFT directory: config, weights, and the record and metrics that came with it.
+        """Write it as a PEFT directory: config, weights, the record and metrics that came with it, and a model card.
 
         Kept in float32, the tensors are those that were added, byte for byte.
 
@@ -83,6 +84,12 @@ class Adapter:
             save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
             if self.record is not None:
                 (folder / RECORD_FILE).write_text(self.record, encoding="utf-8")
+                kept = sum(head.numel() for head in self.heads.values())
+                facts = [
+                    ("Numbers", f"{self.layout.total:,} coefficients, {kept:,} in heads"),
+                    ("Kept as", f"{self.dtype}, version {self.version}"),
+                ]
+                write_card(self.name, self.record, self.config, self.metrics, facts, folder)
             if self.metrics:
                 (folder / METRICS_FILE).write_text(json.dumps(self.metrics, indent=2) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What would be downloaded from the hub, asked without downloading it."""
+"""What the hub says of a model or a data set, asked without downloading it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
+from yaml import YAMLError
 
 from fourierft.errors import ConfigError, DataError
 from fourierft.extras import needs
-from fourierft.format.hub import SECONDS, find_near, is_path
+from fourierft.format.hub import SECONDS, find_near, is_path, is_reachable
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -52,6 +53,29 @@ def find_model_size(name: str, revision: str) -> int | None:
     sizes = {file.rfilename: file.size or 0 for file in found.siblings or [] if "/" not in file.rfilename}
     kind = next((end for end in WEIGHTS if any(file.endswith(end) for file in sizes)), WEIGHTS[0])
     return sum(size for file, size in sizes.items() if file.endswith((kind, *SMALL_FILES)))
+
+
+def find_license(name: str, revision: str) -> dict[str, str]:
+    """The license of a model, as its card has it: `license`, and `license_name` and `license_link` of one of its own.
+
+    Args:
+        name: folder of the model, whose card is read, or hub id, whose is asked for if the hub answers.
+
+    Returns: empty if it is not known.
+    """
+    try:
+        if Path(name).exists():
+            card = Path(name) / "README.md"
+            said = (huggingface_hub.metadata_load(card) if card.is_file() else None) or {}
+        elif is_reachable():
+            found = huggingface_hub.HfApi().model_info(name, revision=revision, timeout=SECONDS)
+            said = found.card_data.to_dict() if found.card_data else {}
+        else:
+            said = {}
+    except (HfHubHTTPError, HTTPError, OSError, ValueError, YAMLError):
+        return {}
+    names = ("license", "license_name", "license_link")
+    return {key: said[key] for key in names if isinstance(said.get(key), str)}
 
 
 def find_data_set(name: str, configuration: str | None) -> DatasetBuilder | None:

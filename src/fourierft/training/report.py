@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fourierft.adapters.card import (
+    CARD_FILE,
+    HERE,
+    Card,
+    describe_base,
+    describe_method,
+    loading_code,
+    plain,
+    read_scores,
+)
 from fourierft.adapters.figure import save_figure
 from fourierft.extras import needs
-from fourierft.files import write_text
+from fourierft.format.config import CONFIG_FILE
+from fourierft.format.json_file import read_json
 from fourierft.tables import align_columns, format_bytes
-from fourierft.training.families.family import Family
 from fourierft.training.labels import shorten
 from fourierft.training.methods import Trainable
 from fourierft.training.scores import score_rows
@@ -28,7 +37,7 @@ def describe_training(
         rows: number of rows of each split.
         left_out: splits that are not used, as their labels are hidden.
     """
-    settings = ", ".join(f"{name}={_plain(value)}" for name, value in trainable.settings.items())
+    settings = ", ".join(f"{name}={plain(value)}" for name, value in trainable.settings.items())
     method = trainable.method + (f" in {trainable.layers} layers: {settings}" if trainable.layers else "")
     return f"{describe_task(record, method, rows, left_out)}\n\n{describe_sizes(trainable, record['heads'])}"
 
@@ -69,10 +78,6 @@ def describe_sizes(trainable: Trainable, heads: Sequence[str]) -> str:
         ),
     ]
     return align_columns(counts)
-
-
-def _plain(value: Any) -> str:
-    return "+".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def without_nan(value: Any) -> Any:
@@ -119,82 +124,44 @@ def draw_curve(history: list[dict[str, Any]], metric: str, title: str, path: Pat
     save_figure(figure, path, dpi=120)
 
 
-def write_model_card(metrics: dict[str, Any], record: dict[str, Any], family: Family, path: Path) -> None:
-    """Write README.md: base, data, method, metrics, and how to load what was trained."""
-    base, method = record["base_model"], record["method"]
-    header = ["---", "library_name: peft" if record["is_adapter"] else "library_name: transformers"]
-    if not Path(base).exists():
-        header.append(f"base_model: {base}")
-    header += [
-        f"pipeline_tag: {family.pipeline_tag}",
-        "tags:",
-        "- fourierft",
-        f"- {method}",
-        "---",
+def write_model_card(metrics: dict[str, Any], record: dict[str, Any], directory: Path, name: str | None = None) -> None:
+    """Write the card of what was trained into its directory.
+
+    Args:
+        metrics: content of metrics.json.
+        record: what the training wrote of itself.
+        directory: where the weights are.
+        name: of the repository on the hub that it is sent to.
+    """
+    base, method, parameters = record["base_model"], record["method"], metrics["parameters"]
+    texts = " and ".join(f"`{column}`" for column in record["text_columns"])
+    config = read_json(directory / CONFIG_FILE) if record["is_adapter"] else None
+    rows = [f"{count} {split} rows" for split, count in metrics["rows"].items()]
+    facts = [
+        ("Base model", describe_base(record)),
+        ("Data", ", ".join([record["data"], *rows])),
+        *([("Outputs", shorten(record["labels"]))] if record["labels"] else []),
+        ("Method", describe_method(record, config)),
+        ("Trained parameters", f"{parameters['adapter']:,} in the model, {parameters['head']:,} in its head"),
+        ("Weights", format_bytes(metrics["bytes"]["file"])),
+        (
+            "Steps",
+            f"{metrics['train']['steps']} at {metrics['train']['seconds_per_step']:.3f} s, seed {record['seed']}",
+        ),
+        ("Versions", ", ".join(f"{library} {number}" for library, number in metrics["versions"].items())),
     ]
-    rows = "\n".join(f"| {' | '.join(cells)} |" for cells in score_rows(metrics))
-    parameters, settings = metrics["parameters"], _settings_text(record)
-    texts = " and ".join(f"`{name}`" for name in record["text_columns"])
-    text = f"""
-# {method} on {Path(base).name}
-
-{family.name.replace("_", " ").capitalize()} of {texts} by `{record["label_column"]}`, trained with `fourierft train`.
-
-- Base model: `{base}`{f", revision `{record['revision']}`" * (record["revision"] != "main")}
-- Data: {record["data"]}, {", ".join(f"{count} {name} rows" for name, count in metrics["rows"].items())}
-- Method: {method}{settings}
-- Trained parameters: {parameters["adapter"]:,} in the model, {parameters["head"]:,} in its head
-- Weights: {format_bytes(metrics["bytes"]["file"])}
-- Steps: {metrics["train"]["steps"]} at {metrics["train"]["seconds_per_step"]:.3f} s, seed {record["seed"]}
-- Versions: {", ".join(f"{name} {number}" for name, number in metrics["versions"].items())}
-
-| metric | value | of |
-|---|---|---|
-{rows or "| none | | no validation data |"}
-
-![loss and {family.main_metric}](curve.png)
-
-## Load
-
-```python
-{_loading_code(record, family)}
-```
-
-`fourierft evaluate DIRECTORY --test_file FILE` scores it on other data.
-"""
-    write_text(path, "\n".join(header) + "\n" + text)
-
-
-def _settings_text(record: dict[str, Any]) -> str:
-    return "".join(f", {name}={_plain(value)}" for name, value in record["settings"].items())
-
-
-def _loading_code(record: dict[str, Any], family: Family) -> str:
-    base, loader, processor = record["base_model"], family.model_class.__name__, family.processor_class
-    if record["method"] == "full":
-        return (
-            f"from transformers import {loader}, {processor}\n"
-            f'model = {loader}.from_pretrained("DIRECTORY")\n'
-            f'processor = {processor}.from_pretrained("DIRECTORY")'
-        )
-    if not record["is_adapter"] or record.get("quantization"):
-        return (
-            "from fourierft.training.evaluation import load_trained\n"
-            'trained = load_trained("DIRECTORY")\n'
-            "model, processor = trained.model, trained.processor"
-        )
-    enable = "import fourierft; fourierft.enable()\n" if record["method"] == "fourierft" else ""
-    options = [f'revision="{record["revision"]}"'] if record["revision"] != "main" and not Path(base).exists() else []
-    if record["heads"]:
-        settings = family.model_settings()
-        named = {name: settings[name] for name in ("num_labels", "problem_type") if name in settings}
-        options += [*(f"{name}={json.dumps(value)}" for name, value in named.items()), "ignore_mismatched_sizes=True"]
-    options += [f'dtype="{record["dtype"]}"'] if record["dtype"] != "float32" else []
-    options += ["trust_remote_code=True"] if record["trust_remote_code"] else []
-    return enable + (
-        "from peft import PeftModel\n"
-        f"from transformers import {loader}, {processor}\n"
-        f"base = {loader}.from_pretrained({', '.join([repr(base), *options])})\n"
-        'model = PeftModel.from_pretrained(base, "DIRECTORY")\n'
-        f'processor = {processor}.from_pretrained("DIRECTORY")'
-    )
+    Card(
+        title=f"{method} on {Path(base).name}",
+        about=f"{record['task'].replace('_', ' ').capitalize()} of {texts} by `{record['label_column']}`, trained with "
+        "`fourierft train`.",
+        record=record,
+        pipeline_tag=record["loading"]["pipeline_tag"],
+        facts=facts,
+        code=loading_code(record, config, name or HERE),
+        scores=[score for score in read_scores(metrics) if score.metric != "loss"],
+        table=[("metric", "value", "of"), *(score_rows(metrics) or [("none", "", "no validation data")])],
+        notes=(
+            f"![loss and {metrics['main_metric']}](curve.png)",
+            "`fourierft evaluate . --test_file FILE`, in this folder, scores it on other data.",
+        ),
+    ).write(directory / CARD_FILE)

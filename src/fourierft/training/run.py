@@ -212,7 +212,7 @@ def _write_results(trainer: Trainer, plan: Plan, directory: Path, metrics: dict[
         output.write_json(directory / output.HISTORY, [report.without_nan(log) for log in trainer.state.log_history])
         metric, title = plan.setup.family.main_metric, f"{trainable.method} on {Path(record['base_model']).name}"
         report.draw_curve(trainer.state.log_history, metric, title, directory / "curve.png")
-        report.write_model_card(metrics, record, plan.setup.family, directory / output.CARD)
+        report.write_model_card(metrics, record, directory)
     return metrics
 
 

@@ -12,6 +12,7 @@ from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.cells import place_at
 from fourierft.training.columns import Columns, label_values
 from fourierft.training.families.family import Family
+from fourierft.training.hub import find_license
 from fourierft.training.models import BaseModel, load_model, required_name
 from fourierft.training.provenance import versions
 from fourierft.training.reading import Reading
@@ -75,11 +76,13 @@ class Setup:
             "dtype": self.model.dtype,
             "quantization": self.model.quantization,
             "trust_remote_code": self.model.trust_remote_code,
+            "license": find_license(required_name(self.model), self.model.model_revision),
             "heads": list(self.base.heads),
             "inputs": self.family.kind,
             "task": self.family.name,
             "labels": list(self.family.labels),
             "problem_type": self.family.model_settings().get("problem_type"),
+            "loading": self.family.loading(),
             "text_columns": list(self.columns.inputs),
             "label_column": self.columns.label,
             "max_length": self.max_length,

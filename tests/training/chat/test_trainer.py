@@ -45,7 +45,9 @@ def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], share: float 
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's use of it
-def test_reported_loss_is_that_of_the_saved_adapter_a_token(build: Build, chat_llama: Path, tmp_path: Path) -> None:
+def test_reported_loss_is_that_of_the_saved_adapter_a_token(
+    build: Build, chat_llama: Path, tmp_path: Path, run_card: Any
+) -> None:
     metrics = train(build(learning_rate=1e-2, max_steps=20, per_device_eval_batch_size=5))
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(chat_llama), tmp_path / "out").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
@@ -64,6 +66,10 @@ def test_reported_loss_is_that_of_the_saved_adapter_a_token(build: Build, chat_l
     card = (tmp_path / "out" / "README.md").read_text()
     assert "Chat of `messages`" in card
     assert "TRL" not in card
+    for names in run_card(tmp_path / "out").values():
+        ids = names["processor"]("good morning", return_tensors="pt").input_ids
+        with torch.no_grad():
+            torch.testing.assert_close(names["model"].eval()(ids).logits, model(ids).logits, rtol=1e-4, atol=1e-5)
 
 
 def test_rows_of_other_trainers_are_learned_as_they_ask_for(build: Build, tmp_path: Path) -> None:

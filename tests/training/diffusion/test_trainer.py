@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from fourierft.errors import BusyError, ConfigError, OutputExistsError
 from fourierft.training.diffusion.arguments import DreamBoothArguments
 from fourierft.training.diffusion.loop import Loop
+from fourierft.training.diffusion.sampling import load_trained_pipeline
 from fourierft.training.diffusion.trainer import train_dreambooth
 from fourierft.training.lock import held
 from fourierft.training.trainer import TrainingInterrupted
@@ -38,14 +39,19 @@ def assert_close(left: Path, right: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["fourierft", "lora"])
-def test_loss_on_fixed_samples_goes_down(method: str, build: Build, tmp_path: Path) -> None:
+def test_loss_on_fixed_samples_goes_down(method: str, build: Build, tmp_path: Path, run_card: Any) -> None:
     metrics = train_dreambooth(build(method=method, max_steps=20, learning_rate=1e-2))
     assert metrics["probe"]["after"] < 0.97 * metrics["probe"]["before"]
     layers = len(weights(tmp_path / "out")) // (2 if method == "lora" else 1)
     assert layers == 4 * 2 * 4  # q, k, v, out; attention to itself and to the text; blocks
     history = json.loads((tmp_path / "out" / "history.json").read_text())
     assert [line["step"] for line in history] == list(range(1, 21))
-    assert "PeftModel.from_pretrained" in (tmp_path / "out" / "README.md").read_text()
+    noise, text = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 32)
+    with torch.no_grad():
+        expected = load_trained_pipeline(tmp_path / "out", torch.float32).unet(noise, 1, text).sample
+        for how, names in run_card(tmp_path / "out").items():
+            torch.testing.assert_close(names["pipeline"].unet(noise, 1, text).sample, expected, msg=how)
+            assert (tmp_path / "out" / "image.png").is_file()
 
 
 def test_xl_learns_with_its_class_in_bfloat16(build: Build, tiny_sdxl: Path, tmp_path: Path) -> None:

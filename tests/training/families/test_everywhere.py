@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from transformers import EvalPrediction
 
 from fourierft import AdapterStore
+from fourierft.adapters.card import OURS, STOCK
 from fourierft.cli.main import main
 from fourierft.errors import CheckpointError, ConfigError
 from fourierft.training.arguments import DataArguments, MethodArguments, ModelArguments
 from fourierft.training.comparison.grid import measure_methods, run_grid
 from fourierft.training.comparison.tasks import read_task
-from fourierft.training.evaluation import evaluate
+from fourierft.training.evaluation import evaluate, load_trained
 from fourierft.training.families import Family, register, registry
 from fourierft.training.families.texts import TextRows
 from fourierft.training.fleet.run import train_fleet
@@ -145,7 +146,9 @@ def test_it_compares(settings: dict[str, Any], task: str, tmp_path: Path) -> Non
     assert all(row["lower_is_better"] == (task == "thumbs") for row in rows)
 
 
-def test_it_trains_in_a_fleet(settings: dict[str, Any], task: str, tiny_bert: Path, tmp_path: Path) -> None:
+def test_it_trains_in_a_fleet(
+    settings: dict[str, Any], task: str, tiny_bert: Path, tmp_path: Path, run_card: Any
+) -> None:
     store = str(tmp_path / "fleet.db")
     arguments = FleetArguments(
         model=ModelArguments(str(tiny_bert)),
@@ -161,15 +164,30 @@ def test_it_trains_in_a_fleet(settings: dict[str, Any], task: str, tiny_bert: Pa
         kept.get("a0").write(tmp_path / "a0")
     evaluation = evaluate(tmp_path / "a0", DataArguments(test_file=settings["train_file"]), use_cpu=True)
     assert METRICS[task] <= set(evaluation.metrics)
+    check_card(run_card, tmp_path / "a0")
+    card = (tmp_path / "a0" / "README.md").read_text()
+    assert all(f"| {name} | " in card for name in METRICS[task])
 
 
-def test_the_command_knows_it(settings: dict[str, Any], task: str, tmp_path: Path) -> None:
+def check_card(run_card: Any, folder: Path) -> None:
+    """The code of a card gives the model that `load_trained` gives, in both ways."""
+    found, trained = run_card(folder), load_trained(folder)
+    assert list(found) == [STOCK, OURS]
+    batch = trained.processor(["the film is good", "a book was bad"], return_tensors="pt")
+    for how, names in found.items():
+        with torch.no_grad():
+            said = names["model"].eval()(**batch).logits
+            torch.testing.assert_close(said, trained.model(**batch).logits, rtol=1e-5, atol=1e-6, msg=how)
+
+
+def test_the_command_knows_it(settings: dict[str, Any], task: str, tmp_path: Path, run_card: Any) -> None:
     flags = [part for name in ("model_name_or_path", "train_file", "task") for part in (f"--{name}", settings[name])]
     out = str(tmp_path / "out")
     assert main(["train", *flags, "--max_steps", "1", "--use_cpu", "--output_dir", out]) == 0
     assert main(["evaluate", out, "--test_file", settings["train_file"], "--use_cpu"]) == 0
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"\n{task.replace('_', ' ').capitalize()} of `" in card
+    check_card(run_card, tmp_path / "out")
 
 
 def test_a_name_is_taken_once_and_a_task_that_is_not_here_is_told(

@@ -64,7 +64,9 @@ def build_images(tiny_dinov2: Path, pictures: Path, tmp_path: Path) -> Callable[
     return build
 
 
-def test_light_and_dark_are_told_apart(build_images: Callable[..., Arguments], pictures: Path, tmp_path: Path) -> None:
+def test_light_and_dark_are_told_apart(
+    build_images: Callable[..., Arguments], pictures: Path, tmp_path: Path, run_card: Any
+) -> None:
     metrics = train(build_images(learning_rate=1e-2, max_steps=20))
     assert metrics["eval"]["accuracy"] == 1.0
     assert metrics["parameters"]["adapter"] == 4 * 50
@@ -73,7 +75,12 @@ def test_light_and_dark_are_told_apart(build_images: Callable[..., Arguments], p
     assert evaluation.metrics["accuracy"] == 1.0
     assert evaluation.predictions[1]["row"] == 2
     assert evaluation.predictions[1]["prediction"] == "light"
-    assert "AutoModelForImageClassification" in (tmp_path / "out" / "README.md").read_text()
+    for names in run_card(tmp_path / "out").values():
+        shown = evaluation.predictions[1]
+        with torch.no_grad():
+            pixels = names["processor"](picture(True, 1).convert("RGB"), return_tensors="pt")
+            said = names["model"].eval()(**pixels).logits
+        assert said.argmax() == ("dark", "light").index(shown["prediction"])
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # PEFT's use of it

@@ -2,48 +2,46 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from fourierft.files import write_text
+from fourierft.adapters.card import CARD_FILE, HERE, Card, describe_base, describe_method, is_hub_id, with_switch
+from fourierft.format.config import CONFIG_FILE
+from fourierft.format.json_file import read_json
 from fourierft.tables import format_bytes
 
 
-def write_card(metrics: dict[str, Any], record: dict[str, Any], path: Path) -> None:
-    """Write the model card of a training from its metrics and its record."""
-    base, method = record["base_model"], record["method"]
-    settings = "".join(f", {name}={value}" for name, value in record["settings"].items())
-    header = ["---", "library_name: peft", *([] if Path(base).exists() else [f"base_model: {base}"])]
-    header += ["pipeline_tag: text-to-image", "tags:", "- fourierft", f"- {method}", "---"]
+def write_card(metrics: dict[str, Any], record: dict[str, Any], directory: Path) -> None:
+    """Write the card of a training from its metrics and its record, beside its adapter."""
+    config = read_json(directory / CONFIG_FILE)
+    base, prompt = record["base_model"], record["instance_prompt"]
     images = " of the subject, ".join(map(str, record["images"])) + (" of its class" if record["class_prompt"] else "")
-    pinned = {} if Path(base).exists() or record["revision"] == "main" else {"revision": record["revision"]}
-    options = [f"{name}={value!r}" for name, value in {**pinned, "variant": record["variant"]}.items() if value]
-    enable = "import fourierft\n" if method == "fourierft" else ""
-    switch = "fourierft.enable()\n" if method == "fourierft" else ""
-    text = f"""
-# {method} on {Path(base).name}: {record["instance_prompt"]}
-
-Trained with `fourierft dreambooth`.
-
-- Base model: `{base}`{f", revision `{record['revision']}`" * (record["revision"] != "main")}
-- Images: {images}
-- Method: {method}{settings}
-- Trained parameters: {metrics["parameters"]["adapter"]:,}, {format_bytes(metrics["bytes"]["file"])}
-- Steps: {metrics["train"]["steps"]}, seed {record["seed"]}
-- Loss on samples that stayed the same: {metrics["probe"]["before"]:.4f} before, {metrics["probe"]["after"]:.4f} after
-- Versions: {", ".join(f"{name} {number}" for name, number in record["versions"].items())}
-
-## Load
-
-```python
-{enable}from diffusers import DiffusionPipeline
-from peft import PeftModel
-
-{switch}pipeline = DiffusionPipeline.from_pretrained({", ".join([repr(base), *options])})
-PeftModel.from_pretrained(pipeline.unet, "DIRECTORY")  # puts the adapter into the UNet
-pipeline("{record["instance_prompt"]}").images[0].save("image.png")
-```
-
-`fourierft dreambooth sample DIRECTORY --prompt "{record["instance_prompt"]}"` does the same.
-"""
-    write_text(path, "\n".join(header) + "\n" + text)
+    revision = record["revision"] if is_hub_id(base) and record["revision"] != "main" else None
+    options = {name: value for name, value in (("revision", revision), ("variant", record["variant"])) if value}
+    given = ", ".join([json.dumps(base), *(f"{name}={json.dumps(value)}" for name, value in options.items())])
+    code = (
+        f"pipeline = DiffusionPipeline.from_pretrained({given})\n"
+        f"PeftModel.from_pretrained(pipeline.unet, {json.dumps(HERE)})  # puts the adapter into the UNet\n"
+        f'pipeline({json.dumps(prompt)}).images[0].save("image.png")'
+    )
+    imports = "from diffusers import DiffusionPipeline\nfrom peft import PeftModel"
+    probe = metrics["probe"]
+    Card(
+        title=f"{record['method']} on {Path(base).name}: {prompt}",
+        about="Trained with `fourierft dreambooth`.",
+        record=record,
+        pipeline_tag="text-to-image",
+        facts=[
+            ("Base model", describe_base(record)),
+            ("Images", images),
+            ("Method", describe_method(record, config)),
+            ("Trained parameters", f"{metrics['parameters']['adapter']:,}"),
+            ("Weights", format_bytes(metrics["bytes"]["file"])),
+            ("Steps", f"{metrics['train']['steps']}, seed {record['seed']}"),
+            ("Loss on samples that stayed the same", f"{probe['before']:.4f} before, {probe['after']:.4f} after"),
+            ("Versions", ", ".join(f"{name} {number}" for name, number in record["versions"].items())),
+        ],
+        code=with_switch(imports, code, config),
+        notes=("", f"`fourierft dreambooth sample . --prompt {json.dumps(prompt)}`, in this folder, does the same."),
+    ).write(directory / CARD_FILE)

@@ -26,6 +26,7 @@ from fourierft.training.diffusion.loop import PRECISIONS, Loop
 from fourierft.training.diffusion.pipeline import build_unet, load_pipeline, native_size, text_encoders
 from fourierft.training.diffusion.sampling import count_others, fill_folder, load_trained_pipeline
 from fourierft.training.digests import digest_files
+from fourierft.training.hub import find_license
 from fourierft.training.lock import held
 from fourierft.training.methods import adapter_config, adapter_settings, check_method
 from fourierft.training.provenance import versions
@@ -101,7 +102,7 @@ def _train(arguments: DreamBoothArguments, name: str, directory: Path, accelerat
         metrics["bytes"]["file"] = output.publish(directory, only_trained=False)
         output.write_json(directory / "metrics.json", without_nan(metrics))
         output.write_json(directory / output.HISTORY, [without_nan(line) for line in loop.history])
-        write_card(metrics, record, directory / "README.md")
+        write_card(metrics, record, directory)
     accelerator.wait_for_everyone()
     if options.validation_prompt:
         del loop, pipeline, state
@@ -239,6 +240,7 @@ def _record(unet: Any, arguments: DreamBoothArguments, images: list[int], proces
         "base_model": named.model_name_or_path,
         "revision": named.model_revision,
         "variant": named.variant,
+        "license": find_license(str(named.model_name_or_path), named.model_revision),
         "method": config.peft_type.value.lower(),
         "settings": adapter_settings(config),
         **{name: getattr(arguments.photos, name) for name in PHOTOS},

@@ -130,6 +130,12 @@ class Family:
         """What the model's config must say."""
         return {}
 
+    def loading(self) -> dict[str, Any]:
+        """What a record says of how the model is loaded, for its card."""
+        told = {name: value for name, value in self.model_settings().items() if name in ("num_labels", "problem_type")}
+        classes = {"model_class": self.model_class.__name__, "processor_class": self.processor_class}
+        return {**classes, "pipeline_tag": self.pipeline_tag, "options": told}
+
     def load_processor(self, arguments: ModelArguments, data: DataArguments) -> Any:
         """What makes numbers of an input: a tokenizer, an image processor."""
         raise NotImplementedError
