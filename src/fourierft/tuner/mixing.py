@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from fourierft.rows.terms import Term
-from fourierft.spectral import SpectralBasis
-from fourierft.tuner.terms import Terms
+from fourierft.tuner.terms import Group, Terms
 
 
 class RowPlan:
@@ -22,42 +21,42 @@ class RowPlan:
     """
 
     def __init__(self, adapters: Terms, names: Sequence[str]) -> None:
-        self._names, self._settings = list(names), [dict(part) for part in adapters[1:]]
+        self._names, self._settings = list(names), tuple(dict(part) for part in adapters[1:])
         self._parts: list[_Part] = []
-        for group, basis in adapters.by_draw([name for name in dict.fromkeys(names) if name in adapters.bases]):
-            rows = [i for i, name in enumerate(names) if name in group]
-            device = adapters.coefficients.numbers(group[0]).device
-            scalings = [adapters.scalings[name] for name in group]
+        for group in adapters.by_draw([name for name in dict.fromkeys(names) if name in adapters.bases]):
+            rows = [i for i, name in enumerate(names) if name in group.names]
+            device = adapters.coefficients.numbers(group.names[0]).device
+            scalings = [adapters.scalings[name] for name in group.names]
             factors, scaling = None, scalings[0]
             if len(set(scalings)) > 1:
                 factors = torch.tensor(scalings, dtype=torch.float64).to(device, torch.float32)[:, None]
                 scaling = 1.0
             places = None if len(rows) == len(names) else torch.tensor(rows, device=device)
-            of = [group.index(names[i]) for i in rows]
-            order = None if of == list(range(len(group))) else torch.tensor(of, device=device)
-            self._parts.append(_Part(places, group, order, basis, scaling, factors, device))
+            of = [group.names.index(names[i]) for i in rows]
+            order = None if of == list(range(len(group.names))) else torch.tensor(of, device=device)
+            self._parts.append(_Part(places, group, order, scaling, factors, device))
 
     def fits(self, adapters: Terms, names: Sequence[str]) -> bool:
         """Whether it would be the same if it was made now."""
-        same = self._names == names and all(a == b for a, b in zip(self._settings, adapters[1:], strict=True))
-        return same and all(adapters.coefficients.numbers(p.names[0]).device == p.device for p in self._parts)
+        if self._names != names or self._settings != adapters[1:]:
+            return False
+        return all(adapters.coefficients.numbers(part.group.names[0]).device == part.device for part in self._parts)
 
     def terms(self, adapters: Terms) -> Iterator[Term]:
         """The update of each row, a term for each draw."""
-        for rows, names, order, basis, scaling, factors, _ in self._parts:
-            if len(names) == 1:
-                yield Term(rows, adapters.coefficients.numbers(names[0]), basis, scaling)
+        for rows, group, order, scaling, factors, _ in self._parts:
+            if len(group.names) == 1:
+                yield Term(rows, adapters.coefficients.numbers(group.names[0]), group.basis, scaling)
             else:
-                table = adapters.table(names, basis)
+                table = adapters.table(group)
                 table = table if factors is None else table * factors.to(table.dtype)
-                yield Term(rows, table if order is None else table.index_select(0, order), basis, scaling)
+                yield Term(rows, table if order is None else table.index_select(0, order), group.basis, scaling)
 
 
 class _Part(NamedTuple):
     rows: Tensor | None
-    names: list[str]  # of the adapters
+    group: Group  # of adapters
     order: Tensor | None  # [rows] index of each row's adapter; None if each adapter has one row, in order
-    basis: SpectralBasis
     scaling: float
     factors: Tensor | None  # [adapters, 1] scalings, where they differ
     device: torch.device

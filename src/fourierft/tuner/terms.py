@@ -17,6 +17,20 @@ from fourierft.spectral import Draw, SpectralBasis
 from fourierft.tuner.coefficients import CoefficientsByAdapter
 
 
+class Group(NamedTuple):
+    """Adapters of one draw.
+
+    Fields:
+        names: of the adapters.
+        basis: of the largest n among them.
+        is_padded: whether some have a smaller n.
+    """
+
+    names: list[str]
+    basis: SpectralBasis
+    is_padded: bool
+
+
 class Terms(NamedTuple):
     """What the updates of a layer's adapters are made of, each by adapter name."""
 
@@ -34,26 +48,26 @@ class Terms(NamedTuple):
         if len(names) == 1:
             return [self.of(names[0])]
         terms = []
-        for group, basis in self.by_draw(names):
-            table, scalings = self.table(group, basis), [self.scalings[name] for name in group]
+        for group in self.by_draw(names):
+            table, scalings = self.table(group), [self.scalings[name] for name in group.names]
             total = sum(row * scaling for row, scaling in zip(table, scalings, strict=True))
-            terms.append(Term(None, total, basis, 1.0))
+            terms.append(Term(None, total, group.basis, 1.0))
         return terms
 
-    def by_draw(self, names: Sequence[str]) -> Iterator[tuple[list[str], SpectralBasis]]:
-        """Adapters of one draw together, with the basis of their largest n."""
+    def by_draw(self, names: Sequence[str]) -> Iterator[Group]:
+        """Adapters of one draw together."""
         for rows in group_rows([self.draws[name] for name in names]).values():
             group = [names[row] for row in rows]
             basis = self.bases[group[0]]
             for name in group:  # torch.compile follows no max() with a key
                 if self.bases[name].n_frequency > basis.n_frequency:
                     basis = self.bases[name]
-            yield group, basis
+            yield Group(group, basis, any(self.bases[name].n_frequency < basis.n_frequency for name in group))
 
-    def table(self, names: Sequence[str], basis: SpectralBasis) -> Tensor:
-        """Coefficients [adapters, n] of one draw, zeros behind those of a smaller n; float32 or float64."""
-        rows = [self.coefficients.numbers(name) for name in names]
-        if any(row.numel() != basis.n_frequency for row in rows):  # len() of a tensor takes longer
-            rows = [F.pad(row, (0, basis.n_frequency - row.numel())) for row in rows]
+    def table(self, group: Group) -> Tensor:
+        """The coefficients of a group, [adapters, n], zeros behind those of a smaller n; float32 or float64."""
+        rows = self.coefficients.several(group.names)
+        if group.is_padded:
+            rows = [F.pad(row, (0, group.basis.n_frequency - row.numel())) for row in rows]
         table = torch.stack(rows)
         return table if table.dtype in (torch.float32, torch.float64) else table.float()
