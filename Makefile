@@ -18,7 +18,7 @@ VLLM_PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 py
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart fleet-demo serve-demo test test-faults check format bench docs clean install-vllm test-vllm test-bare test-peft
+.PHONY: help install quickstart fleet-demo serve-demo test test-faults check format bench docs clean install-vllm test-vllm test-bare test-peft test-integrations
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,22 @@ test-peft-%: .venv-peft-%/.installed
 	grep -vE '^(peft|transformers|tokenizers|huggingface_hub|torchao|datasets)==' constraints.txt > $(@D)/constraints.txt
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(@D)/constraints.txt $(PEFT_$*) \
 		-e '.[quantized]' datasets diffusers hypothesis pytest
+	@touch $@
+
+# Tools of others, each in an environment of its own at the versions it pins, with a wheel of this package.
+TOOLS := swift
+
+test-integrations: $(addprefix test-integration-,$(TOOLS)) ## train with the commands of other tools, each in .venv-integration-* (10 minutes)
+
+test-integration-%: .venv-integration-%/.installed
+	.venv-integration-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
+	.venv-integration-$*/bin/python -m pytest tests/integrations/test_$*.py
+
+.PRECIOUS: .venv-integration-%/.installed
+.venv-integration-%/.installed: tests/integrations/requirements/%.txt
+	@test -n "$(TOOL_PYTHON_$*)$(PYTHON)" || { echo "no Python >= 3.10 found; use make PYTHON=/path/to/python3" >&2; exit 2; }
+	test -x $(@D)/bin/python || "$(or $(TOOL_PYTHON_$*),$(PYTHON))" -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
 bench: install ## measure speed and memory on this machine, and make the page of it

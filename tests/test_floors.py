@@ -23,6 +23,7 @@ FLOORS = {
     "adapters": 4,
     "store": 5,
     "diffusers": 5,
+    "integrations": 4,
     "fleet": 6,
     "training": 7,
     "serving": 7,
