@@ -25,6 +25,7 @@ EXTRAS = {  # extra of pyproject.toml -> name to import -> name to install
         "PIL": "pillow",
     },
     "compare": {"gguf": "gguf", "onnx": "onnx"},
+    "export": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
     "chat": {"trl": "trl"},
     "quantized": {"bitsandbytes": "bitsandbytes", "torchao": "torchao"},
     "generation": {"sacrebleu": "sacrebleu", "nltk": "nltk", "rouge_score": "rouge-score"},

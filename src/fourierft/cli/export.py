@@ -4,6 +4,7 @@ What is printed is measured: how far the answers are from the adapter's, and wha
 beyond rounding is not left behind. OUT must not be there, or be an empty folder.
 
   fourierft export lora runs/reviews reviews-lora --rank 16
+  fourierft export onnx runs/reviews runs/tweets exported
 
 `fourierft export FORMAT --help` explains a format, with examples.
 """

@@ -8,12 +8,12 @@ these, and their QR decompositions; what is left to decompose for a layer is 2n 
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from fourierft.export.cosines import cosines
 from fourierft.spectral import SpectralBasis
 
 
@@ -41,13 +41,6 @@ class Singular(NamedTuple):
         return self.left[:, :rank] * root, (self.right[:, :rank] * root).T
 
 
-def cosines(frequency: Tensor, length: int) -> Tensor:
-    """[length, 2n] float64: cos, then sin, of 2 pi p f / length, for p in 0..length - 1 and f of `frequency` [n]."""
-    turns = torch.arange(length)[:, None] * frequency % length  # exact, and so no angle is large
-    angles = turns.double() * (2 * math.pi / length)
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
-
-
 def decompose(coefficients: Tensor, basis: SpectralBasis, scaling: float, without_row: int | None = None) -> Singular:
     """The singular values and vectors of an update.
 
@@ -68,7 +61,7 @@ def decompose(coefficients: Tensor, basis: SpectralBasis, scaling: float, withou
 
 
 def _orthogonal(frequency: Tensor, length: int, without_row: int | None = None) -> tuple[Tensor, Tensor]:
-    factor = cosines(frequency, length)
+    factor = cosines(frequency, length, torch.float64)
     if without_row is not None:
         factor[without_row] = 0
     q, r = torch.linalg.qr(factor)

@@ -1,0 +1,61 @@
+"""Write a model as one ONNX graph, for onnxruntime alone: no operator of ours, and no Python package, is needed there.
+
+--form adapter, the default, writes the base once and each adapter as a file of its numbers, some kB. The graph takes
+any of them with a call, in every row of the batch another: `adapters` [any, numbers], and `rows` [batch], which of
+these each row has. The adapters must be of the same layers, n_frequency, seed and shapes of heads.
+
+  fourierft export onnx runs/reviews exported            model.onnx, adapters/reviews.safetensors, the tokenizer
+  fourierft export onnx runs/reviews runs/tweets exported
+  fourierft export onnx fleet.db exported                all adapters of a store
+
+--form merged adds one adapter to the base for good, and the graph takes nothing but the model's inputs.
+
+  fourierft export onnx runs/reviews merged --form merged
+
+Then, in Python:
+
+  session = onnxruntime.InferenceSession("exported/model.onnx")
+  numbers = safetensors.numpy.load_file("exported/adapters/reviews.safetensors")["adapter"]
+  texts = tokenizer(["so good", "so bad"], padding=True, return_tensors="np")
+  session.run(None, {**texts, "adapters": numbers[None], "rows": np.zeros(2, dtype=np.int64)})
+
+The graph is run, in batches of other sizes than it was traced with, and compared with the adapter in PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from fourierft.export.exported import Exported
+
+TAKES_MANY = True
+ADAPTERS = "folders or hub ids of FourierFT adapters, or a store of them; for --form merged one adapter"
+FORMS = ("adapter", "merged")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that this format alone has."""
+    parser.add_argument(
+        "--form",
+        choices=FORMS,
+        default=FORMS[0],
+        help="adapter: handed in with each call; merged: in the weights (default: adapter)",
+    )
+
+
+def export(arguments: argparse.Namespace) -> Exported:
+    """Write the graph, run it in onnxruntime, compare.
+
+    Raises: ExportError, if the model or the adapters can't be exported so, or the graph answers otherwise.
+        MissingExtraError, if a package is not installed. OutputExistsError, if OUT holds something.
+    """
+    from fourierft.export.graphs import export_graph
+
+    return export_graph(
+        arguments.adapters,
+        arguments.output,
+        merged=arguments.form == "merged",
+        base=arguments.model_name_or_path,
+        trust_remote_code=arguments.trust_remote_code,
+        allow_other_base=arguments.allow_other_base,
+    )
