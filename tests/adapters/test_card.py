@@ -126,4 +126,8 @@ def test_scores_are_those_of_a_training_or_of_an_adapter_of_a_fleet() -> None:
     whole = {"eval": {"accuracy": 0.5, "runtime": 1.0, "steps_per_second": 2.0}, "test": {"f1": float("nan")}}
     assert read_scores({**whole, "train": {"loss": 1.0}}) == [Score("accuracy", 0.5, "validation")]
     assert read_scores({"f1": 0.25, "train_loss": 1.5, "steps": 3}) == [Score("f1", 0.25, "validation")]
+    assert read_scores({"main_metric": "f1", "eval": {"loss": 1.5, "f1": 0.5}, "test": [1]}) == [
+        Score("f1", 0.5, "validation"),
+        Score("loss", 1.5, "validation"),
+    ]
     assert read_scores({}) == []

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -100,6 +101,31 @@ def test_list_is_a_table_or_json(call: Callable[..., str], adapter: Path) -> Non
     assert table[3].startswith("tweets\\n")
     (line,) = call("list", "--prefix", "tw", "--json").splitlines()
     assert json.loads(line)["name"] == "tweets\n"
+
+
+def test_list_and_stats_show_what_a_training_reached(call: Callable[..., str], adapter: Path) -> None:
+    scores = {"loss": 0.5, "accuracy": 0.75, "f1": 0.625, "runtime": 3.0, "samples_per_second": 9.0}
+    metrics: dict[str, Any] = {"train": {"loss": 0.25, "steps": 8}, "eval": scores, "main_metric": "f1", "seed": 1}
+    (adapter / "metrics.json").write_text(json.dumps(metrics))
+    call("add", "reviews", adapter)
+    (adapter / "metrics.json").write_text(json.dumps({**metrics, "eval": {"f1": 0.875}, "test": {"f1": 0.5}}))
+    call("add", "tweets", adapter)
+    (adapter / "metrics.json").write_text(json.dumps({"eval": "none", "test": [1], "blend": {"a": 0.5}}))
+    call("add", "unscored", adapter)
+    table = call("list").splitlines()
+    assert table[2].endswith("f1 0.625, loss 0.5, accuracy 0.75")
+    assert table[3].endswith("f1 0.875, f1 (test) 0.5")
+    assert table[4].endswith("Z")
+    shown = [line.split() for line in call("stats").splitlines()]
+    start = shown.index(["score", "adapters", "least", "median", "largest"]) + 2
+    assert shown[start : start + 4] == [
+        ["f1", "2", "0.625", "0.75", "0.875"],
+        ["loss", "1", "0.5", "0.5", "0.5"],
+        ["accuracy", "1", "0.75", "0.75", "0.75"],
+        ["f1", "(test)", "1", "0.5", "0.5", "0.5"],
+    ]
+    spread = {"adapters": 2, "least": 0.625, "median": 0.75, "largest": 0.875}
+    assert json.loads(call("stats", "--json"))["scores"]["f1"] == spread
 
 
 def test_verify_has_status_one_when_something_is_damaged(

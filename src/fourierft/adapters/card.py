@@ -34,6 +34,11 @@ class Score(NamedTuple):
     value: float
     split: str
 
+    @property
+    def label(self) -> str:
+        """The metric, with the split where it is not the validation data."""
+        return self.metric if self.split == "validation" else f"{self.metric} ({self.split})"
+
 
 @dataclass(frozen=True)
 class Card:
@@ -111,19 +116,22 @@ def is_hub_id(name: str) -> bool:
 
 
 def read_scores(metrics: Mapping[str, Any]) -> list[Score]:
-    """The finite scores of a metrics.json, of a training or of an adapter of a fleet, scored on rows held out."""
-    parts = [("validation", metrics.get("eval")), ("test", metrics.get("test"))]
-    if not any(isinstance(found, Mapping) for _, found in parts):
-        parts = [("validation", metrics)]
-    return [
+    """The finite scores of a metrics.json, of a training or of an adapter of a fleet, scored on rows held out.
+
+    The main metric comes first, where it is said.
+    """
+    given = [("validation", metrics.get("eval")), ("test", metrics.get("test"))]
+    parts = [(split, found) for split, found in given if isinstance(found, Mapping)] or [("validation", metrics)]
+    found = [
         Score(name, value, split)
-        for split, found in parts
-        for name, value in (found or {}).items()
+        for split, scores in parts
+        for name, value in scores.items()
         if isinstance(value, float)
         and math.isfinite(value)
         and "second" not in name
         and not name.startswith(("runtime", "train_"))
     ]
+    return sorted(found, key=lambda score: score.metric != metrics.get("main_metric"))
 
 
 def describe_method(record: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> str:

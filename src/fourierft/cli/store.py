@@ -203,7 +203,10 @@ def _list(store: AdapterStore, arguments: argparse.Namespace) -> int:
 
 
 def _cells(listed: Listed) -> tuple[str, ...]:
-    scores = [f"{name} {value:.4g}" for name, value in listed.metrics.items() if isinstance(value, float)]
+    from fourierft.adapters.card import read_scores
+
+    scores = [(score.label, score.value) for score in read_scores(listed.metrics)]
+    numbers = [(name, value) for name, value in listed.metrics.items() if isinstance(value, float)]
     return (
         escape_controls(listed.name),
         str(listed.version),
@@ -211,7 +214,7 @@ def _cells(listed: Listed) -> tuple[str, ...]:
         f"{listed.n:,}",
         f"{listed.bytes:,}",
         listed.created,
-        ", ".join(scores[:3]),
+        ", ".join(f"{escape_controls(name)} {value:.4g}" for name, value in (scores or numbers)[:3]),
     )
 
 

@@ -54,6 +54,13 @@ def describe(stats: StoreStats, name: str | None = None, near: list[Neighbour] |
             headings=True,
         ),
     ]
+    if stats.scores:
+        rows = [
+            (escape_controls(name), f"{own.adapters:,}", *(f"{value:.4g}" for value in own[1:]))
+            for name, own in stats.scores.items()
+        ]
+        headings = ("score", "adapters", "least", "median", "largest")
+        lines += ["", align_columns([headings, *rows], headings=True)]
     for names in stats.duplicates:
         more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
         lines.append(f"the same: {', '.join(map(escape_controls, names[:5]))}{more}")

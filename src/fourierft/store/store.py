@@ -227,8 +227,8 @@ class AdapterStore(StoreReader):
         return find_faults(self._tables)
 
     def stats(self) -> StoreStats:
-        """Counts, bytes, norms a layer, duplicates; reads every row once."""
-        return measure_store(self._tables, self.blocks())
+        """Counts, bytes, norms a layer, scores, duplicates; reads every row once."""
+        return measure_store(self._tables, self.blocks(), self.list())
 
     def close(self) -> None:
         """Close the store; nothing waits to be written."""

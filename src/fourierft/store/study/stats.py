@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fourierft.adapters.card import read_scores
 from fourierft.format.layout import Layer, Layout
 from fourierft.store.alignment import place
 from fourierft.store.databases import schema
 from fourierft.store.reading import StoreReader
-from fourierft.store.rows import Block
+from fourierft.store.rows import Block, Listed
 from fourierft.store.study.norms import unfold, update_norm
 from fourierft.store.tables import StoreTables
 
@@ -21,6 +23,15 @@ from fourierft.store.tables import StoreTables
 class Norms(NamedTuple):
     """Spread of a layer's norm over the adapters that change it."""
 
+    least: float
+    median: float
+    largest: float
+
+
+class Scores(NamedTuple):
+    """Spread of a metric over the adapters that have it, a score each."""
+
+    adapters: int
     least: float
     median: float
     largest: float
@@ -39,6 +50,7 @@ class StoreStats:
         disk_bytes: of the store.
         norms: layer -> norm of the latest versions, of `kind`.
         kind: "||dW||", or "||scaling * c||" where the shapes are not known.
+        scores: metric, with its split if that is not the validation data -> what the latest versions reached in it.
         duplicates: groups of names with the same numbers, heads and config.
     """
 
@@ -50,11 +62,14 @@ class StoreStats:
     disk_bytes: int
     norms: dict[str, Norms]
     kind: str
+    scores: dict[str, Scores]
     duplicates: tuple[tuple[str, ...], ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
-        return {**vars(self), "norms": {name: norms._asdict() for name, norms in self.norms.items()}}
+        spreads = {"norms": self.norms, "scores": self.scores}
+        told = {key: {name: own._asdict() for name, own in spread.items()} for key, spread in spreads.items()}
+        return {**vars(self), **told}
 
 
 class Neighbour(NamedTuple):
@@ -64,12 +79,13 @@ class Neighbour(NamedTuple):
     similarity: float
 
 
-def measure_store(tables: StoreTables, blocks: Iterable[Block]) -> StoreStats:
+def measure_store(tables: StoreTables, blocks: Iterable[Block], listed: Iterable[Listed]) -> StoreStats:
     """Sum a store up.
 
     Args:
         tables: of the store.
         blocks: the latest versions of all its adapters, read once.
+        listed: the same, without their numbers.
 
     Raises: StoreError, if a row is damaged.
     """
@@ -83,6 +99,10 @@ def measure_store(tables: StoreTables, blocks: Iterable[Block]) -> StoreStats:
         kinds.add("||dW||" if block.layout.bases else "||scaling * c||")
         for name, norms in block_norms(block).items():
             found[name].append(norms)
+    scores: dict[str, list[float]] = defaultdict(list)
+    for line in listed:
+        for score in read_scores(line.metrics):
+            scores[score.label].append(score.value)
     joined = {name: torch.cat(found[name]) for name in sorted(found)}
     return StoreStats(
         base=tables.base.name if tables.base else None,
@@ -93,6 +113,7 @@ def measure_store(tables: StoreTables, blocks: Iterable[Block]) -> StoreStats:
         disk_bytes=tables.backend.size() if kept else 0,
         norms={name: Norms(float(n.min()), float(n.median()), float(n.max())) for name, n in joined.items()},
         kind=" or ".join(sorted(kinds)),
+        scores={name: Scores(len(own), min(own), statistics.median(own), max(own)) for name, own in scores.items()},
         duplicates=tuple(tuple(names) for names in groups.values() if len(names) > 1),
     )
 
