@@ -90,6 +90,19 @@ def assert_same_adapter(first: Path, second: Path) -> None:
     assert any(tensor.abs().max() > 1e-3 for tensor in one.values())
 
 
+def assert_same_history(first: Path, second: Path) -> None:
+    """What was logged, but for times, and for the loss of the whole training that the card shows."""
+    lines, others = (json.loads((directory / "history.json").read_text()) for directory in (first, second))
+    timed = ("runtime", "per_second", "_flos")
+    for line in (*lines, *others):
+        for name in [name for name in line if name.endswith(timed)]:
+            del line[name]
+    assert lines == others
+    assert lines[-1]["train_loss"] > 0
+    losses = [json.loads((directory / "metrics.json").read_text())["train"]["loss"] for directory in (first, second)]
+    assert losses == [lines[-1]["train_loss"]] * 2
+
+
 def test_killed_and_resumed_training_reaches_the_same_adapter(flags: list[str], whole: Path, tmp_path: Path) -> None:
     process = start(flags, tmp_path / "killed", seconds_per_step=0.2)
     wait_for(tmp_path / "killed" / "checkpoint-8" / "checkpoint.json", process)
@@ -99,6 +112,7 @@ def test_killed_and_resumed_training_reaches_the_same_adapter(flags: list[str], 
     assert not (tmp_path / "killed" / "adapter_model.safetensors").exists()
     finish([*flags, "--resume_from_checkpoint", "true"], tmp_path / "killed")
     assert_same_adapter(whole, tmp_path / "killed")
+    assert_same_history(whole, tmp_path / "killed")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -123,6 +137,7 @@ def test_interrupted_training_saves_its_step_and_says_how_to_go_on(
     assert command[-2:] == ["--resume_from_checkpoint", "true"]
     finish(command, tmp_path / "out")
     assert_same_adapter(whole, tmp_path / "out")
+    assert_same_history(whole, tmp_path / "out")
 
 
 def test_a_damaged_checkpoint_is_passed_over_to_the_same_adapter(build: Build, tmp_path: Path) -> None:
@@ -138,14 +153,19 @@ def test_a_damaged_checkpoint_is_passed_over_to_the_same_adapter(build: Build, t
 
 
 @pytest.mark.parametrize("step", [5, 6])
-def test_resuming_inside_or_at_the_end_of_an_epoch_reaches_the_same_adapter(
+def test_resuming_inside_or_at_the_end_of_an_epoch_reaches_the_same_adapter_and_log(
     build: Build, tmp_path: Path, step: int
 ) -> None:
     settings = {"max_steps": 12, "eval_strategy": "epoch", "save_steps": step, "save_total_limit": 8}
+    settings |= {"logging_steps": 4, "eval_on_start": True}
     train(build(**settings, output_dir=str(tmp_path / "whole")))
     train(build(**settings))
     train(build(**settings, resume_from_checkpoint=str(tmp_path / "out" / f"checkpoint-{step}")))
     assert_same_adapter(tmp_path / "whole", tmp_path / "out")
+    assert_same_history(tmp_path / "whole", tmp_path / "out")
+    lines = json.loads((tmp_path / "out" / "history.json").read_text())
+    logged = [line["loss"] for line in lines if "loss" in line]
+    assert lines[-1]["train_loss"] == pytest.approx(sum(logged) / 3, rel=1e-6)
 
 
 @pytest.mark.parametrize("method", ["head", "bitfit", "full"])

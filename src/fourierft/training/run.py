@@ -98,6 +98,7 @@ def _run(plan: Plan, directory: Path, checkpoint: Path | None) -> dict[str, Any]
                 f"{directory} holds the results of all {step_of(checkpoint)} steps; nothing is left to do", flush=True
             )
             return dict(read_json(directory / output.METRICS))
+        trainer.args.eval_on_start = False  # it was evaluated there
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         if not plan.arguments.run.overwrite_output_dir:  # which makes room
@@ -116,7 +117,7 @@ def _run(plan: Plan, directory: Path, checkpoint: Path | None) -> dict[str, Any]
         )
     metrics = {
         "train": {
-            "loss": result.training_loss,
+            "loss": result.metrics["train_loss"],
             "steps": state.global_step,
             "epochs": state.epoch,
             "seconds": result.metrics["train_runtime"],

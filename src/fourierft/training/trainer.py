@@ -21,11 +21,13 @@ from torch import distributed, nn
 from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.trainer_utils import IntervalStrategy
 
 from fourierft.errors import CheckpointError, PlaceError
 from fourierft.files import written_to
 from fourierft.training.checkpoints import find_fault, keep_last, seal
 from fourierft.training.coefficients import load_exact, save_exact
+from fourierft.training.losses import LossKeeper
 from fourierft.training.methods import is_head_parameter
 
 
@@ -45,7 +47,7 @@ class TrainingInterrupted(KeyboardInterrupt):
         self.checkpoint = checkpoint
 
 
-class SteadyTrainer:
+class SteadyTrainer(LossKeeper):
     """What trainers of this package have in common; stands before transformers' Trainer, or TRL's, among the bases.
 
     Attributes:
@@ -53,14 +55,13 @@ class SteadyTrainer:
     """
 
     callback_handler: Any
-    args: Any
-    state: Any
     control: Any
-    accelerator: Any
+    evaluate: Any
     model: Any
     is_fsdp_enabled: bool
     is_deepspeed_enabled: bool
     run: Mapping[str, Any] = MappingProxyType({})
+    _resumed: Path | None = None  # the checkpoint that an epoch is about to go on from
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Trainer's; warns if sharding was asked for, and accelerate, which has it for accelerators alone, does not."""
@@ -78,7 +79,17 @@ class SteadyTrainer:
             return super().evaluation_loop(*arguments, **options)  # type: ignore[misc]
 
     def _run_epoch(self, *arguments: Any, **options: Any) -> None:
-        """Trainer's; nothing, where a training that goes on has no step left: Trainer would do one more."""
+        """Trainer's; nothing, where a training that goes on has no step left: Trainer would do one more.
+
+        A checkpoint of the last step of an epoch is written before the epoch is evaluated, which is made up for.
+        """
+        if self._resumed is not None:
+            self._load_losses(self._resumed)
+            self._resumed = None
+            is_due = self.args.eval_strategy == IntervalStrategy.EPOCH and self.state.epoch % 1 == 0
+            scored = [log["step"] for log in self.state.log_history if "eval_loss" in log]
+            if is_due and self.state.global_step not in scored:
+                self.evaluate()
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
         else:
@@ -98,6 +109,7 @@ class SteadyTrainer:
             with written_to(path):
                 super()._save_checkpoint(*arguments, **options)  # type: ignore[misc]
                 self.accelerator.wait_for_everyone()
+                self._save_losses(path)
                 if self.args.should_save:
                     if not self.is_fsdp_enabled and not self.is_deepspeed_enabled:  # whose files have what is in memory
                         save_exact(self.accelerator.unwrap_model(self.model), path)
@@ -113,6 +125,7 @@ class SteadyTrainer:
         """Trainer's, and then the coefficients as they were in memory."""
         super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
         load_exact(self.accelerator.unwrap_model(self.model), Path(resume_from_checkpoint))
+        self._resumed = Path(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         """Trainer's, but a best model that is damaged is an error; Trainer would save the last in its place.

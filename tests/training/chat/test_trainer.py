@@ -146,11 +146,22 @@ def test_what_saves_memory_trains_the_same(build: Build, tmp_path: Path, setting
     assert all(tensor.dtype == torch.float32 for tensor in adapter(tmp_path / "out").values())
 
 
-def test_resumed_training_reaches_the_same_adapter(build: Build, tmp_path: Path) -> None:
-    train(build(save_steps=2))
-    whole = adapter(tmp_path / "out")
-    train(build(save_steps=2, resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2")))
+def test_resumed_training_reaches_the_same_adapter_and_logs_the_same(build: Build, tmp_path: Path) -> None:
+    train(build(save_steps=2, logging_steps=3))
+    whole, logged = adapter(tmp_path / "out"), read_history(tmp_path / "out")
+    train(build(save_steps=2, logging_steps=3, resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2")))
     assert_close(whole, adapter(tmp_path / "out"), 1e-5)
+    again = read_history(tmp_path / "out")
+    assert any("num_tokens" in line and line["step"] == 3 for line in logged)
+    assert [line.keys() for line in again] == [line.keys() for line in logged]
+    assert all(line == pytest.approx(before, rel=1e-4) for line, before in zip(again, logged, strict=True))
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """What was logged, but for times."""
+    lines = json.loads((folder / "history.json").read_text())
+    timed = ("runtime", "per_second", "_flos")
+    return [{name: value for name, value in line.items() if not name.endswith(timed)} for line in lines]
 
 
 @pytest.mark.parametrize("kind", ["nf4", "int8", "torchao-int8"])

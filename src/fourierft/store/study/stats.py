@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -67,7 +67,7 @@ class StoreStats:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
-        spreads = {"norms": self.norms, "scores": self.scores}
+        spreads: dict[str, Mapping[str, Any]] = {"norms": self.norms, "scores": self.scores}
         told = {key: {name: own._asdict() for name, own in spread.items()} for key, spread in spreads.items()}
         return {**vars(self), **told}
 

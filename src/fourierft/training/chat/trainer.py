@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -57,6 +57,15 @@ class ChatTrainer(SteadyTrainer, SFTTrainer):
         reduced = torch.stack([count.float().sum(dim=1) for count in counts], dim=1)  # [rows, 3]
         loss = reduced[:, 0].sum() / reduced[:, 2].sum()
         return (loss, None, None) if prediction_loss_only else (loss, reduced, inputs["labels"])
+
+    def more_to_log(self) -> dict[str, Any]:
+        """TRL's means since the last line of the log, and its count of tokens."""
+        return {"metrics": self._metrics["train"], "tokens": self._total_train_tokens}
+
+    def go_on_logging(self, kept: Mapping[str, Any]) -> None:
+        """Bring back both."""
+        self._metrics["train"].update(kept["metrics"])
+        self._total_train_tokens = kept["tokens"]
 
     def create_model_card(self, *arguments: Any, **options: Any) -> None:
         """Nothing: a training writes its own when it is done."""
