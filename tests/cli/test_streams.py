@@ -43,7 +43,7 @@ def test_a_reader_that_reads_one_line(trainings: tuple[str, ...], status: int, t
     os.close(writing)
     first = os.read(reading, 6)
     os.close(reading)
-    assert process.communicate(timeout=60)[1] == told
+    assert process.communicate(timeout=600)[1] == told
     assert (first, process.returncode) == (b"a line", status)
 
 

@@ -78,7 +78,7 @@ def run_together(common: Settings, folder: Path, variants: Mapping[str, Settings
         [*command, str(PROGRAM), json.dumps(settings)],
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1800,  # nothing waits for ever, and a machine may be busy
         check=False,
         env={**os.environ, **environment},
     )

@@ -37,7 +37,7 @@ def test_the_cases_of_peft_that_name_fourierft_pass(tmp_path):
     }
     command = [sys.executable, "-m", "pytest", "-p", "peft_with_fourierft", "-p", "no:cacheprovider", "-q"]
     command += ["-k", "FourierFT", "--junitxml", "report.xml", "tests/test_custom_models.py"]
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800)
     suite = ElementTree.parse(tmp_path / "report.xml").getroot()[0]
     count = {key: int(suite.attrib[key]) for key in ("tests", "failures", "errors", "skipped")}
     assert run.returncode == 0, run.stdout[-5000:]

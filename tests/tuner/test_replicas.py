@@ -216,7 +216,7 @@ def _check_in_a_process(method: str, model: PeftModel) -> None:
     answers = context.Queue()
     process = context.Process(target=_answer, args=(model, IDS, answers))
     process.start()
-    found = torch.tensor(answers.get(timeout=600))
+    found = torch.tensor(answers.get(timeout=1800))
     process.join()
     assert process.exitcode == 0
     check(found, truth(model))
