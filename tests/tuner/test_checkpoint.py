@@ -93,17 +93,16 @@ def test_a_stock_checkpoint_gives_the_same_logits_here_and_back(make_llama, stoc
 
 
 def test_names_are_saved_in_the_order_of_the_alphabet_whatever_process_saves_them(tmp_path):
+    names = [f"{letter}_proj" for letter in "qkvabcdef"]
+    FourierFTConfig(target_modules=names, exclude_modules=names[3:]).save_pretrained(tmp_path / "here")
     script = (
-        "import sys, fourierft; "
-        "names = [f'{letter}_proj' for letter in 'qkvabcdef']; "
-        "fields = {'target_modules': names, 'exclude_modules': names[3:]}; "
-        "fourierft.enable(); fourierft.FourierFTConfig(**fields).save_pretrained(sys.argv[1])"
+        "import json, sys, fourierft; fourierft.enable(); "
+        "fourierft.FourierFTConfig(**json.loads(sys.argv[1])).save_pretrained(sys.argv[2])"
     )
-    for seed in ("1", "2"):
-        subprocess.run(
-            [sys.executable, "-c", script, str(tmp_path / seed)], check=True, env={**os.environ, "PYTHONHASHSEED": seed}
-        )
-    saved = [(tmp_path / seed / "adapter_config.json").read_bytes() for seed in ("1", "2")]
+    given = json.dumps({"target_modules": names, "exclude_modules": names[3:]})
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}  # sets lie in another order than here
+    subprocess.run([sys.executable, "-c", script, given, str(tmp_path / "there")], check=True, env=environment)
+    saved = [(tmp_path / process / "adapter_config.json").read_bytes() for process in ("here", "there")]
     assert saved[0] == saved[1]
     fields = json.loads(saved[0])
     assert fields["target_modules"] == [f"{letter}_proj" for letter in "abcdefkqv"]
