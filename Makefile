@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.installed
 BARE := .venv-bare
+# How many processes run the tests: one for each core, at most eight, which take 2 GB each.
+WORKERS ?= logical
+PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=8 --dist=worksteal
 # Older releases of PEFT, each with the transformers that a program which pins it takes, and the last torchao it knows.
 PEFTS := 0.18 0.19 0.20
 PEFT_0.18 := peft==0.18.1 transformers==5.6.0 torchao==0.17.0
@@ -18,7 +21,7 @@ VLLM_PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 py
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart fleet-demo serve-demo test test-faults check format bench docs clean install-vllm test-vllm test-bare test-peft test-integrations
+.PHONY: help install quickstart fleet-demo serve-demo test test-fast test-faults check format bench docs clean install-vllm test-vllm test-bare test-peft test-integrations
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,8 +45,11 @@ serve-demo: install install-vllm ## train three dictionaries, serve them, and as
 	VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/fourierft serve serve-demo/base --store serve-demo/fleet.db --vllm="--dtype float32 --max-model-len 512" \
 		--ask cool --of noun verb adjective base
 
-test: install ## run all tests (about 10 minutes on 2 cores)
-	$(BIN)/python -m pytest
+test: install ## run all tests (about 8 minutes on 2 cores); WORKERS=0 runs them in one process
+	$(PYTEST)
+
+test-fast: install ## run the tests of the edit loop, without the files named in tests/slow.txt (under 2 minutes on 2 cores)
+	$(PYTEST) $(addprefix --ignore=,$(shell grep -v '^\#' tests/slow.txt))
 
 test-faults: install ## attack store and server at length: kills, damage, hostile requests (about 20 minutes); FAULTS_SEED=n for others
 	FAULTS=long $(BIN)/python -m pytest tests/faults
