@@ -67,12 +67,10 @@ class AdapterReport:
 
     @property
     def coefficients(self) -> int:
-        """Number of coefficients in all layers."""
         return sum(layer.n_frequency for layer in self.layers)
 
     @property
     def coefficient_bytes(self) -> int:
-        """They take on disk."""
         return sum(layer.n_bytes for layer in self.layers)
 
     @property

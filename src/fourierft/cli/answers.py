@@ -18,7 +18,6 @@ from fourierft.cli.speaking import add_model_arguments, add_output_arguments, lo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_model_arguments(parser, max_new_tokens=1024)
     parser.add_argument("--bench", metavar="BENCH", required=True, help="mt-bench (two turns) or vicuna (one)")
     parser.add_argument("--questions", metavar="FILE", required=True, help="FastChat's question.jsonl, or a hub id")
@@ -27,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Answer the questions."""
     from fourierft.training.chat.bench import answer_questions, read_questions
 
     questions = read_questions(arguments.questions, arguments.bench)

@@ -20,7 +20,6 @@ from fourierft.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `fourierft blend`."""
     parser.add_argument("store", metavar="STORE", help="path of the store, or postgresql://user@host/database")
     parser.add_argument("parts", metavar="NAME:WEIGHT", nargs="+", help="an adapter and its weight; the last : counts")
     parser.add_argument("--as", dest="name", metavar="NAME", required=True, help="of the new adapter")
@@ -32,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Blend and say what was done."""
     from fourierft.store import AdapterStore, blend
 
     weights = read_weights(arguments.parts)

@@ -24,7 +24,6 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `fourierft compare`."""
     parser.add_argument("task", metavar="TASK", type=Path, help="YAML file of the task")
     parser.add_argument("--methods", nargs="+", metavar="METHOD", help="instead of those of the task file")
     parser.add_argument(

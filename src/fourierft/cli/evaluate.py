@@ -28,7 +28,6 @@ from fourierft.cli.parser import add_base
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     parser.usage = "fourierft evaluate ADAPTER (--test_file FILE | --dataset_name DATASET) [SETTINGS]"
     parser.add_argument("directory", metavar="ADAPTER", help="output directory of `fourierft train`")
     data = parser.add_argument_group("data")
@@ -181,7 +180,6 @@ def generate(arguments: argparse.Namespace, data: Any) -> dict[str, Any]:
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
-    """Print a table of metrics."""
     from fourierft.tables import align_columns
 
     print(

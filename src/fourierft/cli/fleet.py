@@ -60,7 +60,6 @@ Ctrl-C loses nothing: the same command goes on where it stopped, and what is fin
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the actions of `fourierft fleet`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def action(name: str, text: str, description: str) -> argparse.ArgumentParser:

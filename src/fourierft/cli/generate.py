@@ -20,7 +20,6 @@ from fourierft.cli.speaking import add_model_arguments, add_output_arguments, lo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
     add_model_arguments(parser)
     asked = parser.add_argument_group("what to answer").add_mutually_exclusive_group(required=True)
     asked.add_argument("--prompt", metavar="TEXT", help="one prompt")
@@ -34,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Answer what was asked."""
     from fourierft.errors import ConfigError
     from fourierft.training.chat.answering import answer_file
 

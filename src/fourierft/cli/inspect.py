@@ -35,7 +35,6 @@ COLUMNS = ("layer", "out x in", "n", "bytes", "||c||", "||dW|| F", "||dW|| 2", "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `fourierft inspect`."""
     parser.add_argument(
         "adapter", metavar="ADAPTER", help="folder or hub id of a FourierFT adapter, or a store (file or postgresql://)"
     )
@@ -64,7 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print, draw."""
     if "://" in arguments.adapter or Path(arguments.adapter).is_file():
         return inspect_store(arguments)
     if arguments.near is not None:
@@ -111,7 +109,6 @@ def inspect_store(arguments: argparse.Namespace) -> int:
 
 
 def describe(report: AdapterReport) -> list[str]:
-    """The lines to print."""
     checkpoint = report.checkpoint
     entries = "uniform" if checkpoint.band is None else "band-pass, center {:g}, width {:g}".format(*checkpoint.band)
     lines = [

@@ -46,7 +46,6 @@ Start here:
 
 
 def program() -> frame.Program:
-    """The command line of the package."""
     return frame.Program(
         name="fourierft",
         description="Fine-tune, look into and ship models with a few spectral coefficients a layer.",

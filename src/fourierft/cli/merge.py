@@ -23,7 +23,6 @@ from fourierft.cli.parser import add_base
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `fourierft merge`."""
     parser.add_argument("adapter", metavar="ADAPTER", help="folder or hub id of a FourierFT adapter")
     parser.add_argument("output", metavar="OUT", help="folder to make; must not be there, or be empty")
     add_base(parser, "folder or hub id of the base, if not the one the adapter names")
@@ -47,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Merge and say what was done."""
     from fourierft.adapters.merge import merge_adapter
 
     merged = merge_adapter(

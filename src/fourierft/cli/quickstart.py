@@ -20,7 +20,6 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `fourierft quickstart`."""
     parser.add_argument(
         "--output_dir",
         type=Path,

@@ -46,7 +46,6 @@ _SCALE = {"MIB": 1 << 20, "N": 1, "SECONDS": 1}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `fourierft serve`."""
     add = parser.add_argument
     add("model", metavar="MODEL", nargs="?", help="hub id or folder of the base model")
     add_base(parser, "the same, as a flag")

@@ -43,7 +43,6 @@ def add_model_arguments(parser: argparse.ArgumentParser, max_new_tokens: int = 5
 
 
 def add_output_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
-    """Declare where answers go."""
     results = parser.add_argument_group("results")
     results.add_argument("--output", metavar="FILE", required=required, help="JSON lines to write, or to go on with")
     results.add_argument("--batch_size", metavar="SIZE", type=int, default=8, help="prompts at a time (default: 8)")
@@ -75,7 +74,6 @@ def load(arguments: argparse.Namespace) -> Speaker:
 
 
 def sampling_of(arguments: argparse.Namespace, temperature: float) -> Sampling:
-    """How words are chosen."""
     from fourierft.training.chat.speaker import Sampling
 
     return Sampling(temperature, arguments.top_p, arguments.max_new_tokens, arguments.seed)

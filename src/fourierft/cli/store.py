@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the actions of `fourierft store`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
@@ -118,7 +117,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the action."""
     from fourierft.store import AdapterStore
 
     actions = {"add": _add, "import": _import, "export": _export, "get": _get, "list": _list, "rm": _remove}

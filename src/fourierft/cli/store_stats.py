@@ -38,7 +38,6 @@ def show_stats(store: AdapterStore, near: str | None, picture: str | None, as_js
 
 
 def describe(stats: StoreStats, name: str | None = None, near: list[Neighbour] | None = None) -> list[str]:
-    """The lines to print."""
     kept = ", ".join(f"{count:,} in {dtype}" for dtype, count in stats.dtypes.items())
     ratio = f", {stats.disk_bytes / stats.raw_bytes:.3f} times the numbers themselves" if stats.raw_bytes else ""
     lines = [

@@ -76,7 +76,11 @@ class FleetModel:
     def generate(self, *inputs: Any, names: Sequence[str], **named: Any) -> Any:
         """The base's `generate`, greedy, sampling or by beams; num_return_sequences share the name of their row.
 
-        Args and Raises: as the forward.
+        Args:
+            inputs, named: of the base's `generate`.
+            names: adapter of each row, "__base__" for none.
+
+        Raises: as the forward.
         """
         batch = read_batch(self.base, inputs, named)
         rows = self._rows(names, batch)

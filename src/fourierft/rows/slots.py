@@ -39,7 +39,6 @@ class Slots(Generic[_Key]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tables."""
         return sum(tables.nbytes for tables in self._draws.values())
 
     @property
@@ -49,7 +48,6 @@ class Slots(Generic[_Key]):
 
     @property
     def draws(self) -> dict[Draw, DrawTables]:
-        """The tables of each draw."""
         return self._draws
 
     def tables(self, layout: Layout) -> DrawTables:
@@ -68,7 +66,6 @@ class Slots(Generic[_Key]):
         return self._slots[key]
 
     def use(self, key: _Key) -> None:
-        """Note that an adapter is used now."""
         self._slots.move_to_end(key)
 
     def write(self, keys: Sequence[_Key], layout: Layout, values: Tensor) -> list[Slot]:
@@ -86,7 +83,6 @@ class Slots(Generic[_Key]):
         return slots
 
     def drop(self, key: _Key) -> None:
-        """Empty the slot of an adapter."""
         slot = self._slots.pop(key)
         slot.tables.give(slot.row)
 

@@ -37,12 +37,10 @@ class LayerTable:
 
     @property
     def n_frequency(self) -> int:
-        """Coefficients of a row."""
         return self._numbers.shape[1]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the table."""
         return self._numbers.nbytes + (0 if self._scales is None else self._scales.nbytes)
 
     def resize(self, slots: int, n_frequency: int) -> None:
@@ -94,7 +92,6 @@ class DrawTables:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tables."""
         return sum(table.nbytes for table in self._tables.values())
 
     def reserve(self, count: int) -> None:

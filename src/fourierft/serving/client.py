@@ -38,7 +38,6 @@ class Client:
         self.gone = False
 
     async def receive(self) -> Message:
-        """The next message of ASGI."""
         message = await self._receive()
         self.gone = self.gone or message["type"] == "http.disconnect"
         return message
@@ -119,7 +118,6 @@ class Client:
         return receive
 
     def close(self) -> None:
-        """Listen no longer."""
         if self._leaving is not None:
             self._leaving.cancel()
 

@@ -60,7 +60,6 @@ class Fleet:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def stop(self) -> None:
-        """Note that the engine stops."""
         self.stopping = True
 
     async def find(self, reference: str, tenant: Tenant) -> Version | None:
@@ -112,7 +111,6 @@ class Fleet:
         return (await self._engine.collective_rpc("fleet_counts"))[0]
 
     def count_tokens(self, count: int) -> None:
-        """Count tokens that were answered."""
         self._tokens.append((time.monotonic(), count))
 
     def tokens_per_second(self) -> float:

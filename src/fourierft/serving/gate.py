@@ -83,7 +83,6 @@ class Gate:
         self._fleet: Fleet | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or hand on."""
         if scope["type"] == "http":
             await self._bound(scope, receive, send)
         elif scope["type"] == "lifespan":

@@ -100,7 +100,6 @@ def served_name(model: str) -> str:
 
 
 def command(settings: ServeSettings) -> list[str]:
-    """vLLM's command line."""
     return [
         *(sys.executable, "-m", vllm_internals.SERVER, "--model", settings.model),
         *("--served-model-name", served_name(settings.model), "--host", settings.host, "--port", str(settings.port)),

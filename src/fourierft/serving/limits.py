@@ -69,7 +69,6 @@ class Room:
 
     @property
     def used(self) -> int:
-        """Bytes of all."""
         return sum(self._used.values())
 
     def take(self, tenant: str, size: int) -> str | None:
@@ -83,7 +82,6 @@ class Room:
         return None
 
     def give(self, tenant: str, size: int) -> None:
-        """Give some back."""
         left = self._used.pop(tenant, 0) - size
         if left:
             self._used[tenant] = left

@@ -91,7 +91,6 @@ class Meter:
             raise ClientGoneError from error
 
     def finish(self, fleet: Fleet) -> None:
-        """Count the request, and log it."""
         seconds, status = round(time.monotonic() - self._start, 4), self.status
         tenant = self.tenant or ""
         line = {"id": self.request_id, "client": self._address, "tenant": self.tenant, **self._what, **self.noted}

@@ -40,7 +40,6 @@ class Residents:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tables."""
         return self._slots.nbytes
 
     @property
@@ -50,7 +49,6 @@ class Residents:
 
     @property
     def draws(self) -> list[DrawTables]:
-        """The tables of all draws."""
         return list(self._slots.draws.values())
 
     def hold(self, key: int, adapter: Adapter) -> None:
@@ -97,7 +95,6 @@ class Residents:
         return self._slots.find(key)
 
     def clear(self) -> None:
-        """Empty all slots."""
         for key in self._slots.keys:
             self._drop(key)
 

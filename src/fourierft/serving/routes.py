@@ -57,11 +57,9 @@ class Routes:
         )
 
     def has(self, path: str) -> bool:
-        """Whether a path is one of these."""
         return path == "/" or path == "/v1/models" or path.startswith(("/v1/models/", "/fleet/"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
         await self._router(scope, receive, send)
 
     async def _page(self, request: Request) -> Response:

@@ -49,7 +49,6 @@ class Tenants:
         return next((self._turns[digest] for digest in digests if key and digest in self._turns), None)
 
     def all(self) -> list[Turns]:
-        """Every tenant once."""
         if self._everybody is not None:
             return [self._everybody]
         return list({turns.tenant.name: turns for turns in self._turns.values()}.values())

@@ -93,7 +93,6 @@ class FleetManager:
         return True
 
     def remove_adapter(self, key: int) -> bool:
-        """Empty the slot of an adapter."""
         return self.residents.remove(key)
 
     def remove_all_adapters(self) -> None:
@@ -107,7 +106,6 @@ class FleetManager:
         raise ConfigError("adapters of a fleet are not pinned; give the server more slots instead")
 
     def list_adapters(self) -> set[int]:
-        """Keys of the adapters in slots."""
         return set(self.residents.keys) | self._dummies
 
     @contextmanager
@@ -204,7 +202,6 @@ class FleetWorker:
         return self.model_runner.lora_manager.hold(key, name, version)
 
     def fleet_release(self, key: int) -> None:
-        """Let go of an adapter."""
         self.model_runner.lora_manager.residents.release(key)
 
     def fleet_counts(self) -> dict[str, int]:

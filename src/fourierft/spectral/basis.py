@@ -112,7 +112,12 @@ class SpectralBasis:
         return self._on(device, "half", lambda: _half_spectrum(self.out_features, self.in_features, self.entries))
 
     def keep(self, key: Hashable, build: Callable[[SpectralBasis], _Kept]) -> _Kept:
-        """What was built under this key, built now if it is asked for the first time; it lives as long as the basis."""
+        """What was built under a key, built now if it is asked for the first time; it lives as long as the basis.
+
+        Args:
+            key: to keep it under.
+            build: makes it from the basis.
+        """
         if key not in self._kept:
             with real_tensors():
                 self._kept.setdefault(key, build(self))

@@ -60,14 +60,20 @@ def drawn_basis(draw: Draw, out_features: int, in_features: int, n_frequency: in
 
 
 def uniform_basis(out_features: int, in_features: int, n_frequency: int, seed: int) -> SpectralBasis:
-    """The basis of `uniform_entries`, drawn once in a process."""
+    """The basis of `uniform_entries`, drawn once in a process.
+
+    Args (out_features, in_features, n_frequency, seed), Raises: as of `uniform_entries`.
+    """
     return drawn_basis(Draw(seed), out_features, in_features, n_frequency)
 
 
 def bandpass_basis(
     out_features: int, in_features: int, n_frequency: int, seed: int, center: float, width: float
 ) -> SpectralBasis:
-    """The basis of `bandpass_entries`, drawn once in a process."""
+    """The basis of `bandpass_entries`, drawn once in a process.
+
+    Args, Raises: as of `bandpass_entries`.
+    """
     return drawn_basis(Draw(seed, (center, width)), out_features, in_features, n_frequency)
 
 

@@ -105,7 +105,6 @@ def token_backward(
 
 
 def _dtype(x: Tensor, other: Tensor) -> torch.dtype:
-    """The dtype to compute in."""
     return torch.promote_types(compute_dtype(x.dtype), compute_dtype(other.dtype))
 
 

@@ -123,7 +123,12 @@ class Loss(NamedTuple):
 
 
 def measure_loss(checkpoint: AdapterCheckpoint, kept: Adapter) -> Loss:
-    """How far an adapter in a store is from the checkpoint that it was added from."""
+    """How far an adapter in a store is from the checkpoint that it was added from.
+
+    Args:
+        checkpoint: as it was read.
+        kept: the adapter of the store.
+    """
     layers = {}
     for name, found in kept.coefficients.items():
         original = checkpoint.coefficients[name].double()
@@ -145,7 +150,6 @@ def pack_heads(heads: Mapping[str, torch.Tensor]) -> bytes | None:
 
 
 def unpack_heads(blob: bytes | None) -> dict[str, torch.Tensor]:
-    """Heads from their blob."""
     from safetensors.torch import load
 
     return load(blob) if blob else {}

@@ -23,7 +23,6 @@ _BATCH_BYTES = 1 << 24
 
 
 def backup(tables: StoreTables, file: str | Path) -> None:
-    """As `AdapterStore.backup`."""
     if not isinstance(tables.backend, SQLiteFile):
         raise StoreError(f"{tables} is backed up by its server's own tool, such as `pg_dump --table='fourierft_*'`")
     if not tables.is_made():
@@ -41,7 +40,6 @@ def backup(tables: StoreTables, file: str | Path) -> None:
 
 
 def restore(tables: StoreTables, file: str | Path) -> int:
-    """As `AdapterStore.restore`."""
     source = StoreTables(file, None, create=False, timeout=tables.backend.timeout)
     try:
         return _restore(tables, source)

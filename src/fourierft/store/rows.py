@@ -34,7 +34,15 @@ class Row(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """A line of `list`: `n` counts the coefficients of all layers, `bytes` those of the blobs."""
+    """A line of `list`.
+
+    Fields:
+        name, version, dtype, created: as of `Adapter`.
+        n: coefficients of all layers.
+        scaling: of all layers.
+        metrics: scores and whatever else was given with it.
+        bytes: of coefficients and heads, as kept.
+    """
 
     name: str
     version: int

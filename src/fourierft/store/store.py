@@ -182,7 +182,7 @@ class AdapterStore(StoreReader):
         return version
 
     def remove_alias(self, name: str, alias: str) -> None:
-        """Remove an alias; the version stays.
+        """Remove an alias of the adapter of this name; the version stays.
 
         Raises: MissingAdapterError, if there is none.
         """

@@ -104,7 +104,6 @@ class StoreTables:
             yield from self.backend.rows(statement, parameters)
 
     def count(self) -> int:
-        """Names that are there."""
         return next(self.rows(schema.COUNT), (0,))[0]
 
     def writing(self) -> AbstractContextManager[Execute]:
@@ -233,7 +232,6 @@ class StoreTables:
         return layout
 
     def layouts(self) -> list[Layout]:
-        """All layouts."""
         return [self.layout(found) for (found,) in self.rows(schema.LAYOUT_IDS)]
 
     def find_layout(self, digest: str) -> Layout | None:
@@ -254,7 +252,6 @@ class StoreTables:
             self.is_made()
 
     def close(self) -> None:
-        """Close all connections."""
         self.backend.close()
 
     def _describe(self, execute: Execute) -> None:

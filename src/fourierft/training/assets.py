@@ -215,7 +215,6 @@ def safe_target(folder: Path, name: str, archive: Path) -> Path:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):

@@ -33,7 +33,6 @@ def mark_places(rows: Dataset, source: str) -> Dataset:
 
 
 def column_names(rows: Dataset) -> list[str]:
-    """The columns of the data."""
     return [name for name in rows.column_names if name not in PLACE]
 
 

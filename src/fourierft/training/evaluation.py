@@ -240,7 +240,6 @@ def find_test(
 
 
 def score_test(trained: Trained, test: Examples, batch_size: int = 32, use_cpu: bool = False) -> Evaluation:
-    """Score a model on rows."""
     family, record = trained.family, trained.record
     encoded = family.encode_rows(test.rows, test.columns, test.labels, trained.processor, test.max_length)
     with tempfile.TemporaryDirectory() as unused:

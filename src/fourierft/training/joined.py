@@ -51,12 +51,10 @@ class Joined:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The pattern of the one file."""
         return (self.filename,)
 
     @property
     def folder(self) -> str:
-        """Name of its folder in the cache."""
         return f"{self.project}-{self.version}-{self.sha256[:12]}"
 
     def wheels(self) -> list[Asset]:

@@ -48,13 +48,13 @@ class Wanted(Protocol):
     """
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...
     @property
-    def needs_head(self) -> bool: ...  # noqa: D102
+    def needs_head(self) -> bool: ...
     @property
-    def model_class(self) -> Any: ...  # noqa: D102
+    def model_class(self) -> Any: ...
     @property
-    def task_type(self) -> TaskType | None: ...  # noqa: D102
+    def task_type(self) -> TaskType | None: ...
     def model_settings(self) -> dict[str, Any]:
         """What the model's config must say."""
 

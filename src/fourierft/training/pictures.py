@@ -46,7 +46,6 @@ class Seen:
 
 
 def is_image(rows: Dataset, column: str) -> bool:
-    """Whether a column holds images."""
     return type(rows.features[column]).__name__ == "Image"
 
 

@@ -47,12 +47,10 @@ class Plan:
 
     @property
     def rows(self) -> dict[str, int]:
-        """The number of rows by split."""
         return {name: len(split) for name, split in self.splits.items()}
 
     @property
     def steps(self) -> int:
-        """Steps of the optimizer."""
         return count_steps(self.packed, self.arguments.training)
 
     def describe(self) -> str:

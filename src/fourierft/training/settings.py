@@ -130,7 +130,6 @@ def _kinds() -> tuple[Any, ...]:
 
 
 def known_settings() -> set[str]:
-    """The names of all settings."""
     return {item.name for kind in _kinds() for item in fields(kind) if item.init}
 
 

@@ -48,7 +48,6 @@ class Fall(NamedTuple):
 
     @property
     def size(self) -> float:
-        """By how much it is worse."""
         return self.now - self.before if lower_is_better(self.metric) else self.before - self.now
 
 

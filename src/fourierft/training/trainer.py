@@ -248,11 +248,9 @@ class StepTimer(TrainerCallback):
         self._seconds: list[float] = []
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Start the clock."""
         self._begin = time.perf_counter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Stop the clock."""
         self._seconds.append(time.perf_counter() - self._begin)
 
     @property

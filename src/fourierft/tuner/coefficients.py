@@ -37,7 +37,6 @@ class Coefficients(nn.Module):
         return self.weight
 
     def extra_repr(self) -> str:
-        """The number of coefficients."""
         return f"n_frequency={self.weight.shape[-1]}"
 
 
@@ -114,7 +113,6 @@ class Spectrum(nn.Module):
         return len(self._parameters)
 
     def items(self) -> list[tuple[str, nn.Parameter]]:
-        """Adapter names and their coefficients."""
         return [(name, self[name]) for name in self]
 
 

@@ -45,7 +45,6 @@ class UpdateCache:
         return UpdateCache, ()
 
     def drop(self) -> None:
-        """Forget all values."""
         self._entries: tuple[_Entry, ...] = ()
         self._plans: tuple[RowPlan, ...] = ()
 

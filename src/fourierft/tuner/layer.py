@@ -219,7 +219,6 @@ class FourierFTLayer(nn.Module, Mergeable):
         return y
 
     def _infer(self, x: Tensor, adapter_names: Sequence[str] | None, *args: Any, **kwargs: Any) -> Tensor:
-        """The same numbers without gradients."""
         own = self.terms
         if adapter_names is None:
             terms = own.summed(self.added_adapters)

@@ -116,7 +116,6 @@ class ParameterLayer(FourierFTLayer):
         return False
 
     def extra_repr(self) -> str:
-        """The parameter."""
         return f"{self.parameter_name}, {list(self.parameter.shape)}"
 
     def _summed(self, weight: Tensor, term: Term) -> Tensor:
@@ -186,7 +185,6 @@ class ParameterHost(nn.Module):
         return call_with(self.base_layer, adapted, args, kwargs)
 
     def get_base_layer(self) -> nn.Module:
-        """The module itself."""
         return self.base_layer
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:

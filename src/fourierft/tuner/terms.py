@@ -55,7 +55,6 @@ class Terms(NamedTuple):
         return terms
 
     def by_draw(self, names: Sequence[str]) -> Iterator[Group]:
-        """Adapters of one draw together."""
         for rows in group_rows([self.draws[name] for name in names]).values():
             group = [names[row] for row in rows]
             basis = self.bases[group[0]]

@@ -41,12 +41,10 @@ def has_log(path: Path) -> bool:
 
 
 def new_token() -> int:
-    """A random token."""
     return int.from_bytes(os.urandom(4), "big") & 0x7FFFFFFF | 1
 
 
 def stamp(connection: sqlite3.Connection) -> None:
-    """Give the transaction at hand its token."""
     (before,) = connection.execute("PRAGMA user_version").fetchone()
     connection.execute(f"PRAGMA application_id = {before}")
     connection.execute(f"PRAGMA user_version = {new_token()}")

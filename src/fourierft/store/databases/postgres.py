@@ -121,7 +121,6 @@ class PostgresDatabase:
         return self._name
 
     def is_made(self) -> bool:
-        """Whether the tables are there."""
         return next(self.rows(f"SELECT EXISTS (SELECT 1 {_FOUND})"))[0]
 
     def make(self, fill: Callable[[Execute], None], row_bytes: int) -> None:
@@ -226,7 +225,6 @@ class PostgresDatabase:
         return []
 
     def close(self) -> None:
-        """Close all connections."""
         self._engine.dispose(close=self._process == os.getpid())
 
     @contextmanager

@@ -200,7 +200,6 @@ class SQLiteFile:
         return [] if found == ["ok"] else [f"{self} is damaged: {' '.join(text.split())}" for text in found]
 
     def close(self) -> None:
-        """Close the connections of all threads."""
         self._connections.close()
 
     def _read(self, statement: str, parameters: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:

@@ -73,7 +73,12 @@ class StoreStats:
 
 
 class Neighbour(NamedTuple):
-    """An adapter, and the cosine of the angle between its dW and another's, over all layers together."""
+    """An adapter that is like another one.
+
+    Fields:
+        name: of it.
+        similarity: cosine of the angle between its dW and the other's, over all layers together.
+    """
 
     name: str
     similarity: float

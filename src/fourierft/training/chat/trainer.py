@@ -42,7 +42,6 @@ class ChatTrainer(SteadyTrainer, SFTTrainer):
             return super().get_eval_dataloader(eval_dataset)
 
     def get_test_dataloader(self, test_dataset: Any) -> Any:
-        """The same for `predict`."""
         with self._padding():
             return super().get_test_dataloader(test_dataset)
 
@@ -63,7 +62,6 @@ class ChatTrainer(SteadyTrainer, SFTTrainer):
         return {"metrics": self._metrics["train"], "tokens": self._total_train_tokens}
 
     def go_on_logging(self, kept: Mapping[str, Any]) -> None:
-        """Bring back both."""
         self._metrics["train"].update(kept["metrics"])
         self._total_train_tokens = kept["tokens"]
 

@@ -83,7 +83,6 @@ def by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def by_rate(rows: Sequence[Row]) -> dict[float, list[Row]]:
-    """Rows by learning rate, rising."""
     rates = sorted({row["learning_rate"] for row in rows})
     return {rate: [row for row in rows if row["learning_rate"] == rate] for rate in rates}
 

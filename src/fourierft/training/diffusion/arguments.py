@@ -120,7 +120,6 @@ def dreambooth_parser() -> SettingsParser:
 
 
 def known_settings() -> set[str]:
-    """The names of all settings."""
     return {item.name for kind in KINDS for item in fields(kind)} - set(LEFT_OUT)
 
 

@@ -160,12 +160,10 @@ class Answers(TextRows):
     def encode_row(
         self, row: Mapping[str, Any], columns: Columns, label: Any, tokenizer: PreTrainedTokenizerBase
     ) -> tuple[list[int], list[int]]:
-        """Tokens of a row, and its labels."""
         prompt, answer = encode_pair(join([as_text(read_cell(row[name])) for name in columns.inputs]), label, tokenizer)
         return prompt + answer, [IGNORED] * len(prompt) + answer
 
     def collator(self, processor: PreTrainedTokenizerBase) -> Any:
-        """Makes a batch of rows."""
         return DataCollatorForSeq2Seq(processor, label_pad_token_id=IGNORED)
 
     def encode_labels(self, values: Sequence[Any], where: Where = by_index) -> list[str]:
@@ -179,7 +177,6 @@ class Answers(TextRows):
         return answers
 
     def empty_labels(self, rows: int, shape: tuple[int, ...]) -> Tensor:
-        """Tokens."""
         return torch.empty(rows, *shape, dtype=torch.long)
 
     def row_counts(self, labels: Tensor) -> Tensor:

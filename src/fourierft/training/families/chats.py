@@ -86,7 +86,6 @@ class Chats(Answers):
     def encode_row(
         self, row: Mapping[str, Any], columns: Columns, label: Any, tokenizer: PreTrainedTokenizerBase
     ) -> tuple[list[int], list[int]]:
-        """Tokens and labels of a conversation."""
         separator = INPUT_HEADING if is_alpaca(tokenizer) else "\n"
         return encode_conversation(read_row(row, columns, separator, place_of(row, 0)), tokenizer)
 
@@ -105,7 +104,6 @@ class Chats(Answers):
     def make_trainer(
         self, options: dict[str, Any], heads: tuple[str, ...], head_rate: float | None, limit: int | None, packing: bool
     ) -> Any:
-        """TRL's."""
         return _import_trainer().ChatTrainer(packing=packing, max_length=limit, **options)
 
     def count_rows(self, train: Any, limit: int | None, packing: bool) -> int:

@@ -33,7 +33,6 @@ class ClassLabels(Family):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names of what `score` returns."""
         return ("accuracy", *(["f1"] if len(self.labels) == 2 else []), "f1_macro", "matthews")
 
     def learn(
@@ -63,15 +62,12 @@ class ClassLabels(Family):
         return replace(self, labels=tuple(names)) if names else self.guess()
 
     def guess(self) -> Family:
-        """Two classes."""
         return replace(self, labels=("?", "??"), assumption=TWO)
 
     def strata(self, labels: Sequence[Any]) -> Sequence[int] | None:
-        """The classes."""
         return labels
 
     def empty_labels(self, rows: int, shape: tuple[int, ...]) -> Tensor:
-        """Class numbers."""
         return torch.empty(rows, dtype=torch.long)
 
     def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -79,7 +75,6 @@ class ClassLabels(Family):
         return nn.functional.cross_entropy(logits, labels, reduction="none")
 
     def model_settings(self) -> dict[str, Any]:
-        """What the model's config must say."""
         return {**named_outputs(self.labels), "problem_type": "single_label_classification"}
 
     def encode_labels(self, values: Sequence[Any], where: Where = by_index) -> list[int]:
@@ -87,7 +82,6 @@ class ClassLabels(Family):
         return number_labels([class_name(value) for value in values], self.labels, where)
 
     def shown(self, label: int) -> str:
-        """A label as people read it."""
         return self.labels[label]
 
     def score(self, prediction: EvalPrediction) -> dict[str, float]:

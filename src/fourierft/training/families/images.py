@@ -58,7 +58,7 @@ class EncodedImages(torch.utils.data.Dataset[dict[str, Any]]):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     @property
-    def epoch(self) -> int:  # noqa: D102
+    def epoch(self) -> int:
         return int(self._epoch)
 
     @epoch.setter
@@ -82,7 +82,6 @@ class CropsByEpoch(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **options: Any
     ) -> None:
-        """Note it down."""
         options["train_dataloader"].dataset.epoch = int(state.epoch or 0)
 
 
@@ -174,7 +173,6 @@ class ImageRows(Family):
         return EncodedImages(rows.select_columns([columns.inputs[0]]), columns.inputs[0], labels, processor)
 
     def collator(self, processor: Any) -> Any:
-        """Makes a batch of rows."""
         return default_data_collator
 
     def describe(self, rows: Dataset, columns: Columns) -> list[dict[str, Any]]:
@@ -192,17 +190,14 @@ class ImageRows(Family):
         return [CropsByEpoch()]
 
     def row_shape(self, train: Any, limit: int | None, packing: bool) -> tuple[int, ...]:
-        """Channels, height and width."""
         return tuple(train[0]["pixel_values"].shape)
 
     def expected_shape(self, config: Any, data: DataArguments) -> tuple[int, ...]:
-        """Channels, height and width."""
         side: Any = data.image_size or getattr(config, "image_size", PIXELS)
         height, width = (side, side) if isinstance(side, int) else side
         return (getattr(config, "num_channels", 3), height, width)
 
     def empty_batch(self, rows: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
-        """Pixels and labels."""
         return {"pixel_values": torch.empty(rows, *shape), "labels": self.empty_labels(rows, shape)}
 
     def empty_labels(self, rows: int, shape: tuple[int, ...]) -> Tensor:

@@ -47,7 +47,6 @@ class MultiLabel(TextRows):
     metrics = ("f1_micro", "f1_macro", "subset_accuracy")
 
     def claims(self, rows: Dataset | None, data: DataArguments) -> bool:
-        """Whether it was named."""
         return data.task == self.name and not data.image_column
 
     def learn(
@@ -73,7 +72,6 @@ class MultiLabel(TextRows):
         return replace(self, labels=tuple(names)) if names else self.guess()
 
     def guess(self) -> Family:
-        """Two labels."""
         return replace(self, labels=("?", "??"), assumption=TWO)
 
     def check_rows(self, rows: Dataset, columns: Columns) -> None:
@@ -90,7 +88,6 @@ class MultiLabel(TextRows):
                 )
 
     def model_settings(self) -> dict[str, Any]:
-        """What the model's config must say."""
         return {**named_outputs(self.labels), "problem_type": "multi_label_classification"}
 
     def encode_labels(self, values: Sequence[Any], where: Where = by_index) -> list[list[float]]:
@@ -107,7 +104,6 @@ class MultiLabel(TextRows):
         return [name for name, is_there in zip(self.labels, label, strict=True) if is_there]
 
     def empty_labels(self, rows: int, shape: tuple[int, ...]) -> Tensor:
-        """A number for each label."""
         return torch.empty(rows, len(self.labels), dtype=torch.float32)
 
     def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -41,7 +41,6 @@ class NumberLabels(Family):
         return self if is_named or str(getattr(feature, "dtype", "")).startswith("float") else None
 
     def empty_labels(self, rows: int, shape: tuple[int, ...]) -> Tensor:
-        """Numbers."""
         return torch.empty(rows, dtype=torch.float32)
 
     def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -49,7 +48,6 @@ class NumberLabels(Family):
         return (logits.squeeze(-1) - labels.float()) ** 2
 
     def model_settings(self) -> dict[str, Any]:
-        """What the model's config must say."""
         return {"num_labels": 1, "problem_type": "regression"}
 
     def encode_labels(self, values: Sequence[Any], where: Where = by_index) -> list[float]:

@@ -83,7 +83,6 @@ class TextRows(Family):
         check_labels(rows, columns.label)
 
     def load_processor(self, arguments: ModelArguments, data: DataArguments) -> PreTrainedTokenizerBase:
-        """The tokenizer."""
         return load_tokenizer(arguments)
 
     def fit(self, model: PreTrainedModel, processor: PreTrainedTokenizerBase, wanted: int | None) -> int | None:
@@ -117,19 +116,15 @@ class TextRows(Family):
         )
 
     def collator(self, processor: PreTrainedTokenizerBase) -> Any:
-        """Makes a batch of rows."""
         return DataCollatorWithPadding(processor)
 
     def row_shape(self, train: Any, limit: int | None, packing: bool) -> tuple[int, ...]:
-        """The tokens of the longest row."""
         return (max(map(len, train["input_ids"])),)
 
     def expected_shape(self, config: Any, data: DataArguments) -> tuple[int, ...]:
-        """The tokens that a row can have."""
         return (data.max_length or min(getattr(config, "max_position_embeddings", LONGEST), LONGEST),)
 
     def empty_batch(self, rows: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
-        """Tokens and labels."""
         return {"input_ids": torch.empty(rows, *shape, dtype=torch.long), "labels": self.empty_labels(rows, shape)}
 
     def empty_labels(self, rows: int, shape: tuple[int, ...]) -> Tensor:

@@ -142,11 +142,9 @@ class TokenClasses(TextRows):
         return replace(self, labels=tuple(names)) if names else self.guess()
 
     def guess(self) -> Family:
-        """Two tags."""
         return replace(self, labels=(f"B-{OUTSIDE}", OUTSIDE), assumption=TWO)
 
     def model_settings(self) -> dict[str, Any]:
-        """What the model's config must say."""
         return named_outputs(self.labels)
 
     def load_processor(self, arguments: ModelArguments, data: DataArguments) -> PreTrainedTokenizerBase:
@@ -232,15 +230,12 @@ class TokenClasses(TextRows):
         return super().start(train, data, seed)
 
     def collator(self, processor: PreTrainedTokenizerBase) -> Any:
-        """Makes a batch of rows."""
         return DataCollatorForTokenClassification(processor, label_pad_token_id=IGNORED)
 
     def empty_labels(self, rows: int, shape: tuple[int, ...]) -> Tensor:
-        """A tag for each token."""
         return torch.empty(rows, *shape, dtype=torch.long)
 
     def row_counts(self, labels: Tensor) -> Tensor:
-        """The words."""
         return (labels != IGNORED).sum(1).float()
 
     def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -54,7 +54,6 @@ class FleetOptimizer:
         return slot
 
     def leave(self, slot: int) -> None:
-        """Give back the slot of an adapter."""
         self._free.append(slot)
 
     def gather(self, slots: Sequence[int]) -> Tensor:

@@ -32,7 +32,6 @@ class Tenant:
     held_out: tuple[int, ...]
 
     def total_steps(self, settings: FleetSettings) -> int:
-        """Steps until it is done."""
         steps = settings.epochs * math.ceil(len(self.train) / settings.rows)
         return steps if settings.max_steps is None else min(steps, settings.max_steps)
 

@@ -28,7 +28,6 @@ class NoSynonyms:
     """In WordNet's place for METEOR."""
 
     def synsets(self, word: str) -> list[Any]:
-        """None."""
         return []
 
 
@@ -36,7 +35,6 @@ class Words:
     """A tokenizer of words that are tokens already, for rouge-score."""
 
     def tokenize(self, words: list[str]) -> list[str]:
-        """The words."""
         return words
 
 

@@ -37,7 +37,6 @@ class Lemma(str):
     """A word of a synset; words of several parts are joined by underscores."""
 
     def name(self) -> str:
-        """The word."""
         return str(self)
 
 
@@ -56,7 +55,6 @@ class Synset:
     gloss: str
 
     def lemmas(self) -> tuple[Lemma, ...]:
-        """The words."""
         return self.words
 
 
