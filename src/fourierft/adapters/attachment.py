@@ -21,16 +21,19 @@ from fourierft.format.identity import check_same_base
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.record import find_identity
 
-PATTERNS = ("exclude_modules", "layers_to_transform", "layers_pattern", "n_frequency_pattern")
+_PATTERNS = ("exclude_modules", "layers_to_transform", "layers_pattern", "n_frequency_pattern")
 
 
-def attach(model: nn.Module, checkpoint: AdapterCheckpoint, allow_other_base: bool = False) -> PeftModel:
+def attach(
+    model: nn.Module, checkpoint: AdapterCheckpoint, allow_other_base: bool = False, is_trainable: bool = False
+) -> PeftModel:
     """Put an adapter on its base model. The tuner of this package is to be enabled.
 
     Args:
         model: the base; its layers are replaced.
         checkpoint: the adapter.
         allow_other_base: take a model of the same shapes that the adapter was not made for.
+        is_trainable: whether it is to be trained further.
 
     Raises: CheckpointError or ShapeError, if the model is not the base that the adapter was made for.
     """
@@ -43,12 +46,21 @@ def attach(model: nn.Module, checkpoint: AdapterCheckpoint, allow_other_base: bo
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="the adapter was made for the base")  # it is allowed
-            return PeftModel.from_pretrained(model, str(checkpoint.path), config=exact_config(model, checkpoint))
+            config = exact_config(model, checkpoint)
+            adapted = PeftModel.from_pretrained(model, str(checkpoint.path), config=config, is_trainable=is_trainable)
     except FourierFTError:
         raise
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"the adapter in {checkpoint.path} is not one of the base {name}: {reason}") from error
+    restore_names(adapted.peft_config["default"], checkpoint)
+    return adapted
+
+
+def restore_names(config: Any, checkpoint: AdapterCheckpoint) -> None:
+    """Give the config of an adapter that is in its model the names and patterns it was read with, to be saved again."""
+    for field in ("target_modules", *_PATTERNS):
+        setattr(config, field, checkpoint.config.content.get(field))
 
 
 def exact_config(model: nn.Module, checkpoint: AdapterCheckpoint) -> PeftConfig:
@@ -56,7 +68,7 @@ def exact_config(model: nn.Module, checkpoint: AdapterCheckpoint) -> PeftConfig:
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)} & set(checkpoint.coefficients)
     known = {item.name for item in fields(FourierFTConfig)} | {"fourierft"}
     content: dict[str, Any] = {key: value for key, value in checkpoint.config.content.items() if key in known}
-    content |= dict.fromkeys(PATTERNS)
+    content |= dict.fromkeys(_PATTERNS)
     content["target_modules"] = "|".join(re.escape(name) for name in checkpoint.coefficients if name not in parameters)
     if parameters:
         content["target_parameters"] = sorted(parameters)

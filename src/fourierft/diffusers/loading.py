@@ -13,7 +13,7 @@ from peft import set_peft_model_state_dict
 from peft.tuners.tuners_utils import cast_adapter_dtype
 from torch import nn
 
-from fourierft.adapters.attachment import PATTERNS, exact_config
+from fourierft.adapters.attachment import exact_config, restore_names
 from fourierft.adapters.base import check_layers, check_saved_modules
 from fourierft.diffusers.components import adapter_names, find_component, find_components, tuner_layers
 from fourierft.diffusers.packed import WEIGHTS_NAME, Part, read_packed
@@ -118,8 +118,7 @@ def attach(model: Any, part: Part, adapter_name: str) -> None:
         )
     kept = model.peft_config[adapter_name]  # as it was read, to be saved so again
     kept.scaling, kept.base_model_name_or_path = scaling, checkpoint.base_model
-    for field in ("target_modules", *PATTERNS):
-        setattr(kept, field, checkpoint.config.content.get(field))
+    restore_names(kept, checkpoint)
 
 
 def _check_name(models: Mapping[str, nn.Module], wanted: str | None, hotswap: bool) -> str:

@@ -37,6 +37,10 @@ class ModelArguments:
     tokenizer_name: str | None = field(
         default=None, metadata=_help("MODEL", "hub id or directory of the tokenizer, if not the model's")
     )
+    adapter_name_or_path: str | None = field(
+        default=None,
+        metadata=_help("DIR", "adapter of a language model to go on from, with its own settings"),
+    )
     trust_remote_code: bool = field(
         default=False, metadata=_help("BOOL", "run the model code that comes with the model")
     )
@@ -99,8 +103,13 @@ class DataArguments:
             "TASK",
             "classification, regression, multi_label_classification (lists of labels), token_classification (labels of "
             "words), answers (a causal model learns what follows a prompt), chat (the assistant's answers in "
-            "conversations or to instructions), one that a package adds, or auto: by columns and labels",
+            "conversations or to instructions), preferences (which of two answers is better, or which are good), one "
+            "that a package adds, or auto: by columns and labels",
         ),
+    )
+    beta: float = field(
+        default=0.1,
+        metadata=_help("X", "preferences: how tightly the model is held to what it was; also the unit of rewards"),
     )
     packing: bool = field(default=False, metadata=_help("BOOL", "chat: put several rows into one of max_length tokens"))
     max_length: int | None = field(

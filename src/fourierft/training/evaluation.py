@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,17 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import PeftModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
-from transformers import TrainingArguments
 
-from fourierft.adapters.attachment import attach
-from fourierft.errors import CheckpointError, FourierFTError
-from fourierft.format.checkpoint import read_checkpoint
-from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
-from fourierft.format.json_file import read_json
+from fourierft.errors import CheckpointError
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.cells import place_at
@@ -29,10 +20,8 @@ from fourierft.training.data import load_test
 from fourierft.training.division import sample_rows
 from fourierft.training.families.family import Family
 from fourierft.training.families.registry import family_of
-from fourierft.training.methods import expected_warnings
 from fourierft.training.models import load_model
-from fourierft.training.trainer import HeadTrainer
-from fourierft.tuner.registration import enable
+from fourierft.training.starting import load_adapter, one_line, read_weights
 
 PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")  # a store keeps none
 
@@ -119,58 +108,13 @@ def _base_of(record: Mapping[str, Any], base_model: str | None) -> ModelArgument
     )
 
 
-def load_adapter(
-    model: nn.Module, directory: Path, is_trainable: bool = False, allow_other_base: bool = False
-) -> nn.Module:
-    """A base model with an adapter of PEFT on it.
-
-    Args:
-        is_trainable: whether it is to be trained; FourierFT's is not.
-        allow_other_base: take a model of the same shapes that a FourierFT adapter was not made for.
-
-    Raises: CheckpointError or ShapeError, if files are missing or damaged, or belong to another model.
-    """
-    _read_weights(directory / WEIGHTS_FILE)
-    enable()
-    content = read_json(directory / CONFIG_FILE)
-    if isinstance(content, dict) and content.get("peft_type") == "FOURIERFT":
-        with expected_warnings():
-            return attach(model, read_checkpoint(directory), allow_other_base)
-    try:
-        with expected_warnings():
-            return PeftModel.from_pretrained(model, directory, is_trainable=is_trainable)
-    except FourierFTError:
-        raise
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"the adapter in {directory} is not one of this base model: {_one_line(error)}"
-        ) from error
-
-
 def _load_trained_parameters(model: nn.Module, path: Path) -> None:
     try:
-        unexpected = model.load_state_dict(_read_weights(path), strict=False).unexpected_keys
+        unexpected = model.load_state_dict(read_weights(path), strict=False).unexpected_keys
     except RuntimeError as error:
-        raise CheckpointError(f"{path} is not of this base model: {_one_line(error)}") from error
+        raise CheckpointError(f"{path} is not of this base model: {one_line(error)}") from error
     if unexpected:
         raise CheckpointError(f"{path} holds {unexpected[0]}, which the base model does not have; name the right base")
-
-
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is not there; the training did not finish, resume it")
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} is damaged ({_one_line(error)}); train again or fetch it again") from error
-    for name, tensor in weights.items():
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path} holds NaN or infinity in {name}; train again, with a lower learning rate")
-    return weights
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def evaluate(
@@ -242,26 +186,15 @@ def find_test(
 def score_test(trained: Trained, test: Examples, batch_size: int = 32, use_cpu: bool = False) -> Evaluation:
     family, record = trained.family, trained.record
     encoded = family.encode_rows(test.rows, test.columns, test.labels, trained.processor, test.max_length)
-    with tempfile.TemporaryDirectory() as unused:
-        trainer = HeadTrainer(
-            model=trained.model,
-            args=TrainingArguments(
-                output_dir=unused,
-                per_device_eval_batch_size=batch_size,
-                label_names=["labels"],
-                use_cpu=use_cpu,
-                dataloader_pin_memory=torch.accelerator.is_available() and not use_cpu,
-            ),
-            data_collator=family.collator(trained.processor),
-            processing_class=trained.processor,
-            compute_metrics=family.score,
-            preprocess_logits_for_metrics=family.reduce,
-            heads=tuple(record["heads"]),
-            head_learning_rate=None,
-        )
-        result = trainer.predict(encoded, metric_key_prefix="test")
-    outputs = result.predictions[0] if isinstance(result.predictions, tuple) else result.predictions
-    metrics = {name.removeprefix("test_"): value for name, value in (result.metrics or {}).items()}
+    outputs, metrics = family.predict(
+        trained.model,
+        encoded,
+        trained.processor,
+        record,
+        per_device_eval_batch_size=batch_size,
+        use_cpu=use_cpu,
+        dataloader_pin_memory=torch.accelerator.is_available() and not use_cpu,
+    )
     predictions = [
         {**shown, "label": family.shown(label), **decoded}
         for shown, label, decoded in zip(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,9 +14,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from fourierft.errors import ConfigError, FourierFTError
+from fourierft.format.checkpoint import find_checkpoint
 from fourierft.training.arguments import MethodArguments
 from fourierft.training.method_parser import parse_method
 from fourierft.training.models import BaseModel, count_parameters
+from fourierft.training.starting import expected_warnings, load_adapter
 from fourierft.tuner.recommended import ALL_LAYERS, choose_counts
 from fourierft.tuner.registration import enable
 
@@ -74,6 +74,8 @@ def attach(base: BaseModel, arguments: MethodArguments, steps: int | None = None
     base_parameters = count_parameters(base.model)
     method = arguments.method
     check_method(method)
+    if base.adapter is not None:
+        return _go_on(base, base.adapter, arguments, base_parameters)
     if method in ("full", "head", "bitfit") and base.is_quantized:
         raise ConfigError(f"method={method} trains weights of the model, which is quantised; use an adapter")
     if method == "full":
@@ -93,6 +95,26 @@ def attach(base: BaseModel, arguments: MethodArguments, steps: int | None = None
     model = _wrap(base, config)
     settings = {**adapter_settings(config), **everywhere}
     return _describe(model, config.peft_type.value.lower(), base.heads, settings, base_parameters)
+
+
+def _go_on(base: BaseModel, folder: str, arguments: MethodArguments, base_parameters: int) -> Trainable:
+    """The adapter of a folder, to be trained further.
+
+    Raises: ConfigError, if a setting is for a new one. CheckpointError or ShapeError, if it is not whole or not of this
+        model.
+    """
+    default = MethodArguments()
+    names = [item.name for item in fields(default) if item.name != "head_learning_rate"]
+    changed = [name for name in names if getattr(arguments, name) != getattr(default, name)]
+    if changed:
+        raise ConfigError(
+            f"{changed[0]}={getattr(arguments, changed[0])} is for a new adapter, but adapter_name_or_path={folder} "
+            "goes on with one that has its own; leave out one of them"
+        )
+    with expected_warnings():
+        model: Any = load_adapter(base.model, find_checkpoint(folder), is_trainable=True)
+    config = model.peft_config["default"]
+    return _describe(model, config.peft_type.value.lower(), base.heads, adapter_settings(config), base_parameters)
 
 
 def check_method(method: str) -> None:
@@ -216,15 +238,6 @@ def _wrap(base: BaseModel, config: Any) -> peft.PeftModel:
     except (TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"the settings of the adapter do not fit this model: {reason}") from error
-
-
-@contextmanager
-def expected_warnings() -> Iterator[None]:
-    """Leave out what PEFT 0.21 warns of, or makes transformers 5.23 warn of, and no user can change."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The following rank_pattern keys did not", category=RuntimeWarning)
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-        yield
 
 
 def adapter_settings(config: Any) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class BaseModel:
         fresh: names of the parameters that its files lack, which were drawn.
         is_quantized: whether its frozen weights are quantised, or would be if it were more than shapes.
         revision: of it on the hub; None of a folder, and of the hub's main one.
+        adapter: that training goes on from; None for a new one.
     """
 
     model: PreTrainedModel
@@ -76,6 +77,7 @@ class BaseModel:
     fresh: tuple[str, ...] = ()
     is_quantized: bool = False
     revision: str | None = None
+    adapter: str | None = None
 
 
 def load_model(
@@ -100,6 +102,11 @@ def load_model(
             f"quantization={arguments.quantization} is for language models, but this is a {task.name}, whose head must "
             "be trained; leave it out, or use --task answers or chat"
         )
+    if arguments.adapter_name_or_path and task.needs_head:
+        raise ConfigError(
+            f"adapter_name_or_path={arguments.adapter_name_or_path} is for language models, but this is a {task.name}, "
+            "whose head belongs to its labels; leave it out, or use --task answers, chat or preferences"
+        )
     quantization = quantization_settings(arguments.quantization, arguments.dtype)
     if only_shapes:
         quantization = {"device_map": "meta"}
@@ -122,9 +129,9 @@ def load_model(
         if absent:
             raise CheckpointError(f"the weights of {name} are not those of a {type(model).__name__}; use another model")
         is_quantized = bool(arguments.quantization or getattr(model, "quantization_method", None))
-        return BaseModel(model, (), task.task_type, is_quantized=is_quantized, revision=revision)
-    heads = _find_heads(model, absent, name)
-    return BaseModel(model, heads, task.task_type, tuple(sorted(absent)), revision=revision)
+        return BaseModel(model, (), task.task_type, (), is_quantized, revision, arguments.adapter_name_or_path)
+    heads, fresh = _find_heads(model, absent, name), tuple(sorted(absent))
+    return BaseModel(model, heads, task.task_type, fresh, False, revision, arguments.adapter_name_or_path)
 
 
 def outline_model(arguments: ModelArguments, task: Wanted) -> BaseModel | None:
@@ -144,7 +151,8 @@ def outline_model(arguments: ModelArguments, task: Wanted) -> BaseModel | None:
     with torch.device("meta"), quiet():
         model = task.model_class.from_config(config, trust_remote_code=trusted).to(dtype or torch.float32)
     heads = _find_heads(model, set(), name) if task.needs_head else ()
-    return BaseModel(model, heads, task.task_type, is_quantized=arguments.quantization is not None)
+    is_quantized, adapter = arguments.quantization is not None, arguments.adapter_name_or_path
+    return BaseModel(model, heads, task.task_type, is_quantized=is_quantized, adapter=adapter)
 
 
 def load_tokenizer(arguments: ModelArguments, **options: Any) -> PreTrainedTokenizerBase:

@@ -51,7 +51,7 @@ def read_rows(rows: Mapping[str, Dataset], data: DataArguments) -> Reading:
     values = {name: label_values(split, columns.label) for name, split in shown.items()}
     declared = declared_labels(rows["train"], columns.label)
     where = partial(place_at, rows["train"])
-    family = learn(found, values["train"], data.task, columns.label, declared, where)
+    family = learn(found, values["train"], data.task, columns.label, declared, where).with_settings(vars(data))
     labels = {name: family.encode_labels(values[name], partial(place_at, split)) for name, split in shown.items()}
     return Reading(family, columns, dict(rows), labels)
 

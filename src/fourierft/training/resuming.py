@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fourierft.errors import ConfigError
+from fourierft.format.checkpoint import find_checkpoint
+from fourierft.format.config import WEIGHTS_FILE
 from fourierft.format.identity import identify_base
-from fourierft.training.digests import digest_all
+from fourierft.training.digests import digest_all, digest_files
 from fourierft.training.methods import BOOKKEEPING
 
 if TYPE_CHECKING:
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
 
     from fourierft.training.plan import Plan
 
-RECORDED = ("dtype", "quantization", "heads", "inputs", "task", "labels", "max_length", "chat_template", "method")
+RECORDED = (
+    *("dtype", "quantization", "heads", "inputs", "task", "labels", "max_length", "chat_template", "method"),
+    "beta",
+)
 TRAINING = (  # of transformers' TrainingArguments; the others say where to, how often, how fast, or on what machine
     *(
         "seed",
@@ -53,6 +58,7 @@ def describe_run(plan: Plan, settings: TrainingArguments) -> dict[str, Any]:
         "base_model": describe_base(record["base_model"], record["revision"]),
         **{name: record.get(name) for name in RECORDED},
         **(adapter_fields(model.peft_config["default"].to_dict()) if record["is_adapter"] else {}),
+        "start": describe_start(record.get("start")),
         "head_learning_rate": arguments.method.head_learning_rate,
         "packing": arguments.data.packing,
         "image_size": arguments.data.image_size,
@@ -71,6 +77,11 @@ def describe_run(plan: Plan, settings: TrainingArguments) -> dict[str, Any]:
 def describe_base(name: str, revision: str | None) -> str:
     """A base model by the digest of its files, or by its name and revision if they are not here."""
     return identify_base(name, revision).digest or f"{name}, revision {revision}"
+
+
+def describe_start(adapter: str | None) -> str | None:
+    """The adapter that a training goes on from, by the digest of its weights; None if it is new."""
+    return adapter and digest_files([find_checkpoint(adapter) / WEIGHTS_FILE])
 
 
 def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:

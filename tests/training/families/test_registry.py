@@ -79,7 +79,8 @@ def test_wanted_task_wins() -> None:
             [1, 2],
             "ranking",
             ConfigError,
-            "use classification, regression, multi_label_classification, token_classification, answers, chat or auto",
+            "use classification, regression, multi_label_classification, token_classification, answers, chat, "
+            "preferences or auto",
         ),
     ],
 )

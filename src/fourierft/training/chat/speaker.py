@@ -19,13 +19,14 @@ from fourierft.training.assets import hash_file
 from fourierft.training.chat.conversation import Conversation
 from fourierft.training.chat.messages import Message
 from fourierft.training.chat.template import encode_question
-from fourierft.training.evaluation import load_adapter, load_trained
+from fourierft.training.evaluation import load_trained
 from fourierft.training.families.chats import Chats
 from fourierft.training.families.registry import family_of
 from fourierft.training.generation.decoding import end_tokens
 from fourierft.training.models import context_length, load_model
 from fourierft.training.prompts import encode_pair
 from fourierft.training.resuming import describe_base
+from fourierft.training.starting import load_adapter
 
 
 @dataclass(frozen=True)

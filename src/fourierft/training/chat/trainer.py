@@ -33,7 +33,7 @@ class ChatTrainer(SteadyTrainer, SFTTrainer):
     ) -> None:
         given = {**args.to_dict(), "hub_token": args.hub_token}
         config = SFTConfig(**given, packing=packing, eval_packing=False, max_length=max_length)
-        with _kept_dtypes(model):
+        with kept_dtypes(model):
             super().__init__(model=model, args=config, **options)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
@@ -84,7 +84,7 @@ def count_packed(rows: Any, max_length: int) -> int:
 
 
 @contextmanager
-def _kept_dtypes(model: nn.Module) -> Iterator[None]:
+def kept_dtypes(model: nn.Module) -> Iterator[None]:
     """Trained parameters as they were: over a quantised base SFTTrainer rounds them to bfloat16, as QLoRA does."""
     before = {name: p.data for name, p in model.named_parameters() if p.requires_grad}
     yield

@@ -32,7 +32,7 @@ from fourierft.training.cells import (
 )
 from fourierft.training.chat.conversation import BESIDE, find_beside
 from fourierft.training.columns import Columns, check_columns, check_texts, find_column, require_columns
-from fourierft.training.families.family import outputs_of
+from fourierft.training.families.outputs import outputs_of
 from fourierft.training.families.texts import CUT, LABEL_COLUMNS, TextRows, tell_cut
 from fourierft.training.labels import IGNORED, Where, by_index
 from fourierft.training.models import load_tokenizer, longest_text

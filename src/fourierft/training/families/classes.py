@@ -15,7 +15,8 @@ from transformers import EvalPrediction
 from fourierft.errors import DataError
 from fourierft.extras import needs
 from fourierft.training.columns import named_classes
-from fourierft.training.families.family import Family, outputs_of
+from fourierft.training.families.family import Family
+from fourierft.training.families.outputs import outputs_of
 from fourierft.training.families.texts import TextRows
 from fourierft.training.labels import Where, by_index, by_number, class_name, named_outputs, number_labels, shorten
 

@@ -7,19 +7,20 @@ answer). `registry.py` tells how a file of one is found. Rows are read in this o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 
 from fourierft.errors import ConfigError
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.columns import Columns
 from fourierft.training.digests import row_digests
+from fourierft.training.families.outputs import Scored, predict
 from fourierft.training.labels import Where, by_index
 from fourierft.training.trainer import HeadTrainer
 
@@ -94,6 +95,10 @@ class Family:
     def expect(self, feature: Any, is_named: bool) -> Family | None:
         """The same from the description of a column of labels, a feature of `datasets`; None as for `learn`."""
         return self.guess()
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Family:
+        """The family with what it takes of the settings of a training, or of its record."""
+        return self
 
     def guess(self) -> Family:
         """The family where nothing is known of the labels, with an `assumption` if it makes one."""
@@ -249,6 +254,12 @@ class Family:
 
     # What came of it
 
+    def predict(
+        self, model: nn.Module, rows: Any, processor: Any, record: Mapping[str, Any], **settings: Any
+    ) -> Scored:
+        """What `reduce` kept of a trained model on encoded rows, and metrics; settings are of TrainingArguments."""
+        return predict(self, model, rows, processor, record, settings)
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """The names of what `score` returns, the main one first."""
@@ -292,9 +303,3 @@ class Family:
     def shown(self, label: Any) -> Any:
         """An encoded label as people read it; `encode_labels` takes it back."""
         return label
-
-
-def outputs_of(prediction: EvalPrediction) -> np.ndarray:
-    """The first of a model's outputs for all rows."""
-    outputs = prediction.predictions
-    return np.asarray(outputs[0] if isinstance(outputs, tuple) else outputs)

@@ -17,7 +17,8 @@ from fourierft.training.arguments import DataArguments
 from fourierft.training.cells import as_text, place_at, read_column
 from fourierft.training.cells import shorten as begin
 from fourierft.training.columns import Columns, check_columns, check_filled, check_texts, named_classes
-from fourierft.training.families.family import Family, outputs_of
+from fourierft.training.families.family import Family
+from fourierft.training.families.outputs import outputs_of
 from fourierft.training.families.texts import TextRows
 from fourierft.training.labels import (
     Where,

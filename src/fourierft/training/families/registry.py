@@ -21,7 +21,9 @@ from fourierft.training.labels import Where, by_index
 if TYPE_CHECKING:
     from datasets import Dataset
 
-BUILT_IN = ("classes", "regression", "multi_label", "tokens", "answers", "chats", "images")  # the last is asked first
+BUILT_IN = (  # the last is asked first
+    *("classes", "regression", "multi_label", "tokens", "answers", "chats", "pairs", "feedback", "images"),
+)
 GROUP = "fourierft.families"
 AUTO = "auto"
 _REGISTERED: list[Family] = []
@@ -109,7 +111,7 @@ def family_of(record: Mapping[str, Any]) -> Family:
             f"this is a training of the task {name} on {kind} rows, which is not known here (known are "
             f"{', '.join(names())}); install the package that has it, or register its family"
         )
-    return replace(found, labels=tuple(record["labels"]))
+    return replace(found, labels=tuple(record["labels"])).with_settings(record)
 
 
 def is_headless(name: str | None) -> bool:

@@ -13,7 +13,8 @@ from transformers import EvalPrediction
 
 from fourierft.errors import DataError
 from fourierft.extras import needs
-from fourierft.training.families.family import Family, outputs_of
+from fourierft.training.families.family import Family
+from fourierft.training.families.outputs import outputs_of
 from fourierft.training.families.texts import TextRows
 from fourierft.training.labels import Where, by_index, class_name, plain_number, read_number
 

@@ -24,7 +24,8 @@ from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.cells import as_text, column_names, is_blank, place_at, place_of, read_cell, read_column
 from fourierft.training.cells import shorten as begin
 from fourierft.training.columns import Columns, check_columns, find_column, named_classes, require_columns
-from fourierft.training.families.family import Family, outputs_of
+from fourierft.training.families.family import Family
+from fourierft.training.families.outputs import outputs_of
 from fourierft.training.families.spans import OUTSIDE, Span, find_spans, stray_tags, tells_names
 from fourierft.training.families.texts import (
     CUT,

@@ -1,0 +1,1 @@
+"""Learning from what people prefer, by TRL's trainers of DPO and KTO."""

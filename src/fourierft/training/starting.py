@@ -1,0 +1,79 @@
+"""An adapter that is there already, put on its base model: to be used, or to be trained further."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from fourierft.adapters.attachment import attach
+from fourierft.errors import CheckpointError, FourierFTError
+from fourierft.format.checkpoint import read_checkpoint
+from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
+from fourierft.format.json_file import read_json
+from fourierft.tuner.registration import enable
+
+
+def load_adapter(
+    model: nn.Module, directory: Path, is_trainable: bool = False, allow_other_base: bool = False
+) -> nn.Module:
+    """A base model with an adapter of PEFT on it.
+
+    Args:
+        is_trainable: whether it is to be trained further.
+        allow_other_base: take a model of the same shapes that a FourierFT adapter was not made for.
+
+    Raises: CheckpointError or ShapeError, if files are missing or damaged, or belong to another model.
+    """
+    read_weights(directory / WEIGHTS_FILE)
+    enable()
+    content = read_json(directory / CONFIG_FILE)
+    if isinstance(content, dict) and content.get("peft_type") == "FOURIERFT":
+        with expected_warnings():
+            return attach(model, read_checkpoint(directory), allow_other_base, is_trainable)
+    try:
+        with expected_warnings():
+            return PeftModel.from_pretrained(model, directory, is_trainable=is_trainable)
+    except FourierFTError:
+        raise
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise CheckpointError(f"the adapter in {directory} is not one of this base model: {one_line(error)}") from error
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file, all finite.
+
+    Raises: CheckpointError, if it is missing or damaged, or holds others.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not there; the training did not finish, resume it")
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is damaged ({one_line(error)}); train again or fetch it again") from error
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path} holds NaN or infinity in {name}; train again, with a lower learning rate")
+    return weights
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, or its name."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def expected_warnings() -> Iterator[None]:
+    """Leave out what PEFT 0.21 warns of, or makes transformers 5.23 warn of, and no user can change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The following rank_pattern keys did not", category=RuntimeWarning)
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="for .*: copying from a non-meta parameter")  # of a dry run
+        yield
