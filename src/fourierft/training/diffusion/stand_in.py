@@ -61,7 +61,7 @@ def run_stand_in(folder: Path, sizes: Sizes | None = None) -> list[dict[str, Any
     """
     sizes = sizes or Sizes()
     output.open_results(folder, MARK)
-    _prepare(folder, sizes)
+    make_stand_in(folder, sizes)
     eye = Eye(str(find_asset_model("dinov2")))
     others = eye.look(find_images(folder / "others", "others"))
     lines: list[dict[str, Any]] = []
@@ -98,8 +98,8 @@ def _sample(pipeline: Any, folder: Path, sizes: Sizes) -> list[Path]:
     )
 
 
-def _prepare(folder: Path, sizes: Sizes) -> None:
-    """The model that knows all digits but the subject, photos of the subject, and others to compare with."""
+def make_stand_in(folder: Path, sizes: Sizes) -> None:
+    """Make what is not there: the model that knows all digits but the subject, photos of it, others to compare with."""
     if (folder / "model").is_dir():
         return
     rows = read_digits()
@@ -107,7 +107,7 @@ def _prepare(folder: Path, sizes: Sizes) -> None:
     known = [row for row in rows if row["label"] != SUBJECT]
     parts = subject[: sizes.photos + sizes.others + sizes.images].split([sizes.photos, sizes.others, sizes.images])
     for name, part in zip(("photos", "others", "real-photos"), parts, strict=True):
-        (folder / name).mkdir(exist_ok=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(part):
             pixels = ((image.permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8)
             Image.fromarray(pixels.numpy()).save(folder / name / f"{number}.png")
