@@ -6,6 +6,7 @@ method. The results are written beside and moved into place when they are whole.
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from fourierft.training.trainer import (
     StepTimer,
     TrainingInterrupted,
 )
+from fourierft.training.upload import list_results, make_repository, upload
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -97,10 +99,15 @@ def _run(plan: Plan, directory: Path, checkpoint: Path | None) -> dict[str, Any]
             print(
                 f"{directory} holds the results of all {step_of(checkpoint)} steps; nothing is left to do", flush=True
             )
-            return dict(read_json(directory / output.METRICS))
+            metrics = dict(read_json(directory / output.METRICS))
+            if plan.arguments.training.push_to_hub and trainer.is_world_process_zero():
+                _publish(plan, directory, metrics, make_repository(plan.arguments.training))
+            return metrics
         trainer.args.eval_on_start = False  # it was evaluated there
     trainer.accelerator.wait_for_everyone()
+    repository = None
     if trainer.is_world_process_zero():
+        repository = make_repository(plan.arguments.training)
         if not plan.arguments.run.overwrite_output_dir:  # which makes room
             saves = 1 if trainer.args.save_strategy == SaveStrategy.NO else 2
             check_place(directory, saves * sum(plan.trainable.sizes()["bytes"].values()))
@@ -130,7 +137,8 @@ def _run(plan: Plan, directory: Path, checkpoint: Path | None) -> dict[str, Any]
         if name in plan.splits:
             metrics[prefix] = _evaluate(trainer, plan.splits[name], prefix, step)
     summary = scores.sum_up(state.log_history, plan.setup.family.main_metric)
-    return _write_results(trainer, plan, directory, {**metrics, "saved": "best" if is_best else "last", **summary})
+    saved = "best" if is_best else "last"
+    return _write_results(trainer, plan, directory, {**metrics, "saved": saved, **summary}, repository)
 
 
 def is_finished(checkpoint: Path, directory: Path) -> bool:
@@ -169,9 +177,11 @@ def build_trainer(plan: Plan) -> Any:
             f"dataloader_drop_last leaves out what fills no batch of {batch}, so all {len(plan.splits['train'])} "
             "rows; leave it out, or use smaller batches"
         )
+    trainers_own = copy.copy(settings)
+    trainers_own.push_to_hub = False  # see `upload`
     options: dict[str, Any] = {
         "model": plan.trainable.model,
-        "args": settings,
+        "args": trainers_own,
         "train_dataset": plan.splits["train"],
         "eval_dataset": plan.splits.get("validation"),
         "processing_class": plan.setup.processor,
@@ -191,7 +201,9 @@ def build_trainer(plan: Plan) -> Any:
         raise ConfigError(" ".join(str(error).split())) from error
 
 
-def _write_results(trainer: Trainer, plan: Plan, directory: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+def _write_results(
+    trainer: Trainer, plan: Plan, directory: Path, metrics: dict[str, Any], repository: str | None
+) -> dict[str, Any]:
     trainable, record = plan.trainable, plan.record
     trainer.save_model(str(directory / output.STAGING))
     metrics = {
@@ -213,8 +225,16 @@ def _write_results(trainer: Trainer, plan: Plan, directory: Path, metrics: dict[
         output.write_json(directory / output.HISTORY, [report.without_nan(log) for log in trainer.state.log_history])
         metric, title = plan.setup.family.main_metric, f"{trainable.method} on {Path(record['base_model']).name}"
         report.draw_curve(trainer.state.log_history, metric, title, directory / "curve.png")
-        report.write_model_card(metrics, record, directory)
+        _publish(plan, directory, metrics, repository)
     return metrics
+
+
+def _publish(plan: Plan, directory: Path, metrics: dict[str, Any], repository: str | None) -> None:
+    """Write the card, the last of the results, and send them all, if there is a repository to send to."""
+    report.write_model_card(metrics, plan.record, directory, repository)
+    if repository is not None:
+        names = list_results(directory, plan.setup.processor)
+        print(f"sent to {upload(directory, names, repository, plan.arguments.training)}", flush=True)
 
 
 def _is_finite(parameter: Tensor) -> bool:

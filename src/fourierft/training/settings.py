@@ -73,6 +73,9 @@ SHOWN = {  # of transformers' TrainingArguments, those that the help shows: meta
     ),
     "save_steps": ("N", "steps between two checkpoints, or, below 1, part of the run (default: 500)"),
     "save_total_limit": ("N", "checkpoints to keep (default: 2)"),
+    "push_to_hub": ("BOOL", "send the results, with their card, to the hub at the end (default: False)"),
+    "hub_model_id": ("NAME", "repository to send to, made if it is not there (default: named like output_dir)"),
+    "hub_private_repo": ("BOOL", "make it a private one"),
     "logging_steps": ("N", "steps between two log lines, or, below 1, part of the run (default: 0.02)"),
     "load_best_model_at_end": (
         "BOOL",
@@ -234,6 +237,11 @@ def build_arguments(settings: Mapping[str, Any]) -> Arguments:
         **settings,
     }
     check_ranges(filled)
+    if settings.get("push_to_hub") and settings.get("hub_strategy", "end") != "end":
+        raise ConfigError(
+            f"hub_strategy={settings['hub_strategy']} would send what is not finished; results are sent at the end: "
+            "leave it out"
+        )
     if settings.get("dry_run") and not torch.accelerator.is_available():
         filled["use_cpu"] = (
             True  # bf16, which transformers would refuse without a device that has it, may be asked about

@@ -73,6 +73,9 @@ class SteadyTrainer(LossKeeper):
                 stacklevel=2,
             )
 
+    def create_model_card(self, *arguments: Any, **options: Any) -> None:
+        """None: the card is written once, from the results; TRL would write one of its own with every checkpoint."""
+
     def evaluation_loop(self, *arguments: Any, **options: Any) -> Any:
         """Trainer's evaluation, leaving the random state alone: a training resumed at its end does not repeat it."""
         with torch.random.fork_rng():
