@@ -32,7 +32,7 @@ from fourierft.serving.batch import Batch, Place, StaticBatch
 from fourierft.serving.residents import Residents
 from fourierft.spectral.reference import reference_delta_weight
 from fourierft.store import AdapterStore, blend
-from fourierft.store.alignment import common_layers, place
+from fourierft.store.alignment import align_rows, common_layers
 from fourierft.store.study.stats import block_norms
 from fourierft.tuner import FourierFTConfig, FourierFTLayer
 from fourierft.tuner.hotswap import hotswap_adapter
@@ -208,7 +208,7 @@ def by_blending(adapted: Adapted) -> Updates:
 def by_the_common_space(adapted: Adapted) -> Updates:
     kept = adapted.store().get("it")
     layers = common_layers([kept.layout])
-    parts = kept.layout.split(place(kept.values[None], kept.layout, layers)[0])
+    parts = kept.layout.split(align_rows(kept.values[None], kept.layout, layers)[0])
     assert kept.layout.bases
     return {name: delta_weight(part, kept.layout.bases[name], 1.0) for name, part in parts.items()}
 

@@ -39,7 +39,7 @@ def common_layers(layouts: Iterable[Layout]) -> tuple[Layer, ...]:
     return tuple(layers[name] for name in sorted(layers))
 
 
-def place(values: torch.Tensor, layout: Layout, layers: Sequence[Layer]) -> torch.Tensor:
+def align_rows(values: torch.Tensor, layout: Layout, layers: Sequence[Layer]) -> torch.Tensor:
     """Rows of a layout in the space of `layers`: scaling * coefficients.
 
     Args:

@@ -13,7 +13,7 @@ from fourierft.format.identity import BaseIdentity
 from fourierft.format.layout import Layer, Layout
 from fourierft.store import additions
 from fourierft.store.adapter import Adapter
-from fourierft.store.alignment import common_layers, place
+from fourierft.store.alignment import align_rows, common_layers
 from fourierft.store.databases import schema
 from fourierft.store.databases.sqlite import SQLiteFile
 from fourierft.store.references import Resolved
@@ -179,7 +179,8 @@ class StoreReader:
         missing = len(wanted)
         for block in self.blocks(None if names is None else tuple(places)):
             pairs = [(k, target) for k, name in enumerate(block.names) for target in places.get(name, ())]
-            bank[[target for _, target in pairs]] = place(block.values, block.layout, layers)[[k for k, _ in pairs]]
+            aligned = align_rows(block.values, block.layout, layers)
+            bank[[target for _, target in pairs]] = aligned[[k for k, _ in pairs]]
             missing -= len(pairs)
         if missing:
             raise StoreError(f"{self._tables} lost {missing} adapters while it was read; read it again")

@@ -23,7 +23,7 @@ from fourierft.extras import needs
 from fourierft.files import file_beside
 from fourierft.training.cells import FILE, NESTED, PLACE, ROW, mark_places
 from fourierft.training.delimited import DelimitedFile
-from fourierft.training.objects import read_objects, written
+from fourierft.training.objects import cell_text, read_objects
 from fourierft.training.text_file import PACKED, check_kind, describe_undecodable, open_text
 
 if TYPE_CHECKING:
@@ -159,7 +159,9 @@ def _convert_json(path: Path, name: str, target: str) -> None:
                 columns[column] = columns.get(column, False) or isinstance(value, dict | list)
     with open_text(path, name) as stream:
         rows = read_objects(stream, name)
-        cells = ((number, [written(row.get(key), is_json) for key, is_json in columns.items()]) for number, row in rows)
+        cells = (
+            (number, [cell_text(row.get(key), is_json) for key, is_json in columns.items()]) for number, row in rows
+        )
         _write(columns, cells, name, target)
 
 

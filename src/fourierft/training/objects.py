@@ -55,7 +55,7 @@ def read_objects(stream: TextIO, name: str) -> Iterator[tuple[int, Row]]:
             yield number, _check_row(row, number, name)
 
 
-def written(value: Any, is_json: bool) -> str | None:
+def cell_text(value: Any, is_json: bool) -> str | None:
     """A cell as it is written, or as JSON."""
     if not is_json and (value is None or isinstance(value, str)):
         return value

@@ -46,7 +46,7 @@ class Holding(Struct):
     length: int
 
 
-class Links(Struct):
+class KernelLinks(Struct):
     """`links` of kernel.c: from the spectrum of a plan to that of another."""
 
     _fields_ = [("targets", ctypes.c_int64), *_pointers("target", "first", "source", "mirror", "index")]
@@ -95,13 +95,13 @@ def holding_of(plan: Plan, bins: np.ndarray) -> Holding:
     return holding
 
 
-def links_of(source: Plan | Holding, target: Plan | Holding, reads: np.ndarray, adds: np.ndarray) -> Links:
+def links_of(source: Plan | Holding, target: Plan | Holding, reads: np.ndarray, adds: np.ndarray) -> KernelLinks:
     """The 2n links from bins `reads` and their mirror images to bins `adds` and theirs, sorted by target."""
     from_bins, to_bins = _with_mirrored(reads, source.length), _with_mirrored(adds, target.length)
     order = np.lexsort((source.positions[from_bins], target.positions[to_bins]))
     targets, first = np.unique(target.positions[to_bins][order], return_index=True)
     from_bins = from_bins[order]
-    links = Links(len(targets))
+    links = KernelLinks(len(targets))
     _point(
         links,
         target=targets,

@@ -13,7 +13,7 @@ from fourierft.format.layout import Layer, Layout
 from fourierft.format.record import NOTHING, made_for, with_record
 from fourierft.format.scaling import rescaled
 from fourierft.store.adapter import Adapter
-from fourierft.store.alignment import common_layers, place
+from fourierft.store.alignment import align_rows, common_layers
 from fourierft.store.store import AdapterStore
 
 
@@ -49,7 +49,7 @@ def blend(
     first = adapters[0].layout
     if not first.scaling:
         raise ConfigError(f"{adapters[0].name!r} has the scaling 0, which no sum can be divided by; name another first")
-    rows = [place(adapter.values.double()[None], adapter.layout, layers)[0] for adapter in adapters]
+    rows = [align_rows(adapter.values.double()[None], adapter.layout, layers)[0] for adapter in adapters]
     total = torch.as_tensor(sum(weight * row for weight, row in zip(weights.values(), rows, strict=True)))
     values = rescaled(total, 1.0, first.scaling)
     heads = choose_head(store, adapters, head)

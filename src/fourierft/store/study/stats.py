@@ -12,7 +12,7 @@ import torch
 
 from fourierft.adapters.card import read_scores
 from fourierft.format.layout import Layer, Layout
-from fourierft.store.alignment import place
+from fourierft.store.alignment import align_rows
 from fourierft.store.databases import schema
 from fourierft.store.reading import StoreReader
 from fourierft.store.rows import Block, Listed
@@ -161,7 +161,7 @@ def unit_rows(block: Block, layers: tuple[Layer, ...]) -> torch.Tensor:
         block: some adapters.
         layers: of the space that all of them are compared in; where a shape is not known, coefficients stand for dW.
     """
-    rows = place(block.values, block.layout, layers)
+    rows = align_rows(block.values, block.layout, layers)
     space = Layout(block.layout.config, layers)
     if space.bases is not None:
         parts = space.split(rows)
