@@ -9,10 +9,11 @@ import re
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 
 from fourierft import disable
@@ -20,6 +21,8 @@ from fourierft.training.arguments import Arguments
 from fourierft.training.assets import Asset, Fetch, hash_file
 from fourierft.training.sentences import ARCHIVE, MEMBERS
 from fourierft.training.settings import build_arguments
+
+from .hub_server import Hub, running_hub
 
 GOOD, BAD, OTHER = (
     ["good", "great", "fine", "lovely"],
@@ -57,6 +60,21 @@ def run_card(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], dict[str, dict
         return found
 
     return run
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    """A hub that is asked in place of the real one, with a cache of its own."""
+    with running_hub() as hub:
+        constants = huggingface_hub.constants
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.address + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.address)  # of the functions of the package
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        yield hub
 
 
 @pytest.fixture(scope="session")

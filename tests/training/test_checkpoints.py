@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fourierft.errors import CheckpointError
-from fourierft.training import checkpoints
+from fourierft.training import checkpoints, output
 
 
 def make_checkpoint(directory: Path, step: int, is_sealed: bool = True) -> Path:
@@ -79,6 +79,6 @@ def test_the_oldest_go_and_the_best_and_the_one_just_written_stay(tmp_path: Path
     for step in (2, 4, 6, 8, 10):
         make_checkpoint(tmp_path, step)
     checkpoints.keep_last(tmp_path / "checkpoint-6", None)
-    assert len(checkpoints.list_checkpoints(tmp_path)) == 5
+    assert len(output.list_checkpoints(tmp_path)) == 5
     checkpoints.keep_last(tmp_path / "checkpoint-6", 1, str(tmp_path / "checkpoint-4"))
-    assert [checkpoints.step_of(path) for path in checkpoints.list_checkpoints(tmp_path)] == [4, 6, 10]
+    assert [output.step_of(path) for path in output.list_checkpoints(tmp_path)] == [4, 6, 10]

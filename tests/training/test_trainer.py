@@ -20,7 +20,7 @@ from transformers import Trainer
 from fourierft.cli.main import main
 from fourierft.errors import CheckpointError, PlaceError
 from fourierft.training.arguments import Arguments
-from fourierft.training.checkpoints import list_checkpoints
+from fourierft.training.output import list_checkpoints
 from fourierft.training.run import train
 from fourierft.training.trainer import count_steps
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import ModelCard
@@ -17,28 +16,13 @@ from fourierft.training.arguments import Arguments
 from fourierft.training.evaluation import load_trained
 from fourierft.training.run import train
 
-from .hub_server import TOKEN, Hub, running_hub
+from .hub_server import TOKEN, Hub
 
 Build = Callable[..., Arguments]
 SENT = {
     "README.md", "adapter_config.json", "adapter_model.safetensors", "curve.png", "fourierft.json", "history.json",
     "metrics.json", "tokenizer.json", "tokenizer_config.json",
 }  # fmt: skip
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    """A hub that is asked in place of the real one, with a cache of its own."""
-    with running_hub() as hub:
-        constants = huggingface_hub.constants
-        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.address + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.address)  # of the functions of the package
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        yield hub
 
 
 def test_a_training_is_sent_whole_and_alone(

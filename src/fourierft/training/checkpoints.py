@@ -15,7 +15,7 @@ from typing import Any
 
 from fourierft.errors import CheckpointError
 from fourierft.training.assets import hash_file
-from fourierft.training.output import write_json
+from fourierft.training.output import list_checkpoints, write_json
 
 SEAL, FORMAT = "checkpoint.json", 1
 
@@ -81,17 +81,6 @@ def find_checkpoint(wanted: str, directory: Path) -> Path:
 def has_checkpoint(directory: Path) -> bool:
     """Whether a training in this folder can be gone on with."""
     return any(find_fault(checkpoint) is None for checkpoint in reversed(list_checkpoints(directory)))
-
-
-def list_checkpoints(directory: Path) -> list[Path]:
-    """The checkpoints in a folder, whole or not, in the order of their steps."""
-    found = [path for path in directory.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
-    return sorted(found, key=step_of)
-
-
-def step_of(checkpoint: Path) -> int:
-    """The number of steps after which it was written."""
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def keep_last(written: Path, limit: int | None, best: str | None = None) -> None:

@@ -50,6 +50,11 @@ class Trainable:
     head_bytes: int
     base_parameters: int
 
+    @property
+    def is_part(self) -> bool:
+        """Whether some parameters of the model itself are trained, as of head and bitfit, and none else saved."""
+        return not self.is_adapter and self.method != "full"
+
     def sizes(self) -> dict[str, dict[str, int]]:
         """Trained numbers and their bytes, as metrics.json has them."""
         return {

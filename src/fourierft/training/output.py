@@ -55,6 +55,17 @@ def check_output(directory: Path, overwrite: bool, resume: bool) -> None:
         )
 
 
+def list_checkpoints(directory: Path) -> list[Path]:
+    """The checkpoints in a folder, whole or not, in the order of their steps."""
+    found = [path for path in directory.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number of steps after which it was written."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
 def open_results(directory: Path, name: str) -> dict[str, Any]:
     """The results of an earlier run of an example in this directory; empty, and the file begun, if it is new or empty.
 
@@ -83,9 +94,8 @@ def open_results(directory: Path, name: str) -> dict[str, Any]:
 
 def clear_output(directory: Path) -> None:
     """Remove what an earlier training left, and nothing else."""
-    for path in directory.glob("checkpoint-*"):
-        if path.name.rpartition("-")[2].isdigit():
-            shutil.rmtree(path)
+    for checkpoint in list_checkpoints(directory):
+        shutil.rmtree(checkpoint)
     for name in RESULTS:
         (directory / name).unlink(missing_ok=True)
 

@@ -22,7 +22,7 @@ from fourierft.format.hub import offline_if_unreachable
 from fourierft.format.json_file import read_json
 from fourierft.training import output, report, scores
 from fourierft.training.arguments import Arguments
-from fourierft.training.checkpoints import find_checkpoint, read_run, step_of
+from fourierft.training.checkpoints import find_checkpoint, read_run
 from fourierft.training.dry_run import dry_run
 from fourierft.training.families.registry import lower_is_better
 from fourierft.training.lock import held
@@ -87,17 +87,18 @@ def _run(plan: Plan, directory: Path, checkpoint: Path | None) -> dict[str, Any]
     for callback in plan.callbacks:
         trainer.add_callback(callback)
     if plan.trainable.method == "adalora":
+        if checkpoint is not None:
+            raise ConfigError(
+                "adalora can't be resumed: PEFT saves no state of its ranks; start anew in another folder"
+            )
         trainer.add_callback(RankAllocation())
     trainer.run = describe_run(plan, trainer.args)
     if checkpoint is not None:
         check_same_run(read_run(checkpoint), trainer.run, checkpoint)
-        if plan.trainable.method == "adalora":
-            raise ConfigError(
-                "adalora can't be resumed: PEFT saves no state of its ranks; start anew in another folder"
-            )
         if is_finished(checkpoint, directory):
             print(
-                f"{directory} holds the results of all {step_of(checkpoint)} steps; nothing is left to do", flush=True
+                f"{directory} holds the results of all {output.step_of(checkpoint)} steps; nothing is left to do",
+                flush=True,
             )
             metrics = dict(read_json(directory / output.METRICS))
             if plan.arguments.training.push_to_hub and trainer.is_world_process_zero():
@@ -132,7 +133,7 @@ def _run(plan: Plan, directory: Path, checkpoint: Path | None) -> dict[str, Any]
         }
     }
     is_best = bool(trainer.args.load_best_model_at_end and state.best_model_checkpoint)
-    step = step_of(Path(state.best_model_checkpoint)) if is_best else state.global_step
+    step = output.step_of(Path(state.best_model_checkpoint)) if is_best else state.global_step
     for name, prefix in (("validation", "eval"), ("test", "test")):
         if name in plan.splits:
             metrics[prefix] = _evaluate(trainer, plan.splits[name], prefix, step)
@@ -218,8 +219,7 @@ def _write_results(
         "diverged": not all(_is_finite(value) for value in trainable.model.parameters() if value.requires_grad),
     }
     if trainer.is_world_process_zero():
-        only_trained = trainable.method in ("head", "bitfit")
-        metrics["bytes"]["file"] = output.publish(directory, only_trained)
+        metrics["bytes"]["file"] = output.publish(directory, trainable.is_part)
         metrics = report.without_nan(metrics)
         output.write_json(directory / output.METRICS, metrics)
         output.write_json(directory / output.HISTORY, [report.without_nan(log) for log in trainer.state.log_history])

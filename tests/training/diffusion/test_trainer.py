@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
-from fourierft.errors import BusyError, ConfigError, OutputExistsError
+from fourierft.errors import BusyError, ConfigError, OutputExistsError, PlaceError
 from fourierft.training.diffusion.arguments import DreamBoothArguments
 from fourierft.training.diffusion.loop import Loop
 from fourierft.training.diffusion.sampling import load_trained_pipeline
@@ -52,6 +52,20 @@ def test_loss_on_fixed_samples_goes_down(method: str, build: Build, tmp_path: Pa
         for how, names in run_card(tmp_path / "out").items():
             torch.testing.assert_close(names["pipeline"].unet(noise, 1, text).sample, expected, msg=how)
             assert (tmp_path / "out" / "image.png").is_file()
+
+
+def test_an_adapter_is_sent_to_the_hub_with_its_card(hub: Any, build: Build, tmp_path: Path) -> None:
+    given = {"push_to_hub": True, "hub_model_id": "me/dog", "validation_prompt": "a dog", "num_inference_steps": 1}
+    with pytest.raises(PlaceError, match="me/dog of the hub can't be written to"):
+        train_dreambooth(build(max_steps=1, num_validation_images=1, **given))
+    assert not (tmp_path / "out").exists()
+    train_dreambooth(build(max_steps=1, num_validation_images=1, hub_token="hf_of_a_test", **given))
+    sent = hub.repositories["me/dog"]
+    weights, card = {"adapter_model.safetensors", "adapter_config.json"}, sent["README.md"].decode()
+    assert set(sent) == {*weights, "README.md", "fourierft.json", "metrics.json", "history.json"}
+    assert all((tmp_path / "out" / name).read_bytes() == content for name, content in sent.items())
+    assert 'PeftModel.from_pretrained(pipeline.unet, "me/dog")' in card
+    assert "pipeline_tag: text-to-image" in card
 
 
 def test_xl_learns_with_its_class_in_bfloat16(build: Build, tiny_sdxl: Path, tmp_path: Path) -> None:

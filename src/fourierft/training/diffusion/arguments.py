@@ -82,6 +82,13 @@ class LoopArguments:
     seed: int = _setting(42, "SEED", "of weights, noise, timesteps and order")
     save_steps: int = _setting(100, "N", "steps between two checkpoints; 0: on Ctrl-C alone")
     save_total_limit: int = _setting(2, "N", "checkpoints to keep")
+    push_to_hub: bool = _setting(False, "BOOL", "send the adapter, with its card, to the hub at the end")
+    hub_model_id: str | None = _setting(
+        None, "NAME", "repository to send to, made if it is not there; named like output_dir if absent"
+    )
+    hub_private_repo: bool | None = _setting(None, "BOOL", "make it a private one")
+    hub_token: str | None = _setting(None, "TOKEN", "of the hub; that of `hf auth login` if absent")
+    hub_revision: str | None = _setting(None, "BRANCH", "branch to send to; main if absent")
     logging_steps: int = _setting(10, "N", "steps between two lines of history.json")
     validation_prompt: str | None = _setting(None, "PROMPT", "text to make images of after training")
     num_validation_images: int = _setting(4, "N", "images of it")

@@ -12,8 +12,12 @@ from fourierft.format.json_file import read_json
 from fourierft.tables import format_bytes
 
 
-def write_card(metrics: dict[str, Any], record: dict[str, Any], directory: Path) -> None:
-    """Write the card of a training from its metrics and its record, beside its adapter."""
+def write_card(metrics: dict[str, Any], record: dict[str, Any], directory: Path, name: str | None = None) -> None:
+    """Write the card of a training from its metrics and its record, beside its adapter.
+
+    Args:
+        name: of the repository on the hub that it is sent to.
+    """
     config = read_json(directory / CONFIG_FILE)
     base, prompt = record["base_model"], record["instance_prompt"]
     images = " of the subject, ".join(map(str, record["images"])) + (" of its class" if record["class_prompt"] else "")
@@ -22,7 +26,7 @@ def write_card(metrics: dict[str, Any], record: dict[str, Any], directory: Path)
     given = ", ".join([json.dumps(base), *(f"{name}={json.dumps(value)}" for name, value in options.items())])
     code = (
         f"pipeline = DiffusionPipeline.from_pretrained({given})\n"
-        f"PeftModel.from_pretrained(pipeline.unet, {json.dumps(HERE)})  # puts the adapter into the UNet\n"
+        f"PeftModel.from_pretrained(pipeline.unet, {json.dumps(name or HERE)})  # puts the adapter into the UNet\n"
         f'pipeline({json.dumps(prompt)}).images[0].save("image.png")'
     )
     imports = "from diffusers import DiffusionPipeline\nfrom peft import PeftModel"

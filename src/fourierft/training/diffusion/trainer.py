@@ -32,6 +32,7 @@ from fourierft.training.methods import adapter_config, adapter_settings, check_m
 from fourierft.training.provenance import versions
 from fourierft.training.report import without_nan
 from fourierft.training.resuming import adapter_fields, as_json, check_same_run, describe_base
+from fourierft.training.upload import list_results, make_repository, upload
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 VALIDATION = "validation"
@@ -85,7 +86,9 @@ def _train(arguments: DreamBoothArguments, name: str, directory: Path, accelerat
     if checkpoint is not None:
         check_same_run(read_run(checkpoint), run, checkpoint)
     accelerator.wait_for_everyone()
+    repository = None
     if accelerator.is_main_process:
+        repository = make_repository(options)
         directory.mkdir(parents=True, exist_ok=True)
         if checkpoint is None:
             output.clear_output(directory)
@@ -102,7 +105,9 @@ def _train(arguments: DreamBoothArguments, name: str, directory: Path, accelerat
         metrics["bytes"]["file"] = output.publish(directory, only_trained=False)
         output.write_json(directory / "metrics.json", without_nan(metrics))
         output.write_json(directory / output.HISTORY, [without_nan(line) for line in loop.history])
-        write_card(metrics, record, directory)
+        write_card(metrics, record, directory, repository)
+        if repository is not None:
+            print(f"sent to {upload(directory, list_results(directory), repository, options)}", flush=True)
     accelerator.wait_for_everyone()
     if options.validation_prompt:
         del loop, pipeline, state

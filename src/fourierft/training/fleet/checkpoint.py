@@ -15,9 +15,10 @@ import torch
 
 from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
 from fourierft.files import written_beside
-from fourierft.training.checkpoints import keep_last, list_checkpoints, read_run, seal
+from fourierft.training.checkpoints import keep_last, read_run, seal
 from fourierft.training.fleet.tenants import Tenant
 from fourierft.training.fleet.trainer import FleetTrainer
+from fourierft.training.output import list_checkpoints
 from fourierft.training.resuming import check_same_run
 
 FORMAT, KEPT = 2, 2
