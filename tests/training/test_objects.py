@@ -1,4 +1,4 @@
-"""json and jsonl files: words, numbers and truth values as they are written, objects and lists as they are."""
+"""json and jsonl files: words, numbers and truth values as they are cell_text, objects and lists as they are."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from fourierft.errors import DataError
-from fourierft.training.objects import read_objects, written
+from fourierft.training.objects import cell_text, read_objects
 
 
 def read(text: str) -> list[tuple[int, dict[str, Any]]]:
     found = read_objects(io.StringIO(text), "a.json")
-    return [(number, {name: written(cell, isinstance(cell, dict | list)) for name, cell in row.items()})
+    return [(number, {name: cell_text(cell, isinstance(cell, dict | list)) for name, cell in row.items()})
             for number, row in found]  # fmt: skip
 
 
