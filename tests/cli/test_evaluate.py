@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,23 @@ def test_directory_without_a_training_is_an_error(tmp_path: Path, capsys: pytest
     (tmp_path / "data.csv").write_text("text,label\ngood,pos\n")
     assert main(["evaluate", str(tmp_path), "--test_file", str(tmp_path / "data.csv")]) == 2
     assert "fourierft: error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "inspect", "merge", "generate"])
+def test_an_adapter_in_a_store_is_told_from_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    sqlite3.connect(tmp_path / "s.db").execute("CREATE TABLE a (b)").connection.close()
+    more = {
+        "evaluate": ["--test_file", str(tmp_path / "data.csv")],
+        "inspect": [],
+        "merge": [str(tmp_path / "merged")],
+        "generate": ["--prompt", "hello"],
+    }
+    assert main([command, f"{tmp_path}/s.db:acme/one", *more[command]]) == 2
+    told = capsys.readouterr().err
+    assert f"`fourierft store get {tmp_path}/s.db acme/one DIR` writes it as one, and then give DIR" in told
+    assert "Traceback" not in told
 
 
 @pytest.fixture

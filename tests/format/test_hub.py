@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,6 +77,23 @@ def test_the_nearest_path_is_found_beside_it(tmp_path: Path) -> None:
     assert hub.find_near(str(tmp_path / "trian.csv")) == f"did you mean {tmp_path / 'train.csv'}?"
     assert hub.find_near(str(tmp_path / "train.csv")) == ""
     assert hub.find_near(str(tmp_path / "gone" / "trian.csv")) == ""
+
+
+def test_an_adapter_in_a_store_is_told_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sqlite3.connect("fleet.db").execute("CREATE TABLE a (b)").connection.close()
+    (tmp_path / "plain").write_text("SQLite format")
+    for name, command in (
+        ("fleet.db:acme/one", "fleet.db acme/one"),
+        ("fleet.db:a b:c", "fleet.db 'a b:c'"),
+        (f"{tmp_path}/fleet.db:x", f"{tmp_path}/fleet.db x"),
+        ("postgresql://me:secret@host:5432/fleet:x", "STORE x"),
+    ):
+        assert f"`fourierft store get {command} DIR` writes it as one" in hub.find_near(name)
+    for name, command in (("fleet.db", "fleet.db NAME"), ("postgresql://me:secret@host/fleet", "STORE NAME")):
+        assert f"`fourierft store get {command} DIR` writes it as one" in hub.find_in_store(name)
+    for name in ("plain:x", "plain", "gone.db:x", "C:/models", "http://host/x", "", ":", "a\0:b"):
+        assert hub.find_in_store(name) == ""
 
 
 @pytest.mark.parametrize(("name", "known"), [("bert", False), ("org/bert", False), ("./bert", True), ("a/b/c", True)])

@@ -1,7 +1,8 @@
 """Score what `fourierft train` wrote, on any labelled data.
 
 The directory knows its base model, task and columns; name the data, and the columns
-only if they are called otherwise there.
+only if they are called otherwise there. An adapter in a store is none: `fourierft store get STORE NAME DIR` writes it
+as one, and `fourierft store evaluate` scores those of a store one after another.
 
 Examples:
   fourierft evaluate out --test_file test.csv

@@ -148,10 +148,11 @@ def find_checkpoint(source: str | Path) -> Path:
     path = Path(source)
     if os.path.isdir(path):
         return path
-    if os.path.exists(path):
-        raise CheckpointError(f"{source} is a file; give the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
-    from fourierft.format.hub import find_near, offline_if_unreachable
+    from fourierft.format.hub import find_in_store, find_near, offline_if_unreachable
 
+    if os.path.exists(path):
+        hint = find_in_store(str(source)) or f"give the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}"
+        raise CheckpointError(f"{source} is a file; {hint}")
     if HUB_ID.fullmatch(str(source)):
         from huggingface_hub import hf_hub_download
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from huggingface_hub.errors import HTTPError
 
 SECONDS = 10  # to wait for an answer
 REMEMBERED = 60.0  # seconds for which an answer holds
+_SQLITE = b"SQLite format 3\0"
 _answers: dict[str, tuple[float, bool]] = {}  # address -> when it was asked, whether it answered
 
 
@@ -54,8 +57,13 @@ def is_reachable() -> bool:
 
 
 def find_near(name: str) -> str:
-    """A question that names the folder or file nearest to a path that is not there; empty if none is near."""
+    """What may be meant by a path that is not there: an adapter in a store, or the folder or file nearest to it.
+
+    Returns: a sentence, or a question; empty if nothing is near.
+    """
     path = Path(name)
+    if in_store := find_in_store(name):
+        return in_store
     if os.path.exists(path) or not os.path.isdir(path.parent):
         return ""
     try:
@@ -63,6 +71,27 @@ def find_near(name: str) -> str:
     except OSError:  # not to be listed
         return ""
     return f"did you mean {path.with_name(near[0])}?" if near else ""
+
+
+def find_in_store(name: str) -> str:
+    """How to get a folder where one was asked for, if a name is that of a store, or STORE:NAME; empty if it is not."""
+    ends = [place for place, character in enumerate(name) if character == ":"]
+    for store, adapter in (*((name[:end], name[end + 1 :]) for end in ends), (name, "NAME")):
+        if _is_store(store):
+            known = "STORE" if "://" in store else shlex.quote(store)  # an address may hold a password
+            command = f"fourierft store get {known} {shlex.quote(adapter)} DIR"
+            return f"an adapter in a store is no folder: `{command}` writes it as one, and then give DIR"
+    return ""
+
+
+def _is_store(name: str) -> bool:
+    if re.fullmatch(r"postgres(ql)?://[^/]+/.+", name):
+        return True
+    try:
+        with Path(name).open("rb") as file:
+            return file.read(len(_SQLITE)) == _SQLITE
+    except (OSError, ValueError):
+        return False
 
 
 def is_path(name: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from fourierft.errors import CheckpointError, DataError, OutputExistsError
 from fourierft.files import check_place, write_text, written_to
+from fourierft.format.hub import find_in_store, find_near
 from fourierft.format.json_file import read_json
 from fourierft.training import lock
 
@@ -109,7 +110,12 @@ def read_record(directory: str | Path) -> dict[str, Any]:
     try:
         record = read_json(path)
     except CheckpointError as error:
-        raise CheckpointError(f"{path} is missing or damaged; name a directory that `fourierft train` wrote") from error
+        hint = (
+            find_near(str(directory))
+            or find_in_store(str(directory))
+            or "name a directory that `fourierft train` wrote"
+        )
+        raise CheckpointError(f"{path} is missing or damaged; {hint}") from error
     if not isinstance(record, dict) or record.get("format") != 1:
         raise CheckpointError(f"{path} is not of format 1; use the version of fourierft that wrote it")
     return record
