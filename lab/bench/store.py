@@ -196,6 +196,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", choices=MODELS, default="smollm2-135m", help="default: %(default)s")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default: %(default)s")
     parser.add_argument("--kills", type=count_from(0), default=0, help="default: %(default)s")
+    add_places(parser)
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Declare the threads, and where a store and the results go."""
     parser.add_argument("--threads", type=count_from(1), default=2, help="CPU threads (default: %(default)s)")
     parser.add_argument(
         "--output", type=Path, default=BENCH_RESULTS, help="folder of the results (default: %(default)s)"

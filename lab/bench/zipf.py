@@ -28,9 +28,8 @@ from lab.bench.harness import Settings, relative_rms
 from lab.bench.methods import merge_truth
 from lab.bench.models import share
 from lab.bench.stage import Stage
-from lab.bench.store import fetch_times, name_of, numbers
+from lab.bench.store import add_places, fetch_times, name_of, numbers
 from lab.bench.suites.fleet import make_layout
-from lab.folders import BENCH_RESULTS
 from lab.ledger import append_rows
 
 N, ROWS, TOKENS = 200, 64, 32
@@ -140,11 +139,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapters", type=count_from(1), default=1_000_000, help="in the store (default: %(default)s)")
     parser.add_argument("--capacity", type=count_from(1), default=10_000, help="of the bank (default: %(default)s)")
     parser.add_argument("--batches", type=count_from(1), default=300, help="timed, of 64 rows (default: %(default)s)")
-    parser.add_argument("--threads", type=count_from(1), default=2, help="CPU threads (default: %(default)s)")
-    parser.add_argument(
-        "--output", type=Path, default=BENCH_RESULTS, help="folder of the results (default: %(default)s)"
-    )
-    parser.add_argument("--folder", help="where the store is made and removed again (default: that of temporary files)")
+    add_places(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

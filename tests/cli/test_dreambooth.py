@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fourierft.cli.dreambooth import resume_command
 from fourierft.cli.main import main
 from fourierft.training.diffusion import stand_in
 from fourierft.training.diffusion.arguments import REQUIRED, build_arguments, read_config
@@ -193,14 +192,6 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--instance_prompt PROMPT" in text
     assert "(default: facebook/dino-vits16)" in text
     assert "head_learning_rate" not in text
-
-
-def test_resume_command_repeats_the_flags() -> None:
-    flags = {"instance_prompt": "a photo", "target_modules": ["to_q", "to_v"], "overwrite_output_dir": True}
-    assert resume_command("c.yaml", flags) == (
-        "fourierft dreambooth --config c.yaml --instance_prompt 'a photo' --target_modules to_q to_v "
-        "--resume_from_checkpoint true"
-    )
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)

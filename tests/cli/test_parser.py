@@ -7,7 +7,7 @@ import argparse
 import pytest
 
 from fourierft.cli.main import build_parser, main
-from fourierft.cli.parser import CommandParser, add_base, find_nearest, find_unknown
+from fourierft.cli.parser import CommandParser, add_base, find_nearest, find_unknown, resume_command
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,12 @@ def test_help_shows_the_one_name_alone() -> None:
     add_base(parser, "the base")
     assert "--model_name_or_path MODEL" in parser.format_help()
     assert "--base" not in parser.format_help()
+
+
+def test_resume_command_repeats_the_flags() -> None:
+    flags = {"train_file": "my data.csv", "text_column": ["a", "b"], "overwrite_output_dir": True, "n_frequency": 7}
+    assert resume_command("train", "c.yaml", flags) == (
+        "fourierft train --config c.yaml --train_file 'my data.csv' --text_column a b --n_frequency 7 "
+        "--resume_from_checkpoint true"
+    )
+    assert resume_command("dreambooth", None, {}) == "fourierft dreambooth --resume_from_checkpoint true"

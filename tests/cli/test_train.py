@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from fourierft.cli.main import main
-from fourierft.cli.train import resume_command
 
 
 @pytest.fixture
@@ -74,11 +73,3 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert "(default: fourierft)" in " ".join(text.split())
     assert "--config FILE" in text
     assert "--train-file" not in text
-
-
-def test_resume_command_repeats_the_flags() -> None:
-    flags = {"train_file": "my data.csv", "text_column": ["a", "b"], "overwrite_output_dir": True, "n_frequency": 7}
-    assert resume_command("c.yaml", flags) == (
-        "fourierft train --config c.yaml --train_file 'my data.csv' --text_column a b --n_frequency 7 "
-        "--resume_from_checkpoint true"
-    )

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator
 from lab.bench.harness import Case, Contender, Settings
 from lab.bench.stage import Stage
 from lab.bench.suites.memory import peak, saved_bytes
-from lab.bench.suites.stock import excuse_stock
-from lab.bench.suites.training_step import training_step
+from lab.bench.suites.training_step import contender
 
 TITLE = "Training step, an adapter on every linear layer"
 MODELS = (
@@ -43,8 +42,8 @@ def cases(settings: Settings) -> Iterator[Case]:
         every = Stage(name, settings, every=True)
         stages = {True: every, False: Stage(name, settings, like=every)}
         on = {method: (stages[wide], method.removesuffix("-qv")) for method, wide in METHODS.items()}
-        steps: dict[str, Callable[[], Contender]] = {"base": functools.partial(step, every, "base")}
-        steps |= {method: functools.partial(step, *where) for method, where in on.items()}
+        steps: dict[str, Callable[[], Contender]] = {"base": functools.partial(contender, every, "base")}
+        steps |= {method: functools.partial(contender, *where) for method, where in on.items()}
         yield Case(f"{name}, step", every.shapes(), steps)
         kept = {method: functools.partial(kept_bytes, *where) for method, where in on.items()}
         yield Case(f"{name}, kept for the backward", every.shapes(), kept, unit="B", rounds=1, baseline="lora-8")
@@ -53,16 +52,6 @@ def cases(settings: Settings) -> Iterator[Case]:
         methods = ("base", *(method for method, wide in METHODS.items() if wide))
         peaks = {method: functools.partial(peak, name, method, settings, every=True) for method in methods}
         yield Case(f"{name}, peak resident size of a step", shapes, peaks, unit="B", rounds=1)
-
-
-def step(stage: Stage, method: str) -> Contender:
-    """A method's training step."""
-    model = stage.adapted(method, train=True)
-    run, distance = training_step(model, stage.batch), functools.partial(stage.distance, model)
-    if method == "stock":
-        error, note = excuse_stock(distance, stage.settings)
-        return Contender(run, error, note=note)
-    return Contender(run, distance if method == "ours" else None)
 
 
 def kept_bytes(stage: Stage, method: str) -> Contender:

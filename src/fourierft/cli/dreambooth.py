@@ -29,12 +29,11 @@ Ctrl-C finishes the running step, saves a checkpoint and prints the command to g
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-from fourierft.cli.parser import count_from, show_one_name
+from fourierft.cli.parser import count_from, resume_command, show_one_name
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -125,7 +124,8 @@ def _train(given: argparse.Namespace) -> int:
     try:
         metrics = train_dreambooth(complete)
     except TrainingInterrupted as interruption:
-        print(f"fourierft: {interruption}; go on with: {resume_command(given.config, flags)}", file=sys.stderr)
+        command = resume_command("dreambooth", given.config, flags)
+        print(f"fourierft: {interruption}; go on with: {command}", file=sys.stderr)
         return 130
     if not complete.loop.dry_run:
         probe, train = metrics["probe"], metrics["train"]
@@ -136,15 +136,6 @@ def _train(given: argparse.Namespace) -> int:
         ]
         print(align_columns([tuple(row) for row in rows]))
     return 0
-
-
-def resume_command(config: str | None, flags: dict[str, Any]) -> str:
-    """The command that goes on with a training that was started with these flags."""
-    words = ["fourierft", "dreambooth", *(["--config", config] if config else [])]
-    for name, value in flags.items():
-        if name not in ("resume_from_checkpoint", "overwrite_output_dir"):
-            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    return shlex.join([*words, "--resume_from_checkpoint", "true"])
 
 
 def _sample(given: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fourierft.cli.parser import add_base
+from fourierft.cli.parser import add_base, add_base_checks
 from fourierft.export.registry import FORMATS, find_format
 from fourierft.tables import align_columns, format_bytes
 
@@ -33,14 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         own.add_argument("output", metavar="OUT", help="to make; must not be there, or be an empty folder")
         module.add_arguments(own)
         add_base(own, "folder or hub id of the base, if not the one the adapter names")
-        own.add_argument(
-            "--allow_other_base",
-            action="store_true",
-            help="take a base of the same shapes that the adapter was not made for; off by default",
-        )
-        own.add_argument(
-            "--trust_remote_code", action="store_true", help="run model code that comes with the base; off by default"
-        )
+        add_base_checks(own)
 
 
 def run(arguments: argparse.Namespace) -> int:

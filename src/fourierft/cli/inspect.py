@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fourierft.cli.parser import BASE, add_base
+from fourierft.cli.parser import BASE, add_base, add_base_checks
 from fourierft.errors import ConfigError
 from fourierft.tables import align_columns, format_bytes
 
@@ -52,14 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--near", metavar="NAME", help="of a store: list the adapters whose dW are most like NAME's")
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of a table")
     add_base(parser, "folder or hub id of the base, if not the one the adapter names")
-    parser.add_argument(
-        "--allow_other_base",
-        action="store_true",
-        help="take a base of the same shapes that the adapter was not made for; off by default",
-    )
-    parser.add_argument(
-        "--trust_remote_code", action="store_true", help="run model code that comes with the base; off by default"
-    )
+    add_base_checks(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

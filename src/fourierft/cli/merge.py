@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 
-from fourierft.cli.parser import add_base
+from fourierft.cli.parser import add_base, add_base_checks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,14 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quantization", metavar="KIND", help="quantise the base and the result: nf4, int8 or torchao-int8"
     )
-    parser.add_argument(
-        "--allow_other_base",
-        action="store_true",
-        help="take a base of the same shapes that the adapter was not made for; off by default",
-    )
-    parser.add_argument(
-        "--trust_remote_code", action="store_true", help="run model code that comes with the base; off by default"
-    )
+    add_base_checks(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

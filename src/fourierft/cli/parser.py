@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import Any
@@ -68,6 +69,33 @@ def add_base(parser: Any, text: str, required: bool = False) -> None:
     show_one_name(
         parser.add_argument(f"--{BASE}", *BASE_ALIASES, dest=BASE, metavar="MODEL", required=required, help=text)
     )
+
+
+def add_base_checks(parser: Any) -> None:
+    """Declare what a base may be beside the one that an adapter was made for."""
+    parser.add_argument(
+        "--allow_other_base",
+        action="store_true",
+        help="take a base of the same shapes that the adapter was not made for; off by default",
+    )
+    parser.add_argument(
+        "--trust_remote_code", action="store_true", help="run model code that comes with the base; off by default"
+    )
+
+
+def resume_command(command: str, config: str | None, flags: dict[str, Any]) -> str:
+    """The command line that goes on with a training.
+
+    Args:
+        command: of this package, such as train.
+        config: its --config, if it had one.
+        flags: its others, by name.
+    """
+    words = ["fourierft", command, *(["--config", config] if config else [])]
+    for name, value in flags.items():
+        if name not in ("resume_from_checkpoint", "overwrite_output_dir"):
+            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join([*words, "--resume_from_checkpoint", "true"])
 
 
 def show_one_name(action: argparse.Action) -> None:

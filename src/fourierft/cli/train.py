@@ -47,11 +47,10 @@ several devices, run `accelerate launch -m fourierft.cli.main train ...`.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from typing import Any
 
-from fourierft.cli.parser import show_one_name
+from fourierft.cli.parser import resume_command, show_one_name
 
 
 def parents(asks_help: bool) -> list[argparse.ArgumentParser]:
@@ -89,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         metrics = train(complete)
     except TrainingInterrupted as interruption:
         if is_main:
-            command = resume_command(arguments.config, flags)
+            command = resume_command("train", arguments.config, flags)
             print(f"fourierft: {interruption}; go on with: {command}", file=sys.stderr)
         return 130
     if complete.run.dry_run:
@@ -104,15 +103,6 @@ def run(arguments: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
     return int(metrics.get("diverged", False))
-
-
-def resume_command(config: str | None, flags: dict[str, Any]) -> str:
-    """The command that goes on with a training that was started with these flags."""
-    words = ["fourierft", "train", *(["--config", config] if config else [])]
-    for name, value in flags.items():
-        if name not in ("resume_from_checkpoint", "overwrite_output_dir"):
-            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    return shlex.join([*words, "--resume_from_checkpoint", "true"])
 
 
 def describe(metrics: dict[str, Any], directory: str) -> str:
