@@ -32,6 +32,8 @@ COMMANDS = {
         "widths": 'does scaling="auto" keep LoRA\'s learning rate at every width',
         "reinforcement": "how much reward do a few numbers gain",
         "stock": "what to set if you stay with stock PEFT",
+        "preferences": "do preferences teach a small model, by DPO and by KTO",
+        "unet": "does a convolutional UNet learn at the settings that LoRA is used with",
         "travel": "how far steps of LoRA and FourierFT move a layer at one rate",
     },
 }
