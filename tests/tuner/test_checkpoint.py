@@ -30,6 +30,7 @@ SETTINGS = {
     "number": {"scaling": 40.0},
     "auto": {"scaling": "auto"},
     "normal start": {"scaling": 150.0, "init_weights": False},
+    "no pattern": {"n_frequency_pattern": None},
     "pattern": {"n_frequency_pattern": {"layers.1.self_attn.v_proj": 11}},
     "some layers": {"layers_to_transform": [0, 2]},
 }

@@ -101,6 +101,8 @@ class FourierFTConfig(StockConfig):
         if self.from_disk and self.scaling == "auto" and self.disk_scaling is None:
             self.disk_scaling = StockConfig.scaling  # which PEFT takes for files that say nothing
         super().__post_init__()
+        if self.n_frequency_pattern is None:  # stock PEFT allows it, and then cannot make or load the adapter
+            self.n_frequency_pattern = {}
         self._check_scaling()
         self._check_counts()
         self._check_band()
@@ -211,12 +213,12 @@ class FourierFTConfig(StockConfig):
 
     def _check_counts(self) -> None:
         counts = {"n_frequency": self.n_frequency}
-        if not isinstance(self.n_frequency_pattern, dict | None):
+        if not isinstance(self.n_frequency_pattern, dict):
             raise ConfigError(
                 f"n_frequency_pattern={self.n_frequency_pattern!r} is no mapping; use names or patterns of layers and "
                 "their n, such as {'q_proj': 100}"
             )
-        for pattern, count in (self.n_frequency_pattern or {}).items():
+        for pattern, count in self.n_frequency_pattern.items():
             counts[f"n_frequency_pattern[{pattern!r}]"] = count
             try:
                 re.compile(pattern)
