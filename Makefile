@@ -97,19 +97,25 @@ test-peft-%: .venv-peft-%/.installed
 	@touch $@
 
 # Tools of others, each in an environment of its own at the versions it pins, with a wheel of this package.
-TOOLS := swift
+TOOLS := swift llamafactory axolotl others
+TOOL_PYTHON_swift = $(PYTHON)
+TOOL_PYTHON_llamafactory = $(PYTHON)
+TOOL_PYTHON_others = $(PYTHON)
+TOOL_PYTHON_axolotl ?= $(shell for python in python3.12 python3.13 python3 python; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo "$$python" && break; done)
 
 test-integrations: $(addprefix test-integration-,$(TOOLS)) ## train with the commands of other tools, each in .venv-integration-* (10 minutes)
 
 test-integration-%: .venv-integration-%/.installed
 	.venv-integration-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall .
-	.venv-integration-$*/bin/python -m pytest tests/integrations/test_$*.py
+	PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 .venv-integration-$*/bin/python -m pytest tests/integrations
 
 .PRECIOUS: .venv-integration-%/.installed
 .venv-integration-%/.installed: tests/integrations/requirements/%.txt
-	@test -n "$(TOOL_PYTHON_$*)$(PYTHON)" || { echo "no Python >= 3.10 found; use make PYTHON=/path/to/python3" >&2; exit 2; }
-	test -x $(@D)/bin/python || "$(or $(TOOL_PYTHON_$*),$(PYTHON))" -m venv $(@D)
+	@test -n "$(TOOL_PYTHON_$*)" || { echo "no Python new enough found; use make TOOL_PYTHON_$*=/path/to/python3" >&2; exit 2; }
+	test -x $(@D)/bin/python || "$(TOOL_PYTHON_$*)" -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	rm -f $(@D)/lib/python3*/site-packages/torchaudio/lib/*.so  # made for CUDA: it goes without them, not with them
 	@touch $@
 
 bench: install ## measure speed and memory on this machine, and make the page of it

@@ -22,6 +22,7 @@ HOSTS = {tool: tool for tool in TOOLS} | {"trackers": "mlflow"}
 collect_ignore = [f"test_{tool}.py" for tool, host in HOSTS.items() if find_spec(host) is None]
 
 BIN = Path(sys.executable).parent
+TEXT = "user is the film good bad book dull"
 LOGITS = Path(__file__).with_name("logits.py")
 
 Run = Callable[..., str]
@@ -35,6 +36,7 @@ def run(tmp_path: Path) -> Run:
     def run(*words: object, **variables: str) -> str:
         kept = {name: text for name, text in os.environ.items() if name not in ("FOURIERFT_ENABLE", "PYTHONPATH")}
         fixed = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "home")}
+        fixed["PATH"] = f"{BIN}{os.pathsep}{os.environ['PATH']}"  # some look for `accelerate` there
         command = [str(BIN / str(words[0])), *map(str, words[1:])]
         result = subprocess.run(
             command, cwd=tmp_path, env={**kept, **fixed, **variables}, capture_output=True, text=True, check=False
@@ -47,11 +49,11 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def logits(run: Run, base: Path, tmp_path: Path) -> Logits:
-    """Logits of the base with an adapter, or None, from a process with stock PEFT or with this package's tuner."""
+    """Logits of a model, `base` if left out, with an adapter or None, by stock PEFT or by this package's tuner."""
 
-    def logits(adapter: Path | None, enabled: bool = False) -> torch.Tensor:
+    def logits(adapter: Path | None, enabled: bool = False, base: Path = base, text: str = TEXT) -> torch.Tensor:
         variables = {"FOURIERFT_ENABLE": "1"} if enabled else {}
-        run("python", LOGITS, base, adapter or "", tmp_path / "logits.pt", **variables)
+        run("python", LOGITS, base, adapter or "", text, tmp_path / "logits.pt", **variables)
         return torch.load(tmp_path / "logits.pt")
 
     return logits

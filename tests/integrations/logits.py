@@ -1,6 +1,6 @@
 """Logits of a model with an adapter, by stock PEFT, or with FOURIERFT_ENABLE=1 by this package's tuner.
 
-python logits.py BASE ADAPTER OUTPUT         ADAPTER may be empty: the base alone
+python logits.py BASE ADAPTER TEXT OUTPUT         ADAPTER may be empty: the base alone
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-base, adapter, output = sys.argv[1:]
+base, adapter, text, output = sys.argv[1:]
 model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
 if adapter:
     model = PeftModel.from_pretrained(model, adapter)
@@ -21,4 +21,5 @@ if adapter:
     assert tuner == ("fourierft" if os.environ.get("FOURIERFT_ENABLE") else "peft"), tuner
     assert ("fourierft" in sys.modules) == (tuner == "fourierft")
 with torch.no_grad():
-    torch.save(model.eval()(input_ids=torch.arange(4, 15)[None]).logits, output)
+    ids = AutoTokenizer.from_pretrained(base)(text, return_tensors="pt").input_ids
+    torch.save(model.eval()(input_ids=ids).logits, output)

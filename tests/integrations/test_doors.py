@@ -10,6 +10,7 @@ import pytest
 from fourierft.errors import MissingExtraError
 
 
+@pytest.mark.filterwarnings("ignore")  # of what PEFT imports, in the environments of others
 @pytest.mark.parametrize("tool", ["swift", "axolotl"])
 def test_a_door_without_its_trainer_says_so(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, tool, None)

@@ -38,7 +38,7 @@ class FourierFTSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     n_frequency: int = 1000
-    n_frequency_pattern: dict[str, int] | None = None
+    n_frequency_pattern: dict[str, int] = Field(default_factory=dict)
     scaling: float | Literal["auto"] = "auto"
     random_loc_seed: int = 777
 
