@@ -1,0 +1,1 @@
+"""Patches for libraries that this package stands on, ready to send: README.md here."""
