@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +20,12 @@ def task(tmp_path: Path) -> Path:
     """A folder with one task: which word ends a sentence."""
     rows = [{"text": f"the {thing} is", "end": end} for thing in ("film", "book") for end in (0, 1)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = {"task": "ends", "dataset_path": "json", "output_type": "multiple_choice", "test_split": "test"}
+    settings: dict[str, Any] = {
+        "task": "ends",
+        "dataset_path": "json",
+        "output_type": "multiple_choice",
+        "test_split": "test",
+    }
     settings["dataset_kwargs"] = {"data_files": {"test": str(tmp_path / "rows.jsonl")}}
     settings |= {"doc_to_text": "{{text}}", "doc_to_choice": CHOICES, "doc_to_target": "end"}
     settings["metric_list"] = [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]
