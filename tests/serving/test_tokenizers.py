@@ -27,6 +27,7 @@ def record(**fields: object) -> str:
         ({"tokenizer": "org/own"}, ("--tokenizer=org/own",)),
         ({}, ("--tokenizer", "org/base")),
         ({"inputs": "text", "tokenizer": "org/own"}, ()),  # writes nothing
+        ({"loading": {"model_class": "AutoModelForTokenClassification"}, "tokenizer": "org/own"}, ()),
     ],
 )
 def test_the_tokenizer_that_adapters_were_trained_with_serves_them(
@@ -40,6 +41,9 @@ def test_another_tokenizer_is_refused_with_what_to_give(tmp_path: Path) -> None:
         check_tokenizers({"a": record(), "b": record(tokenizer="org/own")}, "org/base", ())
     with pytest.raises(ConfigError, match=r"'a' was trained with the tokenizer of its base, .* reads with org/own"):
         check_tokenizers({"a": record(), "b": record(tokenizer="org/own")}, "org/base", ("--tokenizer", "org/own"))
+    outside = record(inputs="rhymes", loading={"model_class": "AutoModelForCausalLM"}, tokenizer="org/own")
+    with pytest.raises(ConfigError, match="'c' was trained with the tokenizer org/own"):
+        check_tokenizers({"c": outside}, "org/base", ())
     (tmp_path / "own").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "own")
     own = record(tokenizer=str(tmp_path / "own"))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from fourierft.errors import ConfigError
 
-_SPEAKING = ("prompt", "chat")  # inputs of trainings whose models write texts
+_WRITER = "AutoModelForCausalLM"  # the class of models that write texts
+_FORMERLY = ("prompt", "chat")  # inputs of such models, in records from before they named the class
 _OPTION = "--tokenizer"
 
 
@@ -26,7 +27,7 @@ def check_tokenizers(records: Mapping[str, str], model: str, options: Sequence[s
     given = _find(options)
     for name, text in records.items():
         record = json.loads(text)
-        if record.get("inputs") not in _SPEAKING:
+        if not _writes(record):
             continue
         trained = record.get("tokenizer")
         if trained is not None and not _is_same(trained, given or model):
@@ -40,6 +41,14 @@ def check_tokenizers(records: Mapping[str, str], model: str, options: Sequence[s
                 f"the adapter {name!r} was trained with the tokenizer of its base, but this server reads with {given}; "
                 f"leave {_OPTION} out, or serve such adapters from a store of their own"
             )
+
+
+def _writes(record: Mapping[str, object]) -> bool:
+    """Whether the model of a training writes texts, whatever its task family: others are not served."""
+    loading = record.get("loading")
+    if isinstance(loading, Mapping):
+        return loading.get("model_class") == _WRITER
+    return record.get("inputs") in _FORMERLY
 
 
 def _base(record: Mapping[str, object]) -> str:

@@ -162,8 +162,8 @@ def unit_rows(block: Block, layers: tuple[Layer, ...]) -> torch.Tensor:
         layers: of the space that all of them are compared in; where a shape is not known, coefficients stand for dW.
     """
     rows = align_rows(block.values, block.layout, layers)
-    space = Layout(block.layout.config, layers)
-    if space.bases is not None:
-        parts = space.split(rows)
-        rows = torch.cat([unfold(parts[name], basis) for name, basis in space.bases.items()], dim=1).float()
+    common = Layout(block.layout.config, layers)
+    if common.bases is not None:
+        parts = common.split(rows)
+        rows = torch.cat([unfold(parts[name], basis) for name, basis in common.bases.items()], dim=1).float()
     return torch.nn.functional.normalize(rows, dim=1)
