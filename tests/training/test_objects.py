@@ -1,4 +1,4 @@
-"""json and jsonl files: words, numbers and truth values as they are cell_text, objects and lists as they are."""
+"""json and jsonl files: words, numbers and truth values as they are written, objects and lists as they are."""
 
 from __future__ import annotations
 
