@@ -14,6 +14,10 @@ PEFTS := 0.18 0.19 0.20
 PEFT_0.18 := peft==0.18.1 transformers==5.6.0 torchao==0.17.0
 PEFT_0.19 := peft==0.19.1 transformers==5.6.0 torchao==0.17.0
 PEFT_0.20 := peft==0.20.0 transformers==5.19.0 torchao==0.17.0
+# Releases of Triton that the kernels for GPUs are held to, each with a NumPy that its interpreter reads.
+TRITONS := 3.6 3.9
+TRITON_3.6 := triton==3.6.0 numpy==2.3.5
+TRITON_3.9 := triton==3.9.0 numpy==2.4.6
 # The first interpreter that is there and new enough; `make PYTHON=/path/to/python install` names another.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 python; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo "$$python" && break; done)
@@ -21,7 +25,7 @@ VLLM_PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 py
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart fleet-demo serve-demo test test-fast test-faults check format bench docs clean install-vllm test-vllm test-bare test-peft test-integrations
+.PHONY: help install quickstart fleet-demo serve-demo test test-fast test-faults check format bench docs clean install-vllm test-vllm test-bare test-peft test-gpu-kernels test-integrations
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -116,6 +120,19 @@ test-integration-%: .venv-integration-%/.installed
 	test -x $(@D)/bin/python || "$(TOOL_PYTHON_$*)" -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	rm -f $(@D)/lib/python3*/site-packages/torchaudio/lib/*.so  # made for CUDA: it goes without them, not with them
+	@touch $@
+
+test-gpu-kernels: $(addprefix test-triton-,$(TRITONS)) ## run the kernels for GPUs in Triton's interpreter, and compile them; no GPU is needed
+
+test-triton-%: .venv-triton-%/.installed
+	.venv-triton-$*/bin/python -m pytest tests/spectral/triton
+
+.PRECIOUS: .venv-triton-%/.installed
+.venv-triton-%/.installed: pyproject.toml constraints.txt Makefile
+	test -x $(@D)/bin/python || "$(PYTHON)" -m venv $(@D)
+	grep -vE '^numpy==' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(@D)/constraints.txt $(TRITON_$*) torch pytest pyyaml hypothesis
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 bench: install ## measure speed and memory on this machine, and make the page of it

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fourierft import SpectralBasis, uniform_basis
-from fourierft.spectral import dispatch, held, prepared, tokens
+from fourierft.spectral import dispatch, held, kernels, prepared
 from fourierft.spectral.compiled.build import load_kernel
 from fourierft.spectral.reference import reference_coefficient_gradient, reference_delta_weight
 
@@ -108,7 +108,7 @@ def assert_close() -> Callable[..., None]:
 @pytest.fixture
 def torch_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without the compiled kernel."""
-    for module in (prepared, tokens):
+    for module in (prepared, kernels):
         monkeypatch.setattr(module, "compiled_update", lambda *_: None)
     for module in (dispatch, held):
         monkeypatch.setattr(module, "is_served", lambda *_: False)

@@ -9,7 +9,7 @@ from fourierft import uniform_basis
 from fourierft.spectral.compiled.build import load_kernel
 from fourierft.spectral.dispatch import choose_view, prefers_dense_gradient
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -42,6 +42,15 @@ def test_a_width_with_a_large_prime_turns_to_the_weight_view_earlier(kernel: obj
     smooth, prime = (uniform_basis(1152, width, 340, 0) for width in (4320, 16 * 269))
     assert choose_view(10_000, smooth, torch.float32, CPU) == "token"
     assert choose_view(10_000, prime, torch.float32, CPU) == "weight"
+
+
+def test_a_gpu_has_costs_of_its_own() -> None:
+    """There a product is so cheap that few layers are worth a weight; a length without a kernel turns to it earlier."""
+    with_kernel, without = (uniform_basis(384, width, 1000, 0) for width in (384, 6 * 67))
+    assert choose_view(4096, with_kernel, torch.float32, CPU) == "weight"
+    assert choose_view(500, with_kernel, torch.float32, GPU) == "token"
+    assert choose_view(500, without, torch.float32, GPU) == "weight"
+    assert choose_view(4096, uniform_basis(4096, 4096, 340, 0), torch.bfloat16, GPU) == "token"
 
 
 def test_no_tokens_have_a_view_too() -> None:

@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize, prune
 from torch.nn.utils.convert_parameters import parameters_to_vector, vector_to_parameters
 
 import fourierft
-from fourierft.spectral import Draw, prepared
+from fourierft.spectral import Draw, kernels, prepared
 from fourierft.spectral.compiled.build import load_kernel
 from fourierft.spectral.reference import reference_delta_weight
 from fourierft.tuner import inference, layer
@@ -41,7 +41,7 @@ class Two(nn.Module):
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the compiled kernel, and as on a machine without it."""
     if request.param == "torch":
-        for module in (prepared, inference):
+        for module in (prepared, kernels, inference):
             monkeypatch.setattr(module, "compiled_update", lambda *_: None)
 
 

@@ -67,7 +67,7 @@ def _exchanges(length: int) -> float:
     return passes * 2 * (2 * FLOAT) * length / 2
 
 
-# torch's transforms, as spectral/tokens.py calls them: each step reads and writes float32 in main memory.
+# torch's transforms, as spectral/token_transforms.py calls them: each step reads and writes float32 in main memory.
 
 
 def _to_spectrum(t: int, length: int) -> Kernels:

@@ -14,7 +14,8 @@ import torch
 
 from fourierft.spectral import uniform_basis
 from fourierft.spectral.compiled.build import load_kernel
-from fourierft.spectral.tokens import carry, token_product
+from fourierft.spectral.token_transforms import carry
+from fourierft.spectral.tokens import token_product
 from fourierft.spectral.transforms import link_factors
 from lab.bench.harness import LAYER_TOLERANCE, Case, Contender, Settings, relative_rms
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from fourierft.errors import ShapeError
 from fourierft.spectral.basis import SpectralBasis
 from fourierft.spectral.compiled import compiled_update
+from fourierft.spectral.kernels import kernel_of
 from fourierft.spectral.probe import check_token_transforms
-from fourierft.spectral.tokens import carry
+from fourierft.spectral.token_transforms import carry
 from fourierft.spectral.transforms import compute_dtype, from_token_spectrum, link_factors, mix, token_spectrum
 
 _SMALL = 1 << 16  # elements of x up to which it is transformed in one piece
@@ -71,7 +72,7 @@ class PreparedUpdate:
         self.basis, self.dtype = basis, compute_dtype(coefficients.dtype)
         sets = coefficients.detach().reshape(-1, basis.n_frequency).to(self.dtype)
         self._sets = len(sets)
-        kernel = compiled_update(basis, self.dtype, coefficients.device)
+        kernel = kernel_of(basis, self.dtype, sets)
         self._product: Callable[[Tensor, Tensor | None], Tensor]
         if kernel is None:
             self._product = _TorchProduct(sets, basis, scaling)
