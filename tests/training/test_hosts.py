@@ -65,7 +65,7 @@ def logits(model: Any) -> Tensor:
 
 def test_the_automatic_classes_take_an_adapter_folder(tiny_llama: Path, tmp_path: Path) -> None:
     model = adapted(tiny_llama)
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(str(tmp_path))
     AutoTokenizer.from_pretrained(tiny_llama).save_pretrained(tmp_path)
     for auto in (AutoPeftModelForCausalLM, AutoModelForCausalLM):
         torch.testing.assert_close(logits(auto.from_pretrained(tmp_path)), logits(model), rtol=1e-5, atol=1e-5)
