@@ -102,6 +102,7 @@ def test_code_names_revision_dtype_and_outputs() -> None:
         {"entries": "bandpass", "center": 1.0, "width": 2.0, "required": ["center", "entries", "width"]},
         {"parameters": True, "required": ["parameters"]},
         {"reads_weights": True},
+        {"basis": "random", "required": ["basis"]},
     ],
 )
 def test_what_stock_peft_cannot_represent_is_loaded_with_fourierft_alone(said: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from fourierft.errors import CheckpointError
 from fourierft.files import write_text
 from fourierft.format.hub import is_path
 from fourierft.format.record import Record
@@ -199,7 +200,11 @@ def with_switch(imports: str, code: str, config: Mapping[str, Any]) -> dict[str,
     if config.get("peft_type") != "FOURIERFT":
         return {PEFT: alone}
     ours = {OURS: f"import fourierft\n{imports}\n\nfourierft.enable()\n{code}"}
-    return ours if Record.read(config.get("fourierft"), CARD_FILE).is_beyond_stock else {STOCK: alone, **ours}
+    try:
+        is_beyond_stock = Record.read(config.get("fourierft"), CARD_FILE).is_beyond_stock
+    except CheckpointError:  # it requires what not even this version knows, such as a basis that is tried out
+        is_beyond_stock = True
+    return ours if is_beyond_stock else {STOCK: alone, **ours}
 
 
 def _call(kind: str, name: str, options: Mapping[str, Any]) -> str:
