@@ -44,6 +44,10 @@ quickstart: install ## fine-tune a real model on real data in four ways, and com
 fleet-demo: install ## train twelve adapters of one model together, and ask all of them in one batch (about 5 minutes)
 	$(BIN)/fourierft fleet demo
 
+.PHONY: web-demo
+web-demo: fleet-demo ## a page in which the twelve critics answer in your browser; then `python -m http.server --directory web-demo`
+	test -d web-demo || $(BIN)/fourierft export web fleet-demo/fleet.db web-demo
+
 serve-demo: install install-vllm ## train three dictionaries, serve them, and ask them what one word means (about 6 minutes)
 	$(BIN)/fourierft fleet dictionaries --output_dir serve-demo
 	VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/fourierft serve serve-demo/base --store serve-demo/fleet.db --vllm="--dtype float32 --max-model-len 512" \

@@ -23,6 +23,7 @@ COMMANDS = {
         "zipf": "a million adapters, drawn by Zipf through a bank that loads and evicts",
         "serving": "the server: are its answers right, how fast is it, what does it bear",
         "picture": "the picture of the server's page",
+        "browser": "what `fourierft export web` made, in Chromium: seconds, and how far it is from PyTorch",
         "limits": "what a GPU could do at best, by bytes and flops; measures nothing",
     },
     "paper": {"rates": 'the paper\'s settings as learning rates of scaling="auto"'},

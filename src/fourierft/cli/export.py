@@ -5,6 +5,7 @@ beyond rounding is not left behind. OUT must not be there, or be an empty folder
 
   fourierft export lora runs/reviews reviews-lora --rank 16
   fourierft export onnx runs/reviews runs/tweets exported
+  fourierft export web fleet.db page
 
 `fourierft export FORMAT --help` explains a format, with examples.
 """

@@ -20,7 +20,7 @@ COMMANDS = {
     "answers": "answer the questions of MT-Bench or Vicuna for FastChat's judge",
     "compare": "compare methods on one task, each over a grid of learning rates and seeds",
     "merge": "add an adapter to its base model and save the result",
-    "export": "write an adapter in the format of another program, and check it there: LoRA, ONNX",
+    "export": "write an adapter for another program, and check it there: LoRA, ONNX, a page in the browser",
     "inspect": "look into an adapter or a store: layers, bytes, norms, a picture of the spectrum or a map",
     "store": "keep thousands of adapters of one base in one file: add, get, alias, rm, verify, stats and more",
     "fleet": "train thousands of adapters of one base together, each row of a batch its own; a demo",

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoProcessor
 
-from fourierft.adapters.base import BaseSource, label_names, quiet
+from fourierft.adapters.base import BaseSource, label_names, problem_type, quiet
 from fourierft.adapters.merge import merge_model, save_processor
 from fourierft.errors import ExportError
 from fourierft.export.exported import Difference, Exported, check_difference, file_size
@@ -150,6 +150,8 @@ def write_numbers(rows: Mapping[str, Tensor], adapters: Mapping[str, AdapterChec
             )
         labels = label_names(adapters[name].path)
         metadata = {"labels": json.dumps(labels)} if labels else {}
+        kind = problem_type(adapters[name].path)
+        metadata |= {"problem_type": kind} if kind else {}
         file = folder / f"{name}.safetensors"
         save_file({"adapter": row}, file, metadata={"format": "pt", **metadata})
         file.chmod(0o644)  # a server of files, who may be another user, reads it
