@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
-from yaml import YAMLError
 
 from fourierft.errors import ConfigError, DataError
 from fourierft.extras import needs
@@ -63,6 +62,8 @@ def find_license(name: str, revision: str) -> dict[str, str]:
 
     Returns: empty if it is not known.
     """
+    with needs("train", "reading a card"):
+        from yaml import YAMLError
     try:
         if Path(name).exists():
             card = Path(name) / "README.md"
