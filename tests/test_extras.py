@@ -35,6 +35,9 @@ def guarded(
         calls = [item.context_expr for item in node.items if isinstance(item.context_expr, ast.Call)]
         names = [call.args[0] for call in calls if ast.unparse(call.func) == "needs"]
         extras |= {str(name.value) for name in names if isinstance(name, ast.Constant)}
+    for told in node.handlers if isinstance(node, ast.Try) else ():
+        if ast.unparse(told).startswith(f"except ImportError as {told.name}:\n    raise MissingExtraError("):
+            extras |= EXTRAS.keys()  # told in a sentence of its own
     if isinstance(node, ast.Import | ast.ImportFrom):
         yield node, extras
     for child in ast.iter_child_nodes(node):
@@ -124,6 +127,9 @@ def test_the_sentence_of_a_guard_inside_another_stays() -> None:
         ("with needs('train', 'x'):\n    import datasets", []),
         ("with silent(), needs('diffusion', 'x'):\n    from PIL import Image", []),
         ("if TYPE_CHECKING:\n    import datasets", []),
+        ("try:\n    import trl\nexcept ImportError as error:\n    raise MissingExtraError('x') from error", []),
+        ("try:\n    import trl\nexcept ImportError as error:\n    raise OSError('x') from error", ["import trl"]),
+        ("try:\n    import trl\nfinally:\n    pass", ["import trl"]),
         ("import torch, math", []),
     ],
 )
