@@ -35,6 +35,7 @@ COMMANDS = {
         "stock": "what to set if you stay with stock PEFT",
         "preferences": "do preferences teach a small model, by DPO and by KTO",
         "unet": "does a convolutional UNet learn at the settings that LoRA is used with",
+        "graphs": "adapters of an ONNX graph: factors in it, or a second graph that makes weights",
         "travel": "how far steps of LoRA and FourierFT move a layer at one rate",
     },
 }
