@@ -64,6 +64,11 @@ def test_a_word_that_says_no_enables_nothing(enabled: list[str], monkeypatch: py
     assert enabled == []
 
 
+def test_blanks_around_a_word_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(switch.VARIABLE, " 1 ")
+    assert switch.is_on()
+
+
 def test_a_word_that_says_neither_is_told(enabled: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(switch.VARIABLE, "fourier")
     with pytest.raises(ConfigError, match="FOURIERFT_ENABLE='fourier' is neither on nor off; use FOURIERFT_ENABLE=1"):

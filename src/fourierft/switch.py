@@ -57,7 +57,7 @@ def is_on() -> bool:
 
     Raises: ConfigError, if it says neither yes nor no.
     """
-    said = os.environ.get(VARIABLE, "0")
+    said = os.environ.get(VARIABLE, "0").strip()
     if said.lower() not in (*ON, *OFF):
         raise ConfigError(f"{VARIABLE}={said!r} is neither on nor off; use {VARIABLE}=1, or unset it")
     return said.lower() in ON

@@ -27,6 +27,7 @@ WORKING = {
     "generate an adapter": "base --adapter adapter --prompt good --max_new_tokens 2",
     "generate a file": "base --prompts prompts.txt --output answers.jsonl --max_new_tokens 2",
     "merge": "adapter merged",
+    "export lora": "adapter lora",
     "inspect": "adapter --base base",
     "inspect a store": "fleet.db",
     "store add": "fleet.db other adapter",
@@ -55,6 +56,8 @@ MISSING = {
     "generate quantised": ("base --quantization nf4 --prompt good", "quantized"),
     "answers": ("base --bench vicuna --questions q.jsonl --output answers.jsonl", "train"),
     "merge quantised": ("adapter merged --quantization torchao-int8", "quantized"),
+    "export onnx": ("adapter graph", "export"),
+    "export web": ("adapter site", "export"),
     "inspect a picture": ("adapter --picture picture.png", "train"),
     "store stats, a map": ("fleet.db --map map.png", "train"),
     "store list on a server": ("postgresql://nobody@localhost/fleet", "postgres"),
@@ -66,7 +69,7 @@ MISSING = {
     "dreambooth score": ("images --photos images", "diffusion"),
     "dreambooth stand-in": ("digits", "diffusion"),
 }
-ACTIONS = {"store": 8, "fleet": 3, "dreambooth": 3}  # that a command has
+ACTIONS = {"export": 3, "store": 8, "fleet": 3, "dreambooth": 3}  # that a command has
 
 
 def words(name: str, arguments: str) -> list[str]:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import fourierft
 from fourierft.diffusers import load_adapter, save_adapter
 from fourierft.diffusers.packed import WEIGHTS_NAME
-from fourierft.errors import CheckpointError, ConfigError
+from fourierft.errors import CheckpointError, ConfigError, PlaceError
 from fourierft.spectral import uniform_entries
 from fourierft.tuner.layer import FourierFTLayer
 from tests.diffusers.conftest import ATTENTION, COMPONENTS, add, draw
@@ -454,3 +454,23 @@ def test_a_file_that_is_there_is_replaced_whole_and_a_folder_is_not(make, tmp_pa
     with pytest.raises(fourierft.errors.OutputExistsError):
         save_adapter(pipeline, tmp_path / "dog")
     assert (tmp_path / "dog" / "notes.txt").read_text() == "before"
+
+
+def test_a_part_that_the_pipeline_lacks_is_told(make, tmp_path):
+    trained = make("xl")
+    add(trained, "xl", "default", seed=0)
+    save_adapter(trained, tmp_path / "xl")
+    with pytest.raises(CheckpointError, match="has an adapter of text_encoder_2, which the pipeline lacks"):
+        load_adapter(make("sd"), tmp_path / "xl")
+
+
+def test_names_and_places_that_are_none_are_told(make, tmp_path):
+    trained = make("sd")
+    add(trained, "sd", "default", seed=0)
+    folder = tmp_path / "a.safetensors"
+    folder.mkdir()
+    with pytest.raises(PlaceError, match="is a folder; name a file"):
+        save_adapter(trained, folder)
+    save_adapter(trained, tmp_path / "sd")
+    with pytest.raises(ConfigError, match="adapter_name=3 is no name that PEFT takes"):
+        load_adapter(make("sd"), tmp_path / "sd", adapter_name=3)

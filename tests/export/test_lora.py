@@ -22,9 +22,11 @@ from transformers import (
 )
 
 import fourierft
+from fourierft import uniform_entries
 from fourierft.cli.main import main
 from fourierft.errors import CheckpointError, ExportError
 from fourierft.export.truncation import export_lora, find_targets
+from fourierft.spectral.reference import reference_delta_weight
 from fourierft.training.evaluation import load_trained
 
 TOKENS = torch.tensor([[2, 5, 8, 13, 3], [2, 4, 9, 17, 3]])
@@ -125,6 +127,23 @@ def test_layers_stored_transposed_and_embeddings_go_over(tmp_path: Path) -> None
     found = lora_logits(tmp_path / "lora", AutoModelForCausalLM.from_pretrained(tmp_path / "gpt2"))
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert any("vLLM takes no LoRA with" in note for note in notes)
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")  # PEFT's, of LoRA on it
+def test_a_matrix_that_is_tied_to_another_is_cut_off_alone(tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=37, n_positions=32, n_embd=16, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "gpt2")
+    adapter = saved_adapter(model, tmp_path / "adapter", target_modules=["lm_head"], task_type="CAUSAL_LM")
+    export_lora(adapter, tmp_path / "lora", 2)
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "gpt2")
+    hidden = base.transformer(TOKENS).last_hidden_state.detach()
+    (coefficients,) = load_file(adapter / "adapter_model.safetensors").values()
+    update = reference_delta_weight(coefficients, uniform_entries(37, 16, 30, 777), 37, 16, 40.0)
+    kept = torch.from_numpy(best(update.numpy(), 2)).float()
+    expected = base(TOKENS).logits.detach() + hidden @ kept.T
+    found = lora_logits(tmp_path / "lora", AutoModelForCausalLM.from_pretrained(tmp_path / "gpt2"))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_convolutions_go_over(tiny_dinov2: Path, tmp_path: Path) -> None:

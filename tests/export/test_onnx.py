@@ -14,14 +14,17 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from torch import nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
+import fourierft
+from fourierft.adapters.merge import own_tuner
 from fourierft.cli.main import main
-from fourierft.errors import ExportError
+from fourierft.errors import CheckpointError, ExportError
 from fourierft.export.factors import hand_in
-from fourierft.export.graphs import export_graph
+from fourierft.export.graphs import check_bases, export_graph
 from fourierft.export.numbers import flatten, open_adapters, order_of
+from fourierft.export.subject import hide_masked
 from fourierft.format.checkpoint import read_checkpoint
 from fourierft.store import AdapterStore
 
@@ -188,3 +191,40 @@ def true_update(entries: torch.Tensor, c: torch.Tensor, rows: int, columns: int)
     spectrum = np.zeros((rows, columns))
     spectrum[entries[0].numpy(), entries[1].numpy()] = c.numpy()
     return torch.tensor(np.fft.ifft2(spectrum).real * rows * columns).float()
+
+
+def test_every_adapter_of_a_graph_was_made_for_its_base(tiny_bert: Path, tmp_path: Path) -> None:
+    bases = [tiny_bert, tmp_path / "retrained"]
+    retrained = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+    with torch.no_grad():
+        for parameter in retrained.parameters():
+            parameter.normal_()
+    retrained.save_pretrained(bases[1])
+    made = []
+    with own_tuner():
+        for number, base in enumerate(bases):
+            model = AutoModelForSequenceClassification.from_pretrained(base)
+            config = fourierft.FourierFTConfig(n_frequency=8, target_modules=["query"], task_type="SEQ_CLS")
+            peft.get_peft_model(model, config).save_pretrained(str(tmp_path / str(number)))
+            made.append(read_checkpoint(tmp_path / str(number)))
+    first = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+    check_bases(made[:1], first, allow_other_base=False)
+    check_bases(made, first, allow_other_base=True)
+    with pytest.raises(CheckpointError, match=r"1 was made for the base .*retrained.* is another model"):
+        check_bases(made, first, allow_other_base=False)
+
+
+def test_classes_as_many_as_tokens_are_no_tokens() -> None:
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    classes = torch.ones(2, 3)
+    assert torch.equal(hide_masked(classes, {"attention_mask": mask}), classes)
+    tokens = hide_masked(torch.ones(2, 3, 4), {"attention_mask": mask})
+    assert torch.equal(tokens.sum(-1), 4.0 * mask)
+
+
+def test_a_model_with_two_outputs_is_no_graph(tiny_bert: Path, tmp_path: Path) -> None:
+    model = AutoModelForQuestionAnswering.from_pretrained(tiny_bert)
+    config = peft.FourierFTConfig(n_frequency=8, target_modules=["query"], task_type="QUESTION_ANS")
+    peft.get_peft_model(model, config).save_pretrained(str(tmp_path / "answers"))
+    with pytest.raises(ExportError, match="a BertForQuestionAnswering has two outputs and a graph has one"):
+        export_graph([tmp_path / "answers"], tmp_path / "out")

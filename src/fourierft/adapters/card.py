@@ -168,6 +168,8 @@ def loading_code(
     Returns: how -> Python.
     """
     loading, where, base = record["loading"], json.dumps(folder), record["base_model"]
+    if Path(base).is_dir():
+        base = str(Path(base).resolve())  # the code is run elsewhere than the training
     model, reader = loading["model_class"], loading["processor_class"]
     trust = {"trust_remote_code": True} if record["trust_remote_code"] else {}
     read = f"processor = {_call(reader, processor or folder, trust)}"

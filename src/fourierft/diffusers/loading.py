@@ -131,7 +131,7 @@ def _check_name(models: Mapping[str, nn.Module], wanted: str | None, hotswap: bo
         return str(wanted)
     if wanted is None:
         return next(name for number in itertools.count() if (name := f"default_{number}") not in taken)
-    if not wanted or "." in wanted:
+    if not isinstance(wanted, str) or not wanted or "." in wanted:
         raise ConfigError(f"adapter_name={wanted!r} is no name that PEFT takes; use one without dots")
     if wanted in taken:
         raise ConfigError(
@@ -147,6 +147,12 @@ def _read(source: Path, components: list[str], single: str) -> dict[str, Part]:
         return read_packed(source, components, single)
     if source.is_dir() and not (source / CONFIG_FILE).exists():
         folders = [name for name in components if (source / name / CONFIG_FILE).is_file()]
+        others = sorted({found.parent.name for found in source.glob(f"*/{CONFIG_FILE}")} - set(components))
+        if folders and others:
+            raise CheckpointError(
+                f"{source} has an adapter of {' and '.join(others)}, which the pipeline lacks; it has "
+                f"{', '.join(components)}: name one of their folders, or a pipeline that has all"
+            )
         if folders:
             return {name: read_folder(source / name) for name in folders}
         if (source / WEIGHTS_NAME).is_file():

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from fourierft.diffusers.components import adapter_names, find_components
 from fourierft.diffusers.packed import write_packed
 from fourierft.errors import ConfigError
-from fourierft.files import check_output, file_beside, written_beside, written_to
+from fourierft.files import check_file, check_output, file_beside, written_beside, written_to
 from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
 from fourierft.format.weights import PREFIX
 from fourierft.tuner.checkpoint import find_layers
@@ -37,6 +37,7 @@ def save_adapter(pipeline: Any, path: str | Path, adapter_name: str = "default")
     """
     path, parts = Path(path), _collect(pipeline, adapter_name)
     if path.suffix == ".safetensors":
+        check_file(path)
         with written_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with file_beside(path) as beside:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from fourierft.export.subject import Subject, answer, draw_inputs, hide_masked, 
 from fourierft.export.tracing import Handed, Plain, check_packages, open_session, write_graph
 from fourierft.files import check_output, write_text, written_beside
 from fourierft.format.checkpoint import AdapterCheckpoint
-from fourierft.tuner.record import layer_shape
+from fourierft.format.identity import check_same_base
+from fourierft.tuner.record import find_identity, layer_shape
 
 MODEL, ADAPTERS, RECORD = "model.onnx", "adapters", "export.json"
 TRACED = (3, 7)  # rows and tokens of the batch that a graph is traced with
@@ -60,6 +61,7 @@ def export_graph(
         if merged and len(adapters) > 1:
             raise ExportError(f"{len(adapters)} adapters were given, and one is merged; use --form adapter")
         subject = load_subject(next(iter(adapters.values())).path, base, trust_remote_code, allow_other_base)
+        check_bases(adapters.values(), subject.base, allow_other_base)
         save_processor(folder, subject.checkpoint.path, subject.place)
         names = input_names(subject)
         if merged:
@@ -84,12 +86,24 @@ def export_graph(
     return Exported(output, [f"in onnxruntime it gives what the adapter gives: {difference}"], sizes)
 
 
+def check_bases(adapters: Iterable[AdapterCheckpoint], base: nn.Module, allow_other_base: bool) -> None:
+    """Raise CheckpointError if one of the adapters was made for another base, and that is not allowed."""
+    identity = find_identity(base)
+    if identity is None or allow_other_base:
+        return
+    for adapter in adapters:
+        check_same_base(adapter.config.made_for, identity, adapter.path)
+
+
 def input_names(subject: Subject) -> list[str]:
     """The inputs of a graph: those that the tokenizer or image processor gives, and the model takes.
 
     Raises: ExportError, if the model reads a text beside the one it writes.
     """
     config: Any = subject.base.config
+    kind = type(subject.base).__name__
+    if kind.endswith("ForQuestionAnswering"):
+        raise ExportError(f"a {kind} has two outputs and a graph has one; export it as lora, or merge it")
     if config.is_encoder_decoder:
         raise ExportError(
             f"{subject.place.name} is an encoder and a decoder, which no single graph is; merge it instead"

@@ -104,6 +104,8 @@ def draw_inputs(model: nn.Module, rows: int = ROWS, tokens: int = TOKENS) -> dic
 def answer(model: Any, inputs: dict[str, Tensor]) -> Tensor:
     """The logits of a model, or its last hidden states if it has no head; those of tokens that are masked are zeros."""
     outputs = model(**inputs)
+    if outputs.get("start_logits") is not None:
+        return hide_masked(torch.stack([outputs["start_logits"], outputs["end_logits"]], dim=-1), inputs)
     found = outputs.get("logits")
     found = outputs[0] if found is None else found
     return hide_masked(found, inputs)
@@ -112,6 +114,6 @@ def answer(model: Any, inputs: dict[str, Tensor]) -> Tensor:
 def hide_masked(outputs: Tensor, inputs: dict[str, Tensor]) -> Tensor:
     """Outputs with zeros for tokens that are masked, whose outputs mean nothing."""
     mask = inputs.get("attention_mask")
-    if mask is None or "decoder_input_ids" in inputs or outputs.shape[:2] != mask.shape:
+    if mask is None or "decoder_input_ids" in inputs or outputs.dim() != 3 or outputs.shape[:2] != mask.shape:
         return outputs
     return torch.where(mask.bool()[..., None], outputs, 0.0)

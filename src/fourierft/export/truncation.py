@@ -123,6 +123,7 @@ def write_lora(subject: Subject, folder: Path, rank: int | None, energy: float) 
         own = found.rank_for(energy) if rank is None else min(rank, len(found.values))
         kept[name] = Kept(own, found.energy(own))
         b, a = found.split(own)
+        base.weight = nn.Parameter(base.weight.detach().clone(), requires_grad=False)  # it may be tied to another's
         base.weight += layer.in_layout((b @ a).float() - delta_weight(coefficients, basis, scaling))
         for key, value in shape_factors(base, b, a).items():
             tensors[f"{PREFIX}{name}.{key}"] = value.float().contiguous()

@@ -75,7 +75,9 @@ def find_checkpoint(wanted: str, directory: Path) -> Path:
             return checkpoint
         faults.append(f"{checkpoint} is damaged: {fault}")
     found = "; ".join(faults) or "there is none"
-    raise CheckpointError(f"{directory} holds no whole checkpoint to go on from ({found}); start anew")
+    raise CheckpointError(
+        f"{directory} holds no whole checkpoint to go on from ({found}); start anew, with --overwrite_output_dir true"
+    )
 
 
 def has_checkpoint(directory: Path) -> bool:

@@ -49,6 +49,8 @@ def read_file(path: str | Path, name: str | None = None) -> Dataset:
     """
     path, name = Path(path), name or str(path)
     suffix = find_format(name)
+    if path.is_dir():
+        raise DataError(f"{name} is a folder; give a folder as --dataset_name, or name one of its files")
     if suffix not in FORMATS:
         raise DataError(f"{name} is of unknown format {suffix or '(no suffix)'}; {_advise(suffix)}")
     if not path.is_file():
