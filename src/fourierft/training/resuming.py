@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from fourierft.errors import ConfigError
-from fourierft.format.checkpoint import find_checkpoint
-from fourierft.format.config import WEIGHTS_FILE
 from fourierft.format.identity import identify_base
-from fourierft.training.digests import digest_all, digest_files
+from fourierft.training.digests import digest_all
 from fourierft.training.methods import BOOKKEEPING
+from fourierft.training.starting import describe_start
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -77,11 +76,6 @@ def describe_run(plan: Plan, settings: TrainingArguments) -> dict[str, Any]:
 def describe_base(name: str, revision: str | None) -> str:
     """A base model by the digest of its files, or by its name and revision if they are not here."""
     return identify_base(name, revision).digest or f"{name}, revision {revision}"
-
-
-def describe_start(adapter: str | None) -> str | None:
-    """The adapter that a training goes on from, by the digest of its weights; None if it is new."""
-    return adapter and digest_files([find_checkpoint(adapter) / WEIGHTS_FILE])
 
 
 def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:

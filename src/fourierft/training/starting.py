@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -15,9 +16,12 @@ from torch import nn
 
 from fourierft.adapters.attachment import attach
 from fourierft.errors import CheckpointError, FourierFTError
-from fourierft.format.checkpoint import read_checkpoint
+from fourierft.format.checkpoint import find_checkpoint, read_checkpoint
 from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
 from fourierft.format.json_file import read_json
+from fourierft.training.digests import digest_files
+from fourierft.tuner.config import FourierFTConfig
+from fourierft.tuner.record import find_made_for
 from fourierft.tuner.registration import enable
 
 
@@ -45,6 +49,43 @@ def load_adapter(
         raise
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"the adapter in {directory} is not one of this base model: {one_line(error)}") from error
+
+
+def load_beside(model: Any, directory: Path, name: str) -> None:
+    """Put another adapter into a model of PEFT that has one, which stays the active one.
+
+    Args:
+        directory: of the other, made for the same base.
+        name: of the other in the model.
+
+    Raises: as `load_adapter`.
+    """
+    first = model.peft_config[model.active_adapter]
+    if isinstance(first, FourierFTConfig):
+        made_for, wanted = read_checkpoint(directory).config.made_for, find_made_for(first)
+        if made_for.is_known and wanted.is_known and not made_for.is_same(wanted):
+            raise CheckpointError(
+                f"{directory} was made for the base {made_for.describe()}, but the adapter that it is to stand beside "
+                f"for {wanted.describe()}; give one of the same base"
+            )
+    try:
+        with expected_warnings(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="the adapter was made for the base")  # as is the first
+            model.load_adapter(str(directory), name)
+    except FourierFTError:
+        raise
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the adapter in {directory} is not one of this base model: {one_line(error)}") from error
+
+
+def locate_start(adapter: str | None) -> str | None:
+    """Where an adapter to go on from is, wherever one stands: the whole path of a folder, or its id on the hub."""
+    return str(Path(adapter).absolute()) if adapter and Path(adapter).is_dir() else adapter
+
+
+def describe_start(adapter: str | None) -> str | None:
+    """The adapter that a training goes on from, by the digest of its weights; None if it is new."""
+    return adapter and digest_files([find_checkpoint(adapter) / WEIGHTS_FILE])
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

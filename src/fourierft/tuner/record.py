@@ -62,14 +62,19 @@ def check_base(model: nn.Module, config: StockConfig, is_target: Callable[[str],
             f"the adapter was made for {record.layers} layers, but its settings name {count} of this model; load the "
             f"base model that it was made for{_NEW}"
         )
-    made_for = BaseIdentity(config.base_model_name_or_path or "an unnamed model", record.digest, record.signs)
-    base = find_identity(model)
+    made_for, base = find_made_for(config), find_identity(model)
     if base is not None and base.is_known and made_for.is_known and not made_for.is_same(base):
         warnings.warn(
             f"the adapter was made for the base {made_for.describe()}, and {base.describe()} is another model of the "
             "same shapes; what it learned may not hold there",
             stacklevel=3,
         )
+
+
+def find_made_for(config: FourierFTConfig) -> BaseIdentity:
+    """The base that an adapter was made for, as its file says."""
+    record = config.file_record
+    return BaseIdentity(config.base_model_name_or_path or "an unnamed model", record.digest, record.signs)
 
 
 def find_identity(model: nn.Module) -> BaseIdentity | None:

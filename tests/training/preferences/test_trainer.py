@@ -228,6 +228,49 @@ def test_a_reference_that_is_gone_is_told(build: Build, pairs: Path, started: Pa
         evaluate(tmp_path / "out", DataArguments(test_file=str(pairs)), use_cpu=True)
 
 
+@pytest.mark.parametrize("method", ["fourierft", "lora"])
+def test_a_reference_that_was_replaced_is_refused(
+    build: Build, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Trained from a relative folder, evaluated elsewhere; then as a record without a digest."""
+    monkeypatch.chdir(tmp_path)
+    settings = {"method": "lora:4"} if method == "lora" else {"n_frequency": 60}
+    train(build(pairs, output_dir="first", **settings))
+    trained = train(build(pairs, adapter_name_or_path="first", learning_rate=1e-2, max_steps=10))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    test = DataArguments(test_file=str(pairs))
+    found = evaluate(tmp_path / "out", test, use_cpu=True).metrics
+    assert found == pytest.approx({name: trained["eval"][name] for name in found}, rel=1e-3)
+    train(build(pairs, output_dir=str(tmp_path / "second"), learning_rate=1e-2, seed=7, **settings))
+    (tmp_path / "first").rename(tmp_path / "former")
+    (tmp_path / "second").rename(tmp_path / "first")
+    with pytest.raises(
+        CheckpointError, match=r"first is another one since \(1, digest \w+ before, 1, digest \w+ now\)"
+    ):
+        evaluate(tmp_path / "out", test, use_cpu=True)
+    (tmp_path / "first").rename(tmp_path / "second")
+    (tmp_path / "former").rename(tmp_path / "first")
+    record = json.loads((tmp_path / "out" / "fourierft.json").read_text())
+    del record["start_digest"]
+    (tmp_path / "out" / "fourierft.json").write_text(json.dumps(record))
+    assert evaluate(tmp_path / "out", test, use_cpu=True).metrics == found
+    (tmp_path / "first" / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"is its reference: .* is damaged"):
+        evaluate(tmp_path / "out", test, use_cpu=True)
+
+
+def test_a_reference_of_another_base_is_refused(build: Build, pairs: Path, started: Path, tmp_path: Path) -> None:
+    train(build(pairs, adapter_name_or_path=str(started)))
+    config = json.loads((started / "adapter_config.json").read_text())
+    config["fourierft"]["base"] = {"digest": "sha256:" + "0" * 64}
+    (started / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "other"}))
+    with pytest.raises(
+        CheckpointError, match=r"started was made for the base other \(sha256:0+\), but the adapter that"
+    ):
+        evaluate(tmp_path / "out", DataArguments(test_file=str(pairs)), use_cpu=True)
+
+
 def test_only_adapters_learn_preferences(build: Build, pairs: Path) -> None:
     with pytest.raises(ConfigError, match="preferences are learned by an adapter"):
         train(build(pairs, method="full"))

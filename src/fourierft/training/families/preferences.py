@@ -22,8 +22,9 @@ from fourierft.training.columns import Columns, check_columns
 from fourierft.training.families.outputs import Scored
 from fourierft.training.families.texts import CUT, TextRows, tell_cut
 from fourierft.training.models import load_tokenizer
-from fourierft.training.preferences.outcome import run_batches
+from fourierft.training.preferences.outcome import find_reference, run_batches
 from fourierft.training.preferences.rows import LABEL, encode_answer, read_answer, separator_of
+from fourierft.training.starting import describe_start, locate_start
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -88,7 +89,8 @@ class Preferences(TextRows):
     def record_processor(self, processor: PreTrainedTokenizerBase, arguments: ModelArguments) -> dict[str, Any]:
         """The tokenizer, if it is not the model's; its template; beta, and the adapter that is the reference."""
         told = {"tokenizer": arguments.tokenizer_name, "chat_template": template_name(processor)}
-        return {**told, "beta": self.beta, "start": arguments.adapter_name_or_path}
+        start = locate_start(arguments.adapter_name_or_path)
+        return {**told, "beta": self.beta, "start": start, "start_digest": describe_start(start)}
 
     def encode_rows(
         self, rows: Dataset, columns: Columns, labels: list[Any], processor: PreTrainedTokenizerBase, limit: int | None
@@ -169,12 +171,12 @@ class Preferences(TextRows):
     def predict(self, model: Any, rows: Any, processor: Any, record: Mapping[str, Any], **settings: Any) -> Scored:
         """log p of the answers, the model's own and those of what it was, and metrics.
 
-        Raises: CheckpointError, if the adapter that the training went on from is not there.
+        Raises: CheckpointError, if the adapter that the training went on from is not there, or another one is.
         """
-        size = settings["per_device_eval_batch_size"]
+        size, reference = settings["per_device_eval_batch_size"], find_reference(record)
         found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         device = torch.device("cpu") if settings["use_cpu"] or found is None else found
-        outputs = run_batches(model, record["start"], rows, self._collator(processor), size, device)
+        outputs = run_batches(model, reference, rows, self._collator(processor), size, device)
         kept = self._by_row(outputs, size)
         labels = rows[LABEL] if LABEL in rows.column_names else np.ones(len(kept))
         return Scored(kept, self.score(EvalPrediction(predictions=kept, label_ids=np.asarray(labels))))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from fourierft.errors import CheckpointError
 from fourierft.format.checkpoint import find_checkpoint
+from fourierft.format.config import WEIGHTS_FILE
 from fourierft.training.labels import IGNORED
+from fourierft.training.starting import describe_start, load_beside, read_weights
 
 REFERENCE = "reference"
 
@@ -35,8 +38,35 @@ def answer_logps(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
     return -losses.sum(dim=1)
 
 
+def find_reference(record: Mapping[str, Any]) -> Path | None:
+    """The folder of the adapter that a training went on from, which is its reference; None if that is the base.
+
+    Args:
+        record: what the training wrote of itself; an earlier release's tells no digest.
+
+    Raises: CheckpointError, if it is not there, or another one is.
+    """
+    start, before = record["start"], record.get("start_digest")
+    if start is None:
+        return None
+    try:
+        folder = find_checkpoint(start)
+        read_weights(folder / WEIGHTS_FILE)
+    except CheckpointError as error:
+        raise CheckpointError(f"the adapter that the training went on from is its reference: {error}") from error
+    now = before and describe_start(str(folder))
+    if now != before:
+        raise CheckpointError(
+            f"the adapter that the training went on from is its reference, but {start} is another one since ({before} "
+            f"before, {now} now); put the former back there, or train again"
+        )
+    return folder
+
+
 @torch.no_grad()
-def run_batches(model: Any, start: str | None, rows: Any, collator: Any, size: int, device: torch.device) -> np.ndarray:
+def run_batches(
+    model: Any, start: Path | None, rows: Any, collator: Any, size: int, device: torch.device
+) -> np.ndarray:
     """log p of the answers of all rows, the model's own and those of its reference: [batch rows of all, 2].
 
     Args:
@@ -59,14 +89,11 @@ def run_batches(model: Any, start: str | None, rows: Any, collator: Any, size: i
 
 
 @contextmanager
-def _reference_loaded(model: Any, start: str | None) -> Iterator[None]:
+def _reference_loaded(model: Any, start: Path | None) -> Iterator[None]:
     if start is None:
         yield
         return
-    try:
-        model.load_adapter(str(find_checkpoint(start)), REFERENCE)
-    except CheckpointError as error:
-        raise CheckpointError(f"the adapter that the training went on from is its reference: {error}") from error
+    load_beside(model, start, REFERENCE)
     try:
         yield
     finally:
@@ -74,7 +101,7 @@ def _reference_loaded(model: Any, start: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def _reference_active(model: Any, start: str | None) -> Iterator[None]:
+def _reference_active(model: Any, start: Path | None) -> Iterator[None]:
     if start is None:
         with model.disable_adapter():
             yield
