@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from fourierft.adapters.attachment import attach
+from fourierft.adapters.base import TRAINING_RECORD
 from fourierft.errors import CheckpointError, FourierFTError
 from fourierft.format.checkpoint import find_checkpoint, read_checkpoint
 from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
@@ -36,6 +37,7 @@ def load_adapter(
 
     Raises: CheckpointError or ShapeError, if files are missing or damaged, or belong to another model.
     """
+    _check_is_adapter(directory)
     read_weights(directory / WEIGHTS_FILE)
     enable()
     content = read_json(directory / CONFIG_FILE)
@@ -49,6 +51,19 @@ def load_adapter(
         raise
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"the adapter in {directory} is not one of this base model: {one_line(error)}") from error
+
+
+def _check_is_adapter(directory: Path) -> None:
+    """Raise CheckpointError if a folder is none of an adapter, nor of the training of one."""
+    if (directory / CONFIG_FILE).exists():
+        return
+    record = directory / TRAINING_RECORD
+    told = read_json(record) if record.exists() else None
+    if not isinstance(told, dict) or not told.get("is_adapter"):
+        raise CheckpointError(
+            f"{directory} is no adapter, for it has no {CONFIG_FILE}; give the folder that a training of an adapter "
+            f"wrote, with {CONFIG_FILE} and {WEIGHTS_FILE}"
+        )
 
 
 def load_beside(model: Any, directory: Path, name: str) -> None:

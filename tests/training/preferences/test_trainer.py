@@ -188,7 +188,7 @@ def test_a_training_goes_on_to_the_same_adapter_bit_for_bit(
 
 
 def test_an_adapter_to_go_on_from_is_trained_further_in_any_task(
-    build: Build, started: Path, tmp_path: Path, pairs: Path
+    build: Build, started: Path, chat_llama: Path, tmp_path: Path, pairs: Path
 ) -> None:
     before = adapter(started)
     settings = {"task": "chat", "adapter_name_or_path": str(started)}
@@ -207,6 +207,15 @@ def test_an_adapter_to_go_on_from_is_trained_further_in_any_task(
     named = {"task": "classification", "validation_file": None, "output_dir": str(tmp_path / "no")}
     with pytest.raises(ConfigError, match="is for language models, but this is a classification"):
         train(build(rows, adapter_name_or_path=str(started), **named))
+    with pytest.raises(
+        CheckpointError, match=r"chat_llama is no adapter, for it has no adapter_config\.json; give the"
+    ):
+        train(build(pairs, adapter_name_or_path=str(chat_llama), output_dir=str(tmp_path / "no")))
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "fourierft.json").write_bytes((started / "fourierft.json").read_bytes())
+    with pytest.raises(CheckpointError, match="the training did not finish, resume it"):
+        train(build(pairs, adapter_name_or_path=str(unfinished), output_dir=str(tmp_path / "no")))
     with pytest.raises(CheckpointError, match="there is no folder"):
         train(build(pairs, adapter_name_or_path=str(tmp_path / "away"), output_dir=str(tmp_path / "no")))
 
