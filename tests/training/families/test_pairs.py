@@ -72,6 +72,19 @@ def test_answers_are_cut_and_counted(chat_tokenizer: Any, capsys: pytest.Capture
         encode([FORMS["texts"]], chat_tokenizer, limit=6)
 
 
+def test_answers_of_the_same_tokens_are_refused(chat_tokenizer: Any) -> None:
+    """Those that differ behind the cut alone, 6 tokens being the prompt's, and those that differ in spaces alone."""
+    row = {"prompt": ASK, "chosen": "very good", "rejected": "very bad"}
+    found = encode([row], chat_tokenizer, limit=8)[0]
+    assert found["chosen_ids"] == chat_tokenizer("very good").input_ids != found["rejected_ids"]
+    error = "row 2 has answers that are the same tokens, as chosen and as rejected"
+    with pytest.raises(DataError, match=f"{error}, cut to max_length=7; raise it, or remove the row"):
+        encode([FORMS["texts"], row], chat_tokenizer, limit=7)
+    for limit in (None, 100):
+        with pytest.raises(DataError, match=f"{error}; remove the row"):
+            encode([FORMS["texts"], row | {"rejected": "very  good"}], chat_tokenizer, limit=limit)
+
+
 @pytest.mark.parametrize(
     ("row", "error"),
     [

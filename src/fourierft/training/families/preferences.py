@@ -97,7 +97,8 @@ class Preferences(TextRows):
     ) -> Dataset:
         """The tokens of prompt and answers, cut to `limit` together; how many are cut is said.
 
-        Raises: DataError, if a prompt leaves no room for an answer, or the template writes it differently for each.
+        Raises: DataError, if a prompt leaves no room for an answer, the template writes it differently for each, or
+            both answers are the same tokens.
         """
         prompt, answers, separator = columns.inputs[:-1], self._answers(columns), separator_of(processor)
 
@@ -111,11 +112,17 @@ class Preferences(TextRows):
                     "model, or remove the row"
                 )
             room = None if limit is None else limit - len(found[0].prompt)
+            is_cut = room is not None and any(len(one.answer) > room for one in found)
+            if len(found) > 1 and found[0].answer[:room] == found[1].answer[:room]:
+                remedy = f", cut to max_length={limit}; raise it, or" if is_cut else ";"
+                raise DataError(
+                    f"{where} has answers that are the same tokens, as chosen and as rejected{remedy} remove the row"
+                )
             return {
                 "prompt_ids": found[0].prompt,
                 **{name: one.answer[:room] for name, one in zip(self.encoded, found, strict=True)},
                 **self.encode_label(labels[index]),
-                CUT: room is not None and any(len(one.answer) > room for one in found),
+                CUT: is_cut,
             }
 
         made = rows.map(
