@@ -75,6 +75,7 @@ def plan_training(arguments: Arguments, only_shapes: bool = False) -> Plan:
     """
     data, training = arguments.data, arguments.training
     reading = divide(read_rows(load_splits(data), data), data, training.seed)
+    reading.family.check_batch(training.per_device_train_batch_size)
     setup = load_setup(reading, arguments.model, data, training.seed, only_shapes)
     setup = replace(setup, family=setup.family.scored_by(training.metric_for_best_model))
     splits = {name: setup.encode(reading.rows[name], labels) for name, labels in setup.labels.items()}

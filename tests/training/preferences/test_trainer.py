@@ -285,6 +285,21 @@ def test_only_adapters_learn_preferences(build: Build, pairs: Path) -> None:
         train(build(pairs, method="full"))
 
 
+@pytest.mark.parametrize("is_dry", [False, True])
+def test_batches_of_one_answer_are_refused_before_anything_is_told(
+    build: Build, pairs: Path, feedback: Path, capsys: pytest.CaptureFixture[str], is_dry: bool
+) -> None:
+    with pytest.raises(ConfigError, match=r"per_device_train_batch_size=1, but good and bad .* use 2 or more"):
+        train(build(feedback, per_device_train_batch_size=1, n_frequency=60, dry_run=is_dry))
+    assert not capsys.readouterr().out
+    train(build(feedback, per_device_train_batch_size=2, n_frequency=60, max_steps=1, dry_run=is_dry))
+    train(
+        build(
+            pairs, per_device_train_batch_size=1, n_frequency=60, max_steps=1, dry_run=is_dry, overwrite_output_dir=True
+        )
+    )
+
+
 def test_a_dry_run_counts_two_answers_a_row(build: Build, pairs: Path, started: Path) -> None:
     told = train(build(pairs, dry_run=True, n_frequency=60))
     assert told["rows"] == {"train": 20, "validation": 20}

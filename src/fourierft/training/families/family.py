@@ -182,6 +182,9 @@ class Family:
         if data.packing and not self.packs:
             raise ConfigError(f"packing=True, but the task is {self.name}; leave it out, or give --task chat")
 
+    def check_batch(self, rows: int) -> None:
+        """Raise ConfigError if a device can't train on so few rows at a time."""
+
     def require(self) -> None:
         """Raise MissingExtraError if a library is missing."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers import EvalPrediction, PreTrainedTokenizerBase
 
-from fourierft.errors import DataError
+from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import DataArguments
 from fourierft.training.cells import column_names
 from fourierft.training.chat.conversation import CONVERSATION_COLUMNS
@@ -66,6 +66,14 @@ class Feedback(Preferences):
     def encode_label(self, label: Any) -> dict[str, Any]:
         """Whether it is good."""
         return {LABEL: label}
+
+    def check_batch(self, rows: int) -> None:
+        """Raise ConfigError if it is one, which has no other beside it."""
+        if rows < 2:
+            raise ConfigError(
+                f"per_device_train_batch_size={rows}, but good and bad answers are learned beside another row of their "
+                "batch; use 2 or more"
+            )
 
     def strata(self, labels: Sequence[Any]) -> Sequence[int] | None:
         """Good and bad."""
