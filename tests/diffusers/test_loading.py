@@ -473,4 +473,4 @@ def test_names_and_places_that_are_none_are_told(make, tmp_path):
         save_adapter(trained, folder)
     save_adapter(trained, tmp_path / "sd")
     with pytest.raises(ConfigError, match="adapter_name=3 is no name that PEFT takes"):
-        load_adapter(make("sd"), tmp_path / "sd", adapter_name=3)
+        load_adapter(make("sd"), tmp_path / "sd", adapter_name=3)  # type: ignore[arg-type]
