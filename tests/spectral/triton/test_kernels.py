@@ -133,7 +133,7 @@ def test_a_token_that_is_not_finite_spoils_no_other(number: float, dtype: torch.
     spoilt[0, 1], spoilt[0, 4, 3] = number, number
     found = case.update.product(spoilt, case.coefficients, SCALING)
     assert not found[0, [1, 4]].isfinite().any()
-    assert torch.equal(found[0, [0, 2, 3, 5]], whole[0, [0, 2, 3, 5]])
+    assert_near(found[0, [0, 2, 3, 5]], whole[0, [0, 2, 3, 5]].double(), ERRORS[dtype])
     assert not case.update.gradients(case.grad, spoilt, case.coefficients, SCALING)[1].isfinite().any()
 
 
@@ -148,7 +148,9 @@ def test_a_token_of_another_size_leaves_its_neighbour_exact(factor: float) -> No
 
 def test_a_flipped_sign_in_a_twiddle_is_found() -> None:
     case = make_case((96, 130, 50))
-    assert judge(compare(case.update, case.basis, torch.float32, CPU)._replace(seconds=0.0), case.basis, torch.float32)
+    assert judge(
+        compare(case.update, case.basis, torch.float32, CPU, tokens=3)._replace(seconds=0.0), case.basis, torch.float32
+    )
     tables = case.update._inner.tables
     (p1, p2, p3) = case.update._inner.plan.padded
     at = 2 * (p1 * p1 + p2 * p2 + p3 * p3) + p1 * p2 + p2 + 1  # sin of the turn of (1, 1)
@@ -156,7 +158,7 @@ def test_a_flipped_sign_in_a_twiddle_is_found() -> None:
     tables[at] *= -1
     with pytest.raises(AssertionError, match=r"\de[+-]"):
         check(case)
-    found = compare(case.update, case.basis, torch.float32, CPU)
+    found = compare(case.update, case.basis, torch.float32, CPU, tokens=3)
     assert found.error > TOLERANCE[torch.float32]
     with pytest.warns(UserWarning, match="off torch"):
         assert not judge(found, case.basis, torch.float32)

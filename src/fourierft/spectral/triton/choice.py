@@ -82,15 +82,19 @@ def make_update(basis: SpectralBasis, device: torch.device) -> TritonUpdate | No
 
 
 def compare(
-    update: TritonUpdate | TorchUpdate, basis: SpectralBasis, dtype: torch.dtype, device: torch.device
+    update: TritonUpdate | TorchUpdate,
+    basis: SpectralBasis,
+    dtype: torch.dtype,
+    device: torch.device,
+    tokens: int = _TOKENS,
 ) -> Comparison:
-    """A kernel beside torch's transforms on 256 random tokens of a dtype."""
+    """A kernel beside torch's transforms on random tokens of a dtype."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).to(device)
 
-    x, grad = random(1, _TOKENS, basis.in_features).to(dtype), random(1, _TOKENS, basis.out_features).to(dtype)
+    x, grad = random(1, tokens, basis.in_features).to(dtype), random(1, tokens, basis.out_features).to(dtype)
     coefficients = random(1, basis.n_frequency)
 
     def run(which: TritonUpdate | TorchUpdate) -> tuple[Tensor, ...]:
