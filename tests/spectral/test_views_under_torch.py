@@ -87,7 +87,7 @@ def test_swapping_the_basis_of_a_compiled_layer_is_noticed(fresh_compiler: None)
 
 
 def test_autocast_never_uses_the_one_product_view(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "_dense_cost", lambda basis: 0.0)  # otherwise the cheaper one
+    monkeypatch.setattr(dispatch, "_dense_cost", lambda *_: 0.0)  # otherwise the cheaper one
     chosen: list[str] = []
     choose = views.choose_view
     monkeypatch.setattr(views, "choose_view", lambda *arguments: chosen.append(choose(*arguments)) or chosen[-1])

@@ -157,7 +157,11 @@ class PostgresDatabase:
         with self._explained(), self._engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             connection.detach()
-            yield bool(connection.execute(self._text(_CLAIM)).scalar())
+            try:
+                yield bool(connection.execute(self._text(_CLAIM)).scalar())
+            finally:
+                with suppress(self._error):  # at once: what a connection held that ends is freed some time later
+                    connection.execute(self._text("SELECT pg_advisory_unlock_all()"))
 
     def rows(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
         """Rows of a query, read as they are asked for; of the transaction that this thread is in, if it is in one.
