@@ -53,7 +53,7 @@ serve-demo: install install-vllm ## train three dictionaries, serve them, and as
 	VLLM_CPU_KVCACHE_SPACE=1 $(VLLM)/bin/fourierft serve serve-demo/base --store serve-demo/fleet.db --vllm="--dtype float32 --max-model-len 512" \
 		--ask cool --of noun verb adjective base
 
-test: install ## run all tests (about 8 minutes on 2 cores); WORKERS=0 runs them in one process
+test: install ## run all tests (about 12 minutes on 2 cores); WORKERS=0 runs them in one process
 	$(PYTEST)
 
 test-fast: install ## run the tests of the edit loop, without the files named in tests/slow.txt (under 2 minutes on 2 cores)

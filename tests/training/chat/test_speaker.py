@@ -121,7 +121,7 @@ def test_impossible_settings_are_refused(values: dict[str, Any]) -> None:
 def test_what_can_not_speak_is_named(build: Callable[..., Arguments], chat_llama: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nobody can't be loaded"):
         load_speaker(str(tmp_path / "nobody"))
-    with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors is not there"):
+    with pytest.raises(CheckpointError, match=r"is no adapter, for it has no adapter_config\.json"):
         load_speaker(str(chat_llama), str(tmp_path))
     train(build(max_steps=1))
     with pytest.raises(ConfigError, match="knows its own quantization; leave --quantization out"):
