@@ -24,6 +24,7 @@ COMMANDS = {
         "serving": "the server: are its answers right, how fast is it, what does it bear",
         "picture": "the picture of the server's page",
         "browser": "what `fourierft export web` made, in Chromium: seconds, and how far it is from PyTorch",
+        "cubins": "compile the GPU kernels without a GPU: registers, spills, shared memory",
         "limits": "what a GPU could do at best, by bytes and flops; measures nothing",
     },
     "paper": {"rates": 'the paper\'s settings as learning rates of scaling="auto"'},

@@ -1,21 +1,23 @@
-"""Compile the GPU kernels for a width and a capability, without a GPU: `python -m lab.bench.cubins WIDTH CAPABILITY`.
+"""Compile the GPU kernels for a width and a capability, without a GPU.
 
 Prints a line a kernel: registers a thread, bytes of stack and local memory (spills), shared memory, seconds. Needs
-Triton, which brings the compiler.
+Triton, which brings the compiler: `make test-gpu-kernels` makes environments that have it.
+
+  python -m lab bench cubins 4096 90
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from fourierft.spectral.triton import kernels
-from fourierft.spectral.triton.plan import plan_of
+from fourierft.errors import ConfigError
+from fourierft.spectral.triton.plan import Plan, plan_of
 from fourierft.spectral.triton.update import launch_shape
 
 POINTERS = {"held", "tables", "coefficients"}
@@ -23,14 +25,36 @@ INTEGERS = {"slots", "source", "number"}
 TOKENS = {"bf16": {"SPLIT": True, "EXACT": True}, "fp32": {"SPLIT": False, "EXACT": False}}
 
 
-def describe(kernel: Any, width: int, capability: int, tokens: str) -> dict[str, Any]:
-    """What one kernel becomes for a width, for tokens of a type."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("width", type=int, help="length of the transform, such as 4096")
+    parser.add_argument("capability", type=int, choices=(80, 86, 89, 90), help="of the GPU: 90 is an H100 or H200")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compile both kernels for bfloat16 and float32 tokens, and print what they need.
+
+    Raises: ConfigError, if the width has no plan, or Triton is not installed.
+    """
+    plan = plan_of(arguments.width) if arguments.width > 0 else None
+    if plan is None:
+        raise ConfigError(f"width {arguments.width} has no kernel; use one of three factors of at most 64")
+    try:
+        from fourierft.spectral.triton import kernels
+    except ModuleNotFoundError as error:
+        raise ConfigError("Triton is not installed; run `make test-gpu-kernels`, or pip install triton") from error
+    for tokens in TOKENS:
+        for kernel in (kernels.hold, kernels.release):
+            row = describe(kernel, plan, arguments.capability, tokens)
+            print(*(f"{name}={value}" for name, value in row.items()), flush=True)
+    return 0
+
+
+def describe(kernel: Any, plan: Plan, capability: int, tokens: str) -> dict[str, Any]:
+    """What one kernel becomes for a plan, for tokens of a type."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    plan = plan_of(width)
-    assert plan is not None, f"{width} has no plan"
     constants: dict[str, Any] = launch_shape(plan) | TOKENS[tokens] | {"ADD": True}
     warps = constants.pop("num_warps")
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
@@ -44,7 +68,7 @@ def describe(kernel: Any, width: int, capability: int, tokens: str) -> dict[str,
     usage = _usage(compiled.asm["cubin"], Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump")
     return {
         "kernel": kernel.__name__,
-        "width": width,
+        "width": plan.length,
         "factors": "x".join(map(str, plan.factors)),
         "capability": capability,
         "tokens": tokens,
@@ -63,10 +87,3 @@ def _usage(cubin: bytes, program: Path) -> dict[str, int]:
         file.flush()
         told = subprocess.run([program, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
     return {name: int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", told)}
-
-
-if __name__ == "__main__":
-    for type_of_tokens in TOKENS:
-        for function in (kernels.hold, kernels.release):
-            row = describe(function, int(sys.argv[1]), int(sys.argv[2]), type_of_tokens)
-            print(*(f"{name}={value}" for name, value in row.items()), flush=True)

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fourierft.errors import ConfigError
 from fourierft.tables import markdown_table
 
 N_FREQUENCY, SEED = 340, 777
@@ -29,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make the graphs, time them in turn, print."""
+    """Make the graphs, time them in turn, print.
+
+    Raises: ConfigError, if there is to be no round.
+    """
+    if arguments.rounds < 1:
+        raise ConfigError(f"--rounds {arguments.rounds} is none; use 1 or more")
     import torch
 
     with tempfile.TemporaryDirectory() as folder:

@@ -31,6 +31,15 @@ GOOD, BAD, OTHER = (
 )
 
 
+def with_template(model: Path, folder: Path, template: str) -> Path:
+    """A model's files in a new folder, with a chat template."""
+    folder.mkdir()
+    for file in model.iterdir():
+        (folder / file.name).symlink_to(file)
+    (folder / "chat_template.jinja").write_text(template)
+    return folder
+
+
 def make_rows(count: int, seed: int = 0) -> list[tuple[str, str, float]]:
     """Sentences of tiny_bert's words, with a class and a number that one of the words decides."""
     draw = random.Random(seed)

@@ -6,7 +6,6 @@ added is ever changed. What was acknowledged is on disk, whatever happens next.
 
   fourierft store add fleet.db reviews runs/reviews           as float32, which loses nothing
   fourierft store add fleet.db tweets runs/tweets --dtype int8   a quarter of the bytes; says what it loses
-  fourierft store list fleet.db --prefix re
   fourierft store get fleet.db reviews out/reviews            a PEFT directory, as it was added
   fourierft store import fleet.db runs                        every adapter below runs, named by its path there
   fourierft store export fleet.db out                         all of them as PEFT directories

@@ -95,7 +95,7 @@ class StoreTables:
                 return other
         raise StoreError(
             f"{self} keeps adapters of the base {self.base.describe()}, but {what} for {other.describe()}; "
-            "use a store of its own for each base, or, if you mean it, allow_other_base"
+            "use a store of its own for each base (only adding adapters that are there takes allow_other_base)"
         )
 
     def rows(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:

@@ -82,7 +82,7 @@ class Setup:
             "task": self.family.name,
             "labels": list(self.family.labels),
             "problem_type": self.family.model_settings().get("problem_type"),
-            "loading": self.family.loading(),
+            "loading": describe_loading(self.family),
             "text_columns": list(self.columns.inputs),
             "label_column": self.columns.label,
             "max_length": self.max_length,
@@ -94,6 +94,13 @@ class Setup:
             "seed": self.seed,
             "versions": versions(),
         }
+
+
+def describe_loading(family: Family) -> dict[str, Any]:
+    """What a record says of how the model is loaded, for its card."""
+    told = {name: value for name, value in family.model_settings().items() if name in ("num_labels", "problem_type")}
+    classes = {"model_class": family.model_class.__name__, "processor_class": family.processor_class}
+    return {**classes, "pipeline_tag": family.pipeline_tag, "options": told}
 
 
 def load_setup(

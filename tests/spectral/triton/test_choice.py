@@ -10,7 +10,16 @@ from torch import Tensor
 
 from fourierft.spectral import SpectralBasis, uniform_entries
 from fourierft.spectral.triton import triton_update
-from fourierft.spectral.triton.choice import SWITCH, Comparison, TorchUpdate, compare, is_there, judge, make_update
+from fourierft.spectral.triton.choice import (
+    SWITCH,
+    Comparison,
+    TorchUpdate,
+    compare,
+    is_there,
+    judge,
+    make_update,
+    serves,
+)
 
 BASIS = SpectralBasis(24, 18, uniform_entries(24, 18, 40, 3))
 CPU = torch.device("cpu")
@@ -40,6 +49,15 @@ def test_a_kernel_that_is_not_a_number_is_not_used() -> None:
 
     with pytest.warns(UserWarning, match="off torch"):
         assert not judge(compare(Broken(BASIS), BASIS, torch.float32, CPU), BASIS, torch.float32)
+
+
+def test_a_kernel_that_does_not_run_here_is_told_and_torch_is_used() -> None:
+    class Narrow(TorchUpdate):
+        def product(self, x: Tensor, coefficients: Tensor, scaling: float) -> Tensor:
+            raise RuntimeError("out of resource: shared memory, Required: 131072, Hardware limit: 101376\nmore")
+
+    with pytest.warns(UserWarning, match=r"24 x 18.*can't be run here \(out of resource: .* 101376\), and torch's"):
+        assert not serves(Narrow(BASIS), BASIS, torch.float32, CPU)
 
 
 @pytest.mark.parametrize(("seconds", "used"), [(1.0, True), (3.0, False)])

@@ -15,7 +15,7 @@ SHARED = 48 << 10  # bytes that every GPU gives a program without being asked
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_kernels_compile_without_spills(width: int, capability: int) -> None:
-    command = [sys.executable, "-m", "lab.bench.cubins", str(width), str(capability)]
+    command = [sys.executable, "-m", "lab", "bench", "cubins", str(width), str(capability)]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "TRITON_INTERPRET": "0"}, timeout=600
     )

@@ -11,6 +11,7 @@ import pytest
 
 from fourierft.training.arguments import Arguments
 from fourierft.training.settings import build_arguments
+from tests.training.conftest import with_template
 
 WORDS = [("good", "bad"), ("great", "dull"), ("fine", "poor"), ("lovely", "awful"), ("very good", "bad")]
 TEMPLATE = (
@@ -40,12 +41,7 @@ def write(rows: list[dict[str, Any]], file: Path) -> Path:
 @pytest.fixture
 def chat_llama(tiny_llama: Path, tmp_path: Path) -> Path:
     """tiny_llama with a chat template in its words."""
-    folder = tmp_path / "chat_llama"
-    folder.mkdir()
-    for file in tiny_llama.iterdir():
-        (folder / file.name).symlink_to(file)
-    (folder / "chat_template.jinja").write_text(TEMPLATE)
-    return folder
+    return with_template(tiny_llama, tmp_path / "chat_llama", TEMPLATE)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fourierft.errors import FourierFTError
 from fourierft.spectral import token_transforms
 from fourierft.spectral.basis import SpectralBasis
 from fourierft.spectral.eager import real_tensors
@@ -58,7 +59,7 @@ def triton_update(basis: SpectralBasis, dtype: torch.dtype, x: Tensor) -> Triton
 
     While a graph is captured nothing can be compared: a kernel not used before is left out of it.
     """
-    if dtype != torch.float32 or not is_there():
+    if dtype != torch.float32 or x.dtype not in TOLERANCE or not is_there():
         return None
     key = (basis.out_features, basis.in_features, basis.n_frequency, x.dtype, x.device)
     if key not in _verdicts and torch.cuda.is_current_stream_capturing():
@@ -66,7 +67,7 @@ def triton_update(basis: SpectralBasis, dtype: torch.dtype, x: Tensor) -> Triton
     update = basis.keep(("triton", x.device), lambda basis: make_update(basis, x.device))
     if update is not None and key not in _verdicts:
         with real_tensors():
-            _verdicts[key] = judge(compare(update, basis, x.dtype, x.device), basis, x.dtype)
+            _verdicts[key] = serves(update, basis, x.dtype, x.device)
     return update if _verdicts.get(key) else None
 
 
@@ -79,6 +80,19 @@ def make_update(basis: SpectralBasis, device: torch.device) -> TritonUpdate | No
     """The kernel of a basis, unchecked; None if a length has no plan."""
     inner, outer = plan_of(basis.in_features), plan_of(basis.out_features)
     return None if inner is None or outer is None else TritonUpdate(basis, inner, outer, device)
+
+
+def serves(update: TritonUpdate | TorchUpdate, basis: SpectralBasis, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether a kernel runs on a device, and is right and no slower there; warns if it does not run, or is wrong."""
+    try:
+        found = compare(update, basis, dtype, device)
+    except FourierFTError:  # torch's transforms are wrong here
+        raise
+    except Exception as error:  # Triton's: no compiler, or too little shared memory for the width
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        _warn(f"{_shape(basis, dtype)} can't be run here ({reason}), and torch's transforms are used")
+        return False
+    return judge(found, basis, dtype)
 
 
 def compare(
@@ -109,16 +123,23 @@ def compare(
 
 def judge(found: Comparison, basis: SpectralBasis, dtype: torch.dtype) -> bool:
     """Whether the kernel is right and no slower; warns if it is wrong."""
-    shape = f"{basis.out_features} x {basis.in_features}, n_frequency={basis.n_frequency}, {dtype}"
+    shape = _shape(basis, dtype)
     if found.error > TOLERANCE[dtype]:
-        warnings.warn(
-            f"the GPU kernel's update of {shape} is {found.error:.1e} off torch's transforms, which are used instead; "
-            f"set {SWITCH}=torch to choose them without this warning",
-            stacklevel=2,
-        )
+        _warn(f"{shape} is {found.error:.1e} off torch's transforms, which are used")
         return False
     _LOG.info("GPU kernel, %s: %.0f us, torch %.0f us", shape, found.seconds * 1e6, found.torch_seconds * 1e6)
     return found.seconds <= found.torch_seconds
+
+
+def _shape(basis: SpectralBasis, dtype: torch.dtype) -> str:
+    return f"{basis.out_features} x {basis.in_features}, n_frequency={basis.n_frequency}, {dtype}"
+
+
+def _warn(what: str) -> None:
+    warnings.warn(
+        f"the GPU kernel's update of {what} instead; set {SWITCH}=torch to choose them without this warning",
+        stacklevel=2,
+    )
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

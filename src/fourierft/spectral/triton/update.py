@@ -14,7 +14,7 @@ from fourierft.spectral.triton.plan import Plan
 
 _SHARE = 64  # pairs of tokens that one program sums up for the gradient of the coefficients
 _BLOCK = 128  # entries of such a program
-_VALUES_OF_WARP = 128  # padded values of a transform that one warp holds, in up to 8 warps; in 16 beyond 4096 values
+_VALUES_OF_WARP = 128  # padded values of a transform that one warp holds, in up to 8 warps; 16 beyond 8192 values
 
 
 class TritonUpdate:
@@ -146,5 +146,5 @@ def _hold(x: Tensor, holding: Holding) -> Tensor:
 def launch_shape(plan: Plan) -> dict[str, int]:
     """What the kernels are compiled for: the factors of a length, what they are padded to, and warps."""
     (n1, n2, n3), (p1, p2, p3) = plan.factors, plan.padded
-    warps = 16 if plan.values > 4096 else max(4, min(8, plan.values // _VALUES_OF_WARP))
+    warps = 16 if plan.values > 8192 else max(4, min(8, plan.values // _VALUES_OF_WARP))
     return {"N1": n1, "N2": n2, "N3": n3, "P1": p1, "P2": p2, "P3": p3, "num_warps": warps}

@@ -135,12 +135,6 @@ class Family:
         """What the model's config must say."""
         return {}
 
-    def loading(self) -> dict[str, Any]:
-        """What a record says of how the model is loaded, for its card."""
-        told = {name: value for name, value in self.model_settings().items() if name in ("num_labels", "problem_type")}
-        classes = {"model_class": self.model_class.__name__, "processor_class": self.processor_class}
-        return {**classes, "pipeline_tag": self.pipeline_tag, "options": told}
-
     def load_processor(self, arguments: ModelArguments, data: DataArguments) -> Any:
         """What makes numbers of an input: a tokenizer, an image processor."""
         raise NotImplementedError
@@ -217,8 +211,6 @@ class Family:
     def strata(self, labels: Sequence[Any]) -> Sequence[int] | None:
         """The class of each row, if rows that are held out are to have the same shares of classes; None if not."""
         return None
-
-    # What it takes
 
     def row_shape(self, train: Any, limit: int | None, packing: bool) -> tuple[int, ...]:
         """The largest shape of an encoded row: its tokens, or channels, height and width of an image."""

@@ -85,6 +85,19 @@ class PreferenceTrainer(SteadyTrainer):
             found = model(**read, labels=expected_tokens(inputs), use_cache=False, fused_lm_head=True)
         return found.log_probs.sum(dim=1)
 
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The loss of a batch, log p of its answers and of the reference's, and labels: whether they are good."""
+        inputs = self._prepare_inputs(inputs)  # type: ignore[attr-defined]
+        with torch.no_grad(), self.compute_loss_context_manager():  # type: ignore[attr-defined]
+            loss = self.compute_loss(model, inputs)  # type: ignore[attr-defined]
+        return (loss, None, None) if prediction_loss_only else (loss, *self._scored(model, inputs))
+
+    def _scored(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Outputs and labels of `prediction_step`."""
+        raise NotImplementedError
+
     def create_model_card(self, *arguments: Any, **options: Any) -> None:
         """Nothing: a training writes its own when it is done."""
 
@@ -95,18 +108,10 @@ class PairTrainer(PreferenceTrainer, DPOTrainer):
     def __init__(self, **options: Any) -> None:
         super().__init__(config_class=DPOConfig, **options)
 
-    def prediction_step(
-        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The loss of a batch, log p of its answers and of the reference's [rows, 4], and ones for labels."""
-        inputs = self._prepare_inputs(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            loss = self.compute_loss(model, inputs)
-        if prediction_loss_only:
-            return loss, None, None
+    def _scored(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         own = self._answer_logps(model, inputs).chunk(2)
-        outputs = torch.stack([*own, inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]], dim=1)
-        return loss, outputs, torch.ones(len(outputs), device=outputs.device)
+        outputs = torch.stack([*own, inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]], dim=1)  # [rows, 4]
+        return outputs, torch.ones(len(outputs), device=outputs.device)
 
 
 class FeedbackTrainer(PreferenceTrainer, KTOTrainer):
@@ -126,17 +131,9 @@ class FeedbackTrainer(PreferenceTrainer, KTOTrainer):
 
         return dataset.map(add, batched=True, batch_size=size)
 
-    def prediction_step(
-        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The loss of a batch, log p of its answers and of the reference's [rows, 2], and whether they are good."""
-        inputs = self._prepare_inputs(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            loss = self.compute_loss(model, inputs)
-        if prediction_loss_only:
-            return loss, None, None
-        outputs = torch.stack([self._answer_logps(model, inputs), inputs["ref_logps"]], dim=1)
-        return loss, outputs, inputs["label"]
+    def _scored(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        outputs = torch.stack([self._answer_logps(model, inputs), inputs["ref_logps"]], dim=1)  # [rows, 2]
+        return outputs, inputs["label"]
 
 
 def pair_collator(pad_token_id: int) -> Any:
