@@ -17,6 +17,7 @@ from fourierft.adapters.card import (
     Card,
     Score,
     describe_method,
+    evaluation_note,
     loading_code,
     read_scores,
 )
@@ -121,6 +122,16 @@ def test_an_automatic_scale_is_told_with_what_it_came_to() -> None:
     told = "fourierft, n_frequency=5, scaling=auto (310.5), target_modules=key+query"
     assert describe_method(record, {**CONFIG, "scaling": 310.5}) == told
     assert describe_method(record) == told.replace(" (310.5)", "")
+
+
+def test_a_base_in_a_relative_folder_is_told_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    plain = "`fourierft evaluate . --test_file FILE`, in this folder, scores it on other data."
+    assert evaluation_note(RECORD) == plain
+    assert evaluation_note({**RECORD, "base_model": str(tmp_path)}) == plain
+    moved = plain.replace("FILE", f"FILE --model_name_or_path '{tmp_path}/my base'")
+    assert evaluation_note({**RECORD, "base_model": "my base"}) == moved
 
 
 def test_scores_are_those_of_a_training_or_of_an_adapter_of_a_fleet() -> None:

@@ -37,6 +37,7 @@ def test_table_and_files_agree(trained: Path, capsys: pytest.CaptureFixture[str]
     assert sum(p["prediction"] == p["label"] for p in predictions) / 16 == metrics["accuracy"]
     table = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert table["accuracy"] == f"{metrics['accuracy']:.4f}"
+    assert table.keys() == metrics.keys() == {"loss", "accuracy", "f1", "f1_macro", "matthews", "rows"}
 
 
 def test_result_file_that_exists_is_left_alone(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,16 @@ def test_config_file_is_converted_as_flags_are(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["report_to", "optim_target_modules"])
+def test_what_is_one_value_or_several_takes_a_list(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "c.yaml"
+    for text, expected in (("[a, b]", ["a", "b"]), ("[a]", "a"), ("a", "a")):
+        file.write_text(f"{name}: {text}\n")
+        assert read_config(file) == {name: expected}
+    assert vars(settings_parser().parse_args([f"--{name}", "a", "b"])) == {name: ["a", "b"]}
+    assert vars(settings_parser().parse_args([f"--{name}", "a"])) == {name: "a"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -80,6 +90,8 @@ def test_config_file_is_converted_as_flags_are(tmp_path: Path) -> None:
         ("- a\n- b", "holds list; write one `key: value` a line"),
         ("", "holds NoneType"),
         ("bf16: perhaps", "Truthy value expected"),
+        ("seed: [1, 2]", r"seed takes one value, no list; got \[1, 2\]"),
+        ("output_dir: [a]", r"output_dir takes one value, no list; got \['a'\]"),
     ],
 )
 def test_bad_config_file_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,12 +128,23 @@ def read_scores(metrics: Mapping[str, Any]) -> list[Score]:
         Score(name, value, split)
         for split, scores in parts
         for name, value in scores.items()
-        if isinstance(value, float)
-        and math.isfinite(value)
-        and "second" not in name
-        and not name.startswith(("runtime", "train_"))
+        if isinstance(value, float) and math.isfinite(value) and is_score(name) and not name.startswith("train_")
     ]
     return sorted(found, key=lambda score: score.metric != metrics.get("main_metric"))
+
+
+def is_score(name: str) -> bool:
+    """Whether a metric of transformers' Trainer tells how good a model is, and not how long that took."""
+    return "second" not in name and name not in ("runtime", "model_preparation_time")
+
+
+def evaluation_note(record: Mapping[str, Any]) -> str:
+    """How what was trained is scored on other data, wherever its folder goes."""
+    base = Path(record["base_model"])
+    moved = base.is_dir() and not base.is_absolute()
+    words = ["fourierft", "evaluate", ".", "--test_file", "FILE"]
+    words += ["--model_name_or_path", str(base.resolve())] if moved else []
+    return f"`{shlex.join(words)}`, in this folder, scores it on other data."
 
 
 def describe_method(record: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> str:

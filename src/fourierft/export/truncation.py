@@ -35,7 +35,6 @@ from fourierft.tuner.parameters import ParameterLayer
 RANKS_OF_VLLM = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 HEADS_OF_VLLM = ("classifier", "score")
 RECORD = "export.json"
-TIMES = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 ADAPTER = "default"  # as PEFT calls the one that it loads
 
 
@@ -221,7 +220,5 @@ def score(adapter: Path, folder: Path, test_file: str, base: str | None, allow_o
     before, after = (
         evaluate(path, data, base_model=base, allow_other_base=allow_other_base).metrics for path in (adapter, folder)
     )
-    told = [
-        f"{name} {value:.4f} before, {after[name]:.4f} after" for name, value in before.items() if name not in TIMES
-    ]
+    told = [f"{name} {value:.4f} before, {after[name]:.4f} after" for name, value in before.items()]
     return "; ".join(told)

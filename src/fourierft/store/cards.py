@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fourierft.adapters.card import CARD_FILE, Card, describe_base, describe_method, loading_code, read_scores
+from fourierft.adapters.card import CARD_FILE, Card, describe_base, describe_method, evaluation_note, loading_code, read_scores
 
 
 def write_card(
@@ -57,5 +57,5 @@ def _make(
         code=loading_code(record, config, processor=processor),
         scores=[score for score in scores if score.metric != "loss"],
         table=[("metric", "value", "of"), *rows] if rows else [],
-        notes=("", "`fourierft evaluate . --test_file FILE`, in this folder, scores it on other data."),
+        notes=("", evaluation_note(record)),
     )

@@ -13,6 +13,8 @@ from fourierft.adapters.card import (
     Card,
     describe_base,
     describe_method,
+    evaluation_note,
+    evaluation_note,
     loading_code,
     plain,
     read_scores,
@@ -162,6 +164,6 @@ def write_model_card(metrics: dict[str, Any], record: dict[str, Any], directory:
         table=[("metric", "value", "of"), *(score_rows(metrics) or [("none", "", "no validation data")])],
         notes=(
             f"![loss and {metrics['main_metric']}](curve.png)",
-            "`fourierft evaluate . --test_file FILE`, in this folder, scores it on other data.",
+            evaluation_note(record),
         ),
     ).write(directory / CARD_FILE)

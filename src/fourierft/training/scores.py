@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from fourierft.adapters.card import is_score
 from fourierft.training.families.registry import lower_is_better
 
 Log = dict[str, Any]
@@ -74,7 +75,7 @@ def score_rows(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _is_score(name: str, value: Any) -> bool:
-    return isinstance(value, float) and "second" not in name and name != "runtime"
+    return isinstance(value, float) and is_score(name)
 
 
 def _read(log: Log) -> dict[str, float]:

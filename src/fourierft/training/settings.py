@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 from transformers.hf_argparser import HfArgumentParser
 
@@ -90,7 +90,21 @@ SHOWN = {  # of transformers' TrainingArguments, those that the help shows: meta
 
 
 class SettingsParser(HfArgumentParser):
-    """A parser whose errors are `ConfigError`."""
+    """A parser whose errors are `ConfigError`.
+
+    Attributes:
+        one_or_several: settings that are a value or a list of them, such as report_to; one value is kept as itself.
+    """
+
+    one_or_several: Set[str] = frozenset()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does."""
+        found, rest = super().parse_known_args(args, namespace)
+        for name in self.one_or_several & vars(found).keys():
+            if len(getattr(found, name)) == 1:
+                setattr(found, name, getattr(found, name)[0])
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print."""
@@ -102,6 +116,11 @@ def settings_parser() -> SettingsParser:
     parser = SettingsParser(_kinds(), add_help=False)
     for action in parser._actions:
         action.default = argparse.SUPPRESS
+    hints = {name: hint for kind in _kinds() for name, hint in get_type_hints(kind).items()}
+    parser.one_or_several = {name for name, hint in hints.items() if {str, list[str]} <= set(get_args(hint))}
+    for action in parser._actions:
+        if action.dest in parser.one_or_several:
+            action.nargs = "+"
     return parser
 
 
@@ -180,8 +199,13 @@ def convert_settings(settings: Mapping[str, Any], source: str) -> dict[str, Any]
     Raises: ConfigError, naming the source, if one is unknown or of a wrong value.
     """
     check_names(settings, source)
+    parser = settings_parser()
+    for action in parser._actions:
+        value = settings.get(action.dest)
+        if isinstance(value, list) and action.nargs != "+":
+            raise ConfigError(f"{source}: {action.dest} takes one value, no list; got {value}")
     try:
-        return vars(settings_parser().parse_args(as_flags(settings)))
+        return vars(parser.parse_args(as_flags(settings)))
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from fourierft.adapters.card import is_score
 from fourierft.errors import BusyError, ConfigError
 from fourierft.training import output, report
 from fourierft.training.arguments import DataArguments
@@ -226,13 +227,13 @@ def read_scores(metrics: Mapping[str, Any], history: list[dict[str, Any]]) -> di
         "score": scores[metric] if is_finite else None,
         "note": None if is_finite else "diverged: the loss is no finite number",
         "test_score": metrics.get("test", {}).get(metric),
-        "metrics": {name: value for name, value in scores.items() if "second" not in name and name != "runtime"},
+        "metrics": {name: value for name, value in scores.items() if is_score(name)},
         "eval_curve": [(log["step"], log[f"eval_{metric}"]) for log in history if f"eval_{metric}" in log],
         "loss_curve": [(log["step"], log["loss"]) for log in history if "loss" in log],
         "eval_curves": {
             name: [(log["step"], log[f"eval_{name}"]) for log in history if f"eval_{name}" in log]
             for name in scores
-            if "second" not in name and name != "runtime"
+            if is_score(name)
         },
     }
 

@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 from transformers import EvalPrediction, TrainingArguments
 
+from fourierft.adapters.card import is_score
 from fourierft.training.trainer import HeadTrainer
 
 
@@ -43,7 +44,7 @@ def predict(
         )
         result: Any = trainer.predict(rows, metric_key_prefix="test")
     metrics = {name.removeprefix("test_"): value for name, value in (result.metrics or {}).items()}
-    return Scored(outputs_of(result), metrics)
+    return Scored(outputs_of(result), {name: value for name, value in metrics.items() if is_score(name)})
 
 
 def outputs_of(prediction: EvalPrediction) -> np.ndarray:
