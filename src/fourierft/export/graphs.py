@@ -184,7 +184,7 @@ def try_graph(
     adapters: Mapping[str, AdapterCheckpoint],
     rows: Mapping[str, Tensor] | None,
 ) -> Difference:
-    """Run a graph in batches of several sizes, with each adapter, and all in one batch, and compare.
+    """Run a graph in batches of several sizes, with each adapter, and with another in every row, and compare.
 
     Args:
         path: of the graph.
@@ -195,17 +195,21 @@ def try_graph(
     Raises: ExportError, if it answers otherwise than the adapters in PyTorch, or can't be run.
     """
     session = open_session(path)
+    batches = [draw(subject.base, names, shape) for shape in TRIED]
+    answers: list[list[Tensor]] = [[] for _ in batches]
+    for checkpoint in adapters.values():
+        model = put_on(copy.deepcopy(subject.base), checkpoint, allow_other_base=True)
+        for inputs, kept in zip(batches, answers, strict=True):
+            kept.append(answer(model, inputs))
     found: list[Tensor] = []
     expected: list[Tensor] = []
-    table = None if rows is None else torch.stack(list(rows.values()))
-    for shape in TRIED:
-        inputs = draw(subject.base, names, shape)
-        for number, checkpoint in enumerate(adapters.values()):
-            model = put_on(copy.deepcopy(subject.base), checkpoint, allow_other_base=True)
-            expected.append(answer(model, inputs).flatten())
-            feed = dict(inputs)
-            if table is not None:
-                feed |= {"adapters": table, "rows": torch.full((shape[0],), number)}
-            outputs = session.run(None, {name: value.numpy() for name, value in feed.items()})[0]
+    for inputs, kept in zip(batches, answers, strict=True):
+        places = torch.arange(len(kept[0]))
+        for own in (*(torch.full_like(places, number) for number in range(len(kept))), places % len(kept)):
+            feed = {name: value.numpy() for name, value in inputs.items()}
+            if rows is not None:
+                feed |= {"adapters": torch.stack(list(rows.values())).numpy(), "rows": own.numpy()}
+            outputs = session.run(None, feed)[0]
             found.append(hide_masked(torch.from_numpy(outputs), inputs).flatten())
+            expected.append(torch.stack(kept)[own, places].flatten())
     return check_difference(torch.cat(found), torch.cat(expected), "the graph in onnxruntime")
