@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fourierft.adapters.card import CARD_FILE, Card, describe_base, describe_method, evaluation_note, loading_code, read_scores
+from fourierft.adapters.card import (
+    CARD_FILE,
+    Card,
+    describe_base,
+    describe_method,
+    evaluation_note,
+    loading_code,
+    read_scores,
+)
 
 
 def write_card(

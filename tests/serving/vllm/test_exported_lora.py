@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -32,35 +33,38 @@ def exported(small_llama: Path, peft_answers: Answers, tmp_path_factory: pytest.
     return found
 
 
-@pytest.fixture(scope="module")
-def engine(small_llama: Path, exported: dict[int, Path]) -> Iterator[Any]:
-    """vLLM in this process with LoRA as it comes."""
-    from vllm import LLM
+Asked = tuple[str, list[int]]  # folder of an adapter and the tokens of a prompt
+
+
+def generate(base: str, asked: list[Asked]) -> list[list[int]]:
+    """Greedy answers of vLLM with LoRA as it comes."""
+    from vllm import LLM, SamplingParams
+    from vllm.lora.request import LoRARequest
 
     settings: dict[str, Any] = {"max_model_len": 256, "max_num_seqs": 16, "block_size": 32}
-    yield LLM(str(small_llama), dtype="float32", enable_lora=True, max_loras=3, max_lora_rank=32, **settings)
+    engine = LLM(base, dtype="float32", enable_lora=True, max_loras=len(ADAPTERS), max_lora_rank=32, **settings)
+    numbers = {folder: number for number, folder in enumerate(sorted({folder for folder, _ in asked}), start=1)}
+    outputs = engine.generate(
+        [{"prompt_token_ids": prompt} for _, prompt in asked],
+        SamplingParams(max_tokens=TOKENS, temperature=0, ignore_eos=True),
+        lora_request=[LoRARequest(folder, numbers[folder], folder) for folder, _ in asked],
+        use_tqdm=False,
+    )
+    return [list(output.outputs[0].token_ids) for output in outputs]
 
 
 def test_vllm_answers_as_stock_peft_with_the_exported_lora(
-    engine: Any, exported: dict[int, Path], small_llama: Path, peft_answers: Answers
+    exported: dict[int, Path], small_llama: Path, peft_answers: Answers
 ) -> None:
-    from vllm import SamplingParams
-    from vllm.lora.request import LoRARequest
-
-    prompts, requests, expected, base = [], [], [], []
+    asked: list[Asked] = []
+    expected, base = [], []
     plain = AutoModelForCausalLM.from_pretrained(small_llama).eval()
     for k, folder in exported.items():
         model = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(small_llama), folder).eval()
         for prompt in peft_answers.prompts[peft_answers.names[k]]:
-            prompts.append({"prompt_token_ids": prompt})
-            requests.append(LoRARequest(str(k), k + 1, str(folder)))
+            asked.append((str(folder), prompt))
             expected.append(greedy(model, prompt, TOKENS))
             base.append(greedy(plain, prompt, TOKENS))
-    outputs = engine.generate(
-        prompts,
-        SamplingParams(max_tokens=TOKENS, temperature=0, ignore_eos=True),
-        lora_request=requests,
-        use_tqdm=False,
-    )
-    assert [list(output.outputs[0].token_ids) for output in outputs] == expected
-    assert all(answer != other for answer, other in zip(expected, base, strict=True))
+    with ProcessPoolExecutor(1, get_context("spawn")) as other:  # one process holds one engine
+        assert other.submit(generate, str(small_llama), asked).result() == expected
+    assert all(answer != without for answer, without in zip(expected, base, strict=True))
