@@ -14,7 +14,6 @@ from fourierft.adapters.card import (
     describe_base,
     describe_method,
     evaluation_note,
-    evaluation_note,
     loading_code,
     plain,
     read_scores,
