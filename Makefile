@@ -147,6 +147,15 @@ docs: install ## make docs/performance.md from the results, then check the links
 	$(BIN)/python -m lab bench --page
 	$(BIN)/python -m pytest tests/test_docs.py
 
+# The site's tools stand beside the package, whose parsers and docstrings they read.
+.PHONY: site
+site: $(VENV)/.site ## build the documentation as a site into site/; a broken link stops it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+$(VENV)/.site: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
 clean: ## remove what the tools leave behind; .venv, results and trained adapters stay
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site
 	find src tests lab -name __pycache__ -type d -prune -exec rm -rf {} +
