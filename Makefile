@@ -35,7 +35,7 @@ install: $(STAMP) ## make .venv with the package and all it needs; done again on
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no Python >= 3.10 found; use make PYTHON=/path/to/python3" >&2; exit 2; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,compare,export,chat,quantized,generation,diffusion,postgres,serve,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
 quickstart: install ## fine-tune a real model on real data in four ways, and compare (about 5 minutes)

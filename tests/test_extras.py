@@ -65,10 +65,16 @@ def test_the_table_has_what_the_extras_bring() -> None:
     extras = {
         name: {Requirement(text).name for text in texts} for name, texts in project["optional-dependencies"].items()
     }
-    del extras["dev"], extras["docs"]  # tools, which no module imports
+    del extras["dev"], extras["docs"], extras["all"]  # tools, which no module imports, and the others together
     assert {name: set(modules.values()) for name, modules in EXTRAS.items()} == {
         name: names - FOR_TOOLS for name, names in extras.items()
     }
+
+
+def test_the_extra_of_all_names_every_other() -> None:
+    project = tomllib.loads((PACKAGE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (everything,) = map(Requirement, project["optional-dependencies"]["all"])
+    assert (everything.name, everything.extras) == ("fourierft", EXTRAS.keys())
 
 
 def test_releases_that_adapters_run_in_are_those_the_package_asks_for() -> None:

@@ -34,7 +34,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-EXTRAS: Mapping[str, list[str]] = {"none": [], **PROJECT["optional-dependencies"]}
+EXTRAS: dict[str, list[str]] = {"none": [], **PROJECT["optional-dependencies"]}
+del EXTRAS["all"]  # it is the others together
 EVERYTHING = DistributionFinder.Context()
 
 
