@@ -3,6 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEMO_STAMP := $(VENV)/.installed-for-demos
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.installed
 BARE := .venv-bare
@@ -30,22 +32,31 @@ VLLM_PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 py
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## make .venv with the package and all it needs; done again only if the requirements change
+install: $(STAMP) ## make .venv with the package, every extra and the tools; done again only if the requirements change
 
-$(STAMP): pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "no Python >= 3.10 found; use make PYTHON=/path/to/python3" >&2; exit 2; }
-	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing the package with every extra and the tools of developers into $(VENV): 2.5 GB on the disk"
+	@$(PIP_INSTALL) -e '.[all,dev]'
+	@touch $(DEMO_STAMP) $@
+
+# What the demos need alone. It is part of what `install` installs, which may come before or after.
+$(DEMO_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing the package and what the demos need into $(VENV): downloads 380 MB"
+	@$(PIP_INSTALL) -e '.[train,compare]'
 	@touch $@
 
-quickstart: install ## fine-tune a real model on real data in four ways, and compare (about 5 minutes)
-	$(BIN)/fourierft quickstart
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.10 found; use make PYTHON=/path/to/python3" >&2; exit 2; }
+	@"$(PYTHON)" -m venv $(VENV)
 
-fleet-demo: install ## train twelve adapters of one model together, and ask all of them in one batch (about 5 minutes)
+quickstart: $(DEMO_STAMP) ## fine-tune a real model on real data in four ways, and compare (about 5 minutes)
+	@$(BIN)/fourierft quickstart
+
+fleet-demo: $(DEMO_STAMP) ## train twelve adapters of one model together, and ask all of them in one batch (about 5 minutes)
 	$(BIN)/fourierft fleet demo
 
 .PHONY: web-demo
-web-demo: fleet-demo ## a page in which the twelve critics answer in your browser; then `python -m http.server --directory web-demo`
+web-demo: install fleet-demo ## a page in which the twelve critics answer in your browser; then `python -m http.server --directory web-demo`
 	test -d web-demo || $(BIN)/fourierft export web fleet-demo/fleet.db web-demo
 
 serve-demo: install install-vllm ## train three dictionaries, serve them, and ask them what one word means (about 6 minutes)

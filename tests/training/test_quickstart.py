@@ -81,7 +81,9 @@ def test_unfinished_and_changed_runs_are_trained_again(
     trained = []
     real = quickstart.train
     monkeypatch.setattr(
-        quickstart, "train", lambda arguments: trained.append(arguments.method.method) or real(arguments)
+        quickstart,
+        "train",
+        lambda arguments, **options: trained.append(arguments.method.method) or real(arguments, **options),
     )
     run()
     assert trained == ["head", "lora:8"]
@@ -89,7 +91,9 @@ def test_unfinished_and_changed_runs_are_trained_again(
 
 def test_fresh_trains_all_again(run: Callable[..., list[Outcome]], monkeypatch: pytest.MonkeyPatch) -> None:
     first, trained, real = run(), [], quickstart.train
-    monkeypatch.setattr(quickstart, "train", lambda arguments: trained.append(1) or real(arguments))
+    monkeypatch.setattr(
+        quickstart, "train", lambda arguments, **options: trained.append(1) or real(arguments, **options)
+    )
     second = run(fresh=True)
     assert len(trained) == 4
     assert [outcome.curve for outcome in second] == [outcome.curve for outcome in first]
@@ -98,7 +102,7 @@ def test_fresh_trains_all_again(run: Callable[..., list[Outcome]], monkeypatch: 
 def test_interrupted_run_goes_on_from_its_checkpoint(
     run: Callable[..., list[Outcome]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from fourierft.training.trainer import StepTimer
+    from fourierft.training.progress import StepTimer
 
     whole = [outcome.curve for outcome in run()]
     real = StepTimer.on_step_end
@@ -116,7 +120,9 @@ def test_interrupted_run_goes_on_from_its_checkpoint(
     monkeypatch.setattr(
         quickstart,
         "train",
-        lambda arguments: resumed.append(arguments.training.resume_from_checkpoint) or real_train(arguments),
+        lambda arguments, **options: (
+            resumed.append(arguments.training.resume_from_checkpoint) or real_train(arguments, **options)
+        ),
     )
     assert [outcome.curve for outcome in run()] == whole
     assert resumed == ["true"]

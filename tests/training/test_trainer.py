@@ -49,9 +49,9 @@ def flags(tiny_bert: Path, reviews: Path) -> list[str]:
 def start(flags: list[str], output: Path, seconds_per_step: float) -> subprocess.Popen[str]:
     """The command line in a process of its own, its steps slowed down to be caught in the middle."""
     code = (
-        "import sys, time, fourierft.training.trainer as trainer\n"
-        f"trainer.StepTimer.on_step_begin = lambda self, *_, **__: time.sleep({seconds_per_step})\n"
-        "trainer.StepTimer.on_step_end = lambda self, *_, **__: None\n"
+        "import sys, time, fourierft.training.progress as progress\n"
+        f"progress.StepTimer.on_step_begin = lambda self, *_, **__: time.sleep({seconds_per_step})\n"
+        "progress.StepTimer.on_step_end = lambda self, *_, **__: None\n"
         "from fourierft.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
@@ -124,7 +124,7 @@ def test_interrupted_training_saves_its_step_and_says_how_to_go_on(
     process = start(flags, tmp_path / "out", seconds_per_step=0.2)
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
-    next(line for line in lines if "'loss'" in line)  # steps are being done
+    next(line for line in lines if ": loss " in line)  # steps are being done
     process.send_signal(number)
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, errors

@@ -18,6 +18,7 @@ import importlib
 import logging
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -88,8 +89,7 @@ def run_program(program: Program, argv: Sequence[str] | None) -> int:
         use_utf8()
     print_anything(sys.stdout, sys.stderr)
     argv = list(sys.argv[1:] if argv is None else argv)
-    for name in CHATTY:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    hush_libraries()
     try:
         try:
             return _run(program, argv)
@@ -100,6 +100,14 @@ def run_program(program: Program, argv: Sequence[str] | None) -> int:
         if not drop_unread():
             raise
         return READER_GONE
+
+
+def hush_libraries() -> None:
+    """Keep from users what libraries say to programmers; `python -W` brings the warnings back."""
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", category=FutureWarning)
 
 
 def _run(program: Program, argv: Sequence[str]) -> int:

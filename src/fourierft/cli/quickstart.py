@@ -34,14 +34,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, compare, and say where the page is."""
     from fourierft.tables import align_columns
     from fourierft.training.files import hide_progress
-    from fourierft.training.page import write_page
-    from fourierft.training.quickstart import outcome_rows, predict_examples, run_quickstart
+    from fourierft.training.page import next_commands, write_page
+    from fourierft.training.quickstart import describe_start, outcome_rows, predict_examples, run_quickstart
     from fourierft.training.report import require_plotting
     from fourierft.training.trainer import TrainingInterrupted
 
     begin = time.perf_counter()
     require_plotting()
     hide_progress()
+    print(describe_start(), flush=True)
     try:
         outcomes = run_quickstart(arguments.output_dir, arguments.fresh)
     except TrainingInterrupted as interruption:
@@ -49,5 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 130
     page = write_page(outcomes, predict_examples(outcomes[-1].folder), arguments.output_dir)
     print(f"\n{align_columns(outcome_rows(outcomes))}\n")
-    print(f"done in {time.perf_counter() - begin:.0f} s; open {page}")
+    print(f"done in {time.perf_counter() - begin:.0f} s; look at {page}, then go on:")
+    for text, command in next_commands(outcomes[-1], arguments.output_dir):
+        print(f"\n  # {text}\n  {command}")
     return 0

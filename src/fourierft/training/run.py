@@ -27,12 +27,12 @@ from fourierft.training.dry_run import dry_run
 from fourierft.training.families.registry import lower_is_better
 from fourierft.training.lock import held
 from fourierft.training.plan import Plan, plan_training
+from fourierft.training.progress import StepTimer
 from fourierft.training.resuming import check_same_run, describe_run
 from fourierft.training.trainer import (
     BestFollows,
     Interruption,
     RankAllocation,
-    StepTimer,
     TrainingInterrupted,
 )
 from fourierft.training.upload import list_results, make_repository, upload
@@ -41,11 +41,12 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def train(arguments: Arguments) -> dict[str, Any]:
+def train(arguments: Arguments, describe: bool = True) -> dict[str, Any]:
     """Train, evaluate, and write the results into the output directory.
 
     Args:
         arguments: from `settings.build_arguments`.
+        describe: print what is trained, on what, and of which size.
 
     Returns: the content of metrics.json: `train` (loss, steps, seconds, seconds_per_step), `eval` and `test` (metrics
         of the model as it is saved), `saved` (best or last), `before`, `best` and `last` (metrics at those evaluations;
@@ -62,10 +63,10 @@ def train(arguments: Arguments) -> dict[str, Any]:
     directory = Path(arguments.training.output_dir or "")
     output.check_directory(directory)
     with held(directory) if arguments.training.process_index == 0 else nullcontext():
-        return _train(arguments, directory)
+        return _train(arguments, directory, describe)
 
 
-def _train(arguments: Arguments, directory: Path) -> dict[str, Any]:
+def _train(arguments: Arguments, directory: Path, describe: bool) -> dict[str, Any]:
     resume = arguments.training.resume_from_checkpoint
     output.check_output(directory, arguments.run.overwrite_output_dir, resume is not None)
     report.require_plotting()
@@ -73,7 +74,7 @@ def _train(arguments: Arguments, directory: Path) -> dict[str, Any]:
     names = (arguments.model.model_name_or_path, arguments.data.dataset_name)
     with arguments.training.main_process_first(desc="preparing data and model"), offline_if_unreachable(*names):
         plan = plan_training(arguments)
-    if arguments.training.process_index == 0:
+    if describe and arguments.training.process_index == 0:
         print(plan.describe(), flush=True)
     return _run(plan, directory, checkpoint)
 

@@ -6,12 +6,10 @@ import math
 import shutil
 import signal
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from types import FrameType, MappingProxyType
 from typing import Any
 
@@ -19,16 +17,26 @@ import torch
 from accelerate.utils import parse_flag_from_env
 from torch import distributed, nn
 from torch.optim import Optimizer
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.trainer_utils import IntervalStrategy
 
+from fourierft.adapters.base import quiet
 from fourierft.errors import CheckpointError, PlaceError
 from fourierft.files import written_to
 from fourierft.training.checkpoints import find_fault, keep_last, seal
 from fourierft.training.coefficients import load_exact, save_exact
 from fourierft.training.losses import LossKeeper
 from fourierft.training.methods import is_head_parameter
+from fourierft.training.progress import Progress
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -66,6 +74,9 @@ class SteadyTrainer(LossKeeper):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Trainer's; warns if sharding was asked for, and accelerate, which has it for accelerators alone, does not."""
         super().__init__(*arguments, **options)
+        for shown in (ProgressCallback, PrinterCallback):
+            self.remove_callback(shown)  # type: ignore[attr-defined]
+        self.add_callback(Progress(draws=not self.args.disable_tqdm))  # type: ignore[attr-defined]
         if parse_flag_from_env("ACCELERATE_USE_FSDP") and not self.is_fsdp_enabled and self.args.should_log:
             warnings.warn(
                 f"FSDP was asked for, but accelerate does not shard on {self.args.device.type}: every process holds "
@@ -145,8 +156,8 @@ class SteadyTrainer(LossKeeper):
         super()._load_best_model()  # type: ignore[misc]
 
     def _save(self, *arguments: Any, **options: Any) -> None:
-        """Trainer's saving. PEFT warns of layers without numbers, which AdaLoRA has where it left no rank."""
-        with warnings.catch_warnings():
+        """Trainer's saving, without a bar. PEFT warns of layers without numbers, which AdaLoRA has at no rank."""
+        with quiet(), warnings.catch_warnings():
             if any(isinstance(callback, RankAllocation) for callback in self.callback_handler.callbacks):
                 warnings.filterwarnings("ignore", message=r".*LoRA tensor\(s\) have invalid shape")
             super()._save(*arguments, **options)  # type: ignore[misc]
@@ -241,25 +252,6 @@ class BestFollows(TrainerCallback):
                 "out --load_best_model_at_end"
             )
         state.best_model_checkpoint = str(best)
-
-
-class StepTimer(TrainerCallback):
-    """Measures how long steps take, evaluation and saving left out."""
-
-    def __init__(self) -> None:
-        self._begin = 0.0
-        self._seconds: list[float] = []
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self._begin = time.perf_counter()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self._seconds.append(time.perf_counter() - self._begin)
-
-    @property
-    def seconds_per_step(self) -> float:
-        """Median of the steps, in seconds; 0 if there were none."""
-        return median(self._seconds) if self._seconds else 0.0
 
 
 class Interruption(TrainerCallback):

@@ -16,7 +16,8 @@ from fourierft.training.comparison import grid
 from fourierft.training.comparison.grid import format_time, run_grid, run_key
 from fourierft.training.comparison.tasks import read_task
 from fourierft.training.lock import held
-from fourierft.training.trainer import StepTimer, TrainingInterrupted
+from fourierft.training.progress import StepTimer
+from fourierft.training.trainer import TrainingInterrupted
 
 
 def test_every_run_leaves_a_line_and_is_done_once(

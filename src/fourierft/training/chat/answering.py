@@ -151,7 +151,7 @@ def write_lines(
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size} leaves nothing to do; use at least 1")
     output.write_json_lines(target, known)
-    with tqdm(total=len(missing), desc="Answering", unit="answer", disable=quiet) as progress:
+    with tqdm(total=len(missing), desc="answering", unit="answer", disable=quiet or None) as progress:
         for start in range(0, len(missing), batch_size):
             for row in answer(missing[start : start + batch_size]):
                 output.append_json_line(target, row)

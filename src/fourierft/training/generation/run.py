@@ -119,7 +119,7 @@ def generate_all(
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size} leaves nothing to do; use at least 1")
     order = sorted(prompts, key=lambda index: (len(prompts[index]), index))
-    with tqdm(total=len(order), desc="Generating", unit="text", disable=quiet) as progress:
+    with tqdm(total=len(order), desc="generating", unit="text", disable=quiet or None) as progress:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             yield from zip(

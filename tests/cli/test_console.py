@@ -1,0 +1,96 @@
+"""What commands put on a console: one bar on a terminal, lines and nothing else in pipes, no warnings of libraries."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+import warnings
+from pathlib import Path
+
+import pytest
+
+from fourierft.cli import frame
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("words") / "words.csv"
+    path.write_text("text,label\n" + "the good film,yes\na bad film,no\n" * 16)
+    return path
+
+
+@pytest.fixture(scope="module")
+def flags(tiny_bert: Path, words: Path) -> list[str]:
+    return [
+        *("--model_name_or_path", str(tiny_bert), "--train_file", str(words), "--validation_file", str(words)),
+        *("--max_steps", "4", "--eval_steps", "2", "--logging_steps", "1", "--use_cpu"),
+    ]
+
+
+def run(*words: str) -> tuple[str, str]:
+    """Standard output and error of a command whose output is piped."""
+    done = subprocess.run([sys.executable, "-m", "fourierft.cli.main", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def run_on_terminal(*words: str) -> str:
+    """What a command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    with subprocess.Popen(
+        [sys.executable, "-m", "fourierft.cli.main", *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "NO_COLOR": "1", "TERM": "xterm-256color", "TQDM_MININTERVAL": "0"},
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        try:
+            while more := os.read(ours, 1 << 16):
+                seen += more
+        except OSError:  # what Linux says when the other end is closed
+            pass
+        finally:
+            os.close(ours)
+    assert process.returncode == 0, seen.decode()
+    return seen.decode()
+
+
+def test_pipes_get_lines_and_no_bars_and_no_warnings(flags: list[str], tmp_path: Path) -> None:
+    out, error = run("train", *flags, "--output_dir", str(tmp_path / "out"))
+    assert error == ""
+    assert "\r" not in out
+    assert "\x1b" not in out
+    steps = [line.partition(":")[0] for line in out.splitlines() if line.startswith("step ")]
+    assert [steps.count(f"step {step} of 4") for step in (1, 2, 3, 4)] == [1, 2, 1, 3]
+
+
+def test_a_terminal_gets_one_bar_that_is_gone_in_the_end(flags: list[str], tmp_path: Path) -> None:
+    seen = run_on_terminal("train", *flags, "--method", "head", "--output_dir", str(tmp_path / "out"))
+    bars = [part for part in seen.replace("\n", "\r").split("\r") if "%|" in part]
+    assert bars
+    assert all(part.startswith("training: ") for part in bars)
+    assert any(", evaluating " in part for part in bars)
+    assert "\x1b[A" not in seen  # a bar above another
+    assert "\x1b[3" not in seen  # colour
+    assert "Warning" not in seen
+
+
+def test_what_libraries_will_change_is_no_matter_of_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        monkeypatch.setattr(sys, "warnoptions", ["always"])
+        frame.hush_libraries()
+        warnings.warn("asked for", FutureWarning, stacklevel=1)
+        monkeypatch.setattr(sys, "warnoptions", [])
+        frame.hush_libraries()
+        warnings.warn("not asked for", FutureWarning, stacklevel=1)
+        warnings.warn("of the user's data", UserWarning, stacklevel=1)
+    assert [str(warning.message) for warning in seen] == ["asked for", "of the user's data"]
