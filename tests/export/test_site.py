@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertMod
 from fourierft.cli.main import main
 from lab.bench.browser import PATIENCE, ask, served, wait_ready
 
-from .test_onnx import make_adapter
+from .making import make_adapter
 
 SENTENCES = ("a good film", "Quite DULL, but fine…", "[SEP] é ünknown 電影", "")
 NAMES = ("one", "two & three")

@@ -78,8 +78,8 @@ class HandedLinear(nn.Module):
         numbers = self.call.numbers
         if x.shape[0] != numbers.shape[0]:  # len() would make the sizes of the graph those that it is traced with
             raise ExportError(
-                f"{self.name} is called on {x.shape[0]} rows in a batch of {numbers.shape[0]}, so that none has an "
-                "adapter of its own; use --form merged"
+                f"{self.name} is called on other rows than the texts of a batch, so that none has an adapter of its "
+                "own; use --form merged"
             )
         y = self._base_product(x)
         if self.part is not None:

@@ -108,6 +108,8 @@ def check_tokenizer(file: Path) -> None:
 
 
 def check_shown(graph: Path) -> None:
-    """Raise ExportError if the page can't show the outputs of a graph."""
+    """Raise ExportError if the page can't load a graph, or show its outputs."""
+    if len(list(graph.parent.glob(f"{graph.name}*"))) > 1:
+        raise ExportError("the base has some 2 GB or more, which no page loads; use `export onnx`")
     if len(open_session(graph).get_outputs()[0].shape) != 2:
         raise ExportError("the page shows models that give a text classes or a number, and this is none")
