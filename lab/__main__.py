@@ -31,6 +31,7 @@ COMMANDS = {
     "trials": {
         "tried": "changes of the best form on three tasks, one at a time",
         "curve": "LoRA and FourierFT on the same layers: tables, differences, a plot",
+        "front": "the picture and the table of README",
         "widths": 'does scaling="auto" keep LoRA\'s learning rate at every width',
         "reinforcement": "how much reward do a few numbers gain",
         "stock": "what to set if you stay with stock PEFT",

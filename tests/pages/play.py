@@ -1,6 +1,6 @@
-"""Runs every block of pages as a reader would, each page from top to bottom in an empty folder of its own.
+"""Runs every block of pages as a reader would, each page from top to bottom in a folder of its own.
 
-    python play.py FOLDER PAGE...
+    python play.py FOLDER PAGE...           in FOLDER/0, FOLDER/1, ..., which are there
 
 Python blocks of a page share their names. Of a shell block the commands of this package run, in this process; those of
 other programs are left to tests/pages/test_commands.py. Each page has a process of its own, forked from one that holds
@@ -51,7 +51,6 @@ def play_all(folder: Path, pages: list[Path]) -> bool:
         if child:
             good &= os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
             continue
-        (folder / str(number)).mkdir()
         os.chdir(folder / str(number))
         good = play(page)
         sys.stdout.flush()

@@ -1,4 +1,7 @@
-"""Every block of README and the tutorials runs in an empty folder, on small models under the names they use."""
+"""Every block of README and of pages to begin with runs, on small models under the names that the pages use.
+
+Each page starts in a folder that holds what a reader brings, the tables below, or in an empty one if it is a tutorial.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,33 @@ import pytest
 from .blocks import ROOT
 from .play import play
 
-PLAYED = sorted(ROOT.glob("docs/tutorials/*.md"))
+PLAYED = [
+    ROOT / "README.md",
+    *sorted(ROOT.glob("docs/tutorials/*.md")),
+    ROOT / "docs/python.md",
+    ROOT / "docs/commands.md",
+]
+
+
+ROWS = ["a great film,good\n", "a dull book,bad\n", "so lovely,good\n", "so poor,bad\n"] * 4
+BROUGHT = {
+    "reviews.csv": "".join(["text,label\n", *ROWS]),
+    "test.csv": "".join(["text,label\n", *ROWS[:4]]),
+    "customers.csv": "".join(["customer,text,label\n", *(f"{name},{row}" for name in ("ann", "bob") for row in ROWS)]),
+}
 
 
 def run_pages(folder: Path, hub: Path, *pages: Path) -> subprocess.CompletedProcess[str]:
-    folder.mkdir()
+    for number, page in enumerate(pages):
+        (folder / str(number)).mkdir(parents=True)
+        for name, text in [] if page.parent.name == "tutorials" else BROUGHT.items():
+            (folder / str(number) / name).write_text(text)
     environment = os.environ | {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, str(Path(__file__).with_name("play.py")), str(folder), *map(str, pages)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
 
 
-def test_every_block_of_readme_and_tutorials_runs(tmp_path: Path, hub_folder: Path) -> None:
+def test_every_block_of_pages_to_begin_with_runs(tmp_path: Path, hub_folder: Path) -> None:
     ended = run_pages(tmp_path / "work", hub_folder, *PLAYED)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-6000:]
 
