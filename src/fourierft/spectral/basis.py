@@ -17,8 +17,8 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
-from fourierft.errors import ShapeError
-from fourierft.spectral.eager import real_tensors
+from fourierft.errors import BackendError, ShapeError
+from fourierft.spectral.eager import is_captured, real_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,14 +111,22 @@ class SpectralBasis:
         """Places of the coefficients in the weight's half spectrum, on a device."""
         return self._on(device, "half", lambda: _half_spectrum(self.out_features, self.in_features, self.entries))
 
-    def keep(self, key: Hashable, build: Callable[[SpectralBasis], _Kept]) -> _Kept:
+    def keep(self, key: Hashable, build: Callable[[SpectralBasis], _Kept], device: torch.device | None = None) -> _Kept:
         """What was built under a key, built now if it is asked for the first time; it lives as long as the basis.
 
         Args:
             key: to keep it under.
             build: makes it from the basis.
+            device: that it is put on.
+
+        Raises: BackendError, if it would have to be built while a CUDA graph is captured, which holds no such work.
         """
         if key not in self._kept:
+            if device is not None and is_captured(device):
+                raise BackendError(
+                    f"the first use of a {self.out_features} x {self.in_features} update on {device} is in a CUDA "
+                    "graph, which cannot hold what has to be made then; run the model once before capturing it"
+                )
             with real_tensors():
                 self._kept.setdefault(key, build(self))
         return self._kept[key]
@@ -129,7 +137,7 @@ class SpectralBasis:
             tensors: dict[str, Any] = {k: v.to(device) for k, v in vars(built).items() if isinstance(v, torch.Tensor)}
             return replace(built, **tensors)
 
-        return self.keep((name, device), moved)
+        return self.keep((name, device), moved, device)
 
 
 def _checked_entries(out_features: int, in_features: int, entries: torch.Tensor) -> torch.Tensor:

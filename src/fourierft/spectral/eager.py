@@ -47,6 +47,11 @@ def is_eager(x: Tensor) -> bool:
     return not torch.is_grad_enabled() and is_plain(x)
 
 
+def is_captured(device: torch.device) -> bool:
+    """Whether work on a device becomes a CUDA graph: then no number may be read, and nothing kept for later calls."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 @contextmanager
 def real_tensors() -> Iterator[None]:
     """Inside, tensors are made with numbers, on the CPU, for any later use: also while a model is built without any."""

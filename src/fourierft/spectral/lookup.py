@@ -56,7 +56,7 @@ def lookup_gradient(grad: Tensor, ids: Tensor, basis: SpectralBasis, scaling: fl
 def read_waves(ids: Tensor, basis: SpectralBasis, links: Links, dtype: torch.dtype) -> Tensor:
     """What each link reads in the spectra of one-hot vectors: ids [sets, tokens] -> [2n, sets, tokens]."""
     length = basis.out_features
-    table = basis.keep(("waves", ids.device, dtype), lambda _: _table(length).to(ids.device, dtype))
+    table = basis.keep(("waves", ids.device, dtype), lambda _: _table(length).to(ids.device, dtype), ids.device)
     frequency, imaginary = links.source // 2, links.source % 2
     turns = frequency[:, None, None] * ids % length  # exact in integers
     return table[turns + (imaginary * length)[:, None, None]]

@@ -14,6 +14,7 @@ import torch
 
 from fourierft.errors import BackendError
 from fourierft.spectral.basis import SpectralBasis
+from fourierft.spectral.eager import is_captured
 from fourierft.spectral.transforms import from_token_spectrum, token_spectrum, weight_from_columns
 
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}  # of the cosine's amplitude
@@ -22,10 +23,13 @@ _checked: set[tuple] = set()
 
 
 def check_token_transforms(out_features: int, in_features: int, dtype: torch.dtype, device: torch.device) -> None:
-    """Raise BackendError if the 1-D transforms of these lengths are wrong here; float32 or float64, probed once."""
+    """Raise BackendError if the 1-D transforms of these lengths are wrong here; float32 or float64, probed once.
+
+    While a graph is captured nothing can be probed; what is not checked by then is checked when it is next used.
+    """
     for length in {in_features, out_features}:
         key = (length, dtype, device)
-        if key not in _checked:
+        if key not in _checked and not is_captured(device):
             frequency = length // 3
             wave = _cosine(length, frequency, dtype, device).expand(1, 2, length)
             spectrum = torch.zeros(1, 2 * (length // 2 + 1), 2, dtype=dtype, device=device)
@@ -37,9 +41,12 @@ def check_token_transforms(out_features: int, in_features: int, dtype: torch.dty
 
 
 def check_weight_transforms(out_features: int, in_features: int, dtype: torch.dtype, device: torch.device) -> None:
-    """Raise BackendError if the 2-D transforms of this shape are wrong here; float32 or float64, probed once."""
+    """Raise BackendError if the 2-D transforms of this shape are wrong here; float32 or float64, probed once.
+
+    Not while a graph is captured, as above.
+    """
     key = (out_features, in_features, dtype, device)
-    if key in _checked:
+    if key in _checked or is_captured(device):
         return
     u, v = out_features // 3, in_features // 3
     columns = torch.zeros(in_features // 2 + 1, out_features, dtype=dtype, device=device)

@@ -18,6 +18,7 @@ import functools
 import torch
 
 from fourierft.spectral.basis import Links, SpectralBasis
+from fourierft.spectral.eager import is_captured
 
 _SUM = 0  # embedding_bag's mode
 
@@ -65,7 +66,7 @@ def mix(spectrum: torch.Tensor, factors: torch.Tensor, links: Links) -> torch.Te
     """
     rows, _, tokens = spectrum.shape
     if len(factors) != rows:
-        factors = factors.repeat_interleave(rows // len(factors), 0)
+        factors = factors[:, None].expand(-1, rows // len(factors), -1).reshape(rows, -1)
     if tokens == 1 and rows > 1:  # one token a row: the batch is the contiguous dimension
         scaled = spectrum[:, :, 0].t().contiguous().index_select(0, links.source).mul_(factors.t())  # [2n, rows]
         return torch.embedding_bag(scaled, links.ordinal, links.offsets, mode=_SUM)[0].t()[:, :, None]
@@ -135,12 +136,24 @@ def dense_gradient(grad_weight: torch.Tensor, basis: SpectralBasis, scaling: flo
     return spectrum[places.folded] * (scaling / grad_weight.numel())
 
 
-@functools.lru_cache(maxsize=32)
 def _batched(links: Links, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Source, offsets and target of the links of each row of a batch, as if the batch were one tall spectrum."""
+    """Source, offsets and target of the links of each row of a batch, as if the batch were one tall spectrum.
+
+    In a CUDA graph they are made by the graph itself: a replay reads the addresses of the capture, and what is kept
+    from call to call may be dropped by then.
+    """
+    if rows == 1:
+        return links.source, links.offsets, links.target
+    return (_stacked if is_captured(links.source.device) else _kept_stacks)(links, rows)
+
+
+def _stacked(links: Links, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     starts = torch.arange(rows, device=links.source.device)[:, None]
     tensors, steps = (
         (links.source, links.offsets, links.target),
         (links.source_rows, len(links.source), links.target_rows),
     )
     return tuple((tensor + starts * step).flatten() for tensor, step in zip(tensors, steps, strict=True))  # type: ignore[return-value]
+
+
+_kept_stacks = functools.lru_cache(maxsize=32)(_stacked)

@@ -64,7 +64,7 @@ def triton_update(basis: SpectralBasis, dtype: torch.dtype, x: Tensor) -> Triton
     key = (basis.out_features, basis.in_features, basis.n_frequency, x.dtype, x.device)
     if key not in _verdicts and torch.cuda.is_current_stream_capturing():
         return None
-    update = basis.keep(("triton", x.device), lambda basis: make_update(basis, x.device))
+    update = basis.keep(("triton", x.device), lambda basis: make_update(basis, x.device), x.device)
     if update is not None and key not in _verdicts:
         with real_tensors():
             _verdicts[key] = serves(update, basis, x.dtype, x.device)
