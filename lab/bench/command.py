@@ -35,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", choices=("cpu", "cuda"), default="cpu", help="cuda is timed by events (default: %(default)s)"
     )
     parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the base (default: %(default)s)"
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="of the base (default: %(default)s)",
     )
     parser.add_argument(
         "--grid",
@@ -47,6 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--contenders", nargs="+", default=[], metavar="NAME", help="only these, beside the base")
     parser.add_argument(
         "--fresh", action="store_true", help="measure again what the results already hold for this code"
+    )
+    parser.add_argument(
+        "--keep-going", action="store_true", help="tell of a case that fails, run the others, and exit with 1"
     )
     parser.add_argument(
         "--output", type=Path, help="folder of the results (default: lab/bench/results; none for smoke)"
@@ -81,6 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         only=tuple(arguments.contenders),
         match=arguments.match,
         fresh=arguments.fresh,
+        keep_going=arguments.keep_going,
     )
     from lab.bench.run import list_cases, run_suites
 
@@ -90,8 +97,9 @@ def run(arguments: argparse.Namespace) -> int:
     output = None if arguments.grid == "smoke" and arguments.output is None else results
     if output is not None:
         check_directory(output)
-    count = run_suites(arguments.suites, settings, output)
-    return _told([f"{count} rows, none kept" if output is None else f"{count} rows in {output}"])
+    count, failed = run_suites(arguments.suites, settings, output)
+    told = _told([f"{count} rows, none kept" if output is None else f"{count} rows in {output}"])
+    return 1 if failed else told
 
 
 def _told(lines: list[str]) -> int:

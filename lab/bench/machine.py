@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+import fourierft
 from fourierft.spectral.compiled.build import load_kernel
+from fourierft.spectral.triton.choice import is_there
 from lab.folders import ROOT
 
 if TYPE_CHECKING:
     from lab.bench.harness import Settings
 
-PACKAGES = ("torch", "peft", "transformers", "fourierft")
+PACKAGES = ("torch", "peft", "transformers")
 MEASURED = (  # what a result depends on
     "src/fourierft/spectral",
     "src/fourierft/tuner",
@@ -49,7 +51,8 @@ def describe_run(settings: Settings) -> dict[str, Any]:
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that the numbers depend on."""
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found, "fourierft": fourierft.__version__}
 
 
 @functools.cache
@@ -84,8 +87,10 @@ def device_name(device: str) -> str:
 
 
 def kernel(device: str) -> str:
-    """What computes the token view: the compiled kernel, or torch's transforms."""
-    return "compiled" if device == "cpu" and load_kernel() else "torch"
+    """What computes the token view: the compiled kernel, that in Triton unless it is slower, or torch's transforms."""
+    if device == "cuda":
+        return "triton" if is_there() else "torch"
+    return "compiled" if load_kernel() else "torch"
 
 
 def _git(*arguments: str) -> str:

@@ -140,6 +140,7 @@ ARCHITECTURES = {
                 ("llama-2-7b", 1, 4096, 11008, 32, 32),
             )
         ),
+        replace(_llama("llama-2-7b, 2 layers", 4096, 11008, 2, 32, 32, 2048), tokens=2048),
         _llama("llama-2-70b", 8192, 28672, 80, 64, 8, 32000),
     )
 }

@@ -52,13 +52,16 @@ def places_of(rows: Sequence[Row], images: Mapping[str, Sequence[Path]]) -> dict
     return places
 
 
-def section(suite: str, rows: Sequence[Row], images: Sequence[Path]) -> str:
-    """Tables of one suite, one for each device, dtype and number of threads; then its plots."""
+def section(suite: str, rows: Sequence[Row], images: Sequence[Path], command: str = "") -> str:
+    """Tables of one suite, one for each device, dtype and number of threads; then its plots.
+
+    Without rows it names the command that makes them, the suite's if none is given.
+    """
     shown = [row for row in rows if row["suite"] == suite]
     if suite == "layer":
         shown = [row for row in shown if row["shapes"]["n"] == SHOWN_COUNT]
     if not shown:
-        return f"Not measured yet: `python -m lab bench {suite}`."
+        return f"Not measured yet: `{command or f'python -m lab bench {suite}'}`."
     blocks = []
     for conditions in dict.fromkeys(conditions_of(row) for row in shown):
         group = [row for row in shown if conditions_of(row) == conditions]

@@ -18,13 +18,15 @@ from lab.bench.suites import SUITES
 from lab.ledger import Row, append_rows, key_of, measured_keys, read_folder
 
 
-def run_suites(names: Sequence[str], settings: Settings, output: Path | None) -> int:
-    """Run suites, print their rows and append them to a folder, if one is given; return how many rows there are.
+def run_suites(names: Sequence[str], settings: Settings, output: Path | None) -> tuple[int, list[str]]:
+    """Run suites, print their rows and append them to a folder, if one is given.
+
+    Returns: how many rows there are, and the cases that failed, of which stderr tells.
 
     Raises:
         ConfigError, if a suite or contender is unknown, or nothing matches.
         BackendError, if the device or dtype is not here.
-        UnequalError, if a contender's result is not that of the truth.
+        UnequalError, if a contender's result is not that of the truth, unless the settings say to keep going.
     """
     strangers = sorted(set(settings.only) - set(LABELS))
     if strangers:
@@ -32,18 +34,26 @@ def run_suites(names: Sequence[str], settings: Settings, output: Path | None) ->
     _set_up(settings)
     known = set() if settings.fresh or output is None else measured_keys(read_folder(output), code())
     planned = [(name, case) for name, case in _planned(names, settings) if not _is_known(name, case, settings, known)]
-    written = 0
+    written, failed = 0, list[str]()
     bar = tqdm(total=len(planned), unit="case", disable=None, file=sys.stderr)
     while planned:
         name, case = planned.pop(0)  # so that a case's models go when it is done
         bar.set_description(f"{name}: {case.name}")
-        rows = run_case(name, case, settings)
-        bar.update()
+        try:
+            rows = run_case(name, case, settings)
+        except Exception as error:  # also too little memory of a GPU, or what its compiler cannot do
+            if not settings.keep_going:
+                raise
+            failed.append(f"{name}: {case.name}")
+            tqdm.write(f"\n{failed[-1]}\n  failed: {_first_line(error)}", file=sys.stderr)
+            continue
+        finally:
+            bar.update()
         if output is not None:
             append_rows(output, rows)
         written += len(rows)
         tqdm.write(_as_text(rows))
-    return written
+    return written, failed
 
 
 def list_cases(names: Sequence[str], settings: Settings) -> str:
@@ -72,7 +82,8 @@ def _set_up(settings: Settings) -> None:
     torch.set_num_threads(settings.threads)
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise BackendError("torch finds no CUDA device; use --device cpu")
-    if settings.device == "cpu" and settings.dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    timed_in_half = settings.device == "cpu" and settings.dtype == "bfloat16" and settings.grid != "smoke"
+    if timed_in_half and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise BackendError("this CPU has no bfloat16 instructions; use --dtype float32")
 
 
@@ -86,6 +97,10 @@ def _is_known(suite: str, case: Case, settings: Settings, known: set) -> bool:
     }
     names = [name for name in case.contenders if not settings.only or name in settings.only]
     return all(key_of({**described, "contender": name}) in known for name in names)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _as_text(rows: Sequence[Row]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,7 +37,10 @@ class Stage:
     """
 
     def __init__(self, name: str, settings: Settings, every: bool = False, like: Stage | None = None) -> None:
-        self.architecture, self.settings, self.like = ARCHITECTURES[name], settings, like
+        self.settings, self.like = settings, like
+        self.architecture = architecture = ARCHITECTURES[name]
+        if settings.grid == "smoke":
+            self.architecture = replace(architecture, tokens=min(architecture.tokens, 128))
         self.n = 100 if settings.grid == "smoke" else N_EVERY if every else N_FREQUENCY
         self.targets = self.architecture.every if every else self.architecture.targets
 
@@ -49,7 +53,8 @@ class Stage:
     def base(self) -> Model:
         if self.like is not None:
             return self.like.base
-        return build(self.architecture, self.settings.grid).to(self.settings.device, self.settings.torch_dtype)
+        with torch.device(self.settings.device):
+            return build(self.architecture, self.settings.grid).to(self.settings.torch_dtype)
 
     @functools.cached_property
     def batch(self) -> dict[str, torch.Tensor]:
@@ -96,7 +101,8 @@ class Stage:
         """The base with dW of the float64 cosine sum in its weights, in float32 whatever the base has."""
         model = share(self.base)
         if self.settings.dtype != "float32":
-            model = build(self.architecture, self.settings.grid).to(self.settings.device)
+            with torch.device(self.settings.device):
+                model = build(self.architecture, self.settings.grid)
             model.load_state_dict(self.base.state_dict())
         merge_truth(model, coefficients, self.scaling)
         return model.eval()

@@ -1,9 +1,10 @@
 """Work out what an adapter costs on a GPU at best, by bytes and flops, and write it into docs/gpu.md.
 
 No device is needed and nothing is measured: a kernel takes as long as its busiest unit at the data sheet's rate. What
-a measurement has to prove right or wrong stands in the page's tables.
+a measurement has to prove right or wrong stands in the page's tables, and beside them what lab/bench/gpu.sh measured.
 
   python -m lab bench limits
+  python -m lab bench limits --results folder --page folder/gpu.md
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path as FilePath
 
+from fourierft.errors import ConfigError
+from fourierft.files import write_text
 from lab.bench.limits.hardware import DEVICES, Device
 from lab.bench.limits.paths import LORA, OURS, STOCK, Path, product, tensor_factors
 from lab.bench.limits.steps import (
@@ -26,10 +30,14 @@ from lab.bench.limits.steps import (
     frozen_step,
     ratio,
 )
-from lab.folders import DOCS
+from lab.bench.page import section
+from lab.folders import BENCH_RESULTS, DOCS
+from lab.ledger import newest_rows, read_folder
 from lab.pages import fill_page, markdown_table
 
 PAGE = DOCS / "gpu.md"
+SCRIPT = "lab/bench/gpu.sh"
+MEASURED = ("gpu_kernels", "gpu_layer", "gpu_rows")  # suites that it runs
 ROWS, LENGTH = 4, 2048  # of a training step
 DECODED = (1, 16, 64, 256)
 FEW, MANY = 340, 1000
@@ -39,20 +47,38 @@ Cells = tuple[str, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command takes none."""
+    parser.add_argument(
+        "--results", type=FilePath, default=BENCH_RESULTS, help="folder of measured rows (default: lab/bench/results)"
+    )
+    parser.add_argument(
+        "--page", type=FilePath, default=PAGE, help="to write; another than docs/gpu.md, the default, is made from it"
+    )
+    parser.add_argument("--smoke", action="store_true", help="show the rows of a dry run instead, in such another page")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Fill the tables of docs/gpu.md, and print them.
+    """Fill the tables of a page, and print them.
 
-    Raises: DataError, if the page is not there or marks no place.
+    Raises: DataError, if docs/gpu.md is not there or marks no place. ConfigError, if rows of a dry run are to be in it.
     """
+    page: FilePath = arguments.page
+    if page.resolve() != PAGE:
+        write_text(page, PAGE.read_text(encoding="utf-8"))
+    elif arguments.smoke:
+        raise ConfigError("--smoke shows rows of a dry run, which docs/gpu.md never does; name another --page")
     places = {name: make() for name, make in PLACES.items()}
-    fill_page(PAGE, {name: partial(str, table) for name, table in places.items()})
+    places |= {name: make() for name, make in measured_places(arguments.results, arguments.smoke).items()}
+    fill_page(page, {name: partial(str, table) for name, table in places.items()})
     for table in places.values():
         print(table, end="\n\n")
-    print(PAGE)
+    print(page)
     return 0
+
+
+def measured_places(results: FilePath, smoke: bool = False) -> dict[str, Callable[[], str]]:
+    """What was measured on GPUs, a place a suite; rows of a dry run only if they are asked for."""
+    rows = [row for row in newest_rows(read_folder(results)) if (row["grid"] == "smoke") == smoke]
+    return {name: partial(section, name, rows, (), SCRIPT) for name in MEASURED}
 
 
 def device_table() -> str:

@@ -14,5 +14,8 @@ SUITES = {
     "injection": "putting adapters on a model, and loading them",
     "memory": "bytes kept for the backward, peak resident size",
     "widths": "transforms over the widths of real models",
+    "gpu_kernels": "on a GPU: every kernel, dtype and view against float64",
+    "gpu_layer": "on a GPU: one layer, a training step and its memory, LLaMA-2 7B's shape",
+    "gpu_rows": "on a GPU: decoding, mixed rows, and a graph of them captured",
     "merging": "merging adapters into the weights",
 }

@@ -44,7 +44,7 @@ class Mixed:
     """A batch of one model with an adapter of its own in every row."""
 
     def __init__(self, stage: Stage, rows: int) -> None:
-        self.stage, self.rows, self.decodes = stage, rows, stage.architecture.name in DECODERS
+        self.stage, self.rows, self.decodes = stage, rows, stage.architecture.head is None
         self.names = [f"a{i}" for i in range(rows)]
 
     def case(self) -> Case:

@@ -6,10 +6,11 @@ import math
 
 import pytest
 
-from lab.bench.limits.command import PAGE, PLACES
+from lab.bench.limits.command import PAGE, PLACES, measured_places
 from lab.bench.limits.hardware import DEVICES, Device, Kernel, seconds
 from lab.bench.limits.paths import LORA, OURS, SPLIT, TORCH, VECTOR, product, tensor_factors, tensor_transform
 from lab.bench.limits.steps import ALL, LLAMA_2_7B, adapted_step, frozen_step, ratio
+from lab.folders import BENCH_RESULTS
 from lab.pages import fill_places
 
 H200 = DEVICES[0]
@@ -71,5 +72,6 @@ def test_an_adapter_on_more_layers_costs_more_and_never_less_than_the_base() -> 
 
 def test_the_page_holds_what_the_command_works_out() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    assert fill_places(text, PLACES) == text
-    assert all(f"<!-- begin {name} -->" in text for name in PLACES)
+    places = PLACES | measured_places(BENCH_RESULTS)
+    assert fill_places(text, places) == text
+    assert all(f"<!-- begin {name} -->" in text for name in places)

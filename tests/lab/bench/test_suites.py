@@ -85,6 +85,22 @@ def test_layer_with_other_coefficients_is_refused(monkeypatch: pytest.MonkeyPatc
         run_case("layer", cases_of("layer")[-1], SMOKE)
 
 
+def test_a_case_that_fails_is_told_and_the_others_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    def tilted(layer: Layer, method: str):
+        forward, trained = forward_of(layer, method)
+        return (lambda x: 1.001 * forward(x)) if layer.tokens == 1 else forward, trained
+
+    forward_of = Layer.forward_of
+    monkeypatch.setattr(Layer, "forward_of", tilted)
+    settings = Settings(rounds=1, threads=1, grid="smoke", only=("ours",), match="64x64", keep_going=True)
+    count, failed = run_suites(["layer"], settings, tmp_path)
+    assert failed == [f"layer: 64x64, 1 tokens, n=50, {direction}" for direction in ("forward", "forward+backward")]
+    assert len(read_folder(tmp_path)) == count == 4
+    assert "ours is 1.0e-03" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("suite", ["training_step", "decoding", "merging"])
 def test_model_with_other_coefficients_is_refused(suite: str, monkeypatch: pytest.MonkeyPatch):
     def filled(model: torch.nn.Module, coefficients: dict[str, torch.Tensor], adapter: str) -> None:
@@ -146,9 +162,9 @@ def test_known_rows_are_skipped_and_fresh_measures_them_again(tmp_path: Path, mo
         "match": "64x64, 1 tokens",
     }
     only: dict[str, Any] = {"only": ("ours",)}
-    assert run_suites(["layer"], Settings(**settings, **only), tmp_path) == 4
-    assert run_suites(["layer"], Settings(**settings, **only), tmp_path) == 0
-    assert run_suites(["layer"], Settings(**settings, **only, fresh=True), tmp_path) == 4
+    assert run_suites(["layer"], Settings(**settings, **only), tmp_path) == (4, [])
+    assert run_suites(["layer"], Settings(**settings, **only), tmp_path) == (0, [])
+    assert run_suites(["layer"], Settings(**settings, **only, fresh=True), tmp_path) == (4, [])
     assert len(read_folder(tmp_path)) == 8
 
 
