@@ -17,12 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.errors import ConfigError
-from fourierft.spectral.triton.plan import Plan, plan_of
-from fourierft.spectral.triton.update import launch_shape
+from fourierft.spectral.triton.plan import plan_of
+from fourierft.spectral.triton.update import BLOCK, launch_shape
 
-POINTERS = {"held", "tables", "coefficients"}
-INTEGERS = {"slots", "source", "number"}
-TOKENS = {"bf16": {"SPLIT": True, "EXACT": True}, "fp32": {"SPLIT": False, "EXACT": False}}
+FLOATS = ("held", "grad", "partial", "tables", "coefficients")
+INTEGERS = ("slots", "source", "number", "rows", "mirrored_rows", "columns", "mirrored_columns")
+STRIDES = ("set_stride", "token_stride")
+TOKENS = {
+    "bf16": {"SPLIT": True, "EXACT": True},
+    "fp16": {"SPLIT": True, "EXACT": False},
+    "fp32": {"SPLIT": False, "EXACT": False},
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,54 +36,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compile both kernels for bfloat16 and float32 tokens, and print what they need.
+    """Compile the kernels for tokens of each type, and print what they need.
 
     Raises: ConfigError, if the width has no plan, or Triton is not installed.
     """
     plan = plan_of(arguments.width) if arguments.width > 0 else None
     if plan is None:
-        raise ConfigError(f"width {arguments.width} has no kernel; use one of three factors of at most 64")
+        raise ConfigError(
+            f"width {arguments.width} has no kernel; take a factor up to 256 by one up to 64 or two up to 16"
+        )
     try:
         from fourierft.spectral.triton import kernels
     except ModuleNotFoundError as error:
         raise ConfigError("Triton is not installed; run `make test-gpu-kernels`, or pip install triton") from error
-    for tokens in TOKENS:
+    shape = launch_shape(plan)
+    options = {name: shape.pop(name) for name in ("num_warps", "num_stages")}
+    for tokens, flags in TOKENS.items():
+        constants = shape | flags | {"ADD": True}
         for kernel in (kernels.hold, kernels.release):
-            row = describe(kernel, plan, arguments.capability, tokens)
-            print(*(f"{name}={value}" for name, value in row.items()), flush=True)
+            _print(kernel, tokens, describe(kernel, constants, arguments.capability, tokens, options))
+    _print(kernels.gradient, "fp32", describe(kernels.gradient, {"BLOCK": BLOCK}, arguments.capability))
     return 0
 
 
-def describe(kernel: Any, plan: Plan, capability: int, tokens: str) -> dict[str, Any]:
-    """What one kernel becomes for a plan, for tokens of a type."""
+def describe(
+    kernel: Any, constants: dict[str, Any], capability: int, tokens: str = "fp32", options: dict[str, int] | None = None
+) -> dict[str, Any]:
+    """What a kernel becomes for its constants and tokens of a type: as launched on tensors of torch, whose addresses,
+    and the widths of models, are multiples of 16."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    constants: dict[str, Any] = launch_shape(plan) | TOKENS[tokens] | {"ADD": True}
-    warps = constants.pop("num_warps")
-    constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
-    types = dict.fromkeys(kernel.arg_names, "i32")
-    types |= dict.fromkeys(POINTERS, "*fp32") | dict.fromkeys(INTEGERS, "*i32") | {"factor": "fp32"}
-    types |= dict.fromkeys(("x", "y"), f"*{tokens}") | dict.fromkeys(constants, "constexpr")
-    source = ASTSource(fn=kernel, signature={name: types[name] for name in kernel.arg_names}, constexprs=constants)
+    names = kernel.arg_names
+    constants = {name: value for name, value in constants.items() if name in names}
+    types = dict.fromkeys(names, "i32") | dict.fromkeys(FLOATS, "*fp32") | dict.fromkeys(INTEGERS, "*i32")
+    types |= dict.fromkeys(("x", "y"), f"*{tokens}") | {"factor": "fp32"} | dict.fromkeys(constants, "constexpr")
+    even = {
+        (at,): [["tt.divisibility", 16]] for at, name in enumerate(names) if types[name][0] == "*" or name in STRIDES
+    }
+    source = ASTSource(kernel, {name: types[name] for name in names}, constants, even)
     start = time.perf_counter()
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": warps})
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options or {})
     seconds = time.perf_counter() - start
     usage = _usage(compiled.asm["cubin"], Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump")
     return {
-        "kernel": kernel.__name__,
-        "width": plan.length,
-        "factors": "x".join(map(str, plan.factors)),
-        "capability": capability,
-        "tokens": tokens,
-        "warps": warps,
+        "warps": compiled.metadata.num_warps,
         "registers": usage["REG"],
         "stack": usage["STACK"],
         "local": usage["LOCAL"],
         "shared": compiled.metadata.shared,
         "seconds": f"{seconds:.1f}",
     }
+
+
+def _print(kernel: Any, tokens: str, usage: dict[str, Any]) -> None:
+    row = {"kernel": kernel.__name__, "tokens": tokens} | usage
+    print(*(f"{name}={value}" for name, value in row.items()), flush=True)
 
 
 def _usage(cubin: bytes, program: Path) -> dict[str, int]:

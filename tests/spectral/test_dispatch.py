@@ -46,7 +46,7 @@ def test_a_width_with_a_large_prime_turns_to_the_weight_view_earlier(kernel: obj
 
 def test_a_gpu_has_costs_of_its_own() -> None:
     """There a product is so cheap that few layers are worth a weight; a length without a kernel turns to it earlier."""
-    with_kernel, without = (uniform_basis(384, width, 1000, 0) for width in (384, 6 * 67))
+    with_kernel, without = (uniform_basis(384, width, 1000, 0) for width in (384, 2 * 257))
     assert choose_view(4096, with_kernel, torch.float32, CPU) == "weight"
     assert choose_view(500, with_kernel, torch.float32, GPU) == "token"
     assert choose_view(500, without, torch.float32, GPU) == "weight"

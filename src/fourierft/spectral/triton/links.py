@@ -20,7 +20,7 @@ class Holding:
 
     plan: Plan
     tables: Tensor  # of the plan
-    slots: Tensor  # [values] int32, where a bin is kept, -1 if it is not
+    slots: Tensor  # of the padded values, int32, where a bin is kept, -1 if it is not
     places: Tensor  # [length] int64, the same by bin
     count: int  # columns of what is held: the kept bins, and the scale of a token
 
@@ -29,8 +29,8 @@ class Holding:
 class Links:
     """What each bin of a target sums up, in rows of one link a bin: source slot and coefficient."""
 
-    source: Tensor  # [depth, targets] int32, -1 where a bin has no more links
-    coefficient: Tensor  # [depth, targets] int32
+    source: Tensor  # [depth, length] int32, -1 where a bin has no more links
+    coefficient: Tensor  # [depth, length] int32
     depth: int
 
 
@@ -53,19 +53,16 @@ def holding_of(plan: Plan, read: Tensor, device: torch.device) -> Holding:
     return Holding(plan, plan.tables().to(device), slots.to(device), places[:-1], len(kept) + 1)
 
 
-def links_of(source: Holding, target: Plan, read: Tensor, written: Tensor, device: torch.device) -> Links:
-    """From the held bins `read` of each entry to the values of a transform whose bins are `written`."""
-    places = torch.full((target.length + 1,), -1)
-    bins = target.bins()
-    places[bins] = torch.arange(len(bins))  # padding lands on the last, which no entry names
-    to = places[torch.cat([written, -written % target.length])]
-    origin = source.places[torch.cat([read, -read % source.plan.length])]
+def links_of(source: Holding, length: int, read: Tensor, written: Tensor, device: torch.device) -> Links:
+    """From the held bins `read` of each entry to the bins `written` of a transform of another length."""
+    to = torch.cat([written, -written]) % length
+    origin = source.places[torch.cat([read, -read]) % source.plan.length]
     order = torch.argsort(to, stable=True)
     to, origin, coefficient = to[order], origin[order], torch.arange(len(read)).repeat(2)[order]
-    count = torch.bincount(to, minlength=target.values)
+    count = torch.bincount(to, minlength=length)
     rank = torch.arange(len(to)) - (count.cumsum(0) - count)[to]  # of a link among those of its target
     depth = int(count.max())
-    table = torch.full((2, depth, target.values), -1, dtype=torch.int32)
+    table = torch.full((2, depth, length), -1, dtype=torch.int32)
     table[0, rank, to], table[1, rank, to] = origin.int(), coefficient.int()
     return Links(table[0].to(device), table[1].to(device), depth)
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from fourierft.spectral.basis import SpectralBasis
 from fourierft.spectral.triton.links import Holding, Links, holding_of, links_of, pairs_of
-from fourierft.spectral.triton.plan import Plan
+from fourierft.spectral.triton.plan import SLAB, Plan
 
 _SHARE = 64  # pairs of tokens that one program sums up for the gradient of the coefficients
-_BLOCK = 128  # entries of such a program
-_VALUES_OF_WARP = 128  # padded values of a transform that one warp holds, in up to 8 warps; 16 beyond 8192 values
+BLOCK = 128  # entries of such a program
+_VALUES_OF_WARP = 64  # padded values of a slab that one warp holds, in 4 to 8 warps
 
 
 class TritonUpdate:
@@ -31,8 +31,8 @@ class TritonUpdate:
         self._n = basis.n_frequency
         self._factor = 0.5 / (basis.out_features * basis.in_features)  # each entry stands for two
         self._inner, self._outer = holding_of(inner, v, device), holding_of(outer, u, device)
-        self._forward = links_of(self._inner, outer, v, u, device)
-        self._backward = links_of(self._outer, inner, u, v, device)
+        self._forward = links_of(self._inner, outer.length, v, u, device)
+        self._backward = links_of(self._outer, inner.length, u, v, device)
         self._pairs = pairs_of(self._outer, self._inner, basis.entries, device)
 
     def product(
@@ -103,7 +103,7 @@ class TritonUpdate:
         shares = -(-pairs // _SHARE)
         partial = held.new_zeros(sets, shares, self._n)
         if partial.numel():
-            kernels.gradient[-(-self._n // _BLOCK), shares, sets](
+            kernels.gradient[-(-self._n // BLOCK), shares, sets](
                 held_grad,
                 held,
                 partial,
@@ -114,7 +114,7 @@ class TritonUpdate:
                 self._n,
                 _SHARE,
                 2 * self._factor * scaling,
-                BLOCK=_BLOCK,
+                BLOCK=BLOCK,
             )
         return partial.sum(1)
 
@@ -144,7 +144,8 @@ def _hold(x: Tensor, holding: Holding) -> Tensor:
 
 
 def launch_shape(plan: Plan) -> dict[str, int]:
-    """What the kernels are compiled for: the factors of a length, what they are padded to, and warps."""
+    """What the kernels are compiled for: the factors of a length, what they are padded to, slab and warps."""
     (n1, n2, n3), (p1, p2, p3) = plan.factors, plan.padded
-    warps = 16 if plan.values > 8192 else max(4, min(8, plan.values // _VALUES_OF_WARP))
-    return {"N1": n1, "N2": n2, "N3": n3, "P1": p1, "P2": p2, "P3": p3, "num_warps": warps}
+    warps = max(4, min(8, plan.values // _VALUES_OF_WARP))
+    shape = {"N1": n1, "N2": n2, "N3": n3, "P1": p1, "P2": p2, "P3": p3, "SLAB": SLAB}
+    return shape | {"num_warps": warps, "num_stages": 1}  # slabs loaded ahead would spill
