@@ -19,7 +19,8 @@ from lab.bench.browser import PATIENCE, ask, served, wait_ready
 
 from .making import make_adapter
 
-SENTENCES = ("a good film", "Quite DULL, but fine…", "[SEP] é ünknown 電影", "")
+SENTENCES = ("a good film", "a good film, " * 9, "Quite DULL, but fine…", "[SEP] é ünknown 電影", "")
+LONGEST = 12  # tokens that the base takes
 NAMES = ("one", "two & three")
 
 
@@ -51,7 +52,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "num_attention_heads": 2,
     }
     BertModel(
-        BertConfig(**sizes, intermediate_size=32, max_position_embeddings=40, initializer_range=0.3)
+        BertConfig(**sizes, intermediate_size=32, max_position_embeddings=LONGEST, initializer_range=0.3)
     ).save_pretrained(folder)
     return folder
 
@@ -67,7 +68,7 @@ def adapters(base: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 @pytest.fixture(scope="module")
 def folder(base: Path, adapters: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("site") / "web"
-    assert main(["export", "web", *map(str, adapters), str(out), "--max_length", "12"]) == 0
+    assert main(["export", "web", *map(str, adapters), str(out)]) == 0
     return out
 
 
@@ -103,7 +104,7 @@ def test_all_answers_are_those_of_stock_peft(page: Page, base: Path, adapters: l
     for sentence in SENTENCES:
         found, _ = ask(page, sentence)
         assert sorted(found) == sorted(NAMES)
-        batch = tokenizer(sentence, truncation=True, max_length=12, return_tensors="pt")
+        batch = tokenizer(sentence, truncation=True, max_length=LONGEST, return_tensors="pt")
         for adapter in adapters:
             model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
             with torch.inference_mode():

@@ -65,7 +65,7 @@ def export_site(
     Args:
         sources: folders or hub ids of adapters, or stores of them.
         output: folder to make; may be there if it is empty.
-        max_length: tokens that a text is cut to, with those at its ends.
+        max_length: tokens that a text is cut to, with those at its ends; or as many as the base takes, if fewer.
         base, trust_remote_code, allow_other_base: as of `load_subject`.
         fetch: how to download onnxruntime-web.
 
@@ -80,7 +80,9 @@ def export_site(
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "allow_other_base": allow_other_base}
     with open_adapters(sources) as adapters, tempfile.TemporaryDirectory() as scratch:
         first = next(iter(adapters.values()))
-        save_processor(Path(scratch), first.path, BaseSource(first, base, **options))
+        place = BaseSource(first, base, **options)
+        max_length = min(max_length, getattr(place.config, "max_position_embeddings", max_length))
+        save_processor(Path(scratch), first.path, place)
         check_tokenizer(Path(scratch) / "tokenizer.json")
     runtime = obtain(RUNTIME, fetch=fetch)
     with written_beside(output) as folder:

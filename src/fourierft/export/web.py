@@ -26,7 +26,11 @@ ADAPTERS = "folders or hub ids of FourierFT adapters, or a store of them"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that this format alone has."""
     parser.add_argument(
-        "--max_length", type=int, default=128, metavar="N", help="tokens a sentence is cut to (default: 128)"
+        "--max_length",
+        type=int,
+        default=128,
+        metavar="N",
+        help="tokens a sentence is cut to, if the base takes as many (default: 128)",
     )
 
 
