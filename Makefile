@@ -27,7 +27,7 @@ VLLM_PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 py
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart fleet-demo serve-demo test test-fast test-faults check format bench docs clean install-vllm test-vllm test-bare test-peft test-gpu-kernels test-integrations
+.PHONY: help install quickstart fleet-demo serve-demo test test-fast test-faults check format bench docs clean install-vllm test-vllm test-bare test-peft test-gpu-kernels test-integrations release-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -166,6 +166,9 @@ site: $(VENV)/.site ## build the documentation as a site into site/; a broken li
 $(VENV)/.site: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
+
+release-check: $(BIN)/python ## try a release from a fresh clone: archives, tests from the source archive, a bare install, the site (15 minutes)
+	.ci/release $(BIN)/python
 
 clean: ## remove what the tools leave behind; .venv, results and trained adapters stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site

@@ -26,18 +26,19 @@ RATIOS = {  # suite -> what has the time 1
 }
 SPEEDS = ("zipf",)
 TICKS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5, 10, 20, 50, 100, 200, 500)
-COLOURS = {
-    "stock": "#c44e52",
-    "lora-8": "#8c8c8c",
-    "lora-64": "#bdbdbd",
-    "road": "#dd8452",
-    "lora-8-qv": "#d5d5d5",
-    "ours-qv": "#a1b8dd",
-    "ours": "#4c72b0",
-    "ours-bare": "#a1b8dd",
-    "ours-fleet": "#55a868",
-    "ours-together": "#55a868",
+COLOURS = {  # of Okabe and Ito, and greys: the colour-blind tell them apart
+    "stock": "#D55E00",
+    "lora-8": "#6f7782",
+    "lora-64": "#a8adb5",
+    "road": "#E69F00",
+    "lora-8-qv": "#a8adb5",
+    "ours-qv": "#56B4E9",
+    "ours": "#0072B2",
+    "ours-bare": "#56B4E9",
+    "ours-fleet": "#009E73",
+    "ours-together": "#009E73",
 }
+MARKERS = dict(zip(COLOURS, "Xsd^DPovph", strict=True))
 
 
 def draw_plots(rows: Sequence[Row], folder: Path) -> dict[str, list[Path]]:
@@ -81,7 +82,7 @@ def draw_ratios(rows: Sequence[Row], baseline: str) -> Figure:
         heights = [row["ratio_median"] for row in found]
         below = [row["ratio_median"] - row["ratio_p20"] for row in found]
         above = [row["ratio_p80"] - row["ratio_median"] for row in found]
-        style: dict[str, Any] = {"fmt": "o", "markersize": 5, "capsize": 2, "color": COLOURS[method]}
+        style: dict[str, Any] = {"fmt": MARKERS[method], "markersize": 5, "capsize": 2, "color": COLOURS[method]}
         axes.errorbar(places, heights, [below, above], label=LABELS[method], **style)
     axes.axhline(1, color="black", linewidth=1)
     axes.set_yscale("log")
@@ -115,7 +116,13 @@ def draw_widths(rows: Sequence[Row]) -> Figure:
     axes = figure.subplots()
     for name, colour in {"torch": COLOURS["stock"], "ours": COLOURS["ours"]}.items():
         found = sorted((row["shapes"]["width"], 1e9 * row["median"]) for row in rows if row["contender"] == name)
-        axes.plot(*zip(*found, strict=True), marker="o", markersize=4, color=colour, label=LABELS[name])
+        axes.plot(
+            *zip(*found, strict=True),
+            marker="X" if name == "torch" else "o",
+            markersize=4,
+            color=colour,
+            label=LABELS[name],
+        )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -67,8 +67,10 @@ async def complete(request: Request) -> Response:
         return JSONResponse({**seen, "choices": [{"text": "hello", "message": said}], "usage": usage})
 
     async def parts() -> Any:
-        for word in body.get("words", ["hel", "lo"]) * body.get("times", 1):
-            yield f"data: {json.dumps({'choices': [{'text': word}]}, separators=(',', ':'))}\n\n"
+        is_chat = "messages" in body
+        for word in body.get("words", ["hello ", f"from {model}"] if is_chat else ["hel", "lo"]) * body.get("times", 1):
+            said = {"delta": {"content": word}} if is_chat else {"text": word}
+            yield f"data: {json.dumps({'choices': [said]}, separators=(',', ':'))}\n\n"
             await asyncio.sleep(body.get("pause", 0))
         if body.get("die") == "raise":
             raise RuntimeError("the engine is dead")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
 from starlette.testclient import TestClient
 
 from fourierft.serving.tenants import Tenants
@@ -18,6 +21,20 @@ from .conftest import CHROMIUM, TENANTS, Serve
 
 ADDRESS = "http://fleet.test/"
 Open = Callable[[TestClient], Page]
+Scheme = Literal["light", "dark"]
+# Contrast of an element's text with what is behind it, as WCAG 2 counts it: 4.5 is enough to read.
+CONTRAST = """(selector) => {
+  const light = (colour) => colour.map((part) => part / 255)
+    .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+  const read = (text) => text.match(/[\\d.]+/g).map(Number);
+  const element = document.querySelector(selector);
+  let behind = element;
+  while (read(getComputedStyle(behind).backgroundColor)[3] === 0) behind = behind.parentElement;
+  const both = [read(getComputedStyle(element).color), read(getComputedStyle(behind).backgroundColor)];
+  const [high, low] = both.map((colour) => light(colour.slice(0, 3))).sort((a, b) => b - a);
+  return (high + 0.05) / (low + 0.05);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -68,23 +85,75 @@ def test_the_page_says_what_is_served(open_page: Open, serve: Serve) -> None:
     assert page.locator("#names option").count() == 5
 
 
+def answer(page: Page, model: str) -> Locator:
+    return page.locator(f".answer[data-model='{model}']")
+
+
+def ask(page: Page) -> None:
+    page.click("#ask button[type=submit]")
+
+
 def test_an_adapter_and_the_base_answer_side_by_side(open_page: Open, serve: Serve) -> None:
     page = open_page(serve(Tenants()))
     page.fill("#adapter", "shared")
     page.fill("#prompt", "Hello?")
-    page.click("button")
-    expect(page.locator("#adapted")).to_have_text("hello from shared")
-    expect(page.locator("#plain")).to_have_text("hello from base")
-    expect(page.locator("#left")).to_have_text("shared")
+    ask(page)
+    expect(answer(page, "shared").locator("pre")).to_have_text("hello from shared")
+    expect(answer(page, "base").locator("pre")).to_have_text("hello from base")
+    expect(answer(page, "base").locator("h2")).to_have_text("base (the base)")
+    expect(answer(page, "shared").locator("p")).to_contain_text(re.compile(r"^first token after \d+\.\d\d s"))
     expect(page.locator("#recent")).to_contain_text("shared (version 1)")
 
 
 def test_an_adapter_that_is_not_there_is_told_where_its_answer_would_be(open_page: Open, serve: Serve) -> None:
     page = open_page(serve(Tenants()))
     page.fill("#adapter", "nobody")
-    page.click("button")
-    expect(page.locator("#adapted")).to_have_text("The model `nobody` does not exist.")
-    expect(page.locator("#plain")).to_have_text("hello from base")
+    ask(page)
+    expect(answer(page, "nobody").locator("pre")).to_have_text("The model `nobody` does not exist.")
+    expect(answer(page, "base").locator("pre")).to_have_text("hello from base")
+
+
+def test_several_adapters_answer_one_prompt_side_by_side(open_page: Open, serve: Serve) -> None:
+    page = open_page(serve(Tenants()))
+    for name in ("acme/one", "acme/two", "umbrella/secret"):
+        page.fill("#adapter", name)
+        page.click("#add")
+    page.locator("#chosen button", has_text="umbrella/secret").click()
+    page.fill("#adapter", "shared")
+    ask(page)
+    names = ["acme/one", "acme/two", "shared", "base"]
+    for name in names:
+        expect(answer(page, name).locator("pre")).to_have_text(f"hello from {name}")
+    assert page.locator(".answer").evaluate_all("them => them.map(one => one.dataset.model)") == names
+
+
+def test_tokens_a_second_are_those_after_the_first(open_page: Open, serve: Serve) -> None:
+    page = open_page(serve(Tenants()))
+    assert page.evaluate("[speed(8, 2), speed(1, 2), speed(8, 0)]") == [", then 3.5 tokens a second", "", ""]
+
+
+def test_names_are_found_among_thousands_by_how_they_begin(open_page: Open, serve: Serve, store: AdapterStore) -> None:
+    plain = store.get("shared")
+    store.add_many(plain.layout, ((f"customer/{number:04}", plain.values) for number in range(1000)))
+    page = open_page(serve(Tenants()))
+    expect(page.locator("#names option")).to_have_count(50)
+    page.locator("#adapter").fill("customer/099")
+    expect(page.locator("#names option")).to_have_count(10)
+    assert page.locator("#names option").first.get_attribute("value") == "customer/0990"
+
+
+def test_the_page_fits_and_can_be_read_on_phones_and_in_the_dark(open_page: Open, serve: Serve) -> None:
+    page = open_page(serve(Tenants()))
+    page.fill("#adapter", "shared")
+    ask(page)
+    expect(answer(page, "shared").locator("p")).to_contain_text("first token")
+    schemes: tuple[Scheme, ...] = ("light", "dark")
+    for width, scheme in itertools.product((390, 1280), schemes):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for element in ("body", ".quiet", ".answer pre", "#ask button[type=submit]"):
+            assert page.evaluate(CONTRAST, element) >= 4.5, (width, scheme, element)
 
 
 def test_a_tenant_gives_its_key_and_sees_its_own_adapters(open_page: Open, serve: Serve) -> None:
@@ -105,8 +174,8 @@ def test_a_name_is_text_whatever_it_looks_like(open_page: Open, serve: Serve, st
     store.put("<img src=x onerror=alert(1)>", plain.layout, plain.values)
     page = open_page(serve(Tenants()))
     page.fill("#adapter", "<img src=x onerror=alert(1)>")
-    page.click("button")
-    expect(page.locator("#adapted")).to_have_text("hello from <img src=x onerror=alert(1)>")
+    ask(page)
+    expect(page.locator(".answer pre").first).to_have_text("hello from <img src=x onerror=alert(1)>")
     assert page.locator("img").count() == 0
 
 
@@ -116,5 +185,5 @@ def test_the_picture_of_the_docs_is_taken_when_both_have_answered(
     page = open_page(serve(Tenants()))
     shoot(page, "shared", "Hello?", tmp_path / "page.png")
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
-    assert page.locator("#adapted").inner_text() == "hello from shared"
-    assert page.locator("#plain").inner_text() == "hello from base"
+    assert answer(page, "shared").locator("pre").inner_text() == "hello from shared"
+    assert answer(page, "base").locator("pre").inner_text() == "hello from base"

@@ -29,9 +29,8 @@ def shoot(page: Any, adapter: str, question: str, image: Path) -> None:
     """
     page.fill("#adapter", adapter)
     page.fill("#prompt", question)
-    page.click("button")
-    for answer in ("#adapted", "#plain"):
-        page.wait_for_function(f"!['', '…'].includes(document.querySelector('{answer}').textContent)", timeout=PATIENCE)
+    page.click("#ask button[type=submit]")
+    page.wait_for_selector("#answers[data-done]", timeout=PATIENCE)
     page.wait_for_function(f"document.querySelector('#recent').textContent.includes({adapter!r})", timeout=PATIENCE)
     page.screenshot(path=image, full_page=True)
 

@@ -66,13 +66,13 @@ class Routes:
         return HTMLResponse(resources.files("fourierft.serving").joinpath("page.html").read_text(encoding="utf-8"))
 
     async def _models(self, request: Request) -> Response:
-        """The models that a tenant may use: `?after=NAME&limit=N` pages through them."""
+        """The models that a tenant may use: `?prefix=TEXT&after=NAME&limit=N`."""
         tenant: Tenant = request.scope["tenant"]
         page = read_query(request, Page)
-        seen = visible(self._fleet, tenant, page.after)
+        seen = visible(self._fleet, tenant, page.after, page.prefix)
         async with self._listing:
             names = await run_in_threadpool(lambda: list(islice(seen, page.limit + 1)))
-        base = [card(name) for name in self._fleet.base] if tenant.base and not page.after else []
+        base = [card(name) for name in self._fleet.base] if tenant.base and not page.after and not page.prefix else []
         cards = [card(name, self._fleet.base[0]) for name in names[: page.limit] if name is not None]
         more = len(names) > page.limit or None in names[-1:]
         return JSONResponse({"object": "list", "data": base + cards, "has_more": more})

@@ -64,14 +64,20 @@ class Status:
         }
 
 
-def visible(fleet: Fleet, tenant: Tenant, after: str = "") -> Iterator[str | None]:
+def visible(fleet: Fleet, tenant: Tenant, after: str = "", begin: str = "") -> Iterator[str | None]:
     """Names that a tenant may see, in their order, behind one of them; None at the end if not all were looked at.
+
+    Args:
+        after: the name that they stand behind.
+        begin: what they begin with.
 
     A pattern such as `*z` fits few of the names that are read for it: MOST_READ are, with those of its other patterns.
     """
     left = MOST_READ
     for prefix, is_name in tenant.prefixes().items():  # one after another, as their names are
-        names = fleet.store.names(prefix, after)
+        if not (prefix.startswith(begin) or (begin.startswith(prefix) and not is_name)):
+            continue
+        names = fleet.store.names(max(prefix, begin, key=len), after)
         for name in islice(names, 1) if is_name else names:
             if not (left or is_name):
                 yield None

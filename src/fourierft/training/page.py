@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from fourierft.adapters.figure import new_figure, save_figure
+from fourierft.adapters.figure import INK, new_figure, place_labels, save_figure
 from fourierft.adapters.picture import save_picture
 from fourierft.adapters.report import inspect_adapter
 from fourierft.files import write_text
@@ -19,7 +19,8 @@ from fourierft.training.quickstart import Outcome, outcome_rows
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#9aa5b1", "#d98b3a", "#b0568a", "#2f6f8f")
+COLOURS = ("#6f7782", "#E69F00", "#CC79A7", "#0072B2")  # the colour-blind tell them apart; so do the markers
+MARKERS = "osD^"
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -121,9 +122,9 @@ def save_plot(draw: Any, outcomes: list[Outcome], file: Path) -> None:
 
 def draw_accuracy(axes: Axes, outcomes: list[Outcome]) -> None:
     """Validation accuracy by step, a line a contender."""
-    for outcome, colour in zip(outcomes, COLOURS, strict=True):
+    for outcome, colour, marker in zip(outcomes, COLOURS, MARKERS, strict=True):
         steps, values = zip(*(outcome.curve or [(outcome.metrics["train"]["steps"], outcome.accuracy)]), strict=True)
-        axes.plot(steps, values, marker="o", color=colour, linewidth=2.2, label=outcome.contender.title)
+        axes.plot(steps, values, marker=marker, color=colour, linewidth=2.2, label=outcome.contender.title)
     axes.set_xlim(left=0)
     axes.set(xlabel="training step", ylabel="validation accuracy")
     axes.set_title("Accuracy while training", loc="left")
@@ -132,18 +133,14 @@ def draw_accuracy(axes: Axes, outcomes: list[Outcome]) -> None:
 
 def draw_size(axes: Axes, outcomes: list[Outcome]) -> None:
     """Accuracy against bytes on disk, a point a contender, named beside it."""
-    for outcome, colour in zip(outcomes, COLOURS, strict=True):
-        axes.scatter(outcome.n_bytes / 1000, outcome.accuracy, s=130, color=colour, zorder=3)
-        axes.annotate(
-            outcome.contender.title,
-            (outcome.n_bytes / 1000, outcome.accuracy),
-            xytext=(0, -20),
-            textcoords="offset points",
-            ha="center",
-        )
+    points = [(outcome.n_bytes / 1000, outcome.accuracy) for outcome in outcomes]
+    for point, colour, marker in zip(points, COLOURS, MARKERS, strict=True):
+        axes.scatter(*point, s=110, color=colour, marker=marker, zorder=3)
     axes.set_xscale("log")
     axes.margins(x=0.25, y=0.25)
     axes.set(xlabel="kB on disk, head included", ylabel="validation accuracy")
     axes.set_title("What a fine-tune weighs", loc="left")
     axes.set_xticks([3, 10, 30, 100, 300], labels=["3", "10", "30", "100", "300"])
     axes.minorticks_off()
+    titles = (outcome.contender.title for outcome in outcomes)
+    place_labels(axes, [(title, point, INK) for title, point in zip(titles, points, strict=True)], size=10)

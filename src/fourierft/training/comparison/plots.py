@@ -1,7 +1,7 @@
 """Plots of a comparison: score against size, bytes and learning rate; training curves; seconds a step.
 
-Colours go out from those of Okabe and Ito, which the colour-blind tell apart; a family of methods has one, and its
-sizes differ by line and marker.
+Colours go out from those of Okabe and Ito, which the colour-blind tell apart; a family of methods has one, and a marker
+of its own where it is a point. Lines of one family differ by dashes and marker.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from fourierft.adapters.figure import save_figure
+from fourierft.adapters.figure import place_labels, save_figure
 from fourierft.extras import needs
 from fourierft.tables import format_bytes
 from fourierft.training.comparison.results import BASELINE, Row, Summary, by_method, by_rate, mean_score
@@ -32,6 +32,7 @@ COLOURS = {
 }
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v")
+POINTS = dict(zip(COLOURS, "osD^vP<>phX*", strict=True))  # a marker for each family
 
 
 def draw_all(rows: Sequence[Row], summaries: Sequence[Summary], directory: Path) -> list[Path]:
@@ -77,20 +78,11 @@ def draw_against(
             [size(one) for one in members],
             [one.score for one in members],
             yerr=[one.spread or 0 for one in members],
-            **_style(family, 0),
+            **{**_style(family, 0), "marker": POINTS[family]},
             markersize=7,
             capsize=3,
             label=members[0].title.partition(" ")[0],
         )
-        for index, one in enumerate(members):
-            axes.annotate(
-                one.title.partition(" ")[2],
-                (size(one), one.score),
-                (5, -11 if index % 2 else 5),
-                textcoords="offset points",
-                fontsize=8,
-                color=COLOURS[family],
-            )
     _draw_baseline(axes, {one.title: one.score for one in summaries if one.family == BASELINE})
     axes.set_xscale("log")
     axes.margins(x=0.12)
@@ -99,6 +91,8 @@ def draw_against(
     axes.set_xlabel(f"{what} of the adapter")
     axes.set_ylabel(metric)
     _legend(axes)
+    named = [(one.title.partition(" ")[2], (float(size(one)), float(one.score or 0)), one) for one in shown]
+    place_labels(axes, [(name, point, COLOURS[one.family]) for name, point, one in named if name])
 
 
 def draw_rates(axes: Any, rows: Sequence[Row], metric: str) -> None:
