@@ -57,7 +57,8 @@ def place_labels(axes: Axes, labels: Sequence[Label], size: float = 8) -> None:
     """
     from matplotlib.transforms import Bbox
 
-    axes.figure.draw_without_rendering()  # which settles the layout
+    figure: Any = axes.figure
+    figure.draw_without_rendering()  # which settles the layout
     taken = [
         Bbox.from_extents(x - 4, y - 4, x + 4, y + 4)
         for x, y in map(axes.transData.transform, (point for _, point, _ in labels))
