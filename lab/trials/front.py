@@ -38,11 +38,11 @@ TASKS = {
     "qwen-1.5b": "Qwen2.5-1.5B, glosses of words",
 }
 LABELS = {  # of each task's line: the method at whose mark it stands, and how far from it, in points
-    "movies": ("fourierft:340", (-4, -14)),
+    "movies": ("fourierft:340", (-4, -17)),
     "digits": ("fourierft:340", (-4, 9)),
-    "instructions": ("fourierft:340", (-4, -14)),
+    "instructions": ("fourierft:340", (-4, -17)),
     "qwen-0.5b": ("lora:1", (8, -4)),
-    "qwen-1.5b": ("fourierft:340", (-18, 10)),
+    "qwen-1.5b": ("fourierft:340", (-14, 9)),
 }
 
 
@@ -106,7 +106,7 @@ def _bytes(size: int) -> str:
 
 def draw(found: Mapping[str, list[Row]], file: Path) -> None:
     """Share of LoRA r=8's gain against bytes, a line a task."""
-    figure = new_figure(7.2, 3.9)
+    figure = new_figure(5.8, 4.2)
     axes = figure.subplots()
     for task, rows in found.items():
         reached, start = points(rows), before(rows)
@@ -124,17 +124,20 @@ def draw(found: Mapping[str, list[Row]], file: Path) -> None:
                 label=METHODS[method] if task == next(iter(found)) else None,
             )
         method, offset = LABELS[task]
-        axes.annotate(TASKS[task].partition(",")[0], line[method], offset, textcoords="offset points", fontsize=9)
+        axes.annotate(TASKS[task].partition(",")[0], line[method], offset, textcoords="offset points", fontsize=11)
     axes.set_xscale("log")
     axes.set_xlim(3e4, 8e7)
     axes.set_ylim(82, 103)
     axes.set_yticks([85, 90, 95, 100], ["85%", "90%", "95%", "100%"])
     axes.set_xticks([1e5, 1e6, 1e7], ["100 kB", "1 MB", "10 MB"])
     axes.set_xlabel("size of the adapter")
-    axes.set_ylabel("gain over the base, of LoRA r=8's")
+    axes.set_ylabel("share of LoRA r=8's gain")
+    axes.tick_params(labelsize=11)
+    axes.xaxis.label.set_size(11)
+    axes.yaxis.label.set_size(11)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    axes.legend(frameon=False, fontsize=11, loc="lower right")
     save_figure(figure, file)
 
 

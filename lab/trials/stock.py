@@ -95,7 +95,7 @@ def mean_scaling(model: PreTrainedModel, n_frequency: int) -> float:
 
 @contextmanager
 def stock_classes() -> Iterator[None]:
-    """PEFT trains FourierFT adapters with its own classes while this lasts, whoever enables those of this package."""
+    """PEFT trains FourierFT adapters with its own classes while this lasts, though ours be enabled."""
     own: Any = (StockConfig, StockModel)
     with substituted(*own):
         yield

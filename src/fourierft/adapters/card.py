@@ -120,7 +120,7 @@ def is_hub_id(name: str) -> bool:
 def read_scores(metrics: Mapping[str, Any]) -> list[Score]:
     """The finite scores of a metrics.json, of a training or of an adapter of a fleet, scored on rows held out.
 
-    The main metric comes first, where it is said.
+    The main metric comes first, where one is named.
     """
     given = [("validation", metrics.get("eval")), ("test", metrics.get("test"))]
     parts = [(split, found) for split, found in given if isinstance(found, Mapping)] or [("validation", metrics)]

@@ -3,7 +3,7 @@
 ADAPTER is a folder with adapter_config.json, or a hub id. The model saved takes the head and whatever else the adapter
 brings (modules_to_save), the tokenizer if there is one beside the adapter or the base, and the base's dtype unless
 --dtype says otherwise. A bfloat16 or float16 base rounds small updates away, and a quantised one quantises the sum
-again: what is lost is measured and said.
+again: the command measures what is lost and prints it.
 
   fourierft merge runs/reviews merged
   fourierft merge runs/reviews merged --model_name_or_path ./minilm   the base is elsewhere

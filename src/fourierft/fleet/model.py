@@ -28,8 +28,8 @@ class FleetModel:
 
     Semantics: row i of the result is what the base gives with adapter names[i] alone.
 
-    The base is put into evaluation mode and gets hooks, which do nothing outside of the calls below; it stays usable by
-    itself. Calls may come from several threads, and the bank may change meanwhile: a call has the adapters of the
+    The base is put into evaluation mode and gets hooks, which do nothing outside of the calls below; it stays usable
+    without them. Calls may come from several threads, and the bank may change meanwhile: a call has the adapters of the
     moment it began.
 
     Args:

@@ -2,7 +2,7 @@
 
 Python's `re` tries one way after the other, and a pattern of ten characters can keep it busy for hours. Here all ways
 are followed at once: a pattern is turned into its positions (Glushkov's automaton), and each character of a name moves
-the set of those that may come next. What a regular expression can say is said, and matched, as `re` does; what needs
+the set of those that may come next. What a regular expression can say is written, and matched, as in `re`; what needs
 more than that (looking around, back references, flags) is refused.
 """
 

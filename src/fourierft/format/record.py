@@ -32,15 +32,15 @@ class Record:
 
     Attributes:
         is_auto: whether the scaling of the config came from the rule, so that training goes on with it.
-        rule: of that scaling, 1, 2, ...; None if nothing is said of it, as before there was a second one.
+        rule: of that scaling, 1, 2, ...; None if the record is silent on it, as before there was a second one.
         band: (center, width) of band-pass entries; None if they are uniform.
         has_parameters: whether some of its layers are parameters, which may be stacks of weights: [weights, n].
         has_reshaped: whether some of its layers are convolutions or embeddings, which stock PEFT does not adapt.
         reads_weights: whether some of its layers are read by the model instead of called, as only this package knows.
         task_type: PEFT's task, where the config's own field has a sentence for stock PEFT in its place.
         shapes: ends of layer names -> (out_features, in_features) of the layers that the adapter was made for; empty if
-            nothing is said of them.
-        layers: how many they are; None if nothing is said of it.
+            the record is silent on them.
+        layers: how many they are; None if the record is silent on it.
         digest, signs: of the base it was made for, as `BaseIdentity` has them.
     """
 
@@ -134,7 +134,7 @@ class Record:
         return self.band is not None or self.has_parameters or self.has_reshaped or self.reads_weights
 
     def shape_of(self, layer: str) -> Shape | None:
-        """(out_features, in_features) that a layer had; None if nothing is said of it."""
+        """(out_features, in_features) that a layer had; None if the record is silent on it."""
         return find_shape(self.shapes, layer)
 
 

@@ -27,12 +27,12 @@ _LOOKS = 10  # for an adapter that is replaced while it is looked for
 
 
 def refuse_stopping() -> RefusedError:
-    """What is said while the server stops."""
+    """The answer while the server stops."""
     return RefusedError(503, "The server is stopping; ask again, or ask another.", retry_after=AGAIN)
 
 
 def refuse_key() -> RefusedError:
-    """What is said to who has no key."""
+    """The answer to a client without a key."""
     return RefusedError(401, "This server needs a key: send the header `Authorization: Bearer KEY`.")
 
 

@@ -127,7 +127,7 @@ class Fleet:
         return next((answer for answer in answers if answer is not None), None)
 
     def _let_go(self, key: int, hold: _Hold) -> None:
-        if not hold.answer.done():  # whoever asked is gone, and the engine has yet to answer
+        if not hold.answer.done():  # the client is gone, and the engine has yet to answer
             asyncio.get_running_loop().call_later(_AFTER, self._let_go, key, hold)
         elif not hold.requests and self._holds.get(key) is hold:
             del self._holds[key]

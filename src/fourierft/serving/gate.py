@@ -132,7 +132,7 @@ class Gate:
                 meter.finish(self._fleet)
 
     def _unserved(self, error: FourierFTError, scope: Scope, meter: Meter) -> Response:
-        """What is said where the store or an adapter fails: why, to those alone who may see all of it."""
+        """The answer where the store or an adapter fails: why, to those alone who may see all of it."""
         status, again = (503, AGAIN) if isinstance(error, UnavailableError | PlaceError) else (500, None)
         tenant = scope.get("tenant")
         if self._settings.tenants.are_open or (tenant is not None and tenant.admin):

@@ -1,4 +1,4 @@
-"""What a client may take of the server's memory and time, each by itself and all together."""
+"""What a client may take of the server's memory and time, each alone and all together."""
 
 from __future__ import annotations
 

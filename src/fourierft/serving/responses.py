@@ -58,10 +58,10 @@ def problem(
 
 
 def no_such_model(name: Any) -> RefusedError:
-    """What is said of a model that is not there, and of one that is another tenant's."""
+    """The answer for a model that is not there, or is another tenant's."""
     return RefusedError(404, f"The model `{printable(str(name), _LONGEST)}` does not exist.", "model")
 
 
 def nothing_at(path: str) -> RefusedError:
-    """What is said of a path that is not there, and of one that is not for who asks."""
+    """The answer for a path that is not there, or is not for this client."""
     return RefusedError(404, f"There is nothing at {printable(path, _LONGEST)}.")

@@ -38,7 +38,7 @@ def write_card(
     """
     try:
         card = _make(name, json.loads(record), config, metrics, facts)
-    except (ValueError, TypeError, LookupError, AttributeError):  # whoever adds an adapter may give it any record
+    except (ValueError, TypeError, LookupError, AttributeError):  # a caller may give an adapter any record
         return
     card.write(folder / CARD_FILE)
 

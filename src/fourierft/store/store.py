@@ -196,7 +196,7 @@ class AdapterStore(StoreReader):
         copies.backup(self._tables, file)
 
     def restore(self, file: str | Path) -> int:
-        """Replace all that the store holds by what a backup holds, in one transaction; whoever reads goes on.
+        """Replace all that the store holds by what a backup holds, in one transaction; readers go on.
 
         Numbers of versions that were given since the backup are not given again.
 

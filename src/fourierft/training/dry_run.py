@@ -1,7 +1,7 @@
 """What a training would do and take, without doing it: `fourierft train --dry_run`.
 
 Data and models that are on this machine are read and checked as for the training, the model without its numbers. Of
-those on the hub, the description of the data and the config of the model are looked up. What is not known is said.
+those on the hub, the description of the data and the config of the model are looked up. It tells what is not known.
 """
 
 from __future__ import annotations

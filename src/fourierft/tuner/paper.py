@@ -1,7 +1,7 @@
-"""The paper's settings, one set a task and model (arXiv 2405.03003, Tables 9 to 12), for whoever repeats its runs.
+"""The paper's settings, one set a task and model (arXiv 2405.03003, Tables 9 to 12), to repeat its runs.
 
 They differ from this package's defaults on purpose: a number for alpha, a normal start, seed 2024, and learning rates
-some fifty times higher. Whoever fine-tunes rather than repeats should leave `scaling="auto"`.
+some fifty times higher. To fine-tune rather than repeat, leave `scaling="auto"`.
 """
 
 from __future__ import annotations

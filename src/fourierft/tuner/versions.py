@@ -223,7 +223,7 @@ _ASKING: list[tuple[Callable[..., Any], Callable[..., Any]]] = [  # what PEFT ha
 
 
 def ask_tuner() -> None:
-    """Have PEFT ask the tuner of an adapter, if it does not by itself, when it saves or loads one."""
+    """Have PEFT ask the tuner of an adapter, if it does not yet, when it saves or loads one."""
     if Tuner is not BaseTuner:
         for stock, asking in _ASKING:
             _replace(stock, asking)
@@ -236,7 +236,7 @@ def stop_asking() -> None:
 
 
 def _replace(old: Callable[..., Any], new: Callable[..., Any]) -> None:
-    """Put a function in the place of another one in all modules that have it by its name, whoever imported it."""
+    """Put a function in the place of another one in all modules that have it by its name."""
     for module in list(sys.modules.values()):
         if getattr(module, "__dict__", {}).get(old.__name__) is old:
             setattr(module, old.__name__, new)

@@ -54,7 +54,7 @@ function isChinese(c) {
   return CHINESE.some(([first, last]) => first <= point && point <= last);
 }
 
-/** Words, and each sign of punctuation by itself. */
+/** Words, and each sign of punctuation alone. */
 function split(text) {
   const found = [];
   let word = "";

@@ -68,7 +68,7 @@ class _Held:
         """Give it back with nothing begun on it; one whose server is gone is thrown away.
 
         Args:
-            lost: what is raised where the server is gone, which has ended by itself what was begun.
+            lost: what is raised where the server is gone, which has ended what was begun.
         """
         if not self.is_ours:
             for each in self.kept:

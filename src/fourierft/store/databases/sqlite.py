@@ -231,7 +231,7 @@ class SQLiteFile:
         return connection
 
     def _open_frozen(self) -> sqlite3.Connection:
-        """Open a file whose log nobody here can make; whoever can write it is told by `_look`."""
+        """Open a file whose log nobody here can make; `_look` tells a process that can write it."""
         if has_log(self.path):
             raise StoreError(
                 f"{self} has a log, {log_of(self.path).name}, that cannot be read in a folder that cannot be written; "

@@ -115,7 +115,7 @@ class Task:
         return tuple(sorted(rates, key=lambda rate: abs(sorted(rates).index(rate) - middle)))
 
     def runs(self) -> list[Run]:
-        """All runs, breadth first: whoever stops early has every method, then every rate, then every seed."""
+        """All runs, breadth first: a run that is stopped early has every method, then every rate, then every seed."""
         depth = max(len(self.rates_of(method)) for method in self.methods)
         return [
             Run(method, self.rates_of(method)[level], seed)

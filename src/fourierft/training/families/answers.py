@@ -121,7 +121,7 @@ class Answers(TextRows):
         self, rows: Dataset, columns: Columns, labels: list[Any], processor: PreTrainedTokenizerBase, limit: int | None
     ) -> Dataset:
         """The rows as the model reads them: prompt and answer in one, cut to `limit`; `labels` are IGNORED but for
-        the answer's tokens. How many are cut is said.
+        the answer's tokens. The number of cuts is printed.
 
         Args:
             labels: the answers.

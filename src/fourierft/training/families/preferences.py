@@ -95,7 +95,7 @@ class Preferences(TextRows):
     def encode_rows(
         self, rows: Dataset, columns: Columns, labels: list[Any], processor: PreTrainedTokenizerBase, limit: int | None
     ) -> Dataset:
-        """The tokens of prompt and answers, cut to `limit` together; how many are cut is said.
+        """The tokens of prompt and answers, cut to `limit` together; the number of cuts is printed.
 
         Raises: DataError, if a prompt leaves no room for an answer, the template writes it differently for each, or
             both answers are the same tokens.

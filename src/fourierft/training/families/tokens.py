@@ -176,7 +176,7 @@ class TokenClasses(TextRows):
         self, rows: Dataset, columns: Columns, labels: list[Any], processor: PreTrainedTokenizerBase, limit: int | None
     ) -> Dataset:
         """The rows as the model reads them, cut to `limit` tokens: a word's first token has its tag, all others have
-        IGNORED. How many rows are cut is said.
+        IGNORED. The number of rows that were cut is printed.
 
         Args:
             labels: a list of tags a row, encoded.

@@ -92,5 +92,5 @@ def write_files(wordnet: Path, folder: Path, rows: int) -> list[Path]:
 
 
 def shorten(gloss: str) -> str:
-    """The first part of a gloss, without what is said in brackets."""
+    """The first part of a gloss, without what stands in brackets."""
     return _ASIDE.sub("", gloss.partition(";")[0]).strip()

@@ -52,7 +52,7 @@ def train_fleet(arguments: FleetArguments) -> dict[str, Any]:
 
 
 def default_folder(store: str) -> str:
-    """Where checkpoints go unless it is said: beside the file of a store, or in a folder named like its database."""
+    """Where checkpoints go by default: beside the file of a store, or in a folder named like its database."""
     return f"{urlsplit(store).path.strip('/').replace('/', '-') if '://' in store else store}.training"
 
 

@@ -13,7 +13,7 @@ SCHEDULES = ("linear", "constant")
 
 @dataclass(frozen=True)
 class FleetSettings:
-    """How a fleet is trained; what is counted is counted for each adapter by itself.
+    """How a fleet is trained; each adapter has counts of its own.
 
     Attributes:
         adapter_column: of the data, whose values name the adapters.
