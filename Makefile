@@ -158,6 +158,14 @@ docs: install ## make docs/performance.md from the results, then check the links
 	$(BIN)/python -m lab bench --page
 	$(BIN)/python -m pytest tests/test_docs.py
 
+# The wheel is unpacked and found before the package of this checkout.
+.PHONY: test-pages
+test-pages: install ## run every block of README, the tutorials and two more pages as a reader would, from a wheel (1 minute)
+	rm -rf build/wheel
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	$(BIN)/python -m zipfile -e build/wheel/fourierft-*.whl build/wheel/package
+	PAGES_PACKAGE=$(CURDIR)/build/wheel/package $(BIN)/python -m pytest tests/pages
+
 # The site's tools stand beside the package, whose parsers and docstrings they read.
 .PHONY: site
 site: $(VENV)/.site ## build the documentation as a site into site/; a broken link stops it

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import fourierft
+
 from .blocks import ROOT
 from .play import play
 
@@ -36,13 +38,20 @@ def run_pages(folder: Path, hub: Path, *pages: Path) -> subprocess.CompletedProc
         (folder / str(number)).mkdir(parents=True)
         for name, text in [] if page.parent.name == "tutorials" else BROUGHT.items():
             (folder / str(number) / name).write_text(text)
-    environment = os.environ | {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    package = Path(os.environ.get("PAGES_PACKAGE", Path(fourierft.__file__).parents[1]))  # or an unpacked wheel
+    environment = os.environ | {
+        "PYTHONPATH": str(package),
+        "HF_HUB_CACHE": str(hub),
+        "HF_HUB_OFFLINE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     command = [sys.executable, str(Path(__file__).with_name("play.py")), str(folder), *map(str, pages)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
 
 
 def test_every_block_of_pages_to_begin_with_runs(tmp_path: Path, hub_folder: Path) -> None:
     ended = run_pages(tmp_path / "work", hub_folder, *PLAYED)
+    assert f"playing with {os.environ.get('PAGES_PACKAGE', '')}" in ended.stdout
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-6000:]
 
 
