@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise ConfigError("Triton is not installed; run `make test-gpu-kernels`, or pip install triton") from error
     shape = launch_shape(plan)
-    options = {name: shape.pop(name) for name in ("num_warps", "num_stages")}
+    options = {name: shape.pop(name) for name in ("num_warps", "num_stages", "maxnreg")}
     for tokens, flags in TOKENS.items():
         constants = shape | flags | {"ADD": True}
         for kernel in (kernels.hold, kernels.release):

@@ -15,7 +15,7 @@ SHARED = 48 << 10  # bytes that every GPU gives a program without being asked
 SECONDS = 60  # of one kernel, on a busy machine
 
 
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("capability", [80, 89, 90])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_kernels_compile_without_spills(width: int, capability: int, tmp_path: Path) -> None:
     env = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}

@@ -107,6 +107,12 @@ def _targets(
 
 
 @triton.jit
+def _if_left(at, there, left, LENGTH: tl.constexpr):
+    """The places of a token, none if no tokens are left."""
+    return there & (at < tl.minimum(left, 1) * LENGTH)
+
+
+@triton.jit
 def _scale(
     x, left,
     N1: tl.constexpr, N2: tl.constexpr, N3: tl.constexpr,
@@ -117,7 +123,7 @@ def _scale(
     spoilt = tl.zeros((P2 * P3, SLAB), tl.float32)
     for start in range(0, P1, SLAB):
         at, there = _places(start, N1, N2, N3, P2, P3, SLAB)
-        values = tl.load(x + at, mask=there & (left > 0), other=0.0).to(tl.float32)
+        values = tl.load(x + at, mask=_if_left(at, there, left, N1 * N2 * N3), other=0.0).to(tl.float32)
         largest = tl.maximum(largest, tl.where(values == values, tl.abs(values), 0.0))
         spoilt += values * 0.0
     top = tl.max(tl.max(largest, axis=1), axis=0)
@@ -142,7 +148,7 @@ def hold(
     left = tokens - 2 * pair - 1  # tokens beyond the first of the pair
     first = x + group * set_stride + (2 * pair).to(tl.int64) * token_stride
     second = first + token_stride
-    first_scale = _scale(first, 1, N1, N2, N3, P1, P2, P3, SLAB)
+    first_scale = _scale(first, left + 1, N1, N2, N3, P1, P2, P3, SLAB)
     second_scale = _scale(second, left, N1, N2, N3, P1, P2, P3, SLAB)
     kept = held + (group * tl.num_programs(0) + pair) * 2 * count
     for slab in range(0, P1, SLAB):
@@ -150,7 +156,7 @@ def hold(
         for start in range(0, P1, SLAB):
             at, there = _places(start, N1, N2, N3, P2, P3, SLAB)
             re = _scaled(tl.load(first + at, mask=there, other=0.0), first_scale)
-            im = _scaled(tl.load(second + at, mask=there & (left > 0), other=0.0), second_scale)
+            im = _scaled(tl.load(second + at, mask=_if_left(at, there, left, N1 * N2 * N3), other=0.0), second_scale)
             cos, sin = _block(tables, start, slab, P1, SLAB)
             real, imaginary = _times(re, im, cos, sin, real, imaginary, SPLIT, EXACT)
         real, imaginary = _finished(real, imaginary, tables, slab, P1, P2, P3, SLAB, SPLIT)
@@ -203,7 +209,7 @@ def release(
         real = tl.permute(tl.reshape(real, (SLAB, P2, P3)), (2, 1, 0)) * first_scale
         imaginary = tl.permute(tl.reshape(imaginary, (SLAB, P2, P3)), (2, 1, 0)) * second_scale
         to, there = _targets(slab, N1, N2, N3, P2, P3, SLAB)
-        other = there & (left > 0)
+        other = _if_left(to, there, left, N1 * N2 * N3)
         if ADD:
             real += tl.load(first + to, mask=there, other=0.0).to(tl.float32)
             imaginary += tl.load(second + to, mask=other, other=0.0).to(tl.float32)
