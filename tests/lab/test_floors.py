@@ -13,7 +13,7 @@ from lab.folders import ROOT
 
 LAB = ROOT / "lab"
 ROOMS = ("bench", "paper", "trials", "upstream")
-SHARED = ("folders", "ledger", "pages")  # may not import a room
+SHARED = ("docs_site", "docs_strings", "folders", "ledger", "pages")  # may not import a room
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -55,7 +55,8 @@ def place_labels(axes: Axes, labels: Sequence[Label], size: float = 8) -> None:
         labels: short ones are placed first.
         size: of the letters, in points.
     """
-    from matplotlib.transforms import Bbox
+    with needs("train", "drawing a picture"):
+        from matplotlib.transforms import Bbox
 
     figure: Any = axes.figure
     figure.draw_without_rendering()  # which settles the layout
