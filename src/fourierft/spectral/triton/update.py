@@ -148,5 +148,5 @@ def launch_shape(plan: Plan) -> dict[str, int]:
     (n1, n2, n3), (p1, p2, p3) = plan.factors, plan.padded
     warps = max(4, min(8, plan.values // _VALUES_OF_WARP))
     shape = {"N1": n1, "N2": n2, "N3": n3, "P1": p1, "P2": p2, "P3": p3, "SLAB": SLAB}
-    # slabs loaded ahead would spill, and so would the fewer registers that ptxas chooses by itself
+    # slabs loaded ahead would spill, and so would the fewer registers that ptxas would choose
     return shape | {"num_warps": warps, "num_stages": 1, "maxnreg": 255}
