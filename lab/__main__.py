@@ -27,7 +27,10 @@ COMMANDS = {
         "cubins": "compile the GPU kernels without a GPU: registers, spills, shared memory",
         "limits": "what a GPU could do at best, by bytes and flops; measures nothing",
     },
-    "paper": {"rates": 'the paper\'s settings as learning rates of scaling="auto"'},
+    "paper": {
+        "rates": 'the paper\'s settings as learning rates of scaling="auto"',
+        "mathematics": "the picture of docs/math.md: entries, a wave, their sum",
+    },
     "trials": {
         "tried": "changes of the best form on three tasks, one at a time",
         "curve": "LoRA and FourierFT on the same layers: tables, differences, a plot",
