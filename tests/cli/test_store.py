@@ -160,7 +160,7 @@ def test_stats_show_the_fleet(call: Callable[..., str], adapter: Path, tmp_path:
 def test_a_folder_goes_in_and_all_come_out(call: Callable[..., str], adapter: Path, tmp_path: Path) -> None:
     for name in ("a", "team/b"):
         shutil.copytree(adapter, tmp_path / "runs" / name)
-    assert call("import", tmp_path / "runs") == "added 2, left 0 that were there, no failed; the store has 2\n"
+    assert call("import", tmp_path / "runs") == "added 2, left 0 that were there, 0 failed; the store has 2\n"
     (tmp_path / "runs/c").mkdir()
     (tmp_path / "runs/c/adapter_config.json").write_text("{}")
     assert call("import", tmp_path / "runs", status=1) == "added 0, left 2 that were there, 1 failed; the store has 2\n"

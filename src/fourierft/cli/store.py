@@ -162,7 +162,7 @@ def _import(store: AdapterStore, arguments: argparse.Namespace) -> int:
         _tell,
         arguments.allow_other_base,
     )
-    print(f"added {added:,}, left {there:,} that were there, {failed or 'no'} failed; the store has {len(store):,}")
+    print(f"added {added:,}, left {there:,} that were there, {failed:,} failed; the store has {len(store):,}")
     return 1 if failed else 0
 
 
