@@ -17,6 +17,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
+from fourierft.cli.frame import hush_libraries
 from fourierft.cli.main import COMMANDS, build_parser
 from lab.folders import ROOT
 
@@ -28,6 +29,11 @@ FOREIGN = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["']?(?:https?:)?//[^"'\s>]+"""
     r"""|<link\b[^>]*\brel=["']?(?:stylesheet|preload|preconnect|icon)[^>]*\bhref=["']?(?:https?:)?//[^"'\s>]+"""
 )
+
+
+def on_startup(**_: Any) -> None:
+    """Keep the console to what the build itself finds."""
+    hush_libraries()
 
 
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
