@@ -37,7 +37,7 @@ if [ -n "$dry" ] && [ "$(cd "$results" && pwd -P)" = "$(cd "$ledger" && pwd -P)"
 fi
 if ! missing=$("$python" -c '
 import importlib.util, sys
-print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name) is None))' torch peft transformers tqdm); then
+print(*(name for name in sys.argv[1:] if importlib.util.find_spec(name) is None))' torch peft transformers tqdm 2>/dev/null); then
     echo "gpu.sh: $python does not run; name an interpreter by PYTHON" >&2
     exit 2
 fi

@@ -59,9 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Fill the tables of a page, and print them.
 
-    Raises: DataError, if docs/gpu.md is not there or marks no place. ConfigError, if rows of a dry run are to be in it.
+    Raises: DataError, if docs/gpu.md is not there or marks no place. ConfigError, if rows of a dry run are to be in it,
+        or there is no such folder of rows.
     """
     page: FilePath = arguments.page
+    if not arguments.results.is_dir():
+        raise ConfigError(f"--results {arguments.results} is no folder; name the one that gpu.sh wrote its rows to")
     if page.resolve() != PAGE:
         write_text(page, PAGE.read_text(encoding="utf-8"))
     elif arguments.smoke:

@@ -109,4 +109,7 @@ def test_rows_of_a_dry_run_make_a_page_of_their_own_and_leave_the_document(
     assert "48x64" not in page.read_text(encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == before
     assert main(["bench", "limits", "--smoke"]) == 2
+    other = tmp_path / "other.md"
+    assert main(["bench", "limits", "--results", str(tmp_path / "nowhere"), "--page", str(other)]) == 2
+    assert not other.exists()
     assert "name another --page" in capsys.readouterr().err
