@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fourierft.adapters.figure import new_figure, save_figure
+from fourierft.adapters.figure import new_figure, save_figure, use_log_scale
 from fourierft.tables import markdown_table
-from fourierft.training.comparison.plots import COLOURS
+from fourierft.training.comparison.plots import COLOURS, POINTS
 from fourierft.training.comparison.results import Row, summarize
 from fourierft.training.comparison.tasks import Task
 from lab.paper.experiment import Choice, Experiment
@@ -100,8 +100,10 @@ def draw(panels: Sequence[dict[str, Any]], file: Path) -> Path:
     for axes, panel in zip(grid, panels, strict=False):
         for method, title in (("lora", "LoRA"), ("fourierft", "FourierFT")):
             if panel["points"][method]:
-                axes.plot(*zip(*panel["points"][method], strict=True), marker="o", color=COLOURS[method], label=title)
-        axes.set(xscale="log", title=panel["title"], xlabel="trained parameters a layer", ylabel=panel["metric"])
+                look = {"color": COLOURS[method], "marker": POINTS[method]}
+                axes.plot(*zip(*panel["points"][method], strict=True), **look, label=title)
+        use_log_scale(axes)
+        axes.set(title=panel["title"], xlabel="trained parameters a layer", ylabel=panel["metric"])
         axes.grid(alpha=0.25)
         if axes.lines:
             axes.legend(frameon=False)

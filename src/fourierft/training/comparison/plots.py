@@ -1,7 +1,7 @@
 """Plots of a comparison: score against size, bytes and learning rate; training curves; seconds a step.
 
 Colours go out from those of Okabe and Ito, which the colour-blind tell apart; a family of methods has one, and a marker
-of its own where it is a point. Lines of one family differ by dashes and marker.
+of its own where it is a point. Lines of one family differ by dashes and marker; the head alone is dotted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from fourierft.adapters.figure import place_labels, save_figure
+from fourierft.adapters.figure import place_labels, save_figure, use_log_scale
 from fourierft.extras import needs
 from fourierft.tables import format_bytes
 from fourierft.training.comparison.results import BASELINE, Row, Summary, by_method, by_rate, mean_score
@@ -78,14 +78,19 @@ def draw_against(
             [size(one) for one in members],
             [one.score for one in members],
             yerr=[one.spread or 0 for one in members],
-            **{**_style(family, 0), "marker": POINTS[family]},
-            markersize=7,
+            color=COLOURS[family],
+            marker=POINTS[family],
+            markersize=8,
+            markeredgecolor="white",
+            markeredgewidth=0.7,
+            linewidth=1.2,
+            elinewidth=1,
             capsize=3,
             label=members[0].title.partition(" ")[0],
         )
     _draw_baseline(axes, {one.title: one.score for one in summaries if one.family == BASELINE})
-    axes.set_xscale("log")
     axes.margins(x=0.12)
+    use_log_scale(axes)
     if what != "parameters":
         axes.xaxis.set_major_formatter(lambda value, _: format_bytes(value))
     axes.set_xlabel(f"{what} of the adapter")
@@ -105,7 +110,7 @@ def draw_rates(axes: Any, rows: Sequence[Row], metric: str) -> None:
         points = [(rate, score) for rate, score in means.items() if score is not None]
         if points:
             axes.plot(*zip(*points, strict=True), **style, markersize=5, label=group[0]["title"])
-    axes.set_xscale("log")
+    use_log_scale(axes)
     axes.set_xlabel("learning rate of the adapter")
     axes.set_ylabel(metric)
     _legend(axes)
@@ -123,7 +128,8 @@ def draw_curves(axes: Any, rows: Sequence[Row], summaries: Sequence[Summary]) ->
         if curves:
             steps = [step for step, _ in curves[0]]
             losses = [mean(loss for _, loss in points) for points in zip(*curves, strict=False)]
-            line = {**style, "marker": ""}
+            apart = max(1, len(losses) // 5)  # from marker to marker; lines begin with theirs at different steps
+            line = {**style, "linewidth": 1.3, "markersize": 4, "markevery": (len(axes.lines) % apart, apart)}
             axes.plot(steps[: len(losses)], losses, **line, label=group[0]["title"])
     axes.set_xlabel("step")
     axes.set_ylabel("training loss")
@@ -163,7 +169,7 @@ def _draw_baseline(axes: Any, scores: Mapping[str, float | None]) -> None:
 def _style(family: str, index: int) -> dict[str, Any]:
     return {
         "color": COLOURS[family],
-        "linestyle": STYLES[index % len(STYLES)],
+        "linestyle": ":" if family == BASELINE else STYLES[index % len(STYLES)],
         "marker": MARKERS[index % len(MARKERS)],
         "linewidth": 2.2 if family == "fourierft" else 1.3,
         "zorder": 3 if family == "fourierft" else 2,
@@ -181,5 +187,9 @@ def _styled(rows: Sequence[Row]) -> list[tuple[dict[str, Any], list[Row]]]:
 
 
 def _legend(axes: Any) -> None:
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    """A legend beside the axes, and the figure as high as that is."""
+    count = len(axes.get_legend_handles_labels()[1])
+    if count:
+        axes.legend(frameon=False, fontsize=8, handlelength=3.2, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        width, height = axes.figure.get_size_inches()
+        axes.figure.set_size_inches(width, max(height, 0.5 + 0.185 * count))
