@@ -152,7 +152,7 @@ def draw(rows: Sequence[Row], file: Path) -> Path:
         left.scatter(*points[classes == number].T.numpy(), color=colour, s=6)
     left.set(xlabel="x", ylabel="y", aspect="equal")
     epochs = range(0, EPOCHS, EVERY)
-    for title, colour in zip(METHODS, map(COLOURS.get, METHODS.values()), strict=True):
+    for title, colour in zip(METHODS, (COLOURS[family] for family in METHODS.values()), strict=True):
         groups = [[row for row in rows if (row["method"], row["learning_rate"]) == (title, rate)] for rate in RATES]
         best = max(groups, key=lambda group: sum(row["best"] for row in group))
         curves = [[_accuracy(row["curve"], epoch) for epoch in epochs] for row in best]
@@ -160,7 +160,9 @@ def draw(rows: Sequence[Row], file: Path) -> Path:
             by_epoch = list(zip(*curves, strict=True))
             label = f"{title}, learning rate {best[0]['learning_rate']:g}"
             right.plot(epochs, [mean(values) for values in by_epoch], color=colour, label=label)
-            right.fill_between(epochs, *([pick(values) for values in by_epoch] for pick in (min, max)), color=colour, alpha=0.2)
+            right.fill_between(
+                epochs, *([pick(values) for values in by_epoch] for pick in (min, max)), color=colour, alpha=0.2
+            )
     right.set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1.03))
     right.legend(frameon=False, loc="lower right")
     save_figure(figure, file)

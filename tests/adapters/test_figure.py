@@ -60,7 +60,8 @@ def test_a_label_far_from_its_point_has_a_line_to_it() -> None:
     leads = axes.lines[1:]
     assert len(axes.texts) > len(leads) > 0
     for lead in leads:
-        assert tuple(lead.get_xydata()[0]) == pytest.approx((0.5, 0.5))
+        begin: Any = lead.get_xydata()
+        assert begin[0] == pytest.approx((0.5, 0.5))
 
 
 @pytest.mark.parametrize(
