@@ -160,7 +160,7 @@ docs: install ## make docs/performance.md from the results, then check the links
 
 # The wheel is unpacked and found before the package of this checkout.
 .PHONY: test-pages
-test-pages: install ## run every block of README, the tutorials and two more pages as a reader would, from a wheel (1 minute)
+test-pages: install ## run every block of every page as a reader would, from a wheel (3 minutes)
 	rm -rf build/wheel
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
 	$(BIN)/python -m zipfile -e build/wheel/fourierft-*.whl build/wheel/package

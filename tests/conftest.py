@@ -250,6 +250,34 @@ def clip_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory, clip_words: Path) -> Path:
+    """Directory of a random CLIP, 32 wide, for images of 16."""
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+    directory = tmp_path_factory.mktemp("clip")
+    tokenizer = CLIPTokenizer(str(clip_words / "vocab.json"), str(clip_words / "merges.txt"), model_max_length=24)
+    torch.manual_seed(0)
+    text: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+    }
+    text |= {"num_attention_heads": 4, "max_position_embeddings": 24, "eos_token_id": tokenizer.eos_token_id}
+    vision: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+    }
+    config = CLIPConfig(text_config=text, vision_config={**vision, "image_size": 16, "patch_size": 8}, projection_dim=8)
+    CLIPModel(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
 def tiny_sd(tmp_path_factory: pytest.TempPathFactory, clip_words: Path) -> Path:
     """Directory of a random Stable Diffusion for 16 x 16 pixels: a UNet and an autoencoder of few levels."""
     return _save_pipeline(tmp_path_factory.mktemp("tiny_sd"), clip_words, is_xl=False)

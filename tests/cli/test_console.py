@@ -92,5 +92,6 @@ def test_what_libraries_will_change_is_no_matter_of_a_user(monkeypatch: pytest.M
         monkeypatch.setattr(sys, "warnoptions", [])
         frame.hush_libraries()
         warnings.warn("not asked for", FutureWarning, stacklevel=1)
+        warnings.warn("Could not find a config file in x - will assume that the vocabulary was not modified.")  # noqa: B028
         warnings.warn("of the user's data", UserWarning, stacklevel=1)
     assert [str(warning.message) for warning in seen] == ["asked for", "of the user's data"]

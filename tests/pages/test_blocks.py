@@ -1,11 +1,12 @@
-"""Every block of README and of pages to begin with runs, on small models under the names that the pages use.
+"""Every block of every page runs, on small models under the names that the pages use.
 
-Each page starts in a folder that holds what a reader brings, the tables below, or in an empty one if it is a tutorial.
+Each page starts in a folder that holds what a reader brings (brought.py), or in an empty one if it is a tutorial.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,48 +15,59 @@ import pytest
 
 import fourierft
 
-from .blocks import ROOT
-from .play import play
+from .blocks import PAGES, ROOT, read_blocks
+from .brought import write_files
+from .conftest import REVISION
+from .play import ELSEWHERE, play
 
-PLAYED = [
-    ROOT / "README.md",
-    *sorted(ROOT.glob("docs/tutorials/*.md")),
-    ROOT / "docs/python.md",
-    ROOT / "docs/commands.md",
-]
+PLAYED = [page for page in PAGES if read_blocks(page)]
+GROUPS = 3  # which may run side by side
 
 
-ROWS = ["a great film,good\n", "a dull book,bad\n", "so lovely,good\n", "so poor,bad\n"] * 4
-BROUGHT = {
-    "reviews.csv": "".join(["text,label\n", *ROWS]),
-    "test.csv": "".join(["text,label\n", *ROWS[:4]]),
-    "customers.csv": "".join(["customer,text,label\n", *(f"{name},{row}" for name in ("ann", "bob") for row in ROWS)]),
-}
-
-
-def run_pages(folder: Path, hub: Path, *pages: Path) -> subprocess.CompletedProcess[str]:
+def run_pages(folder: Path, hub: Path, cache: Path, *pages: Path) -> subprocess.CompletedProcess[str]:
     for number, page in enumerate(pages):
         (folder / str(number)).mkdir(parents=True)
-        for name, text in [] if page.parent.name == "tutorials" else BROUGHT.items():
-            (folder / str(number) / name).write_text(text)
+        if page.parent.name != "tutorials":
+            write_files(folder / str(number))
+            for name in ("MODEL", "BASE", "NEW_BASE"):
+                (folder / str(number) / name).symlink_to(hub / "models--org--base/snapshots" / REVISION)
     package = Path(os.environ.get("PAGES_PACKAGE", Path(fourierft.__file__).parents[1]))  # or an unpacked wheel
     environment = os.environ | {
         "PYTHONPATH": str(package),
+        "FOURIERFT_CACHE": str(cache),
         "HF_HUB_CACHE": str(hub),
         "HF_HUB_OFFLINE": "1",
         "CUDA_VISIBLE_DEVICES": "",
     }
     command = [sys.executable, str(Path(__file__).with_name("play.py")), str(folder), *map(str, pages)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, cwd=folder, stdin=subprocess.DEVNULL
+    )
 
 
-def test_every_block_of_pages_to_begin_with_runs(tmp_path: Path, hub_folder: Path) -> None:
-    ended = run_pages(tmp_path / "work", hub_folder, *PLAYED)
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_every_block_of_every_page_runs(group: int, tmp_path: Path, hub_folder: Path, cache_folder: Path) -> None:
+    ended = run_pages(tmp_path / "work", hub_folder, cache_folder, *PLAYED[group::GROUPS])
     assert f"playing with {os.environ.get('PAGES_PACKAGE', '')}" in ended.stdout
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-6000:]
+    said = re.findall(r"^<<< (.*?)^>>>$", ended.stderr, re.MULTILINE | re.DOTALL)
+    assert [text for text in said if "Warning:" in text] == []  # of libraries, on the console of a user
 
 
-@pytest.mark.parametrize("block", ["```python\n1 / 0\n```\n", "```sh\nfourierft merge gone merged\n```\n"])
+def test_what_runs_elsewhere_has_a_place_that_is_there() -> None:
+    assert [where for where in ELSEWHERE.values() if not (ROOT / where).exists()] == []
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "```python\n1 / 0\n```\n",
+        "```sh\nfourierft merge gone merged\n```\n",
+        "```sh\nmake --flying\n```\n",
+        "```sh\nunknown-program x\n```\n",
+        "```sh\npython gone.py\n```\n",
+    ],
+)
 def test_a_block_that_fails_is_found(
     block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,3 +76,13 @@ def test_a_block_that_fails_is_found(
     page.write_text(f"# A page\n\n{block}")
     assert not play(page)
     assert "page.md, line 4: this block failed" in capsys.readouterr().err
+
+
+def test_a_block_with_a_title_is_a_file_for_what_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    code = "import sys\nopen(sys.argv[1], 'w').close()\n"
+    page.write_text(f'```python title="make.py"\n{code}```\n\n```sh\npython make.py made\n```\n')
+    assert play(page)
+    assert (tmp_path / "make.py").read_text() == code
+    assert (tmp_path / "made").exists()

@@ -30,7 +30,15 @@ from fourierft.cli.streams import READER_GONE, drop_unread, outliving_readers
 from fourierft.errors import ConfigError, FourierFTError
 from fourierft.extras import check_hosts
 
-CHATTY = ("torchao", "bitsandbytes", "torch.utils._pytree")  # warn of what a CPU lacks whenever PEFT imports them
+CHATTY = (
+    *("torchao", "bitsandbytes", "torch.utils._pytree"),  # what a CPU lacks, whenever PEFT imports them
+    "huggingface_hub.hf_api",  # without a connection, that what is in the cache is taken
+    "transformers.trainer_utils",  # that the model's config was told the tokenizer's special tokens
+)
+TOLD = (
+    "Could not find a config file in .* will assume that the vocabulary was not modified",  # PEFT, without a connection
+    "This DataLoader will create .* worker processes",  # a recipe has as many as its paper
+)
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,8 @@ def hush_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", category=FutureWarning)
+        for message in TOLD:
+            warnings.filterwarnings("ignore", message=message)
 
 
 def _run(program: Program, argv: Sequence[str]) -> int:

@@ -9,29 +9,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
-from transformers import AutoImageProcessor, AutoModel, CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers import AutoImageProcessor, AutoModel
 
 from fourierft.errors import ConfigError, DataError, MissingExtraError
 from fourierft.training.diffusion.data import find_images, open_photo
 from fourierft.training.diffusion.scores import Eye, frechet_distance, inception_distance, likeness, score_images
 
 from .conftest import save_photos
-
-
-@pytest.fixture(scope="module")
-def tiny_clip(tmp_path_factory: pytest.TempPathFactory, clip_words: Path) -> Path:
-    """Directory of a random CLIP, 32 wide, for images of 16."""
-    directory = tmp_path_factory.mktemp("clip")
-    tokenizer = CLIPTokenizer(str(clip_words / "vocab.json"), str(clip_words / "merges.txt"), model_max_length=24)
-    torch.manual_seed(0)
-    text = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
-    text |= {"num_attention_heads": 4, "max_position_embeddings": 24, "eos_token_id": tokenizer.eos_token_id}
-    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
-    config = CLIPConfig(text_config=text, vision_config={**vision, "image_size": 16, "patch_size": 8}, projection_dim=8)
-    CLIPModel(config).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(directory)
-    return directory
 
 
 def test_distance_is_that_of_numpy() -> None:
