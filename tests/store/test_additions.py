@@ -61,6 +61,7 @@ def test_any_text_is_a_name(store: AdapterStore, layout: Layout, row: Any, name:
         ("n" * 501, "a name has 1 to 500 characters, this one 501"),
         ("a\0b", r"the name 'a\\x00b' holds a character that is no text"),
         ("\udc80", "holds a character that is no text"),
+        ("__base__", "the name '__base__' means the base without an adapter"),
     ],
 )
 def test_what_is_no_name_is_refused(store: AdapterStore, layout: Layout, row: Any, name: str, message: str) -> None:

@@ -18,6 +18,7 @@ from fourierft.format.encoding import decode, encode
 from fourierft.format.identity import BaseIdentity, check_same_base, identify_base
 from fourierft.format.json_file import parse_json, read_bytes, read_json
 from fourierft.format.layout import Layout
+from fourierft.rows.names import BASE
 from fourierft.store.adapter import METRICS_FILE, RECORD_FILE, pack_heads
 from fourierft.store.layouts import base_shapes
 from fourierft.store.seals import seal_blobs
@@ -118,6 +119,8 @@ def check_name(name: str) -> None:
         raise StoreError(f"a name has 1 to {MOST_CHARACTERS} characters, this one {len(name)}; choose another")
     if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
         raise StoreError(f"the name {name!r} holds a character that is no text; choose another")
+    if name == BASE:
+        raise StoreError(f"the name {name!r} means the base without an adapter; choose another")
 
 
 def limits(prefix: str, after: str = "") -> dict[str, str]:

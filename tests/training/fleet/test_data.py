@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset
 
+from fourierft import AdapterStore
 from fourierft.errors import DataError, StoreError
+from fourierft.format.layout import Layout
 from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.cells import column_names, place_at
 from fourierft.training.fleet.data import FleetData, load_rows
@@ -58,6 +61,34 @@ def test_a_name_that_no_store_takes_is_refused(data: Path, calm_bert: Path, make
     setup = lay(rows, calm_bert)
     with pytest.raises(StoreError, match="a name has 1 to 500 characters"):
         FleetData(setup, SETTINGS).add(rows, setup.labels["train"])
+
+
+def test_a_name_that_means_another_adapter_is_refused_before_anything_trains(
+    data: Path, calm_bert: Path, make_rows: Any, write: Any, folder: Path, layout: Layout, tmp_path: Path
+) -> None:
+    def take_in(store: AdapterStore | None, **counts: int) -> FleetData:
+        rows = load_rows(DataArguments(train_file=str(write(make_rows(**counts), data))), SETTINGS)
+        setup = lay(rows, calm_bert)
+        fleet = FleetData(setup, SETTINGS, store)
+        fleet.add(rows, setup.labels["train"])
+        return fleet
+
+    with pytest.raises(StoreError, match="the name 'ann@1' means version 1 of 'ann'; choose another"):
+        take_in(None, **{"ann@1": 4, "ann": 4})
+    fleet = take_in(None, **{"ann@example.com": 4, "ann": 4, "bob@2": 4})
+    assert set(fleet.tenants) == {"ann@example.com", "ann", "bob@2"}
+    (folder / "ann@3.csv").write_text("text,label\na film,yes\n")
+    with pytest.raises(StoreError, match="'ann@3' means version 3 of 'ann'"):
+        fleet.add_file(folder / "ann@3.csv")
+    with AdapterStore(tmp_path / "fleet.db") as store:
+        take_in(store, **{"ann@live": 4})
+        for name in ("ann", "bob@2"):
+            store.put(name, layout, torch.ones(sum(layout.sizes)))
+        store.set_alias("ann", "live", 1)
+        for name in ("ann@live", "ann@1"):
+            with pytest.raises(StoreError, match=f"has '{name}' already, as a version of 'ann'; choose another name"):
+                take_in(store, **{name: 4})
+        assert set(take_in(store, **{"bob": 4, "bob@2": 4, "ann": 4}).tenants) == {"bob", "bob@2", "ann"}
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,14 @@ from torch.utils.data import ConcatDataset
 
 from fourierft.errors import DataError
 from fourierft.extras import needs
-from fourierft.store.additions import check_name
+from fourierft.store import AdapterStore
 from fourierft.training.arguments import DataArguments
 from fourierft.training.cells import as_text, column_names, place_at, read_column
 from fourierft.training.columns import require_columns
 from fourierft.training.data import load_splits
 from fourierft.training.digests import digest_all
 from fourierft.training.files import read_file
+from fourierft.training.fleet.names import check_names
 from fourierft.training.fleet.settings import FleetSettings
 from fourierft.training.fleet.tenants import Tenant, make_tenants
 from fourierft.training.setup import Setup
@@ -33,14 +34,15 @@ class FleetData:
     Args:
         setup: what they are read with.
         settings: of the training.
+        store: that the adapters will go into, whose names they must not collide with.
 
     Attributes:
         tenants: by name, in the order in which they came.
         lengths: tokens of each row; 1 where all are alike.
     """
 
-    def __init__(self, setup: Setup, settings: FleetSettings) -> None:
-        self._setup, self._settings = setup, settings
+    def __init__(self, setup: Setup, settings: FleetSettings, store: AdapterStore | None = None) -> None:
+        self._setup, self._settings, self._store = setup, settings, store
         self._collator = setup.family.collator(setup.processor)
         self._parts: list[Any] = []
         self._rows: Any = ()
@@ -61,8 +63,7 @@ class FleetData:
         family = self._setup.family
         strata = family.strata(labels)
         found = make_tenants(names, self._settings, len(self._rows), partial(place_at, rows), strata)
-        for name in found:
-            check_name(name)
+        check_names(found, self.tenants, self._store)
         encoded = self._setup.encode(rows, labels)
         self.lengths += family.row_lengths(encoded)
         self._digests += family.row_digests(encoded)

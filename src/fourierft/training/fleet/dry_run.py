@@ -25,10 +25,12 @@ def dry_run_fleet(arguments: FleetArguments) -> dict[str, Any]:
     forecast, model, data = Forecast(), arguments.model, arguments.data
     with offline_if_unreachable(model.model_name_or_path, data.dataset_name):
         has_model, (has_data, _) = find_model(model, forecast), find_data(data, forecast)
+        plan = None
         if has_model:
             with AdapterStore(arguments.store) as store:  # which makes no file before the first adapter
                 check_base(store, model)
-        plan = plan_fleet(arguments, only_shapes=True) if has_model and has_data else None
+                if has_data:
+                    plan = plan_fleet(arguments, only_shapes=True, store=store)
     if plan is None:
         absent = [str(model.model_name_or_path)] * (not has_model) + ["the data"] * (not has_data)
         forecast.unknown.append(f"the adapters, their numbers and steps, as {' and '.join(absent)} can't be read here")

@@ -12,6 +12,7 @@ from typing import Any
 
 from fourierft.errors import ConfigError
 from fourierft.format.encoding import encoded_bytes
+from fourierft.store import AdapterStore
 from fourierft.training import report
 from fourierft.training.fleet.data import FleetData, is_folder, load_rows
 from fourierft.training.fleet.heads import share_head
@@ -71,11 +72,12 @@ class FleetPlan:
         return report.describe_training(self.trainable, self.record, self.rows)
 
 
-def plan_fleet(arguments: FleetArguments, only_shapes: bool = False) -> FleetPlan:
+def plan_fleet(arguments: FleetArguments, only_shapes: bool = False, store: AdapterStore | None = None) -> FleetPlan:
     """Load and check data, processor and model, and make a row of numbers what is trained. Writes nothing.
 
     Args:
         only_shapes: as for `models.load_model`.
+        store: that the adapters will go into, whose names they must not collide with.
 
     Raises: FourierFTError, if anything given is wrong.
     """
@@ -90,7 +92,7 @@ def plan_fleet(arguments: FleetArguments, only_shapes: bool = False) -> FleetPla
     name, revision = required_name(arguments.model), arguments.model.model_revision
     trainable = attach_row(setup.base, arguments.method, name, None if Path(name).exists() else revision)
     trainable = replace(trainable, adapter_bytes=encoded_bytes(settings.dtype, trainable.layout.sizes))
-    fleet = FleetData(setup, settings)
+    fleet = FleetData(setup, settings, store)
     fleet.add(reading.rows["train"], setup.labels["train"])
     record = setup.record(trainable.method, trainable.settings, trainable.is_adapter)
     return FleetPlan(arguments, setup, trainable, fleet, record)

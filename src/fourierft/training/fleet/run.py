@@ -62,7 +62,7 @@ def _train(arguments: FleetArguments, folder: Path) -> dict[str, Any]:
     path = find_checkpoint("true", folder) if arguments.resume else None
     with AdapterStore(arguments.store) as store, alone_in(store):
         check_base(store, arguments.model)
-        plan = plan_fleet(arguments)
+        plan = plan_fleet(arguments, store=store)
         data = plan.data
         trainer = FleetTrainer(plan.trainable, plan.setup.family, data.collate, arguments.fleet, data.lengths)
         try:
