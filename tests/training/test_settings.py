@@ -28,7 +28,7 @@ def test_parser_keeps_only_what_was_given() -> None:
 
 def test_help_shows_defaults_and_leaves_out_the_lesser_training_arguments() -> None:
     text = " ".join(help_parser().format_help().split())
-    assert "fourierft: coefficients a layer (default: 340)" in text
+    assert "fourierft: coefficients for each layer (default: 340)" in text
     assert "--learning_rate" in text
     assert "--ddp_bucket_cap_mb" not in text
 

@@ -1,12 +1,12 @@
 """Answer the questions of MT-Bench or Vicuna, in a file for FastChat's judge.
 
-RUN or MODEL is as in `fourierft generate`. The questions are FastChat's, in fastchat/llm_judge/data/mt_bench and
-vicuna_bench, or a data set of the hub with the same columns; temperatures go by category, as FastChat has them.
+RUN or MODEL is as in `fourierft generate`. The questions are FastChat's, from fastchat/llm_judge/data/mt_bench and
+vicuna_bench, or a hub data set with the same columns. The temperature depends on the category, as in FastChat.
 
   fourierft answers runs/chat --bench mt-bench --questions question.jsonl --output my-model.jsonl
   fourierft answers runs/chat --bench vicuna --questions vicuna.jsonl --output my-model.jsonl --model_id my-model
 
-The same command again goes on after the last answer. The judge itself needs a paid API.
+If the command stops, run it again to continue after the last answer. The judge needs a paid API.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ from fourierft.cli.speaking import add_model_arguments, add_output_arguments, lo
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser, max_new_tokens=1024)
-    parser.add_argument("--bench", metavar="BENCH", required=True, help="mt-bench (two turns) or vicuna (one)")
-    parser.add_argument("--questions", metavar="FILE", required=True, help="FastChat's question.jsonl, or a hub id")
-    parser.add_argument("--model_id", metavar="NAME", help="name for the judge (default: that of the output file)")
+    parser.add_argument("--bench", metavar="BENCH", required=True, help="mt-bench (two turns) or vicuna (one turn)")
+    parser.add_argument(
+        "--questions", metavar="FILE", required=True, help="FastChat's question.jsonl, or the hub id of a data set"
+    )
+    parser.add_argument(
+        "--model_id", metavar="NAME", help="model name for the judge (default: name of the output file)"
+    )
     add_output_arguments(parser, required=True)
 
 

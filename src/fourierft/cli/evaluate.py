@@ -1,8 +1,8 @@
 """Score what `fourierft train` wrote, on any labelled data.
 
-The directory knows its base model, task and columns; name the data, and the columns
-only if they are called otherwise there. An adapter in a store is none: `fourierft store get STORE NAME DIR` writes it
-as one, and `fourierft store evaluate` scores those of a store one after another.
+The adapter's folder records its base model, task and columns. You name the data; name the columns only if they differ
+from the training's. For an adapter in a store, first run `fourierft store get STORE NAME DIR`. `fourierft store
+evaluate` scores all adapters of a store.
 
 Examples:
   fourierft evaluate out --test_file test.csv
@@ -11,12 +11,12 @@ Examples:
   fourierft evaluate e2e --test_file testset_w_refs.csv --generate e2e-texts
   fourierft evaluate e2e --test_file testset_w_refs.csv --generate base-texts --without_adapter --num_beams 4
 
-Prints a table of metrics: accuracy, F1 and Matthews correlation of classes; Pearson and Spearman correlation and
-root mean squared error of numbers; loss a token and share of likeliest tokens of answers.
+Prints a table of metrics. Classes: accuracy, F1 and Matthews correlation. Numbers: Pearson and Spearman correlation and
+root mean squared error. Answers: loss per token, and the share of tokens that the model found likeliest.
 
-With --generate a language model writes its answers, by beam search, and they are scored as texts: BLEU, NIST, METEOR,
-ROUGE-L and CIDEr, each against all the references that rows of the same prompt give. Interrupted, the same command goes
-on where it stopped. The defaults of the search are those of E2E in the LoRA paper's code.
+With --generate, a language model writes answers by beam search. They are scored as texts by BLEU, NIST, METEOR, ROUGE-L
+and CIDEr, against all references that rows of the same prompt give. If you interrupt the command, run it again to
+continue. The search settings default to those for E2E in the LoRA paper's code.
 """
 
 from __future__ import annotations
@@ -33,14 +33,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="ADAPTER", help="output directory of `fourierft train`")
     data = parser.add_argument_group("data")
     data.add_argument("--test_file", metavar="FILE", help="csv, tsv, json, jsonl or parquet file to evaluate on")
-    data.add_argument("--dataset_name", metavar="DATASET", help="hub id or local directory of a data set, instead")
-    data.add_argument("--dataset_config_name", metavar="NAME", help="configuration of the data set")
-    data.add_argument("--test_split_name", metavar="SPLIT", default="test", help="its split (default: test)")
+    data.add_argument(
+        "--dataset_name", metavar="DATASET", help="hub id or folder of a data set, instead of --test_file"
+    )
+    data.add_argument(
+        "--dataset_config_name", metavar="NAME", help="configuration of the data set, such as mrpc of glue"
+    )
+    data.add_argument(
+        "--test_split_name",
+        metavar="SPLIT",
+        default="test",
+        help="split of the data set to evaluate on (default: test)",
+    )
     data.add_argument(
         "--text_column",
         metavar="COLUMN",
         nargs="+",
-        help="column of the text, two, or those of a prompt (default: as trained)",
+        help="column of the text, two columns of a text pair, or the columns of a prompt (default: as trained)",
     )
     data.add_argument("--image_column", metavar="COLUMN", help="column of the image (default: as trained)")
     data.add_argument("--label_column", metavar="COLUMN", help="column of the label (default: as trained)")
@@ -48,45 +57,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unreadable_images",
         choices=("stop", "skip"),
         default="stop",
-        help="what to do about an image that can't be read (default: stop)",
+        help="stop at an image that can't be read, or skip it (default: stop)",
     )
-    data.add_argument("--max_eval_samples", metavar="N", type=int, help="evaluate on N rows drawn by the seed")
-    data.add_argument("--seed", metavar="SEED", type=int, default=42, help="draws those rows (default: 42)")
+    data.add_argument("--max_eval_samples", metavar="N", type=int, help="evaluate on N random rows (default: all)")
+    data.add_argument("--seed", metavar="SEED", type=int, default=42, help="seed that draws these rows (default: 42)")
     run = parser.add_argument_group("run")
-    add_base(run, "where the base model is, if it moved since the training")
+    add_base(run, "hub id or folder of the base model, if it moved since training")
     run.add_argument(
-        "--allow_other_base", action="store_true", help="take a base that the adapter was not made for; off by default"
+        "--allow_other_base",
+        action="store_true",
+        help="accept a base model that the adapter was not made for (default: refuse)",
     )
-    run.add_argument("--batch_size", metavar="SIZE", type=int, default=32, help="rows at a time (default: 32)")
-    run.add_argument("--use_cpu", action="store_true", help="leave accelerators alone")
+    run.add_argument("--batch_size", metavar="SIZE", type=int, default=32, help="rows in a batch (default: 32)")
+    run.add_argument("--use_cpu", action="store_true", help="use the CPU even if there is an accelerator")
     texts = parser.add_argument_group("texts")
-    texts.add_argument("--generate", metavar="DIR", help="let the model write, and score what it wrote; DIR keeps both")
-    texts.add_argument("--num_beams", metavar="N", type=int, default=10, help="texts searched at once (default: 10)")
+    texts.add_argument("--generate", metavar="DIR", help="generate texts and score them; both are written to DIR")
+    texts.add_argument("--num_beams", metavar="N", type=int, default=10, help="beams of the search (default: 10)")
     texts.add_argument(
         "--length_penalty",
         metavar="POWER",
         type=float,
         default=0.8,
-        help="power of its length that the log probability of a text is divided by (default: 0.8)",
+        help="divide a text's log probability by its number of tokens to this power (default: 0.8)",
     )
     texts.add_argument(
         "--no_repeat_ngram_size",
         metavar="N",
         type=int,
         default=4,
-        help="no N tokens come twice in a text (default: 4; 0: any)",
+        help="never repeat N tokens in a text; 0 allows it (default: 4)",
     )
-    texts.add_argument("--max_new_tokens", metavar="N", type=int, default=64, help="longest text (default: 64)")
-    texts.add_argument("--without_adapter", action="store_true", help="let the base model write, to compare")
     texts.add_argument(
-        "--wordnet", metavar="DIR", help="WordNet's database files, for METEOR's synonyms (default: Debian's, if there)"
+        "--max_new_tokens", metavar="N", type=int, default=64, help="most tokens of a text (default: 64)"
+    )
+    texts.add_argument("--without_adapter", action="store_true", help="generate with the base model alone, to compare")
+    texts.add_argument(
+        "--wordnet",
+        metavar="DIR",
+        help="folder of WordNet's database files, for METEOR's synonyms (default: Debian's, if installed)",
     )
     results = parser.add_argument_group("results")
-    results.add_argument("--output", metavar="FILE", help="also write the metrics as JSON")
+    results.add_argument("--output", metavar="FILE", help="write the metrics as JSON")
     results.add_argument(
-        "--predictions", metavar="FILE", help="also write text, label and prediction, a JSON line a row"
+        "--predictions", metavar="FILE", help="write text, label and prediction of each row, as JSON lines"
     )
-    results.add_argument("--overwrite", action="store_true", help="replace these files if they are there")
+    results.add_argument("--overwrite", action="store_true", help="replace these files if they exist")
 
 
 def run(arguments: argparse.Namespace) -> int:

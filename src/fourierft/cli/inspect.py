@@ -1,16 +1,16 @@
-"""Look into a FourierFT adapter, or a store of them: layers, what they weigh, and how much they change the base.
+"""Show the layers of a FourierFT adapter or a store: their size, and how much they change the base.
 
-For every layer: the shape of its weight, the number of coefficients n and their bytes, their norm ||c||, the
-Frobenius and spectral norms of the update dW they stand for, and ||dW|| / ||W|| if the base's weights are on this
-machine. Only the base's config is needed for the shapes; without it, what the adapter's own file says is listed.
+For every layer it prints the shape of the weights, the number of coefficients n and their bytes, and their norm ||c||.
+It also prints the Frobenius and spectral norms of the update dW, and ||dW|| / ||W|| if the base's weights are on this
+machine. The shapes need only the base's config. Without it, the list has what the adapter's own file says.
 
   fourierft inspect runs/reviews
   fourierft inspect runs/reviews --picture spectrum.png          the layer that changes most, and all norms
   fourierft inspect runs/reviews --layer 0.attention.self.query --layer 5.attention.self.value --picture two.png
   fourierft inspect user/adapter --json | jq .totals
 
-Of a store it tells how many adapters it has, their bytes, the spread of the norms of dW by layer, which are the same
-and which are near to one of them; the picture is a map on which adapters whose dW are alike lie close together.
+For a store it prints the number of adapters, their bytes, the range of the norms of dW by layer, and which adapters are
+equal or near to one of them. The picture is a map: adapters with similar dW are close together.
 
   fourierft inspect fleet.db --near reviews --picture map.png
 """
@@ -36,21 +36,25 @@ COLUMNS = ("layer", "out x in", "n", "bytes", "||c||", "||dW|| F", "||dW|| 2", "
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "adapter", metavar="ADAPTER", help="folder or hub id of a FourierFT adapter, or a store (file or postgresql://)"
+        "adapter",
+        metavar="ADAPTER",
+        help="folder or hub id of a FourierFT adapter, or a store (file or postgresql://...)",
     )
     parser.add_argument(
         "--layer",
         action="append",
         metavar="NAME",
-        help="only this layer: its name, or how its name ends; may be given several times",
+        help="show only this layer; give its name or the end of it; repeat for more layers",
     )
     parser.add_argument(
         "--picture",
         metavar="FILE",
-        help="draw spectrum, dW and norms, or a store's map, into FILE (.png, .svg, .pdf), replacing it",
+        help="draw spectrum, dW and norms, or a store's map, into FILE (.png, .svg, .pdf); overwrites FILE",
     )
-    parser.add_argument("--near", metavar="NAME", help="of a store: list the adapters whose dW are most like NAME's")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON instead of a table")
+    parser.add_argument(
+        "--near", metavar="NAME", help="in a store: list the adapters whose dW are most similar to NAME's"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_base(parser, "folder or hub id of the base, if not the one the adapter names")
     add_base_checks(parser)
 

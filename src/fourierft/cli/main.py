@@ -13,20 +13,20 @@ from collections.abc import Sequence
 from fourierft.cli import frame
 
 COMMANDS = {
-    "quickstart": "fine-tune a real model in four ways, compare them, leave a page to look at",
-    "train": "fine-tune a model on a data set: FourierFT, LoRA, head only, full, or any PEFT config",
-    "evaluate": "score what `train` wrote on any data set",
-    "generate": "let a model answer a prompt, a file of prompts, or you",
+    "quickstart": "train a real model on real data in four ways, and compare the results on a page",
+    "train": "fine-tune a model on a data set, by FourierFT, LoRA or any other PEFT method",
+    "evaluate": "score a trained adapter on a data set",
+    "generate": "answer a prompt or a file of prompts, or chat with the model",
     "answers": "answer the questions of MT-Bench or Vicuna for FastChat's judge",
     "compare": "compare methods on one task, each over a grid of learning rates and seeds",
-    "merge": "add an adapter to its base model and save the result",
-    "export": "write an adapter for another program, and check it there: LoRA, ONNX, a page in the browser",
-    "inspect": "look into an adapter or a store: layers, bytes, norms, a picture of the spectrum or a map",
-    "store": "keep thousands of adapters of one base in one file: add, get, alias, rm, verify, stats and more",
-    "fleet": "train thousands of adapters of one base together, each row of a batch its own; a demo",
-    "serve": "serve a fleet through vLLM: an OpenAI-compatible server whose `model` names an adapter",
-    "blend": "add adapters of a store up into a new one",
-    "dreambooth": "teach Stable Diffusion a subject from a few photos, make images of it, score them",
+    "merge": "merge an adapter into its base model and save the full model",
+    "export": "convert an adapter to LoRA, ONNX or a web page, and check the result",
+    "inspect": "show the layers, bytes and norms of an adapter or a store, and draw them",
+    "store": "keep thousands of adapters of one base model in one file",
+    "fleet": "train many adapters of one base model together",
+    "serve": "serve the adapters of a store with vLLM, through OpenAI's API",
+    "blend": "make a new adapter as the weighted sum of others",
+    "dreambooth": "teach Stable Diffusion a subject from a few photos",
 }
 
 TRAININGS = ("quickstart", "train", "compare", "fleet", "dreambooth")  # go on when nobody reads
@@ -41,14 +41,14 @@ Start here:
   fourierft train --model_name_or_path MODEL --train_file train.csv --output_dir adapter
   fourierft evaluate adapter --test_file test.csv
 
-`fourierft COMMAND --help` explains a command, with examples.
+`fourierft COMMAND --help` explains each command with examples.
 """
 
 
 def program() -> frame.Program:
     return frame.Program(
         name="fourierft",
-        description="Fine-tune, look into and ship models with a few spectral coefficients a layer.",
+        description="Train, store and serve FourierFT adapters: fine-tunes of a few hundred numbers for each layer.",
         epilog=EPILOG,
         commands=COMMANDS,
         module="fourierft.cli.{}".format,

@@ -76,10 +76,10 @@ def add_base_checks(parser: Any) -> None:
     parser.add_argument(
         "--allow_other_base",
         action="store_true",
-        help="take a base of the same shapes that the adapter was not made for; off by default",
+        help="accept a base model of the same shapes that the adapter was not made for (default: refuse)",
     )
     parser.add_argument(
-        "--trust_remote_code", action="store_true", help="run model code that comes with the base; off by default"
+        "--trust_remote_code", action="store_true", help="run model code that comes with the base (default: refuse)"
     )
 
 

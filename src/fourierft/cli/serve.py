@@ -1,7 +1,7 @@
-"""Serve a fleet of adapters through vLLM: an OpenAI-compatible server whose `model` field names one of them.
+"""Serve the adapters of a store with vLLM, through OpenAI's API: a request's `model` names the adapter.
 
-MODEL is the base that the store's adapters were trained on, a hub id or a folder. Every request of a batch may have
-another adapter. A new version in the store answers the next request. It needs an environment of its own, with vLLM:
+MODEL is the hub id or folder of the base model that the adapters were trained on. Every request in a batch may use a
+different adapter. A new version in the store answers the next request. The server needs its own environment with vLLM:
 
   python -m venv serving && serving/bin/pip install 'vllm>=0.32,<0.34' 'fourierft[serve]'
 
@@ -13,11 +13,11 @@ another adapter. A new version in the store answers the next request. It needs a
   curl http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' \\
       -d '{"model": "customer-1", "messages": [{"role": "user", "content": "Hello"}]}'
 
+To ask several adapters one prompt, print their answers side by side, and stop:
+
   fourierft serve MODEL --store fleet.db --ask Hello --of customer-1 customer-2
 
-asks adapters the same, prints their answers side by side, and stops.
-
-Without --tenants everybody may ask, and the server listens to this machine alone.
+Without --tenants the server accepts any client, but only from this machine.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from fourierft.errors import ConfigError
 from fourierft.serving.limits import Limits
 
 _LIMITS = {  # field of `Limits`: unit of its option, and what it bounds
-    "body": ("MIB", "a request for a completion"),
-    "bodies_of_tenant": ("MIB", "all requests of a tenant that are read or wait"),
-    "bodies": ("MIB", "all requests that are read or wait"),
-    "adapter": ("MIB", "an adapter that is added, packed and unpacked"),
-    "uploads": ("N", "adapters that are added at once"),
-    "pause": ("SECONDS", "until the next part of a request comes"),
-    "body_time": ("SECONDS", "until all of a request is there"),
-    "adapter_time": ("SECONDS", "until all of an adapter is there"),
-    "turn": ("SECONDS", "until a request has its turn"),
-    "send": ("SECONDS", "until a client takes the next part of its answer"),
+    "body": ("MIB", "size of a completion request"),
+    "bodies_of_tenant": ("MIB", "size of all requests of a tenant that are being read or waiting"),
+    "bodies": ("MIB", "size of all requests that are being read or waiting"),
+    "adapter": ("MIB", "size of an uploaded adapter, packed and unpacked"),
+    "uploads": ("N", "adapters uploaded at the same time"),
+    "pause": ("SECONDS", "longest pause between parts of a request"),
+    "body_time": ("SECONDS", "longest time to receive a request"),
+    "adapter_time": ("SECONDS", "longest time to receive an adapter"),
+    "turn": ("SECONDS", "longest wait of a request for its turn"),
+    "send": ("SECONDS", "longest wait for a client to take the next part of its answer"),
 }
 _MOST = 1_000_000_000
 _SCALE = {"MIB": 1 << 20, "N": 1, "SECONDS": 1}
@@ -48,31 +48,53 @@ _SCALE = {"MIB": 1 << 20, "N": 1, "SECONDS": 1}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", nargs="?", help="hub id or folder of the base model")
-    add_base(parser, "the same, as a flag")
-    add("--store", required=True, metavar="STORE", help="path of the store, or postgresql://user@host/database")
-    add("--host", default="127.0.0.1", metavar="HOST", help="to listen at (default: %(default)s)")
-    add("--port", type=int, default=8000, metavar="N", help="to listen at (default: %(default)s)")
-    add("--slots", type=int, default=256, metavar="N", help="adapters at hand, and in a batch (default: %(default)s)")
-    add("--adapter_dtype", default="float32", metavar="DTYPE", help="in memory: float32, bfloat16, int8 (float32)")
-    add("--tenants", metavar="FILE", help="TOML file of keys, and what their holders may use")
-    add("--requests", type=int, default=1024, metavar="N", help="at once, without tenants (default: %(default)s)")
+    add_base(parser, "the base model, given as a flag")
+    add("--store", required=True, metavar="STORE", help="file of the store, or postgresql://user@host/database")
+    add("--host", default="127.0.0.1", metavar="HOST", help="address to listen on (default: %(default)s)")
+    add("--port", type=int, default=8000, metavar="N", help="port to listen on (default: %(default)s)")
+    add(
+        "--slots",
+        type=int,
+        default=256,
+        metavar="N",
+        help="adapters in memory, and at most in one batch (default: %(default)s)",
+    )
+    add(
+        "--adapter_dtype",
+        default="float32",
+        metavar="DTYPE",
+        help="dtype of adapters in memory: float32, bfloat16 or int8 (default: float32)",
+    )
+    add("--tenants", metavar="FILE", help="TOML file of API keys, and of the adapters and limits of their holders")
+    add(
+        "--requests",
+        type=int,
+        default=1024,
+        metavar="N",
+        help="requests that run at once, without --tenants (default: %(default)s)",
+    )
     add(
         "--waiting",
         type=int,
         default=0,
         metavar="N",
-        help="most that wait beyond these, without tenants; the file of tenants has theirs (default: %(default)s)",
+        help="requests that may wait beyond these, without --tenants; the tenants file "
+        "sets its own (default: %(default)s)",
     )
-    add("--allow_other_base", action="store_true", help="serve a base that the store does not belong to")
-    add("--ask", metavar="TEXT", help="ask this, print the answers, and stop")
-    add("--of", nargs="+", metavar="NAME", help="with --ask: whom, adapters or the base's name (default: the base)")
+    add(
+        "--allow_other_base",
+        action="store_true",
+        help="accept a base model that the store was not made for (default: refuse)",
+    )
+    add("--ask", metavar="TEXT", help="send this prompt, print the answers, and stop")
+    add("--of", nargs="+", metavar="NAME", help="with --ask: names of adapters or of the base (default: the base)")
     add(
         "--vllm",
         default="",
         metavar="OPTIONS",
-        help="further options for `vllm serve`, in one word: --vllm='--x 1 --y'",
+        help="more options for `vllm serve`, in quotes: --vllm='--x 1 --y'",
     )
-    group = parser.add_argument_group("limits of a client")
+    group = parser.add_argument_group("limits for clients")
     for name, (unit, what) in _LIMITS.items():
         scale, default = _SCALE[unit], getattr(Limits, name)
         kind = float if unit == "SECONDS" else int

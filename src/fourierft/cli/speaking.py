@@ -18,35 +18,56 @@ def add_model_arguments(parser: argparse.ArgumentParser, max_new_tokens: int = 5
         "source",
         metavar="RUN|MODEL",
         nargs="?",
-        help="output directory of `fourierft train`, or a language model by folder or hub id",
+        help="folder that `fourierft train` wrote, or folder or hub id of a language model",
     )
     model = parser.add_argument_group("model")
     model.add_argument("--adapter", metavar="DIR", help="folder of a PEFT adapter for MODEL")
-    add_base(model, "where the base of RUN is, if it moved since; without RUN, MODEL itself")
+    add_base(model, "base model of RUN, if it moved since training; without RUN, the model to use")
     model.add_argument(
-        "--allow_other_base", action="store_true", help="take a base that the adapter was not made for; off by default"
+        "--allow_other_base",
+        action="store_true",
+        help="accept a base model that the adapter was not made for (default: refuse)",
     )
-    model.add_argument("--dtype", metavar="DTYPE", help="of MODEL: float32 (default), bfloat16, float16 or auto")
-    model.add_argument("--quantization", metavar="KIND", help="of MODEL: nf4, int8 or torchao-int8")
-    model.add_argument("--trust_remote_code", action="store_true", help="run model code that comes with MODEL")
-    model.add_argument("--use_cpu", action="store_true", help="leave accelerators alone")
+    model.add_argument(
+        "--dtype",
+        metavar="DTYPE",
+        help="dtype of MODEL's weights: float32, bfloat16, float16 or auto (default: float32)",
+    )
+    model.add_argument(
+        "--quantization", metavar="KIND", help="quantise MODEL: nf4, int8 or torchao-int8 (default: none)"
+    )
+    model.add_argument(
+        "--trust_remote_code", action="store_true", help="run model code that comes with MODEL (default: refuse)"
+    )
+    model.add_argument("--use_cpu", action="store_true", help="use the CPU even if there is an accelerator")
     words = parser.add_argument_group("words")
     words.add_argument(
         "--max_new_tokens",
         metavar="N",
         type=int,
         default=max_new_tokens,
-        help=f"longest answer (default: {max_new_tokens})",
+        help=f"most tokens of an answer (default: {max_new_tokens})",
     )
-    words.add_argument("--top_p", metavar="P", type=float, default=1.0, help="draw among the likeliest (default: 1)")
-    words.add_argument("--seed", metavar="SEED", type=int, default=42, help="of what is drawn (default: 42)")
+    words.add_argument(
+        "--top_p",
+        metavar="P",
+        type=float,
+        default=1.0,
+        help="draw only from the likeliest tokens, up to total probability P (default: 1)",
+    )
+    words.add_argument("--seed", metavar="SEED", type=int, default=42, help="random seed (default: 42)")
 
 
 def add_output_arguments(parser: argparse.ArgumentParser, required: bool) -> None:
     results = parser.add_argument_group("results")
-    results.add_argument("--output", metavar="FILE", required=required, help="JSON lines to write, or to go on with")
-    results.add_argument("--batch_size", metavar="SIZE", type=int, default=8, help="prompts at a time (default: 8)")
-    results.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+    results.add_argument(
+        "--output",
+        metavar="FILE",
+        required=required,
+        help="file of JSON lines to write; if it exists, the command continues it",
+    )
+    results.add_argument("--batch_size", metavar="SIZE", type=int, default=8, help="prompts in a batch (default: 8)")
+    results.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
 
 
 def load(arguments: argparse.Namespace) -> Speaker:

@@ -1,25 +1,25 @@
 """Keep thousands of adapters of one base model in one file, by name and version.
 
-STORE is the path of a SQLite file, made with its first adapter, or postgresql://user@host/database for a fleet that
-several machines share. A name is any text. Adding under a name that is there makes its next version; nothing that was
-added is ever changed. What was acknowledged is on disk, whatever happens next.
+STORE is a SQLite file, which the first adapter creates. For several machines it can be a PostgreSQL database,
+postgresql://user@host/database. A name is any text. Adding to an existing name makes its next version; nothing in the
+store is ever changed. A write that was confirmed is on disk, whatever happens next.
 
-  fourierft store add fleet.db reviews runs/reviews           as float32, which loses nothing
-  fourierft store add fleet.db tweets runs/tweets --dtype int8   a quarter of the bytes; says what it loses
-  fourierft store get fleet.db reviews out/reviews            a PEFT directory, as it was added
-  fourierft store import fleet.db runs                        every adapter below runs, named by its path there
-  fourierft store export fleet.db out                         all of them as PEFT directories
+  fourierft store add fleet.db reviews runs/reviews           keep it as float32, which loses nothing
+  fourierft store add fleet.db tweets runs/tweets --dtype int8   a quarter of the bytes; prints the loss
+  fourierft store get fleet.db reviews out/reviews            write it as a PEFT folder, as it was added
+  fourierft store import fleet.db runs                        add every adapter below runs, named by its path there
+  fourierft store export fleet.db out                         write all adapters as PEFT folders
   fourierft store stats fleet.db --near reviews --map fleet.png
   fourierft store verify fleet.db
   fourierft store evaluate fleet.db --test_file rows.csv --adapter_column customer --output now.jsonl --before old.jsonl
-  fourierft store alias fleet.db reviews live --version 3   reviews@live is version 3 from now on
-  fourierft store get fleet.db reviews@live out/live          and reviews@2 is version 2
+  fourierft store alias fleet.db reviews live --version 3     from now on, reviews@live is version 3
+  fourierft store get fleet.db reviews@live out/live          reviews@2 would be version 2
   fourierft store rm fleet.db reviews --version 1
-  fourierft store rm fleet.db reviews --erase                 leaves no bytes of it in the file
-  fourierft store backup fleet.db sunday.db                   while others write; not for PostgreSQL, which has pg_dump
-  fourierft store restore fleet.db sunday.db                  all that the store holds is as it was, in one transaction
+  fourierft store rm fleet.db reviews --erase                 leave no bytes of it in the file
+  fourierft store backup fleet.db sunday.db                   while others write; for PostgreSQL use pg_dump
+  fourierft store restore fleet.db sunday.db                  replace the content of the store, in one transaction
 
-`fourierft store ACTION --help` explains an action; `fourierft blend` adds adapters of a store up.
+`fourierft store ACTION --help` explains each action. `fourierft blend` adds up adapters of a store.
 """
 
 from __future__ import annotations
@@ -43,76 +43,123 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-    def action(name: str, text: str) -> argparse.ArgumentParser:
-        added = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        added.add_argument("store", metavar="STORE", help="path of the store, or postgresql://user@host/database")
+    def action(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        added = actions.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.\n\n  fourierft store {name} {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.add_argument("store", metavar="STORE", help="file of the store, or postgresql://user@host/database")
         return added
 
-    add = action("add", "add a FourierFT adapter; the first one makes the store, for its base model")
-    add.add_argument("name", metavar="NAME", help="any text of 1 to 500 characters; a new version if it is there")
+    add = action(
+        "add",
+        "add a FourierFT adapter; the first one creates the store for its base model",
+        "fleet.db reviews runs/reviews",
+    )
+    add.add_argument(
+        "name", metavar="NAME", help="name of the adapter, 1 to 500 characters; an existing name gets a new version"
+    )
     add.add_argument("adapter", metavar="ADAPTER_DIR", help="folder or hub id of the adapter")
-    add.add_argument("--new", action="store_true", help="refuse a name that is there")
-    bulk = action("import", "add every FourierFT adapter below a folder, named by its path there")
-    bulk.add_argument("folder", metavar="DIR", help="whose sub-folders are adapters, or what export wrote")
-    bulk.add_argument("--update", action="store_true", help="add a next version of names that are there already")
+    add.add_argument("--new", action="store_true", help="refuse a name that exists")
+    bulk = action("import", "add every FourierFT adapter below a folder, named by its path there", "fleet.db runs")
+    bulk.add_argument(
+        "folder", metavar="DIR", help="folder with adapters in its sub-folders, or one that `store export` wrote"
+    )
+    bulk.add_argument("--update", action="store_true", help="also add next versions of names that exist")
     for one in (add, bulk):
         one.add_argument(
             "--dtype",
             default="float32",
-            help="to keep the coefficients in: float32, bfloat16, int8 (default: %(default)s)",
+            help="dtype of the coefficients in the store: float32, bfloat16 or int8 (default: %(default)s)",
         )
         add_base(one, "folder or hub id of the base, if not the one the adapter names")
         one.add_argument(
-            "--allow_other_base", action="store_true", help="add what was made for another base of the same shapes"
+            "--allow_other_base",
+            action="store_true",
+            help="accept adapters made for another base model of the same shapes (default: refuse)",
         )
-    export = action("export", "write all adapters as PEFT directories, a folder each")
-    export.add_argument("output", metavar="OUT_DIR", help="folder to make; must not be there, or be empty")
-    get = action("get", "write an adapter as a PEFT directory")
-    get.add_argument("name", metavar="NAME", help="of the adapter, or NAME@VERSION or NAME@ALIAS")
-    get.add_argument("output", metavar="OUT_DIR", help="folder to make; must not be there, or be empty")
-    get.add_argument("--version", type=int, metavar="N", help="the latest if left out")
-    listing = action("list", "list the adapters, in the order of their names")
+    export = action("export", "write all adapters as PEFT folders", "fleet.db out")
+    export.add_argument("output", metavar="OUT_DIR", help="folder to write; must be new or empty")
+    get = action("get", "write an adapter as a PEFT folder", "fleet.db reviews@live out/reviews")
+    get.add_argument("name", metavar="NAME", help="name of the adapter, NAME@VERSION or NAME@ALIAS")
+    get.add_argument("output", metavar="OUT_DIR", help="folder to write; must be new or empty")
+    get.add_argument("--version", type=int, metavar="N", help="version (default: the latest)")
+    listing = action("list", "list the adapters by name", "fleet.db --prefix customer-")
     listing.add_argument("--prefix", default="", metavar="TEXT", help="only names that begin with TEXT")
-    listing.add_argument("--versions", action="store_true", help="all versions instead of the latest")
-    listing.add_argument("--json", action="store_true", help="a JSON object a line instead of a table")
-    remove = action("rm", "remove an adapter, all its versions or one")
-    remove.add_argument("name", metavar="NAME", help="of the adapter")
-    remove.add_argument("--version", type=int, metavar="N", help="only this version")
+    listing.add_argument("--versions", action="store_true", help="list all versions, not only the latest")
+    listing.add_argument("--json", action="store_true", help="print JSON, one object on each line, instead of a table")
+    remove = action("rm", "remove an adapter, or one version of it", "fleet.db reviews --version 1")
+    remove.add_argument("name", metavar="NAME", help="name of the adapter")
+    remove.add_argument("--version", type=int, metavar="N", help="remove only this version")
     remove.add_argument(
-        "--erase", action="store_true", help="leave no bytes of it in the store, which is written anew for that"
+        "--erase", action="store_true", help="leave no bytes of it in the store; this rewrites the store"
     )
-    backup = action("backup", "write all that the store holds at one moment into a new file, itself a store")
-    backup.add_argument("file", metavar="FILE", help="to make; must not be there")
-    restore = action("restore", "replace all that the store holds by what a backup holds")
-    restore.add_argument("file", metavar="FILE", help="the backup")
-    score = action("evaluate", "score the adapters on the rows that name them, and list those that fell")
+    backup = action("backup", "write everything in the store at one moment into a new store file", "fleet.db sunday.db")
+    backup.add_argument("file", metavar="FILE", help="file to write; must not exist")
+    restore = action("restore", "replace everything in the store by the content of a backup", "fleet.db sunday.db")
+    restore.add_argument("file", metavar="FILE", help="backup to read")
+    score = action(
+        "evaluate",
+        "score each adapter on the rows that name it, and list those whose score fell",
+        "fleet.db --test_file rows.csv --adapter_column customer --output now.jsonl --before old.jsonl",
+    )
     score.add_argument("--test_file", metavar="FILE", required=True, help="csv, tsv, json, jsonl or parquet file")
-    score.add_argument("--adapter_column", metavar="COLUMN", default="adapter", help="names the adapter of a row")
-    score.add_argument("--output", metavar="FILE", required=True, help="of scores, JSON lines; goes on if it is there")
-    score.add_argument("--before", metavar="FILE", help="scores of before, such as on the base before; lists what fell")
+    score.add_argument(
+        "--adapter_column",
+        metavar="COLUMN",
+        default="adapter",
+        help="column that names each row's adapter (default: adapter)",
+    )
+    score.add_argument(
+        "--output",
+        metavar="FILE",
+        required=True,
+        help="file of scores to write, as JSON lines; if it exists, the command continues it",
+    )
+    score.add_argument(
+        "--before",
+        metavar="FILE",
+        help="earlier scores, such as on the base before a change; lists the adapters that fell",
+    )
     score.add_argument(
         "--tolerance",
         metavar="X",
         type=float,
         default=0.01,
-        help="fall of the main metric that is no fall (default: 0.01)",
+        help="list only falls of the main metric larger than this (default: 0.01)",
     )
-    score.add_argument("--sample", metavar="N", type=int, help="score N adapters drawn by the seed")
-    score.add_argument("--seed", metavar="SEED", type=int, default=42, help="draws them (default: 42)")
-    score.add_argument("--batch_size", metavar="SIZE", type=int, default=32, help="rows at a time (default: 32)")
-    score.add_argument("--use_cpu", action="store_true", help="leave accelerators alone")
+    score.add_argument("--sample", metavar="N", type=int, help="score N random adapters (default: all)")
+    score.add_argument(
+        "--seed", metavar="SEED", type=int, default=42, help="seed that draws these adapters (default: 42)"
+    )
+    score.add_argument("--batch_size", metavar="SIZE", type=int, default=32, help="rows in a batch (default: 32)")
+    score.add_argument("--use_cpu", action="store_true", help="use the CPU even if there is an accelerator")
     add_base(score, "folder or hub id of the base to score on, if not the one the adapters name")
-    score.add_argument("--allow_other_base", action="store_true", help="take a base that they were not made for")
-    alias = action("alias", "let NAME@ALIAS be a version from now on; list the aliases if none is given")
-    alias.add_argument("name", metavar="NAME", help="of the adapter")
-    alias.add_argument("alias", metavar="ALIAS", nargs="?", help="such as live")
-    alias.add_argument("--version", type=int, metavar="N", help="the latest if left out")
-    alias.add_argument("--remove", action="store_true", help="remove the alias; the version stays")
-    action("verify", "read every byte and check it; status 1 if something is damaged")
-    stats = action("stats", "count, bytes, norms of dW a layer, duplicates, neighbours, a map")
-    stats.add_argument("--near", metavar="NAME", help="also list the adapters whose dW are most like that of NAME")
-    stats.add_argument("--map", metavar="FILE", help="draw the adapters by similarity into FILE (.png, .svg, .pdf)")
-    stats.add_argument("--json", action="store_true", help="print everything as JSON")
+    score.add_argument(
+        "--allow_other_base",
+        action="store_true",
+        help="accept a base model that the adapters were not made for (default: refuse)",
+    )
+    alias = action(
+        "alias", "let NAME@ALIAS mean a version; without ALIAS, list the aliases", "fleet.db reviews live --version 3"
+    )
+    alias.add_argument("name", metavar="NAME", help="name of the adapter")
+    alias.add_argument("alias", metavar="ALIAS", nargs="?", help="alias, such as live")
+    alias.add_argument("--version", type=int, metavar="N", help="version (default: the latest)")
+    alias.add_argument("--remove", action="store_true", help="remove the alias, but not the version")
+    action("verify", "read and check every byte; exit with status 1 if something is damaged", "fleet.db")
+    stats = action(
+        "stats",
+        "show the number of adapters, bytes, norms of dW by layer, duplicates and neighbours",
+        "fleet.db --near reviews --map fleet.png",
+    )
+    stats.add_argument("--near", metavar="NAME", help="also list the adapters whose dW are most similar to NAME's")
+    stats.add_argument(
+        "--map", metavar="FILE", help="draw a map of the adapters by similarity into FILE (.png, .svg, .pdf)"
+    )
+    stats.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,47 +1,47 @@
 """Fine-tune a model on a data set.
 
-Reads rows from files (csv, tsv, json, jsonl, parquet), folders or the hub, finds out from the columns and labels
-whether texts, words of sentences or images are to be classified, numbers predicted, or prompts answered, prints what
-will be trained, trains it, and writes into --output_dir: the adapter, its tokenizer or image processor, metrics.json,
-curve.png and a model card, README.md. `fourierft evaluate` reads all that.
+Reads rows from files (csv, tsv, json, jsonl, parquet), folders or the hub. The columns and labels decide the task:
+classify texts, words or images, predict numbers, or answer prompts; --task names it where they leave a choice. The
+command prints what it will train, trains it, and writes the adapter, its tokenizer or image processor, metrics.json,
+curve.png and a model card into --output_dir. `fourierft evaluate` reads that folder.
 
 Examples:
-  # FourierFT, 340 coefficients on every linear layer, on a csv file with the columns text and label
+  # FourierFT with 340 coefficients on every linear layer; the csv file has the columns text and label
   fourierft train --model_name_or_path MODEL --train_file train.csv --output_dir out
 
-  # the same data, another method: lora, head, bitfit, full, or any PEFT config
+  # the same data with another method: lora, head, bitfit, full, or any PEFT config
   fourierft train --model_name_or_path MODEL --train_file train.csv --output_dir out-lora --method lora --lora_r 8
   fourierft train --model_name_or_path MODEL --train_file train.csv --output_dir ia3 --method ia3/adapter_config.json
 
-  # pairs of sentences from the hub, with a learning rate of its own for the head
+  # pairs of sentences from the hub, with a separate learning rate for the head
   fourierft train --model_name_or_path roberta-base --dataset_name nyu-mll/glue --dataset_config_name mrpc \\
       --text_column sentence1 sentence2 --learning_rate 5e-3 --head_learning_rate 1e-3 --output_dir mrpc
 
-  # a language model learns to answer: the columns instruction, input and output, or the ones named
+  # a language model learns to answer; the file has the columns instruction, input and output
   fourierft train --model_name_or_path MODEL --train_file alpaca.json --task answers --output_dir answers
 
-  # several labels a row, as ["joy", "anger"]; a tag for each word, from the columns tokens and ner_tags
+  # several labels a row, such as ["joy", "anger"]; then a tag for each word, from the columns tokens and ner_tags
   fourierft train --model_name_or_path MODEL --train_file tickets.jsonl --task multi_label_classification --output_dir t
   fourierft train --model_name_or_path MODEL --train_file names.jsonl --task token_classification --output_dir names
 
-  # conversations, or instructions, in the model's chat template, over a base in 4 bits
+  # conversations or instructions in the model's chat template, over a base in 4 bits
   fourierft train --model_name_or_path MODEL --train_file chats.jsonl --task chat --quantization nf4 --output_dir chat
 
-  # images in folders named like their class
+  # images in folders that are named after their class
   fourierft train --model_name_or_path facebook/dinov2-small --dataset_name ./photos --target_modules q_proj v_proj \\
       --output_dir photos-adapter
 
-  # settings in a file, one `key: value` a line; flags win over it
+  # settings from a YAML file, one `key: value` on each line; flags override it
   fourierft train --config mrpc.yaml --seed 1 --output_dir mrpc-1
 
-  # only say what would be trained, how many numbers, bytes and steps, in how much memory, and what would be downloaded
+  # print parameters, bytes, steps, memory and downloads, and train nothing
   fourierft train --model_name_or_path MODEL --train_file train.csv --n_frequency 200 --dry_run
 
-Ctrl-C finishes the running step, saves a checkpoint and prints the command to go on. After a crash, the same command
-with --resume_from_checkpoint true goes on from the last checkpoint, to the same result, bit for bit.
+Ctrl-C finishes the current step, saves a checkpoint and prints the command to resume. After a crash, run the same
+command with --resume_from_checkpoint true: it continues from the last checkpoint to the same result, bit for bit.
 
-Every key of transformers' TrainingArguments is a flag, and a key of the config file, too; the most used are below. On
-several devices, run `accelerate launch -m fourierft.cli.main train ...`.
+Every key of transformers' TrainingArguments works as a flag and in the config file. The most used are below. On several
+devices, run `accelerate launch -m fourierft.cli.main train ...`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "fourierft train [--config FILE] --model_name_or_path MODEL (--train_file FILE | --dataset_name DATASET) "
         "--output_dir DIR [SETTINGS]"
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags win over it")
+    parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags override it")
     for action in parser._actions:
         show_one_name(action)
 

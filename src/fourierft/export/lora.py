@@ -1,13 +1,13 @@
-"""Write an adapter as LoRA: each layer's update cut off at a rank, for all that reads LoRA and knows no FourierFT.
+"""Write an adapter as LoRA, for programs that read LoRA but not FourierFT. Each layer's update is cut off at a rank.
 
-The best LoRA of a rank is what the singular values of dW say (a truncated SVD). A FourierFT update has a high rank, so
-this loses: the energy kept, the share of ||dW||^2, is told for each layer. The result is loaded by stock PEFT, run, and
-compared with what was kept, to rounding, and with the adapter. OUT has all that is printed in export.json.
+The best LoRA of a rank is a truncated SVD of dW. A FourierFT update has a high rank, so the export loses something. The
+command prints the energy that each layer keeps, as a share of ||dW||^2. Stock PEFT then loads and runs the result. It
+is compared with what was kept, to rounding, and with the adapter. export.json in OUT has everything that is printed.
 
   fourierft export lora runs/reviews reviews-lora                  ranks that keep 99% of each layer's energy
   fourierft export lora runs/reviews reviews-lora --energy 0.9
-  fourierft export lora runs/reviews reviews-lora --rank 16        the same for all layers, as vLLM's --max-lora-rank
-  fourierft export lora runs/reviews reviews-lora --rank 16 --test_file test.csv     and the score before and after
+  fourierft export lora runs/reviews reviews-lora --rank 16        one rank for all layers, as in vLLM's --max-lora-rank
+  fourierft export lora runs/reviews reviews-lora --rank 16 --test_file test.csv     also the score before and after
 
 Then, in Python, without this package:
 
@@ -28,11 +28,11 @@ ENERGY = 0.99
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that this format alone has."""
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--rank", type=int, metavar="R", help="of every layer, or as many as a smaller layer has")
+    size.add_argument("--rank", type=int, metavar="R", help="rank of every layer; a smaller layer gets its full rank")
     size.add_argument(
-        "--energy", type=float, metavar="SHARE", help=f"of ||dW||^2, kept in every layer (default: {ENERGY})"
+        "--energy", type=float, metavar="SHARE", help=f"share of ||dW||^2 that every layer keeps (default: {ENERGY})"
     )
-    parser.add_argument("--test_file", metavar="FILE", help="score the adapter and the result on it")
+    parser.add_argument("--test_file", metavar="FILE", help="labelled data to score the adapter and the result on")
 
 
 def export(arguments: argparse.Namespace) -> Exported:
@@ -43,9 +43,9 @@ def export(arguments: argparse.Namespace) -> Exported:
         score on does not fit.
     """
     if arguments.rank is not None and arguments.rank < 1:
-        raise ConfigError(f"--rank {arguments.rank} is none; use 1 or more")
+        raise ConfigError(f"--rank {arguments.rank} is too small; use 1 or more")
     if arguments.energy is not None and not 0 < arguments.energy <= 1:
-        raise ConfigError(f"--energy {arguments.energy:g} is no share; use one above 0, up to 1")
+        raise ConfigError(f"--energy {arguments.energy:g} is out of range; use a share above 0, up to 1")
     from fourierft.export.truncation import export_lora
 
     return export_lora(

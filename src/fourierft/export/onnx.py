@@ -1,14 +1,14 @@
-"""Write a model as one ONNX graph, for onnxruntime alone: no operator of ours, and no Python package, is needed there.
+"""Write a model as one ONNX graph for onnxruntime, without custom operators or Python packages.
 
---form adapter, the default, writes the base once and each adapter as a file of its numbers, some kB. The graph takes
-any of them with a call, in every row of the batch another: `adapters` [any, numbers], and `rows` [batch], which of
-these each row has. The adapters must be of the same layers, n_frequency, seed and shapes of heads.
+--form adapter, the default, writes the base once and each adapter as a file of its numbers, some kB. A call passes
+adapters in, and each row of the batch may use a different one. `adapters` [any, numbers] holds them, and `rows` [batch]
+gives the index for each row. The adapters must have the same layers, n_frequency, seed and shapes of heads.
 
   fourierft export onnx runs/reviews exported            model.onnx, adapters/reviews.safetensors, the tokenizer
   fourierft export onnx runs/reviews runs/tweets exported
   fourierft export onnx fleet.db exported                all adapters of a store
 
---form merged adds one adapter to the base for good, and the graph takes nothing but the model's inputs.
+--form merged merges one adapter into the base, and the graph takes only the model's inputs.
 
   fourierft export onnx runs/reviews merged --form merged
 
@@ -19,7 +19,7 @@ Then, in Python:
   texts = tokenizer(["so good", "so bad"], padding=True, return_tensors="np")
   session.run(None, {**texts, "adapters": numbers[None], "rows": np.zeros(2, dtype=np.int64)})
 
-The graph is run, in batches of other sizes than it was traced with, and compared with the adapter in PyTorch.
+The command runs the graph with other batch sizes than it was traced with, and compares it with the adapter in PyTorch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ import argparse
 from fourierft.export.exported import Exported
 
 TAKES_MANY = True
-ADAPTERS = "folders or hub ids of FourierFT adapters, or a store of them; for --form merged one adapter"
+ADAPTERS = "folders or hub ids of FourierFT adapters, or one store; --form merged "
+"takes one adapter"
 FORMS = ("adapter", "merged")
 
 
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--form",
         choices=FORMS,
         default=FORMS[0],
-        help="adapter: handed in with each call; merged: in the weights (default: adapter)",
+        help="adapter: each call passes adapters in; merged: the adapter is part of the weights (default: adapter)",
     )
 
 

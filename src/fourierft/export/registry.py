@@ -6,9 +6,9 @@ import importlib
 from types import ModuleType
 
 FORMATS = {
-    "lora": "a LoRA adapter, for stock PEFT, vLLM and all that reads LoRA: cut off at a rank or an energy",
-    "onnx": "a graph for onnxruntime: the base alone, adapters handed in as numbers, or the adapter merged",
-    "web": "a folder with a page that runs many adapters of one base in the browser",
+    "lora": "a LoRA adapter for stock PEFT, vLLM and others, cut off at a rank or an energy",
+    "onnx": "a graph for onnxruntime: the base, which takes adapters as inputs, or the merged model",
+    "web": "a folder with a web page that runs many adapters of one base in the browser",
 }
 
 

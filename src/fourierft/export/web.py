@@ -1,16 +1,16 @@
-"""Make a folder that any server of files can serve: a page in which a model answers through many adapters at once.
+"""Make a folder with a web page in which a model answers through many adapters at once.
 
-The base is there once, as an ONNX graph, each adapter as a file of some kB; onnxruntime runs them in the browser, on
-computers and phones. A person types a sentence, sees the answers of all, and switches without a load. The page asks for
-nothing from elsewhere. onnxruntime-web (33 MB, 14 MB of it in the folder) comes from the registry of npm, by pinned
-version and SHA-256, with `npm`, into a cache (~/.cache/fourierft; $FOURIERFT_CACHE puts it elsewhere).
+Any file server can serve the folder. It holds the base once, as an ONNX graph, and each adapter as a file of some kB.
+onnxruntime runs them in the browser, on computers and phones. You type a sentence and see the answers of all adapters;
+switching loads nothing. The page loads nothing from other hosts. `npm` fetches onnxruntime-web (33 MB, 14 MB of it in
+the folder) by pinned version and SHA-256 into a cache (~/.cache/fourierft; set $FOURIERFT_CACHE to move it).
 
-  fourierft export web fleet-demo/fleet.db web-demo      all adapters of a store: of `fourierft fleet demo`
+  fourierft export web fleet-demo/fleet.db web-demo      all adapters of a store, here of `fourierft fleet demo`
   fourierft export web runs/reviews runs/tweets web-demo
   python -m http.server --directory web-demo             then open http://localhost:8000
 
-The adapters are those of texts with one answer each, classes or numbers, on a base with BERT's tokenizer, of the same
-layers, n_frequency, seed and heads. The graph is compared with PyTorch in onnxruntime, as `fourierft export onnx` does.
+The adapters must give texts one answer each, a class or a number. Their base needs BERT's tokenizer. They must have the
+same layers, n_frequency, seed and heads. The graph is compared with PyTorch, as in `fourierft export onnx`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import argparse
 from fourierft.export.exported import Exported
 
 TAKES_MANY = True
-ADAPTERS = "folders or hub ids of FourierFT adapters, or a store of them"
+ADAPTERS = "folders or hub ids of FourierFT adapters, or one store"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=128,
         metavar="N",
-        help="tokens a sentence is cut to, if the base takes as many (default: 128)",
+        help="most tokens of a sentence, if the base takes as many; the rest is cut (default: 128)",
     )
 
 

@@ -40,19 +40,21 @@ class PhotoArguments:
 
     instance_data_dir: str | None = _setting(None, "DIR", "folder of photos of the subject; required")
     instance_prompt: str | None = _setting(
-        None, "PROMPT", "text that is to mean the subject, such as 'a photo of sks dog'; required"
+        None, "PROMPT", "prompt that will mean the subject, such as 'a photo of sks dog'; required"
     )
     class_data_dir: str | None = _setting(
-        None, "DIR", "folder of other images of its class, whose prompt keeps its meaning; filled up if it has too few"
+        None,
+        "DIR",
+        "folder of images of the class, so that its prompt keeps its meaning; the model makes missing images",
     )
-    class_prompt: str | None = _setting(None, "PROMPT", "text of the class, such as 'a photo of a dog'")
-    num_class_images: int = _setting(100, "N", "images of the class; those missing are made by the model")
+    class_prompt: str | None = _setting(None, "PROMPT", "prompt of the class, such as 'a photo of a dog'")
+    num_class_images: int = _setting(100, "N", "images of the class; the model makes missing ones")
     prior_loss_weight: float = _setting(1.0, "X", "weight of the loss on the class")
     image_size: int | None = _setting(
-        None, "PIXELS", "side of the square images are cut to; as the model has it if absent"
+        None, "PIXELS", "side of the square that images are cut to (default: the model's)"
     )
     random_flip: bool = _setting(False, "BOOL", "mirror half of the images")
-    unreadable_images: str = _setting("stop", "WHAT", "what to do about an image that can't be read: stop or skip")
+    unreadable_images: str = _setting("stop", "WHAT", "stop at an image that can't be read, or skip it")
 
 
 @dataclass
@@ -61,38 +63,40 @@ class LoopArguments:
 
     _argument_group_name = "training"
 
-    output_dir: str | None = _setting(None, "DIR", "directory to write to; required")
-    overwrite_output_dir: bool = _setting(False, "BOOL", "write into an output directory that is not empty")
+    output_dir: str | None = _setting(None, "DIR", "folder for the results; required")
+    overwrite_output_dir: bool = _setting(False, "BOOL", "write into an output folder that is not empty")
     resume_from_checkpoint: str | None = _setting(
-        None, "CHECKPOINT", "go on from a checkpoint: its directory, or true for the last one in output_dir"
+        None, "CHECKPOINT", "continue from a checkpoint: its folder, or true for the last one in --output_dir"
     )
-    dry_run: bool = _setting(False, "BOOL", "print what would be trained and stop")
-    max_steps: int = _setting(400, "N", "optimiser steps")
-    per_device_train_batch_size: int = _setting(1, "N", "photos of the subject, and as many of the class, at a time")
-    gradient_accumulation_steps: int = _setting(1, "N", "batches a step")
-    gradient_checkpointing: bool = _setting(False, "BOOL", "compute activations twice to save memory")
+    dry_run: bool = _setting(False, "BOOL", "print what would be trained, and train nothing")
+    max_steps: int = _setting(400, "N", "optimizer steps")
+    per_device_train_batch_size: int = _setting(1, "N", "photos of the subject in a batch, and as many of the class")
+    gradient_accumulation_steps: int = _setting(1, "N", "batches for each optimizer step")
+    gradient_checkpointing: bool = _setting(False, "BOOL", "compute activations twice, to save memory")
     mixed_precision: str | None = _setting(
-        None, "PRECISION", f"{', '.join(PRECISIONS)}; as accelerate is configured if absent"
+        None, "PRECISION", f"{', '.join(PRECISIONS)} (default: accelerate's configuration)"
     )
     learning_rate: float = _setting(1e-4, "LR", "peak learning rate, as for LoRA")
-    lr_scheduler_type: str = _setting("constant", "NAME", "schedule of transformers: constant, linear, cosine, ...")
-    warmup_steps: int = _setting(0, "N", "steps in which the learning rate rises")
-    weight_decay: float = _setting(0.0, "X", "of AdamW")
-    max_grad_norm: float = _setting(1.0, "X", "the gradient is clipped to; 0: not")
-    seed: int = _setting(42, "SEED", "of weights, noise, timesteps and order")
-    save_steps: int = _setting(100, "N", "steps between two checkpoints; 0: on Ctrl-C alone")
-    save_total_limit: int = _setting(2, "N", "checkpoints to keep")
-    push_to_hub: bool = _setting(False, "BOOL", "send the adapter, with its card, to the hub at the end")
-    hub_model_id: str | None = _setting(
-        None, "NAME", "repository to send to, made if it is not there; named like output_dir if absent"
+    lr_scheduler_type: str = _setting(
+        "constant", "NAME", "schedule of the learning rate: constant, linear, cosine or another of transformers"
     )
-    hub_private_repo: bool | None = _setting(None, "BOOL", "make it a private one")
-    hub_token: str | None = _setting(None, "TOKEN", "of the hub; that of `hf auth login` if absent")
-    hub_revision: str | None = _setting(None, "BRANCH", "branch to send to; main if absent")
-    logging_steps: int = _setting(10, "N", "steps between two lines of history.json")
-    validation_prompt: str | None = _setting(None, "PROMPT", "text to make images of after training")
-    num_validation_images: int = _setting(4, "N", "images of it")
-    num_inference_steps: int = _setting(50, "N", "denoising steps of an image that is made")
+    warmup_steps: int = _setting(0, "N", "steps in which the learning rate rises")
+    weight_decay: float = _setting(0.0, "X", "weight decay of AdamW")
+    max_grad_norm: float = _setting(1.0, "X", "norm to clip the gradient to; 0: no clipping")
+    seed: int = _setting(42, "SEED", "random seed of weights, noise, timesteps and order")
+    save_steps: int = _setting(100, "N", "steps between checkpoints; 0: only on Ctrl-C")
+    save_total_limit: int = _setting(2, "N", "checkpoints to keep")
+    push_to_hub: bool = _setting(False, "BOOL", "upload the adapter and its card to the hub at the end")
+    hub_model_id: str | None = _setting(
+        None, "NAME", "repository on the hub, created if missing (default: name of --output_dir)"
+    )
+    hub_private_repo: bool | None = _setting(None, "BOOL", "make the repository private")
+    hub_token: str | None = _setting(None, "TOKEN", "token for the hub (default: that of `hf auth login`)")
+    hub_revision: str | None = _setting(None, "BRANCH", "branch of the repository (default: main)")
+    logging_steps: int = _setting(10, "N", "steps between lines of history.json")
+    validation_prompt: str | None = _setting(None, "PROMPT", "prompt for images to make after training")
+    num_validation_images: int = _setting(4, "N", "images to make for --validation_prompt")
+    num_inference_steps: int = _setting(50, "N", "denoising steps for each image")
     use_cpu: bool = _setting(False, "BOOL", "train on the CPU even if there is an accelerator")
 
 
