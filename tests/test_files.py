@@ -89,12 +89,12 @@ def test_a_place_below_a_file_a_folder_for_a_file_and_a_disk_too_small_are_refus
         check_place(tmp_path / "rows.csv" / "out")
     with pytest.raises(PlaceError, match="is a folder; name a file"):
         check_file(tmp_path)
-    with pytest.raises(PlaceError, match=r"MB left, but 1,000,000,000,000\.0 MB are to be written; make room"):
+    with pytest.raises(PlaceError, match=r"MB left, but 1,000,000,000,000\.0 MB are needed; make room"):
         check_place(tmp_path / "out", 10**18)
 
 
 def test_a_file_system_that_takes_no_files_is_refused() -> None:
-    with pytest.raises(PlaceError, match="nothing can be written into /proc/out: "):
+    with pytest.raises(PlaceError, match="cannot write into /proc/out: "):
         check_place(Path("/proc/out"))
 
 

@@ -73,6 +73,6 @@ def check_hosts() -> None:
         if not first <= release(package) < end:
             asked = f"{package}>={first[0]}.{first[1]},<{end[0]}.{end[1]}".replace(",<6.0", ",<6")
             raise ConfigError(
-                f"{package} {metadata.version(package)} is installed, and fourierft runs with {asked}; "
-                f"pip install '{asked}'"
+                f"{package} {metadata.version(package)} is installed, but fourierft needs "
+                f"{asked}; pip install '{asked}'"
             )

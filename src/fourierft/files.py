@@ -80,11 +80,11 @@ def check_place(folder: str | Path, size: int = 0) -> None:
         free = shutil.disk_usage(there).free
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, error.strerror)
-        raise PlaceError(f"nothing can be written into {folder}: {reason}; name another place") from error
+        raise PlaceError(f"cannot write into {folder}: {reason}; choose another folder") from error
     if free < size:
         raise PlaceError(
-            f"{folder} has {free / 1e6:,.1f} MB left, but {size / 1e6:,.1f} MB are to be written; make room, or name "
-            "another place"
+            f"{folder} has {free / 1000000.0:,.1f} MB left, but {size / 1000000.0:,.1f} "
+            "MB are needed; make room, or choose another folder"
         )
 
 
@@ -130,7 +130,7 @@ def check_output(output: Path) -> None:
     Raises: OutputExistsError, if something stands there. PlaceError, if nothing can be written there.
     """
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise OutputExistsError(f"{output} is there already and is not an empty folder; name another or remove it")
+        raise OutputExistsError(f"{output} exists and is not an empty folder; choose another name, or remove it")
     check_place(output.parent)
 
 

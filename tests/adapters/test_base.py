@@ -73,7 +73,7 @@ def test_class_that_transformers_has_not_is_refused(edit_config: Callable[..., P
 
 
 def test_layer_that_no_adapter_changes_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="is a LayerNorm; adapters change linear layers, convolutions and"):
+    with pytest.raises(CheckpointError, match="is a LayerNorm; adapters change only linear layers, convolutions"):
         find_layer(nn.ModuleDict({"norm": nn.LayerNorm(3)}), "norm", "tiny")
 
 
@@ -97,7 +97,5 @@ def test_a_matrix_of_a_base_that_is_not_here_is_not_taken_on_trust(
     checkpoint = read_checkpoint(make_headed(save_embedding_layers=True))
     check_matrices(checkpoint)
     (tied_llama / "model.safetensors").unlink()
-    with pytest.raises(
-        CheckpointError, match=r"cannot be seen, as the weights of .* are not on this machine as safete"
-    ):
+    with pytest.raises(CheckpointError, match=r"cannot be compared with the base's, because the weights of .* are not"):
         check_matrices(checkpoint)

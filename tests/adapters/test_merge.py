@@ -256,7 +256,7 @@ def test_half_of_a_resized_vocabulary_is_refused(make_headed: Any, tied_llama: P
     untied = LlamaForCausalLM.from_pretrained(tied_llama, tie_word_embeddings=False)
     untied.save_pretrained(tmp_path / "untied")
     with pytest.raises(
-        CheckpointError, match=r"lm_head\.weight for a vocabulary of 41, the base has 37, and the other of"
+        CheckpointError, match=r"lm_head\.weight for a vocabulary of 41, but the base has 37, and the adapter's"
     ):
         merge_adapter(adapter, tmp_path / "merged", base=str(tmp_path / "untied"))
     assert not (tmp_path / "merged").exists()

@@ -47,7 +47,7 @@ def test_picture_without_a_base_has_bars_alone(adapter: Path, tmp_path: Path) ->
 
 def test_unknown_format_leaves_the_file(adapter: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.docx").write_text("mine")
-    with pytest.raises(ConfigError, match="no picture format"):
+    with pytest.raises(ConfigError, match="known picture format"):
         save_picture(inspect_adapter(adapter), tmp_path / "notes.docx")
     assert (tmp_path / "notes.docx").read_text() == "mine"
 

@@ -67,7 +67,7 @@ def test_layers_are_found_by_the_end_of_their_name(adapter: Path) -> None:
 
 
 def test_unknown_layer_is_refused(adapter: Path) -> None:
-    with pytest.raises(ConfigError, match="has no layer key; its 4 layers are like"):
+    with pytest.raises(ConfigError, match="has no layer key; it has 4 layers, such as"):
         inspect_adapter(adapter, layers=["key"])
 
 

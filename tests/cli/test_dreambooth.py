@@ -148,9 +148,12 @@ def test_photo_that_cannot_be_read_stops_the_training_and_names_the_way_out(
         ("sample out --images_dir made", "the following arguments are required: --prompt"),
         (
             "sample out --prompt dog --images_dir made --num_images 0",
-            "argument --num_images: 0 is no whole number",
+            "argument --num_images: 0 is not a whole number of at least 1",
         ),
-        ("sample out --prompt dog --images_dir made --num_images two", "argument --num_images: two is no whole number"),
+        (
+            "sample out --prompt dog --images_dir made --num_images two",
+            "argument --num_images: two is not a whole number of at least 1",
+        ),
         ("score images", "the following arguments are required: --photos"),
     ],
 )

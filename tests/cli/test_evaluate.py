@@ -110,4 +110,7 @@ def test_texts_are_generated_and_scored(
 def test_texts_have_their_own_files(answering: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [*answering, "--generate", str(tmp_path / "texts"), "--output", str(tmp_path / "m.json")]
     assert main(command) == 2
-    assert "keeps predictions and metrics there; leave --output and --predictions out" in capsys.readouterr().err
+    assert (
+        "already writes predictions and metrics to that folder; leave out --output and --predictions"
+        in capsys.readouterr().err
+    )

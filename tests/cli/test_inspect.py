@@ -83,7 +83,7 @@ def test_a_store_is_shown_as_stats_show_it(adapter: Path, tmp_path: Path, capsys
     [
         (["--near", "a"], "--near compares the adapters of a store"),
         (["--layer", "keys"], "has no layer keys"),
-        (["--picture", "x.docx"], "no picture format"),
+        (["--picture", "x.docx"], "known picture format"),
         (["--base", "gone"], "gone"),
     ],
 )
@@ -100,6 +100,6 @@ def test_wrong_input_is_one_sentence(
 def test_what_is_not_there_may_have_been_meant_as_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(tmp_path / "gone.db")]) == 2
     assert (
-        "gone.db is not there; give the folder or hub id of an adapter, or the file of a store"
+        "gone.db does not exist; give the folder or hub id of an adapter, or the file of a store"
         in capsys.readouterr().err
     )

@@ -39,4 +39,4 @@ def test_a_character_that_an_encoding_lacks_is_printed_as_its_number() -> None:
 
 def test_a_name_that_is_not_utf8_is_refused_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", os.fsdecode(b"g\xe4ste")]) == 2
-    assert "error: g\\udce4ste is not UTF-8, as libraries want names" in capsys.readouterr().err
+    assert "error: g\\udce4ste is not valid UTF-8, which libraries need" in capsys.readouterr().err

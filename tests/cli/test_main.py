@@ -128,7 +128,7 @@ def test_an_import_that_fails_is_told_by_the_release_of_peft_if_that_is_the_reas
         return
     assert cli.main(["probe", "1"]) == status
     assert capsys.readouterr().err == (
-        "fourierft: error: peft 0.17.1 is installed, and fourierft runs with peft>=0.18,<0.22; "
+        "fourierft: error: peft 0.17.1 is installed, but fourierft needs peft>=0.18,<0.22; "
         "pip install 'peft>=0.18,<0.22'\n"
     )
 

@@ -24,7 +24,7 @@ from fourierft.cli.parser import CommandParser, add_base, find_nearest, find_unk
         (["fleet", "train", "--modl_name_or_path", "m"], "fourierft fleet train", "did you mean --model_name_or_path?"),
         (["fleet", "trian"], "fourierft fleet", "trian is unknown; did you mean train?"),
         (["inspect", "a", "--zzz"], "fourierft inspect", "--zzz is unknown; see `fourierft inspect --help`"),
-        (["inspect", "a", "b"], "fourierft inspect", "there is no place for b; see `fourierft inspect --help`"),
+        (["inspect", "a", "b"], "fourierft inspect", "unexpected argument b; see `fourierft inspect --help`"),
         (["--vesion"], "fourierft", "--vesion is unknown; did you mean --version?"),
         (["quantise"], "fourierft", "quantise is unknown; use one of quickstart, train"),
     ],

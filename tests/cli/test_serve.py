@@ -62,7 +62,7 @@ def test_the_base_is_a_word_or_a_flag_but_not_both(
     capsys.readouterr()
     for words in ([], ["base", "--model", "other"]):
         assert main(["serve", *words, "--store", "f.db"]) == 2
-        assert "give MODEL, or --model_name_or_path MODEL" in capsys.readouterr().err
+        assert "as MODEL or as --model_name_or_path MODEL" in capsys.readouterr().err
 
 
 def test_a_question_is_asked_and_the_answers_stand_side_by_side(

@@ -197,7 +197,9 @@ def test_numbers_are_swapped_in_place_in_all_components_or_in_none(make, tmp_pat
     places = {key: value.data_ptr() for key, value in pipeline.unet.named_parameters()}
     load_adapter(expected, tmp_path / "ink")
     before = coefficients(pipeline, "sd", "now")
-    with pytest.raises(CheckpointError, match="one of text_encoder and unet; overwrite one of the same components"):
+    with pytest.raises(
+        CheckpointError, match="adapts text_encoder and unet; overwrite an adapter of the same components"
+    ):
         load_adapter(pipeline, tmp_path / "ink" / "unet", "now", hotswap=True)
     weights = load_file(tmp_path / "ink" / "text_encoder" / "adapter_model.safetensors")
     half = copy.deepcopy(weights)
@@ -381,13 +383,13 @@ def test_names_and_pipelines_that_will_not_do(make, tmp_path):
     save_adapter(pipeline, tmp_path / "dog")
     wrongs: tuple[tuple[dict[str, Any], str], ...] = (
         ({"adapter_name": "default"}, "has an adapter 'default' already"),
-        ({"adapter_name": "a.b"}, "use one without dots"),
+        ({"adapter_name": "a.b"}, "use a name without dots"),
         ({"component": "vae"}, "has no vae that takes adapters; it has unet and text_encoder"),
     )
     for wrong, error in wrongs:
         with pytest.raises(ConfigError, match=error):
             load_adapter(pipeline, tmp_path / "dog", **wrong)
-    with pytest.raises(ConfigError, match="a UNet2DConditionModel is no pipeline of diffusers that takes adapters"):
+    with pytest.raises(ConfigError, match="a UNet2DConditionModel is not a diffusers pipeline that takes adapters"):
         load_adapter(pipeline.unet, tmp_path / "dog")
     with pytest.raises(ConfigError, match="has no FourierFT adapter 'cat'; its adapters are default"):
         save_adapter(pipeline, tmp_path / "cat", "cat")
@@ -411,7 +413,7 @@ def test_files_that_are_none_are_told_and_change_nothing(make, tmp_path):
         ("bare.safetensors", "has no settings of FourierFT adapters in its header"),
         ("lora.safetensors", "peft_type='LORA'; only FOURIERFT"),
         ("short.safetensors", "truncated or damaged"),
-        ("empty", "holds no adapter of a pipeline"),
+        ("empty", "has no adapter of a pipeline"),
         ("away", "there is no folder"),
     ):
         with pytest.raises(CheckpointError, match=error):
@@ -472,5 +474,5 @@ def test_names_and_places_that_are_none_are_told(make, tmp_path):
     with pytest.raises(PlaceError, match="is a folder; name a file"):
         save_adapter(trained, folder)
     save_adapter(trained, tmp_path / "sd")
-    with pytest.raises(ConfigError, match="adapter_name=3 is no name that PEFT takes"):
+    with pytest.raises(ConfigError, match="PEFT does not accept adapter_name=3"):
         load_adapter(make("sd"), tmp_path / "sd", adapter_name=3)  # type: ignore[arg-type]

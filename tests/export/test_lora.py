@@ -209,8 +209,8 @@ def test_the_command_tells_energies_scores_and_sizes(
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--rank", "0"], "--rank 0 is none; use 1 or more"),
-        (["--energy", "1.5"], "--energy 1.5 is no share; use one above 0, up to 1"),
+        (["--rank", "0"], "--rank 0 is too small; use 1 or more"),
+        (["--energy", "1.5"], "--energy 1.5 is out of range; use a share above 0, up to 1"),
     ],
 )
 def test_sizes_out_of_range_are_refused(
@@ -242,7 +242,7 @@ def test_parameters_of_no_layer_are_refused(tmp_path: Path) -> None:
         target_parameters=["experts.down_proj"],
         task_type="CAUSAL_LM",
     )
-    with pytest.raises(ExportError, match="LoRA is exported of layers alone; use `fourierft merge`"):
+    with pytest.raises(ExportError, match="only layers can be exported as LoRA; use `fourierft merge`"):
         export_lora(adapter, tmp_path / "lora", 4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "base"]
 

@@ -152,5 +152,5 @@ def test_a_base_with_another_tokenizer_is_refused(
 ) -> None:
     adapter = make_adapter(tiny_bert, tmp_path / "adapter", 0)
     assert main(["export", "web", str(adapter), str(tmp_path / "web")]) == 2
-    assert "the page reads texts with BERT's tokenizer, and this base has another" in capsys.readouterr().err
+    assert "the page needs BERT's tokenizer, but this base has another" in capsys.readouterr().err
     assert not (tmp_path / "web").exists()

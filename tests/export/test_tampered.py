@@ -59,10 +59,10 @@ def as_it_was(graph: Any) -> None:
     ("tamper", "message"),
     [
         (as_it_was, None),
-        (weight_off, "is off by .* of the largest, beyond 0.001; nothing was written"),
-        (weight_not_finite, "is off by nan at most, nan of the largest, beyond 0.001; nothing was written"),
-        (first_adapter_for_all, "is off by .* of the largest, beyond 0.001; nothing was written"),
-        (adapter_of_the_first_row_for_all, "is off by .* of the largest, beyond 0.001; nothing was written"),
+        (weight_off, "is off by .* of the largest, more than 0.001, so nothing was written"),
+        (weight_not_finite, "is off by nan at most, nan of the largest, more than 0.001, so nothing was written"),
+        (first_adapter_for_all, "is off by .* of the largest, more than 0.001, so nothing was written"),
+        (adapter_of_the_first_row_for_all, "is off by .* of the largest, more than 0.001, so nothing was written"),
         (one_class_less, r"the result gives \[30\] where the adapter gives \[45\]"),
     ],
 )

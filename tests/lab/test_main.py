@@ -50,7 +50,7 @@ def test_a_count_that_is_none_is_told(words: str, capsys: pytest.CaptureFixture[
         main(["bench", *words.split()])
     assert exit_.value.code == 2
     name, value = words.split()[-2:]
-    assert f"argument {name}: {value} is no whole number from " in capsys.readouterr().err
+    assert f"argument {name}: {value} is not a whole number of at least " in capsys.readouterr().err
 
 
 def test_an_interrupted_run_says_that_it_goes_on(

@@ -103,7 +103,8 @@ def test_a_matrix_that_is_the_bases_is_not_kept_and_another_is_refused(store: Ad
     assert store.get("whole").heads == {}
     resized = make_headed("resized", tokens=41)
     with pytest.raises(
-        CheckpointError, match=r"brings lm_head.weight \[41, 16\] whole, and it is not that of the base"
+        CheckpointError,
+        match=r"contains the whole matrix lm_head.weight \[41, 16\], which differs from that of the base",
     ):
         store.add("resized", resized)
     assert list(store.names()) == ["whole"]

@@ -253,7 +253,7 @@ def test_weights_that_the_disk_has_no_room_for_are_told_before_the_first_step(
     arguments = build()
     free = shutil.disk_usage(Path(arguments.training.output_dir or "").parent)
     monkeypatch.setattr("shutil.disk_usage", lambda path: free._replace(free=1000))
-    with pytest.raises(PlaceError, match=r"0\.0 MB left, but 0\.0 MB are to be written"):
+    with pytest.raises(PlaceError, match=r"0\.0 MB left, but 0\.0 MB are needed"):
         train(arguments)
     assert not Path(arguments.training.output_dir or "").exists()
 

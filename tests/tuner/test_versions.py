@@ -57,9 +57,7 @@ def test_another_release_is_refused_in_a_sentence(
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version if name == package else installed(name))
     with pytest.raises(ConfigError) as error:
         enable()
-    assert (
-        str(error.value) == f"{package} {version} is installed, and fourierft runs with {asked}; pip install '{asked}'"
-    )
+    assert str(error.value) == f"{package} {version} is installed, but fourierft needs {asked}; pip install '{asked}'"
 
 
 def test_functions_imported_before_save_and_load_as_peft_does(make_llama: Any, randomise: Any, tmp_path: Path) -> None:

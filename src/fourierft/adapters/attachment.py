@@ -52,7 +52,9 @@ def attach(
         raise
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"the adapter in {checkpoint.path} is not one of the base {name}: {reason}") from error
+        raise CheckpointError(
+            f"the adapter in {checkpoint.path} does not belong to the base model {name}: {reason}"
+        ) from error
     restore_names(adapted.peft_config["default"], checkpoint)
     return adapted
 

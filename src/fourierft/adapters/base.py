@@ -137,9 +137,10 @@ def fit_vocabulary(model: PreTrainedModel, checkpoint: AdapterCheckpoint) -> Non
         return
     if len(sizes) > 1 or not set(own) <= set(weights):
         raise CheckpointError(
-            f"the adapter brings {', '.join(weights.values())} for a vocabulary of {max(sizes)}, the base has "
-            f"{max(own.values())}, and the other of head and embedding is not in its file; "
-            "save the base with its new vocabulary, and name that with --model_name_or_path"
+            f"the adapter has {', '.join(weights.values())} for a vocabulary of {max(sizes)}, "
+            f"but the base has {max(own.values())}, and the adapter's file has only "
+            "one of head and embedding; save the base with its new vocabulary, and "
+            "give that with --model_name_or_path"
         )
     model.resize_token_embeddings(sizes.pop(), mean_resizing=False)
 
@@ -199,8 +200,8 @@ def find_layer(model: nn.Module, name: str, source: str) -> nn.Module:
         layer = layer.get_base_layer()
     if not isinstance(layer, ADAPTABLE):
         raise CheckpointError(
-            f"{name} of the base {source} is a {type(layer).__name__}; adapters change linear layers, convolutions and "
-            "embeddings alone"
+            f"{name} of the base {source} is a {type(layer).__name__}; adapters change "
+            "only linear layers, convolutions and embeddings"
         )
     return layer
 
@@ -228,12 +229,12 @@ def check_saved_modules(model: nn.Module, checkpoint: AdapterCheckpoint, base: s
     for name, tensor in {**checkpoint.saved_modules, **checkpoint.matrices}.items():
         if name not in parameters:
             raise CheckpointError(
-                f"the adapter brings {name}, which the base {base} does not have; give the right --model_name_or_path"
+                f"the adapter has {name}, but the base {base} does not; give the right --model_name_or_path"
             )
         if parameters[name].shape != tensor.shape:
             raise CheckpointError(
-                f"the adapter brings {name} of shape {list(tensor.shape)}, but that of the base {base} is "
-                f"{list(parameters[name].shape)}; give the right --model_name_or_path"
+                f"{name} has the shape {list(tensor.shape)} in the adapter, but {list(parameters[name].shape)} "
+                f"in the base {base}; give the right --model_name_or_path"
             )
 
 

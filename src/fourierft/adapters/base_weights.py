@@ -62,14 +62,15 @@ def check_matrices(checkpoint: AdapterCheckpoint, base: str | None = None, allow
         own = weights.read(name.removesuffix(".weight"))
         if own is None:
             raise CheckpointError(
-                f"{checkpoint.path} brings {name} {list(tensor.shape)} whole, and whether that is the base's cannot be "
-                f"seen, as the weights of {source.name} are not on this machine as safetensors; fetch them, or save "
-                "the adapter again with save_embedding_layers=False"
+                f"{checkpoint.path} contains the whole matrix {name} {list(tensor.shape)}, "
+                f"and it cannot be compared with the base's, because the weights of {source.name} "
+                "are not on this machine as safetensors; download them, or save the adapter "
+                "again with save_embedding_layers=False"
             )
         if own.shape != tensor.shape or not torch.equal(own.to(tensor.dtype), tensor):
             raise CheckpointError(
-                f"{checkpoint.path} brings {name} {list(tensor.shape)} whole, and it is not that of the base "
-                f"{source.name} {list(own.shape)}; {advice}"
+                f"{checkpoint.path} contains the whole matrix {name} {list(tensor.shape)}, "
+                f"which differs from that of the base {source.name} {list(own.shape)}; {advice}"
             )
 
 
@@ -92,5 +93,7 @@ def weight_files(source: BaseSource) -> dict[str, Path]:
             with safe_open(single, framework="pt") as file:
                 return {name: Path(single) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"the weights of the base {source.name} are damaged ({error}); get it again") from error
+        raise CheckpointError(
+            f"the weights of the base {source.name} are damaged ({error}); download or save them again"
+        ) from error
     return {}

@@ -170,11 +170,11 @@ def save_figure(figure: Figure, file: str | Path, dpi: int = 130) -> None:
     try:
         figure.savefig(picture, format=file.suffix.removeprefix(".") or "png", dpi=dpi)
     except ValueError as error:
-        raise ConfigError(f"{file} ends in no picture format known here ({error}); use .png") from error
+        raise ConfigError(f"{file} does not end in a known picture format ({error}); use .png") from error
     try:
         with written_to(file), file_beside(file) as beside:
             beside.write_bytes(picture.getvalue())
     except PlaceError:
         raise
     except OSError as error:
-        raise ConfigError(f"cannot write {file} ({error.strerror}); name a file in a folder that is there") from error
+        raise ConfigError(f"cannot write {file} ({error.strerror}); name a file in a folder that exists") from error

@@ -60,7 +60,9 @@ def pick_layers(report: AdapterReport, names: list[str] | None) -> list[LayerRep
             why = f"({report.base_problem})" if report.base_problem else "(the adapter has no such layer)"
             raise ConfigError(f"the layer {name} cannot be drawn {why}")
         if by_name[name].weights > 1:
-            raise ConfigError(f"{name} is a stack of weights, which is too much for one picture; name other layers")
+            raise ConfigError(
+                f"{name} is a stack of several weights, which do not fit into one picture; name other layers"
+            )
     if len(names) > MOST_LAYERS:
         raise ConfigError(f"{len(names)} layers are too many for one picture; name at most {MOST_LAYERS}")
     return [by_name[name] for name in names]

@@ -214,7 +214,7 @@ def select_layers(checkpoint: AdapterCheckpoint, wanted: list[str] | None) -> li
         return sorted(names, key=natural_order)
     for end in wanted:
         if not any(matches(name, end) for name in names):
-            raise ConfigError(f"the adapter has no layer {end}; its {len(names)} layers are like {names[0]}")
+            raise ConfigError(f"the adapter has no layer {end}; it has {len(names)} layers, such as {names[0]}")
     return sorted((name for name in names if any(matches(name, end) for end in wanted)), key=natural_order)
 
 

@@ -52,5 +52,7 @@ def read_weights(parts: list[str]) -> dict[str, float]:
         try:
             weights[name] = weights.get(name, 0.0) + float(weight)
         except ValueError:
-            raise ConfigError(f"{part!r} is no adapter with a weight; write NAME:WEIGHT, such as reviews:0.7") from None
+            raise ConfigError(
+                f"{part!r} is not an adapter with a weight; write NAME:WEIGHT, such as reviews:0.7"
+            ) from None
     return weights

@@ -165,7 +165,8 @@ def generate(arguments: argparse.Namespace, data: Any) -> dict[str, Any]:
 
     if arguments.output or arguments.predictions:
         raise ConfigError(
-            f"--generate {arguments.generate} keeps predictions and metrics there; leave --output and --predictions out"
+            f"--generate {arguments.generate} already writes predictions and metrics "
+            "to that folder; leave out --output and --predictions"
         )
     metrics = generate(
         arguments.directory,

@@ -63,14 +63,16 @@ def run(arguments: argparse.Namespace) -> int:
     if "://" in arguments.adapter or Path(arguments.adapter).is_file():
         return inspect_store(arguments)
     if arguments.near is not None:
-        raise ConfigError(f"--near compares the adapters of a store, but {arguments.adapter} is none; leave it out")
+        raise ConfigError(
+            f"--near compares the adapters of a store, but {arguments.adapter} is not a store; leave --near out"
+        )
     from fourierft.adapters.report import inspect_adapter, select_layers
     from fourierft.format.checkpoint import HUB_ID
     from fourierft.format.hub import find_near
 
     if not Path(arguments.adapter).exists() and not HUB_ID.fullmatch(arguments.adapter):
         hint = find_near(arguments.adapter) or "give the folder or hub id of an adapter, or the file of a store"
-        raise ConfigError(f"{arguments.adapter} is not there; {hint}")
+        raise ConfigError(f"{arguments.adapter} does not exist; {hint}")
     measured = None if arguments.picture else arguments.layer  # the picture has a bar for every layer
     report = inspect_adapter(
         arguments.adapter,
@@ -100,7 +102,9 @@ def inspect_store(arguments: argparse.Namespace) -> int:
 
     given = [name for name in ("layer", BASE, "allow_other_base", "trust_remote_code") if getattr(arguments, name)]
     if given:
-        raise ConfigError(f"--{given[0]} is for a single adapter, but {arguments.adapter} is a store; leave it out")
+        raise ConfigError(
+            f"--{given[0]} is for a single adapter, but {arguments.adapter} is a store; leave --{given[0]} out"
+        )
     with AdapterStore(arguments.adapter, create=False) as store:
         return show_stats(store, arguments.near, arguments.picture, arguments.json)
 

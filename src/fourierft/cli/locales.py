@@ -34,4 +34,4 @@ def check_words(words: Sequence[str]) -> None:
     """Raise ConfigError if a word of the command line is not UTF-8, as the name of a file from elsewhere may be."""
     for word in words:
         if any("\udc80" <= character <= "\udcff" for character in word):  # how Python keeps bytes that it can't read
-            raise ConfigError(f"{ascii(word)[1:-1]} is not UTF-8, as libraries want names of files to be; rename it")
+            raise ConfigError(f"{ascii(word)[1:-1]} is not valid UTF-8, which libraries need for file names; rename it")

@@ -34,7 +34,7 @@ class CommandParser(argparse.ArgumentParser):
             hint = find_nearest(flags[0], self._option_string_actions) or f"see `{self.prog} --help`"
             self.error(f"{flags[0]} is unknown; {hint}")
         if words:
-            self.error(f"there is no place for {' '.join(words)}; see `{self.prog} --help`")
+            self.error(f"unexpected argument {' '.join(words)}; see `{self.prog} --help`")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
@@ -108,7 +108,7 @@ def count_from(least: int) -> Callable[[str], int]:
 
     def read(text: str) -> int:
         if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text} is no whole number from {least} on")
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least {least}")
         return int(text)
 
     return read

@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     base = arguments.model_name_or_path
     if (arguments.model is None) == (base is None):
-        raise ConfigError("the base model is to be named once; give MODEL, or --model_name_or_path MODEL")
+        raise ConfigError("give the base model once, as MODEL or as --model_name_or_path MODEL")
     names = ("store", "host", "port", "slots", "adapter_dtype", "tenants", "requests", "waiting", "allow_other_base")
     settings = ServeSettings(
         model=arguments.model or base,
@@ -137,6 +137,6 @@ def _limits(arguments: argparse.Namespace) -> Limits:
         value = getattr(arguments, f"limit_{name}")
         if not 0 < value <= _MOST:
             told = "a whole number" if unit == "N" else f"a number of {unit}"
-            raise ConfigError(f"--limit_{name} {value!s:.20} is no limit; give {told} above 0, at most {_MOST:,}")
+            raise ConfigError(f"--limit_{name} {value!s:.20} is out of range; give {told} above 0, at most {_MOST:,}")
         found[name] = value * _SCALE[unit]
     return Limits(**found)

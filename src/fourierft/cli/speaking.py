@@ -79,7 +79,7 @@ def load(arguments: argparse.Namespace) -> Speaker:
     hide_progress()
     base = arguments.model_name_or_path
     if arguments.source is None and base is None:
-        raise ConfigError("there is nothing to answer; name what `fourierft train` wrote, or a language model")
+        raise ConfigError("no model given; name a folder that `fourierft train` wrote, or a language model")
     if arguments.output is not None:
         check_file(arguments.output)
     return load_speaker(

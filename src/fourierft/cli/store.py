@@ -290,7 +290,7 @@ def _alias(store: AdapterStore, arguments: argparse.Namespace) -> int:
     name, alias, version = arguments.name, arguments.alias, arguments.version
     if alias is None:
         if arguments.remove or version is not None:
-            raise ConfigError("which alias is meant was not said; give it behind the name")
+            raise ConfigError("--remove needs an alias; give it after the name, such as NAME live")
         found = store.aliases(store.resolve(name).name).items()
         rows = [(escape_controls(f"{name}@{key}"), str(number)) for key, number in found]
         print(align_columns([("alias", "version"), *rows], headings=True))

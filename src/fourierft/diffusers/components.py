@@ -20,8 +20,9 @@ def find_components(pipeline: Any) -> dict[str, nn.Module]:
     names = getattr(pipeline, "_lora_loadable_modules", None)  # what set_adapters, fuse_lora and the others go through
     if not names:
         raise ConfigError(
-            f"a {type(pipeline).__name__} is no pipeline of diffusers that takes adapters; give one that has "
-            "load_lora_weights, or add the adapter to one of its models with add_adapter"
+            f"a {type(pipeline).__name__} is not a diffusers pipeline that takes adapters; "
+            "use one that has load_lora_weights, or add the adapter to one of its models "
+            "with add_adapter"
         )
     models = {name: getattr(pipeline, name, None) for name in names}
     return {name: getattr(model, "_orig_mod", model) for name, model in models.items() if model is not None}

@@ -113,8 +113,8 @@ def attach(model: Any, part: Part, adapter_name: str) -> None:
     result: Any = set_peft_model_state_dict(model, part.tensors, adapter_name)
     if result.unexpected_keys:
         raise CheckpointError(
-            f"{checkpoint.path} brings {result.unexpected_keys[0]}, which a {type(model).__name__} has no place "
-            "for; load it into the model that it was made for"
+            f"{checkpoint.path} has {result.unexpected_keys[0]}, but a {type(model).__name__} "
+            "does not; load it into the model that it was made for"
         )
     kept = model.peft_config[adapter_name]  # as it was read, to be saved so again
     kept.scaling, kept.base_model_name_or_path = scaling, checkpoint.base_model
@@ -132,7 +132,7 @@ def _check_name(models: Mapping[str, nn.Module], wanted: str | None, hotswap: bo
     if wanted is None:
         return next(name for number in itertools.count() if (name := f"default_{number}") not in taken)
     if not isinstance(wanted, str) or not wanted or "." in wanted:
-        raise ConfigError(f"adapter_name={wanted!r} is no name that PEFT takes; use one without dots")
+        raise ConfigError(f"PEFT does not accept adapter_name={wanted!r}; use a name without dots")
     if wanted in taken:
         raise ConfigError(
             f"the pipeline has an adapter {wanted!r} already; choose another name, overwrite its numbers with "
@@ -158,8 +158,8 @@ def _read(source: Path, components: list[str], single: str) -> dict[str, Part]:
         if (source / WEIGHTS_NAME).is_file():
             return read_packed(source / WEIGHTS_NAME, components, single)
         raise CheckpointError(
-            f"{source} holds no adapter of a pipeline: neither {CONFIG_FILE}, nor a folder {' or '.join(components)} "
-            f"with one, nor {WEIGHTS_NAME}; name another folder, or the file itself"
+            f"{source} has no adapter of a pipeline: no {CONFIG_FILE}, no folder {' or '.join(components)} "
+            f"with one, and no {WEIGHTS_NAME}; name another folder, or the file itself"
         )
     return {single: read_folder(find_checkpoint(source))}
 
@@ -176,8 +176,8 @@ def _check_place(models: Mapping[str, nn.Module], parts: Mapping[str, Part]) -> 
     for part in parts:
         if any(parameter.is_meta for parameter in models[part].parameters()):
             raise ConfigError(
-                f"the weights of {part} are offloaded piece by piece, and an adapter that comes now would stay behind; "
-                "load adapters first, then offload, or use enable_model_cpu_offload"
+                f"the weights of {part} are offloaded layer by layer, and an adapter loaded "
+                "now would not be; load adapters first, then offload, or use enable_model_cpu_offload"
             )
 
 
@@ -185,8 +185,9 @@ def _swap(models: Mapping[str, nn.Module], parts: Mapping[str, Part], name: str,
     own = {part for part, model in models.items() if name in adapter_names(model)}
     if own != set(parts):
         raise CheckpointError(
-            f"{source} is an adapter of {' and '.join(sorted(parts))}, but {name!r} is one of "
-            f"{' and '.join(sorted(own))}; overwrite one of the same components, or load it under another name"
+            f"{source} adapts {' and '.join(sorted(parts))}, but {name!r} adapts {' and '.join(sorted(own))}; "
+            "overwrite an adapter of the same components, or load it under another "
+            "name"
         )
     swap_checkpoints([(models[part], found.checkpoint) for part, found in parts.items()], name)
 

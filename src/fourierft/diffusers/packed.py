@@ -57,8 +57,9 @@ def read_packed(file: Path, components: Collection[str], otherwise: str) -> dict
     content = parse_json(told, file) if told is not None else None
     if not isinstance(content, dict) or not any(field.rpartition(".")[2] == "peft_type" for field in content):
         raise CheckpointError(
-            f"{file} has no settings of FourierFT adapters in its header; give a file that fourierft.diffusers wrote, "
-            "and one of LoRA to the pipeline's load_lora_weights"
+            f"{file} has no settings of FourierFT adapters in its header; use a file "
+            "that fourierft.diffusers wrote, or load LoRA files with the pipeline's "
+            "load_lora_weights"
         )
     if "peft_type" in content:
         return {otherwise: Part.of(file, AdapterConfig.of(content, file), tensors)}
@@ -66,8 +67,9 @@ def read_packed(file: Path, components: Collection[str], otherwise: str) -> dict
     strange = sorted((found ^ {name.partition(".")[0] for name in tensors}) | (found - set(components)))
     if strange:
         raise CheckpointError(
-            f"{file} has a part {strange[0]!r} without settings, without numbers or of no component; the pipeline has "
-            f"{' and '.join(components)}: load the file into the pipeline that it was made for"
+            f"{file} has a part {strange[0]!r} without settings, without numbers or "
+            f"for an unknown component; the pipeline has {' and '.join(components)}: "
+            "load the file into the pipeline that it was made for"
         )
     parts = {}
     for name in (name for name in components if name in found):

@@ -70,7 +70,8 @@ def check_difference(found: Tensor, expected: Tensor, what: str) -> Difference:
     difference = measure_difference(found, expected)
     if not difference.relative <= TOLERANCE:  # NaN is none either
         raise ExportError(
-            f"{what} is {difference}, beyond {TOLERANCE:g}; nothing was written: report the model and the adapter"
+            f"{what} is {difference}, more than {TOLERANCE:g}, so nothing was written; "
+            "please report this with the model and the adapter"
         )
     return difference
 

@@ -78,8 +78,8 @@ class HandedLinear(nn.Module):
         numbers = self.call.numbers
         if x.shape[0] != numbers.shape[0]:  # len() would make the sizes of the graph those that it is traced with
             raise ExportError(
-                f"{self.name} is called on other rows than the texts of a batch, so that none has an adapter of its "
-                "own; use --form merged"
+                f"{self.name} sees other rows than the texts of a batch, so rows cannot "
+                "have different adapters there; use --form merged"
             )
         y = self._base_product(x)
         if self.part is not None:
@@ -140,8 +140,8 @@ def hand_in(model: nn.Module, order: Order) -> Call:
         base = model.get_submodule(name) if name in dict(model.named_modules()) else None
         if not isinstance(base, (nn.Linear, Conv1D)) or (isinstance(base, Conv1D) and f"{name}.weight" in order.heads):
             raise ExportError(
-                f"the adapter changes {name}, of the kind {type(base).__name__}; with --form adapter linear layers "
-                "alone are handed in: use --form merged"
+                f"the adapter changes {name}, of type {type(base).__name__}, but --form adapter "
+                "takes only linear layers; use --form merged"
             )
         coefficients = (order.layers[name], order.bases[name]) if name in order.layers else None
         weight, bias = order.heads.get(f"{name}.weight"), order.heads.get(f"{name}.bias")

@@ -59,7 +59,7 @@ def export_graph(
     check_output(output)
     with open_adapters(sources) as adapters, written_beside(output) as folder:
         if merged and len(adapters) > 1:
-            raise ExportError(f"{len(adapters)} adapters were given, and one is merged; use --form adapter")
+            raise ExportError(f"got {len(adapters)} adapters, but --form merged takes one; use --form adapter")
         subject = load_subject(next(iter(adapters.values())).path, base, trust_remote_code, allow_other_base)
         check_bases(adapters.values(), subject.base, allow_other_base)
         save_processor(folder, subject.checkpoint.path, subject.place)
@@ -106,7 +106,7 @@ def input_names(subject: Subject) -> list[str]:
         raise ExportError(f"a {kind} has two outputs and a graph has one; export it as lora, or merge it")
     if config.is_encoder_decoder:
         raise ExportError(
-            f"{subject.place.name} is an encoder and a decoder, which no single graph is; merge it instead"
+            f"{subject.place.name} is an encoder-decoder, which does not fit into one graph; use `fourierft merge`"
         )
     given = set(draw_inputs(subject.base)) | ({"token_type_ids"} if takes_pairs(subject.place) else set())
     taken = inspect.signature(subject.base.forward).parameters
@@ -138,14 +138,16 @@ def shape_of(model: nn.Module, name: str) -> tuple[int, int]:
     """
     shape = layer_shape(model.get_submodule(name)) if name in dict(model.named_modules()) else None
     if shape is None:
-        raise ExportError(f"{name} is a parameter that no layer has to itself; use --form merged")
+        raise ExportError(f"{name} is a parameter that several layers share; use --form merged")
     return shape
 
 
 def write_handed(subject: Subject, names: Sequence[str], order: Order, path: Path) -> None:
     """Write the graph of the base that takes adapters with the call."""
     if subject.checkpoint.matrices:
-        raise ExportError(f"the adapter brings {next(iter(subject.checkpoint.matrices))} whole; use --form merged")
+        raise ExportError(
+            f"the adapter contains the whole matrix {next(iter(subject.checkpoint.matrices))}; use --form merged"
+        )
     model = copy.deepcopy(subject.base)
     call = hand_in(model, order)
     inputs = draw(subject.base, names, TRACED)
@@ -160,7 +162,8 @@ def write_numbers(rows: Mapping[str, Tensor], adapters: Mapping[str, AdapterChec
     for name, row in rows.items():
         if Path(name).name != name:
             raise ExportError(
-                f"an adapter is called {name!r}, which is no name of a file; `fourierft store get` it first"
+                f"the adapter name {name!r} cannot be a file name; write it to a folder "
+                "first, with `fourierft store get`"
             )
         labels = label_names(adapters[name].path)
         metadata = {"labels": json.dumps(labels)} if labels else {}

@@ -81,8 +81,8 @@ def flatten(checkpoint: AdapterCheckpoint, order: Order) -> Tensor:
     shapes = {name: (basis.out_features, basis.in_features) for name, basis in order.bases.items()}
     if set(checkpoint.coefficients) != set(order.layers) or order_of(checkpoint, shapes) != order:
         raise ExportError(
-            f"{checkpoint.path} has other layers, n_frequency, entries or heads than the first adapter, and one graph "
-            "takes one kind; export it alone"
+            f"{checkpoint.path} has other layers, n_frequency, entries or heads than "
+            "the first adapter, but one graph needs the same; export it alone"
         )
     row = torch.empty(order.length)
     for name, part in order.layers.items():
@@ -105,7 +105,7 @@ def open_adapters(sources: Sequence[str | Path]) -> Iterator[dict[str, AdapterCh
         for source in sources:
             for name, path in _unpack(source, Path(scratch)):
                 if name in found:
-                    raise ExportError(f"two adapters are called {name}; rename the folder of one")
+                    raise ExportError(f"two adapters have the name {name}; rename one folder")
                 found[name] = read_checkpoint(path)
         yield found
 

@@ -39,7 +39,9 @@ def fetch_with_npm(asset: Asset, folder: Path) -> None:
     """
     npm = shutil.which("npm")
     if npm is None:
-        raise DataError(f"{asset.filename} comes with npm, which is not installed; install Node.js, or Debian's npm")
+        raise DataError(
+            f"{asset.filename} is downloaded with npm, which is not installed; install Node.js, or Debian's npm"
+        )
     command = [npm, "pack", f"{asset.project}@{asset.version}", "--pack-destination", str(folder), "--silent"]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     if outcome.returncode != 0 or not (folder / asset.filename).is_file():
@@ -106,12 +108,14 @@ def check_tokenizer(file: Path) -> None:
     tokenizer: Any = read_json(file) if file.is_file() else {}
     kinds = [(tokenizer.get(part) or {}).get("type") for part in ("model", "normalizer", "pre_tokenizer")]
     if kinds != ["WordPiece", "BertNormalizer", "BertPreTokenizer"]:
-        raise ExportError("the page reads texts with BERT's tokenizer, and this base has another; use `export onnx`")
+        raise ExportError("the page needs BERT's tokenizer, but this base has another; use `fourierft export onnx`")
 
 
 def check_shown(graph: Path) -> None:
     """Raise ExportError if the page can't load a graph, or show its outputs."""
     if len(list(graph.parent.glob(f"{graph.name}*"))) > 1:
-        raise ExportError("the base has some 2 GB or more, which no page loads; use `export onnx`")
+        raise ExportError("the base has about 2 GB or more, too much for a page; use `fourierft export onnx`")
     if len(open_session(graph).get_outputs()[0].shape) != 2:
-        raise ExportError("the page shows models that give a text classes or a number, and this is none")
+        raise ExportError(
+            "the page shows only models that give a text classes or a number; use `fourierft export onnx`"
+        )

@@ -157,11 +157,11 @@ def check_layer(name: str, layer: FourierFTLayer) -> None:
     """Raise ExportError if PEFT's LoRA has no layer of this kind that does the same."""
     base: Any = layer.get_base_layer()
     if isinstance(layer, ParameterLayer):
-        raise ExportError(f"{name} is a parameter, and LoRA is exported of layers alone; use `fourierft merge`")
+        raise ExportError(f"{name} is a parameter, but only layers can be exported as LoRA; use `fourierft merge`")
     if getattr(base, "groups", 1) > 1 or any(step > 1 for step in getattr(base, "dilation", ())):
         raise ExportError(
-            f"{name} is a convolution of groups or with dilation, which LoRA in PEFT reads otherwise; "
-            "use `fourierft merge`"
+            f"{name} is a convolution with groups or dilation, which PEFT's LoRA reads "
+            "differently; use `fourierft merge`"
         )
 
 

@@ -31,6 +31,6 @@ def test_two_trainings_with_other_checkpoints_are_kept_apart_by_the_store(
 def test_a_store_that_nothing_can_be_written_to_is_told_before_training(
     build: Callable[..., FleetArguments], tmp_path: Path
 ) -> None:
-    with pytest.raises(PlaceError, match="nothing can be written into /proc: "):
+    with pytest.raises(PlaceError, match="cannot write into /proc: "):
         train_fleet(replace(build(store="/proc/fleet.db"), folder=str(tmp_path / "elsewhere")))
     assert not (tmp_path / "elsewhere").exists()
