@@ -71,7 +71,7 @@ def test_blanks_around_a_word_do_not_count(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_word_that_says_neither_is_told(enabled: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(switch.VARIABLE, "fourier")
-    with pytest.raises(ConfigError, match="FOURIERFT_ENABLE='fourier' is neither on nor off; use FOURIERFT_ENABLE=1"):
+    with pytest.raises(ConfigError, match="FOURIERFT_ENABLE='fourier' is neither on nor off; set FOURIERFT_ENABLE=1"):
         importlib.import_module("peft")
     assert enabled == []
 

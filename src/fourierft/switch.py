@@ -59,7 +59,7 @@ def is_on() -> bool:
     """
     said = os.environ.get(VARIABLE, "0").strip()
     if said.lower() not in (*ON, *OFF):
-        raise ConfigError(f"{VARIABLE}={said!r} is neither on nor off; use {VARIABLE}=1, or unset it")
+        raise ConfigError(f"{VARIABLE}={said!r} is neither on nor off; set {VARIABLE}=1, or unset it")
     return said.lower() in ON
 
 

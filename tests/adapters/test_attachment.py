@@ -88,7 +88,7 @@ def test_another_base_is_refused_unless_it_is_allowed(
     def load(name: str) -> Any:
         return AutoModelForSequenceClassification.from_pretrained(tmp_path / name)
 
-    with pytest.raises(CheckpointError, match=r"was made for the base .* and .*other .* is another model"):
+    with pytest.raises(CheckpointError, match=r"was made for the base .* but .*other .* is another model"):
         attach(load("other"), checkpoint)
     assert not torch.equal(logits(attach(load("other"), checkpoint, True), tokens), logits(load("other"), tokens))
     attach(load("base"), checkpoint)
@@ -100,7 +100,7 @@ def test_another_base_is_refused_unless_it_is_allowed(
     [
         ({"hidden_size": 48}, r"query is 48 x 48 in the base .*, but the adapter was made for 32 x 32"),
         ({"num_hidden_layers": 1}, r"has no layer bert\.encoder\.layer\.1\.attention\.self\.query"),
-        ({"num_labels": 2}, r"brings classifier\.(weight|bias) of shape \[3"),
+        ({"num_labels": 2}, r"classifier\.(weight|bias) has the shape \[3"),
     ],
 )
 def test_a_base_of_other_shapes_is_refused(

@@ -69,7 +69,7 @@ def test_a_base_of_the_same_shapes_is_taken_only_if_it_is_allowed(
     command = [word.format(**places) for word in COMMANDS[name]]
     told = run(*command, "--model_name_or_path", trained / "other", status=2)
     assert "was made for the base" in told
-    assert "is another model; give the one that it was made for, or, if you mean it, allow_other_base" in told
+    assert "is another model; give the right base, or, to use this one anyway, allow_other_base" in told
     run(*command, "--model_name_or_path", trained / "other", "--allow_other_base")
 
 
@@ -132,5 +132,5 @@ def test_a_language_model_does_not_speak_with_another_base(tmp_path: Path, run: 
     fourierft.disable()
     command = ["generate", "--adapter", tmp_path / "adapter", "--prompt", "film", "--use_cpu", "--max_new_tokens", 2]
     run(*command, tiny_llama)
-    assert "is another model; give the one" in run(*command, tmp_path / "other", status=2)
+    assert "is another model; give the right base" in run(*command, tmp_path / "other", status=2)
     run(*command, tmp_path / "other", "--allow_other_base")

@@ -50,7 +50,7 @@ def test_adapter_goes_in_and_comes_out(call: Callable[..., str], adapter: Path, 
 def test_second_one_of_a_name_is_said_to_be_a_new_version(call: Callable[..., str], adapter: Path) -> None:
     call("add", "reviews", adapter)
     assert "version 2, beside 1 older version:" in call("add", "reviews", adapter)
-    assert "has an adapter 'reviews' already, version 2" in call("add", "reviews", adapter, "--new", status=2)
+    assert "already has an adapter 'reviews', version 2" in call("add", "reviews", adapter, "--new", status=2)
     assert call("rm", "reviews", "--version", "1") == "removed 1 version of 'reviews'\n"
     assert call("rm", "reviews") == "removed 1 version of 'reviews'\n"
 
@@ -63,7 +63,7 @@ def test_alias_moves_and_is_listed(call: Callable[..., str], adapter: Path, tmp_
     assert call("alias", "reviews").splitlines()[-1].split() == ["reviews@live", "1"]
     out = tmp_path / "out"
     assert call("get", "reviews@live", out) == f"wrote {out}: 'reviews' version 1, kept as float32\n"
-    assert "'reviews' version 1 is reviews@live" in call("rm", "reviews", "--version", "1", status=2)
+    assert "'reviews' version 1 has the alias reviews@live" in call("rm", "reviews", "--version", "1", status=2)
     assert call("alias", "reviews", "live", "--remove") == "removed 'reviews@live'\n"
     assert "'reviews' has no alias 'live'" in call("get", "reviews@live", tmp_path / "more", status=2)
     assert "--remove needs an alias" in call("alias", "reviews", "--version", "1", status=2)
@@ -73,7 +73,7 @@ def test_backup_is_made_and_restored(call: Callable[..., str], adapter: Path, tm
     call("add", "reviews", adapter)
     copy = tmp_path / "copy.db"
     assert call("backup", copy) == f"wrote {copy}: 1 adapters, no damaged\n"
-    assert "is there already" in call("backup", copy, status=2)
+    assert "exists; name another file" in call("backup", copy, status=2)
     call("add", "tweets", adapter)
     assert call("rm", "reviews", "--erase") == "erased 1 version of 'reviews'\n"
     assert call("rm", "reviews", "--erase").startswith("the store holds no 'reviews': nothing was removed")

@@ -411,7 +411,7 @@ def test_files_that_are_none_are_told_and_change_nothing(make, tmp_path):
     plain = draw(pipeline)
     for name, error in (
         ("bare.safetensors", "has no settings of FourierFT adapters in its header"),
-        ("lora.safetensors", "peft_type='LORA'; only FOURIERFT"),
+        ("lora.safetensors", "peft_type='LORA', but only FOURIERFT"),
         ("short.safetensors", "truncated or damaged"),
         ("empty", "has no adapter of a pipeline"),
         ("away", "there is no folder"),

@@ -89,7 +89,7 @@ def test_threads_that_evict_each_others_adapters_get_no_wrong_row(store: Adapter
 
 def test_more_names_in_a_batch_than_the_capacity_are_refused_and_nothing_is_lost(store: AdapterStore) -> None:
     bank = AdapterBank(store, capacity=2).load(["0", "1"])
-    with pytest.raises(ConfigError, match=r"3 adapters are wanted together.*capacity=2"):
+    with pytest.raises(ConfigError, match=r"needs 3 adapters at once.*capacity=2"):
         bank.gather(["0", "1", "2"])
     assert sorted(bank.names()) == ["0", "1"]
     with pytest.raises(ConfigError, match="12 adapters exceed capacity=2"):
@@ -174,7 +174,7 @@ def test_what_was_put_in_is_a_copy() -> None:
     ("call", "kind", "text"),
     [
         (lambda bank: bank.put(BASE, make_layout(), row(0)), ConfigError, "names rows without an adapter"),
-        (lambda bank: bank.put("", make_layout(), row(0)), StoreError, "1 to 500 characters"),
+        (lambda bank: bank.put("", make_layout(), row(0)), StoreError, "use 1 to 500"),
         (lambda bank: bank.put("a", make_layout(), row(0, 41)), ShapeError, r"takes \[40\]"),
         (lambda bank: bank.put("a", make_layout(), row(0) / 0), ShapeError, "NaN or infinity"),
         (lambda bank: bank.load(), StoreError, "the bank has no store"),

@@ -55,7 +55,7 @@ def test_a_layer_whose_weight_is_read_is_named() -> None:
     hooks.install(["linear1", "self_attn.out_proj"])
     with hooks.running(Plus(1.0, "linear1")):
         model(x)
-    refused = pytest.raises(ConfigError, match=r"reads the weight of self_attn\.out_proj in its forward pass")
+    refused = pytest.raises(ConfigError, match=r"reads the weights of self_attn\.out_proj instead of calling")
     with refused, hooks.running(Plus(1.0, "self_attn.out_proj")):
         model(x)
 

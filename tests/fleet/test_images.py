@@ -34,7 +34,7 @@ def test_images_of_another_size_are_refused_and_name_the_adapter(tiny_dinov2: Pa
     model = FleetModel(AutoModelForImageClassification.from_pretrained(tiny_dinov2, num_labels=2), bank)
     right, wrong = torch.rand(2, 3, 28, 28), torch.rand(2, 3, 56, 56)
     assert model(right, names=["a", BASE]).logits.shape == (2, 2)
-    message = r"'a' was trained on images of 28 x 28 pixels, but these have 56 x 56; make them with"
+    message = r"'a' was trained on images of 28 x 28 pixels, but these have 56 x 56; prepare them with"
     with pytest.raises(ConfigError, match=message):
         model(wrong, names=["a", BASE])
     with pytest.raises(ConfigError, match=message):

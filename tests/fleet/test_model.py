@@ -209,9 +209,9 @@ def test_threads_that_answer_while_adapters_change_get_no_mixture(decoders, batc
 
 def test_names_must_be_one_a_row(encoders, batch, tmp_path):
     fleet = FleetModel(encoders.load(), encoders.store(tmp_path / "fleet.db"))
-    with pytest.raises(ConfigError, match="got 4 names for 8 rows; give one name a row"):
+    with pytest.raises(ConfigError, match="got 4 names for 8 rows; give one name for each row"):
         fleet(names=["long"] * 3 + ["short"], **batch)
-    with pytest.raises(ConfigError, match="gives no name a row"):
+    with pytest.raises(ConfigError, match="is not a list with one name for each row"):
         fleet(names="long", **batch)
     with pytest.raises(StoreError, match="has no adapter 'lnog'"):
         fleet(names=["lnog"] * ROWS, **batch)
@@ -305,7 +305,7 @@ class Guided(LlamaForCausalLM):
 
 def test_rows_that_guidance_doubles_are_refused(decoders, left, pick, tiny_llama, tmp_path):
     fleet = FleetModel(Guided.from_pretrained(tiny_llama), decoders.store(tmp_path / "fleet.db"))
-    with pytest.raises(ConfigError, match="got 16 rows for 8 names: guidance_scale doubles them"):
+    with pytest.raises(ConfigError, match="got 16 rows for 8 names, because guidance_scale doubles the rows"):
         fleet.generate(names=pick("distinct", ROWS), **left, max_new_tokens=1, guidance_scale=2.0)
 
 
@@ -375,7 +375,7 @@ def test_an_embedding_that_does_more_than_look_up_is_refused(make_headed, tied_l
     base.model.embed_tokens = Doubled(37, 16)
     bank = AdapterBank()
     bank.add("a", make_headed("a"))
-    with pytest.raises(ShapeError, match="a Doubled; a fleet changes Linear, Conv1D and plain embeddings alone"):
+    with pytest.raises(ShapeError, match="a Doubled; a fleet adapts only Linear, Conv1D and plain embeddings"):
         FleetModel(base, bank)(names=["a"], input_ids=torch.ones(1, 3, dtype=torch.long))
 
 

@@ -42,7 +42,7 @@ def test_a_record_without_format_is_the_first() -> None:
 def test_optional_keys_of_later_versions_are_passed_over_and_required_ones_are_not() -> None:
     later = {**FULL.content, "mood": "good", "base": {"digest": "sha256:ab", "signs": "1:2", "colour": 3}}
     assert Record.read(later, "f") == FULL
-    with pytest.raises(CheckpointError, match=r"fourierft=\['mood'\], which this version does not know and must"):
+    with pytest.raises(CheckpointError, match=r"fourierft=\['mood'\], which this version does not know; upgrade"):
         Record.read({**later, "required": ["center", "mood"]}, "f")
     with pytest.raises(CheckpointError, match="has a record of format 3, and this version of fourierft reads up to 2"):
         Record.read({"format": 3}, "f")

@@ -28,5 +28,5 @@ def test_numbers_of_one_scaling_stay_as_they_are(scaling: float) -> None:
 
 
 def test_no_coefficients_make_up_for_a_scaling_of_0() -> None:
-    with pytest.raises(ConfigError, match=r"scaling=150 cannot become those of scaling=0.*give the adapter another"):
+    with pytest.raises(ConfigError, match=r"scaling=150 cannot be converted to scaling=0.*give the adapter another"):
         rescaled(VALUES, 150.0, 0.0)

@@ -55,7 +55,7 @@ def test_a_fine_tuned_sibling_is_another_base(save: Callable[..., BaseIdentity],
 
     sibling = save(train)
     assert not identify_base(str(tiny_bert)).is_same(sibling)
-    with pytest.raises(CheckpointError, match=r"runs/a was made for the base .* is another model; give the one"):
+    with pytest.raises(CheckpointError, match=r"runs/a was made for the base .* is another model; give the right base"):
         check_same_base(identify_base(str(tiny_bert)), sibling, "runs/a")
 
 

@@ -62,7 +62,7 @@ def load(base: Path, **settings: Any) -> Any:
 @pytest.mark.filterwarnings("ignore")  # of axolotl's imports
 def test_the_plug_in_makes_loads_and_leaves_alone_what_it_is_asked_for(base: Path, tmp_path: Path) -> None:
     assert load(base, adapter="lora") is None
-    with pytest.raises(ConfigError, match="no target modules; use lora_target_linear: true"):
+    with pytest.raises(ConfigError, match="needs target modules; set lora_target_linear: true"):
         load(base, adapter="fourierft")
     places = {"adapter": "fourierft", "lora_target_modules": ["q_proj", "v_proj"]}
     nothing, config = load(base, config_only=True, fourierft={"n_frequency": 7, "scaling": 16.0}, **places)

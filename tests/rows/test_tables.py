@@ -92,7 +92,7 @@ def test_room_reserved_is_not_made_again() -> None:
 def test_a_layer_of_another_shape_is_refused() -> None:
     tables = make_tables()
     add(tables, make_layout())
-    with pytest.raises(ShapeError, match=r"a\.query is a 8 x 12 weight in this adapter, but 16 x 12 in those before"):
+    with pytest.raises(ShapeError, match=r"a\.query is a 8 x 12 weight in this adapter, but 16 x 12 in earlier ones"):
         tables.check(make_layout(shapes={"a.query": (8, 12)}))
 
 

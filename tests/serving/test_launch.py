@@ -52,7 +52,7 @@ def test_another_base_or_no_store_is_refused(settings: Callable[..., ServeSettin
 
 @pytest.mark.parametrize("option", ["--max-loras=4", "--max_loras", "--host", "--data-parallel-size", "--lora-modules"])
 def test_options_that_would_break_the_fleet_are_refused(settings: Callable[..., ServeSettings], option: str) -> None:
-    with pytest.raises(ConfigError, match=f"{option} is not for a fleet to be given to vLLM"):
+    with pytest.raises(ConfigError, match=f"{option} cannot be passed to vLLM for a fleet"):
         launch.check(settings(options=("--dtype", "float32", option)))
 
 

@@ -42,7 +42,7 @@ def test_adapters_that_are_wanted_together_do_not_evict_each_other(make_adapter:
 
 
 def test_more_adapters_at_once_than_slots_are_refused(make_adapter: Make) -> None:
-    with pytest.raises(ConfigError, match="3 adapters are wanted at once, but there are 2 slots"):
+    with pytest.raises(ConfigError, match="3 adapters are needed at once, but there are 2 slots"):
         Residents(2, "float32", CPU).bring([1, 2, 3], make_adapter)
 
 
@@ -85,7 +85,7 @@ def test_tables_on_an_accelerator_do_not_grow(make_adapter: Make) -> None:
     residents = Residents(2, "float32", torch.device("meta"), [make_adapter(1).layout])
     residents.hold(1, make_adapter(1))
     for strange in (make_adapter(2, n_frequency=20), make_adapter(2, random_loc_seed=1)):
-        with pytest.raises(ShapeError, match="start the server again"):
+        with pytest.raises(ShapeError, match="restart the server"):
             residents.hold(2, strange)
 
 

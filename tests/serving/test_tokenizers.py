@@ -37,9 +37,9 @@ def test_the_tokenizer_that_adapters_were_trained_with_serves_them(
 
 
 def test_another_tokenizer_is_refused_with_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'b' was trained with the tokenizer org/own, .* reads with org/base; give"):
+    with pytest.raises(ConfigError, match=r"'b' was trained with the tokenizer org/own, .* uses org/base; start"):
         check_tokenizers({"a": record(), "b": record(tokenizer="org/own")}, "org/base", ())
-    with pytest.raises(ConfigError, match=r"'a' was trained with the tokenizer of its base, .* reads with org/own"):
+    with pytest.raises(ConfigError, match=r"'a' was trained with the tokenizer of its base, .* uses org/own"):
         check_tokenizers({"a": record(), "b": record(tokenizer="org/own")}, "org/base", ("--tokenizer", "org/own"))
     outside = record(inputs="rhymes", loading={"model_class": "AutoModelForCausalLM"}, tokenizer="org/own")
     with pytest.raises(ConfigError, match="'c' was trained with the tokenizer org/own"):

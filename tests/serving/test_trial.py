@@ -39,5 +39,5 @@ def test_a_server_that_is_tried_is_for_nobody_else() -> None:
     settings = alone(ServeSettings("base", "fleet.db", host="0.0.0.0", port=8000))
     assert settings.host == "127.0.0.1"
     assert settings.port not in (0, 8000)
-    with pytest.raises(ConfigError, match="--ask has no key"):
+    with pytest.raises(ConfigError, match="because it has no key"):
         alone(ServeSettings("base", "fleet.db", tenants="t.toml"))

@@ -31,9 +31,7 @@ def test_another_vllm_than_the_plug_in_was_written_for_is_refused(
     monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
     pretend(monkeypatch, vllm=version)
-    with pytest.raises(
-        ConfigError, match=rf"vLLM {version} is installed, but fourierft serves with vLLM 0\.32 to 0\.33"
-    ):
+    with pytest.raises(ConfigError, match=rf"vLLM {version} is installed, but serving needs vLLM 0\.32 to 0\.33"):
         vllm_internals.vllm_version()
 
 
@@ -71,5 +69,5 @@ def test_names_that_moved_are_told_one_by_one(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_ordinary_lora_adapter_is_refused_in_one_sentence() -> None:
     request = SimpleNamespace(lora_name="mine", lora_path="/adapters/mine")
-    with pytest.raises(ConfigError, match="'mine' is an ordinary LoRA adapter"):
+    with pytest.raises(ConfigError, match="'mine' is a LoRA adapter"):
         vllm_internals.read_request(request)

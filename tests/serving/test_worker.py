@@ -67,7 +67,7 @@ def test_an_adapter_that_would_raise_in_a_step_is_not_held(engine: Engine) -> No
             "many": "which has 96 entries, but the adapter has 97 coefficients there",
             "all in a band": "exceeds the 95 entries that a band around 2.0 gives a positive probability",
             "other": "q is 12 x 8 in the model that is served, but the adapter was made for 8 x 12",
-            "elsewhere": "the adapters change k, which is none of the linear layers that are served",
+            "elsewhere": "the adapters change k, but only linear layers other than head and embedding can be served",
         }.items(),
         start=1,
     ):

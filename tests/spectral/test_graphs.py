@@ -110,7 +110,7 @@ def capturing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("capturing")
 def test_a_first_use_in_a_graph_ends_in_one_sentence() -> None:
     fresh = uniform_basis(OUT, IN, N, 6)
-    with pytest.raises(BackendError, match="run the model once before capturing it"):
+    with pytest.raises(BackendError, match="run the model once before you capture it"):
         fresh.links(torch.device("cpu"))
 
 

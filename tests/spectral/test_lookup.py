@@ -76,5 +76,5 @@ def test_it_compiles_without_a_graph_break() -> None:
 
 
 def test_ids_that_are_no_integers_are_refused() -> None:
-    with pytest.raises(ShapeError, match=r"ids of dtype torch.float32 name no rows; use integers"):
+    with pytest.raises(ShapeError, match=r"ids have the dtype torch.float32; use integers"):
         spectral_embedding(torch.zeros(3), torch.randn(12), uniform_basis(11, 5, 12, 777), 3.0)

@@ -193,18 +193,22 @@ def test_inputs_that_lie_crosswise_give_the_same(small, view: str, assert_close:
         (
             {"x": torch.ones(4, 6, dtype=torch.int64)},
             ShapeError,
-            "x of dtype torch.int64 carry no spectrum; use float64",
+            "x have the dtype torch.int64; use float64",
         ),
         ({"coefficients": torch.randn(8)}, ShapeError, "coefficients are [8] but the basis has n_frequency=9; use [9]"),
         ({"coefficients": torch.tensor(1.0)}, ShapeError, "coefficients are [] but the basis has n_frequency=9"),
-        ({"coefficients": torch.ones(9, dtype=torch.int64)}, ShapeError, "coefficients of dtype torch.int64 carry no"),
+        (
+            {"coefficients": torch.ones(9, dtype=torch.int64)},
+            ShapeError,
+            "coefficients have the dtype torch.int64; use",
+        ),
         ({"coefficients": torch.randn(3, 9)}, ShapeError, "coefficients [3, 9] do not broadcast against x [4, 6]"),
         (
             {"weight": torch.randn(6, 5)},
             ShapeError,
             "weight is [6, 5] but the basis is of a 5 x 6 weight; use a basis of",
         ),
-        ({"bias": torch.randn(6)}, ShapeError, "bias is [6]; use [5], one number a row of the weight"),
+        ({"bias": torch.randn(6)}, ShapeError, "bias is [6]; use [5], one number for each row of the weight"),
         ({"view": "dense"}, ConfigError, "view='dense' is unknown; use one of auto, weight, token"),
         (
             {"view": "weight", "coefficients": torch.randn(4, 9)},

@@ -57,10 +57,10 @@ def test_any_text_is_a_name(store: AdapterStore, layout: Layout, row: Any, name:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("", "a name has 1 to 500 characters, this one 0"),
-        ("n" * 501, "a name has 1 to 500 characters, this one 501"),
-        ("a\0b", r"the name 'a\\x00b' holds a character that is no text"),
-        ("\udc80", "holds a character that is no text"),
+        ("", "the name has 0 characters; use 1 to 500"),
+        ("n" * 501, "the name has 501 characters; use 1 to 500"),
+        ("a\0b", r"the name 'a\\x00b' has a character that is not valid text"),
+        ("\udc80", "has a character that is not valid text"),
         ("__base__", "the name '__base__' means the base without an adapter"),
     ],
 )
@@ -111,7 +111,7 @@ def test_a_matrix_that_is_the_bases_is_not_kept_and_another_is_refused(store: Ad
 
 
 def test_adapters_of_parameters_are_refused(store: AdapterStore, expert_adapter: Path) -> None:
-    with pytest.raises(CheckpointError, match="adapts parameters, such as the weights of fused experts, which a store"):
+    with pytest.raises(CheckpointError, match="adapts parameters, such as the weights of fused experts, which stores"):
         store.add("experts", expert_adapter)
     with pytest.raises(CheckpointError, match="adapts parameters"):
         AdapterBank().add("experts", expert_adapter)

@@ -75,7 +75,7 @@ def test_nothing_to_do_and_nowhere_to_write_are_refused(
     with pytest.raises(StoreError, match="has no adapters; add some first"):
         export_all(store, tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match=r"is an adapter \(with adapter_config.json\)"):
+    with pytest.raises(CheckpointError, match=r"is an adapter with adapter_config.json"):
         import_folder(store, tmp_path / "empty")
     with pytest.raises(CheckpointError, match="is an adapter itself; add it with `fourierft store add`"):
         import_folder(store, adapter)

@@ -122,7 +122,7 @@ def test_what_is_no_backup_is_refused(
 def test_backup_takes_the_place_of_nothing(copy: Path, tmp_path: Path) -> None:
     with AdapterStore(tmp_path / "made.db") as store:
         before = copy.read_bytes()
-        with pytest.raises(OutputExistsError, match=r"copy\.db is there already"):
+        with pytest.raises(OutputExistsError, match=r"copy\.db exists"):
             store.backup(copy)
         assert copy.read_bytes() == before
         with pytest.raises(StoreError, match="there is no folder"):
@@ -132,7 +132,7 @@ def test_backup_takes_the_place_of_nothing(copy: Path, tmp_path: Path) -> None:
 
 
 def test_server_has_a_tool_of_its_own(new_schema: Callable[[], str], tmp_path: Path) -> None:
-    with AdapterStore(new_schema()) as store, pytest.raises(StoreError, match="server's own tool, such as `pg_dump"):
+    with AdapterStore(new_schema()) as store, pytest.raises(StoreError, match="its own tool, such as `pg_dump"):
         store.backup(tmp_path / "copy.db")
 
 
@@ -340,7 +340,7 @@ def test_erasing_beside_a_reader_says_what_is_left_and_can_be_ended(layout: Layo
     next(reading)
     name = SECRET.decode()
     with pytest.raises(
-        StoreError, match=r"is removed, but its bytes may be there still: .*; erase it once more"
+        StoreError, match=r"is removed, but its bytes may still be in the store: .* --erase again"
     ) as told:
         store.remove(name, erase=True)
     assert "\n" not in str(told.value)

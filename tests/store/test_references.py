@@ -95,7 +95,7 @@ def test_version_that_an_alias_names_stays(store: AdapterStore, layout: Layout, 
     for k in range(2):
         store.put("a", layout, row(k))
     store.set_alias("a", "live", 1)
-    with pytest.raises(StoreError, match="'a' version 1 is a@live; move or remove that alias first"):
+    with pytest.raises(StoreError, match="'a' version 1 has the alias a@live; move or remove that alias first"):
         store.remove("a", 1)
     assert store.remove("a", 2) == 1
     assert store.resolve("a@live").version == 1

@@ -117,7 +117,7 @@ def test_writers_wait_for_one_another_whatever_their_search_path(new_schema: Cal
 @pytest.mark.parametrize("doing", ["starting up", "shutting down", "in recovery mode"])
 def test_server_that_starts_is_waited_for(new_schema: Callable[[], str], doing: str) -> None:
     database = PostgresDatabase(new_schema(), timeout=5)
-    with pytest.raises(StoreError, match="starts or stops just now; try again when it is up"), database._explained():
+    with pytest.raises(StoreError, match="is starting or stopping; try again when it is up"), database._explained():
         raise database._error(f'connection to server on socket "/x" failed: FATAL:  the database system is {doing}')
     database.close()
 

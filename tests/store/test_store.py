@@ -30,7 +30,7 @@ def test_same_name_makes_the_next_version(store: AdapterStore, layout: Layout, r
 
 def test_same_name_can_be_refused(store: AdapterStore, layout: Layout, row: Any) -> None:
     store.put("a", layout, row(0), exist_ok=False)
-    with pytest.raises(StoreError, match="has an adapter 'a' already, version 1; choose another name"):
+    with pytest.raises(StoreError, match="already has an adapter 'a', version 1; choose another name"):
         store.put("a", layout, row(1), exist_ok=False)
     assert list(store.versions("a")) == [1]
 
@@ -113,7 +113,7 @@ def test_store_that_changes_while_it_is_read_gives_no_wrong_row(
         store.coefficients()
     store.put("d", make_layout(n_frequency=30), torch.randn(90))
     monkeypatch.setattr(store, "layers", lambda names: small)  # as before d came
-    with pytest.raises(StoreError, match="an adapter with more coefficients came"):
+    with pytest.raises(StoreError, match="an adapter with more coefficients was added"):
         store.coefficients()
 
 
@@ -174,7 +174,7 @@ def test_numbers_that_half_precision_cannot_hold_are_written_in_float32(store: A
 
 def test_metrics_that_are_no_json_are_refused(store: AdapterStore, layout: Layout, row: Any) -> None:
     for metrics in ({"loss": float("nan")}, {"loss": torch.zeros(())}, {"loss": {1, 2}}):
-        with pytest.raises(ConfigError, match="the metrics cannot be kept as JSON"):
+        with pytest.raises(ConfigError, match="the metrics cannot be saved as JSON"):
             store.put("a", layout, row(0), metrics=metrics)
 
 
@@ -188,7 +188,7 @@ def test_name_that_is_no_text_is_one_sentence(store: AdapterStore, layout: Layou
             assert not list(call(name))
         except StoreError as error:
             told.append(str(error))
-    with pytest.raises(StoreError, match="is no text; choose another"):
+    with pytest.raises(StoreError, match="is not valid text; choose another"):
         store.put(name, layout, row(0))
     assert [text for text in told if "\n" in text or "permissions" in text] == []
     assert list(store.names()) == ["a"]

@@ -17,7 +17,7 @@ from fourierft.store import AdapterStore, Layout
 def test_layout_goes_with_its_last_adapter(store: AdapterStore, make_layout: Any, row: Any) -> None:
     store.put("a", make_layout(), row(0))
     store.put("b", make_layout(random_loc_seed=6), row(1))
-    with pytest.raises(StoreError, match=r"different draws \(uniform:5, uniform:6\)"):
+    with pytest.raises(StoreError, match=r"different entries \(uniform:5, uniform:6\)"):
         store.coefficients()
     store.remove("b")
     assert store.coefficients().shape == (1, 60)
@@ -61,7 +61,7 @@ def test_adapter_of_another_base_is_refused_and_its_new_place_can_be_told(
 
 
 def test_store_that_is_not_there_is_empty_or_refused(open_store: Callable[..., AdapterStore]) -> None:
-    with pytest.raises(StoreError, match=r"there is no store .*`fourierft store add` makes one"):
+    with pytest.raises(StoreError, match=r"there is no store .*create it with `fourierft store add`"):
         open_store(create=False)
     store = open_store()
     assert (len(store), list(store), list(store.list()), store.verify()) == (0, [], [], [])
@@ -73,7 +73,7 @@ def test_newer_format_is_refused(open_store: Callable[..., AdapterStore], layout
     store.put("a", layout, row(0))
     with store._tables.writing() as execute:
         execute("UPDATE fourierft_store SET value = '3' WHERE key = 'format'", {})
-    with pytest.raises(StoreError, match="is a store of format 3, this version reads format 2; upgrade fourierft"):
+    with pytest.raises(StoreError, match="is a store of format 3, but this version reads format 2; upgrade fourierft"):
         open_store()
 
 

@@ -96,13 +96,13 @@ def test_changed_alias_is_found(store: AdapterStore, layout: Layout, row: Any) -
     store.set_alias("a", "live", 2)
     with store._tables.writing() as execute:
         execute("UPDATE fourierft_aliases SET version = 1", {})
-    with pytest.raises(StoreError, match="the alias 'live' of 'a' has another SHA-256 than when it was set"):
+    with pytest.raises(StoreError, match="the SHA-256 of the alias 'live' of 'a' has changed"):
         store.resolve("a@live")
     assert len(store.verify()) == 1
     store.set_alias("a", "live", 1)
     with store._tables.writing() as execute:
         execute("DELETE FROM fourierft_adapters WHERE version = 1", {})
-    with pytest.raises(StoreError, match="the alias 'live' of 'a' is version 1, which is gone"):
+    with pytest.raises(StoreError, match="the alias 'live' of 'a' names version 1, which is missing"):
         store.resolve("a@live")
     assert len(store.verify()) == 1
 
@@ -114,7 +114,7 @@ def test_changed_note_of_what_was_removed_is_found(store: AdapterStore, layout: 
     with store._tables.writing() as execute:
         execute("UPDATE fourierft_removed SET version = 1", {})
     assert len(store.verify()) == 1
-    with pytest.raises(StoreError, match="the highest version that was removed of 'a' has another SHA-256"):
+    with pytest.raises(StoreError, match="the SHA-256 of the note of the removed versions of 'a'"):
         store.put("a", layout, row(3))
 
 
@@ -122,7 +122,7 @@ def test_changed_base_is_found(open_store: Callable[..., AdapterStore], layout: 
     open_store().put("a", layout, row(0))
     with open_store()._tables.writing() as execute:
         execute("UPDATE fourierft_store SET value = 'org/other' WHERE key = 'base_model'", {})
-    with pytest.raises(StoreError, match="what it says of its base has another SHA-256"):
+    with pytest.raises(StoreError, match="the SHA-256 of its base's record"):
         open_store()
 
 

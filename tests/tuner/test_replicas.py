@@ -269,7 +269,7 @@ def test_partitioned_coefficients_are_asked_for(kind: str, mode: Callable) -> No
 def test_names_of_rows_in_a_replica_say_why_they_are_too_many(replicate: Callable) -> None:
     with (
         torch.no_grad(),
-        pytest.raises(ConfigError, match=r"a replica got 4 adapter_names for 2 inputs, as torch.nn.D"),
+        pytest.raises(ConfigError, match=r"a replica got 4 adapter_names for 2 inputs, because torch.nn.D"),
     ):
         replicate(make("linear"))[1](IDS[2:], adapter_names=["default", "__base__", "default", "__base__"])
 

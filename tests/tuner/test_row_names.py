@@ -266,8 +266,11 @@ def test_embeddings_may_be_given_in_place_of_ids(llama):
 @pytest.mark.parametrize(
     ("names", "text"),
     [
-        ("default", r"adapter_names='default' gives no name a row; use a list, such as \['default', '__base__'\]"),
-        (["default"], "got 1 adapter_names for 3 inputs; give one name an input, '__base__' for none"),
+        (
+            "default",
+            r"adapter_names='default' is not a list with one name for each row; use one, such as \['default'",
+        ),
+        (["default"], "got 1 adapter_names for 3 inputs; give one name for each input, '__base__' for the base alone"),
         (["default", "second"], "got 2 adapter_names for 3 inputs"),
         (NAMES * 2, "got 6 adapter_names for 3 inputs"),
     ],

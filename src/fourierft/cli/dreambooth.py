@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "       fourierft dreambooth stand-in DIR"
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file of settings; flags override it")
-    for action in parser._actions:
-        show_one_name(action)
+    for setting in parser._actions:
+        show_one_name(setting)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", prog="fourierft dreambooth")
 
     def action(name: str, text: str, example: str) -> argparse.ArgumentParser:

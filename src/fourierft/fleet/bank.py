@@ -243,8 +243,8 @@ class AdapterBank:
             known = self._head_shapes.setdefault(key, value.shape)
             if known != value.shape:
                 raise ShapeError(
-                    f"the head {key} is {list(value.shape)}, but {list(known)} in the adapters before it; keep "
-                    "adapters of another task in a bank of their own"
+                    f"the head {key} is {list(value.shape)}, but {list(known)} in earlier adapters; "
+                    "use a separate bank for adapters of another task"
                 )
 
     def _make_room(self, count: int, keep: set[str]) -> None:
@@ -254,8 +254,9 @@ class AdapterBank:
         idle = self._slots.idle(most, lambda name: self._entries[name].is_stored and name not in keep)
         if len(self._slots) - len(idle) > most:
             raise ConfigError(
-                f"{len(keep):,} adapters are wanted together, beside those that are in no store, but capacity="
-                f"{self.capacity:,}; use a larger one, or smaller batches"
+                f"the batch needs {len(keep):,} adapters at once, with those that are in "
+                f"no store, but capacity={self.capacity:,}; use a larger capacity, or smaller "
+                "batches"
             )
         for name in idle:
             self._drop(name)

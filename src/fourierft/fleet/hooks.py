@@ -73,13 +73,14 @@ class RowHooks:
         for name in rows.layers - self._running.called:
             if self._layer(name) is not self._layers[name]:
                 raise ConfigError(
-                    f"{name} of the base was replaced by another module since adapters reached it, so that they had no "
-                    "effect there; make a new FleetModel of the base as it is now"
+                    f"{name} of the base was replaced by another module, so adapters have no "
+                    "effect there; make a new FleetModel of the changed base"
                 )
             if is_among(name, self._names_read):
                 raise ConfigError(
-                    f"the model reads the weight of {name} in its forward pass instead of calling the layer, so that "
-                    "rows cannot have different adapters there; run these adapters one by one, with PEFT"
+                    f"the model reads the weights of {name} instead of calling the layer, so "
+                    "rows cannot have different adapters there; run these adapters one by one, "
+                    "with PEFT"
                 )
 
     def remove(self) -> None:
@@ -98,8 +99,9 @@ class RowHooks:
         expansion: Expansion | None = self._running.expansion
         if expansion is not None and expansion.is_doubled(len(x), count):
             raise ConfigError(
-                f"{name} got {len(x)} rows for {count} names: guidance_scale doubles them, which a fleet does not "
-                "follow; leave it out, or use PEFT with adapter_names"
+                f"{name} got {len(x)} rows for {count} names, because guidance_scale doubles "
+                "the rows, which a fleet does not support; leave it out, or use PEFT with "
+                "adapter_names"
             )
         if not (is_lookup and len(x) == 1):  # ids that all rows share
             check_rows(name, x.shape if is_lookup else x.shape[:-1], count, self._running.batch)

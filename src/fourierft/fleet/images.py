@@ -49,7 +49,7 @@ def check_images(sizes: Mapping[str, Size], model: nn.Module, inputs: Sequence[A
     for name, size in sizes.items():
         if size != (height, width):
             raise ConfigError(
-                f"the adapter {name!r} was trained on images of {size[0]} x {size[1]} pixels, but these have {height} "
-                f"x {width}; make them with fourierft.training.evaluation.load_processor(json.loads(store.get({name!r})"
-                ".record))"
+                f"the adapter {name!r} was trained on images of {size[0]} x {size[1]} pixels, "
+                f"but these have {height} x {width}; prepare them with "
+                f"fourierft.training.evaluation.load_processor(json.loads(store.get({name!r}).record))"
             )

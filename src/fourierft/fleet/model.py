@@ -94,9 +94,13 @@ class FleetModel:
 
     def _rows(self, names: Sequence[str], batch: Batch | None) -> ServedRows:
         if isinstance(names, str) or not names:
-            raise ConfigError(f"names={names!r} gives no name a row; use a list, such as ['a', {BASE!r}]")
+            raise ConfigError(
+                f"names={names!r} is not a list with one name for each row; use one, such as ['a', {BASE!r}]"
+            )
         if batch is not None and batch.rows != len(names):
-            raise ConfigError(f"got {len(names)} names for {batch.rows} rows; give one name a row, {BASE!r} for none")
+            raise ConfigError(
+                f"got {len(names)} names for {batch.rows} rows; give one name for each row, {BASE!r} for the base alone"
+            )
         if len(set(names)) == 1:
             names = names[:1]  # one set of coefficients for all rows
         kept: OrderedDict[tuple[str, ...], ServedRows] = self._recent.__dict__.setdefault("kept", OrderedDict())

@@ -135,7 +135,7 @@ def _checked_shape(part: Part, name: str, layer: nn.Module) -> Shape:
     is_lookup = isinstance(layer, nn.Embedding) and lookup_scale(layer) is not None
     if not is_lookup and not isinstance(layer, (nn.Linear, Conv1D)):
         raise ShapeError(
-            f"{name} of the base is a {type(layer).__name__}; a fleet changes Linear, Conv1D and plain embeddings alone"
+            f"{name} of the base is a {type(layer).__name__}; a fleet adapts only Linear, Conv1D and plain embeddings"
         )
     shape = layer_shape(layer)
     assert shape is not None

@@ -136,7 +136,8 @@ def check_update(coefficients: torch.Tensor, scaling: float, who: str) -> None:
     sums = coefficients.double().abs().sum(-1)
     if sums.numel() and float(sums.max()) * max(abs(scaling), 1.0) > torch.finfo(torch.float32).max:
         raise ShapeError(
-            f"{who} with scaling={scaling:g} go beyond what float32 holds; the training that made them diverged"
+            f"{who} with scaling={scaling:g} are too large for float32, because the "
+            "training diverged; train again with a lower learning rate"
         )
 
 
@@ -197,7 +198,10 @@ def check_adapter(path: Path, config: AdapterConfig, tensors: Mapping[str, torch
     keys = [key for key in tensors if key.endswith(SUFFIX)]
     coefficients = {layer_name(key): tensors[key] for key in keys}
     if not coefficients:
-        raise CheckpointError(f"{path / WEIGHTS_FILE} holds no FourierFT coefficients; it belongs to another method")
+        raise CheckpointError(
+            f"{path / WEIGHTS_FILE} has no FourierFT coefficients, so it is an adapter "
+            "of another method; give a FourierFT adapter"
+        )
     _check_coefficients(path, coefficients, config)
     whole = [key for key in tensors if is_saved_whole(key)]
     saved = {parameter_name(key): tensors[key] for key in whole}

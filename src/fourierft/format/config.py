@@ -133,7 +133,8 @@ class AdapterConfig:
             raise CheckpointError(f"{where} holds a JSON {type(content).__name__} instead of an object of settings")
         if content.get("peft_type") != "FOURIERFT":
             raise CheckpointError(
-                f"{where} has peft_type={shown(content.get('peft_type'))}; only FOURIERFT adapters can be read here"
+                f"{where} has peft_type={shown(content.get('peft_type'))}, but only FOURIERFT "
+                "adapters can be read; give one of these"
             )
         told = {**_DEFAULTS, **content}
         for name, (will_do, allowed) in _FIELDS.items():

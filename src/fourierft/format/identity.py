@@ -100,8 +100,8 @@ def check_same_base(made_for: BaseIdentity, base: BaseIdentity, who: str | Path)
     """
     if made_for.is_known and base.is_known and not made_for.is_same(base):
         raise CheckpointError(
-            f"{who} was made for the base {made_for.describe()}, and {base.describe()} is another model; give the one "
-            "that it was made for, or, if you mean it, allow_other_base"
+            f"{who} was made for the base {made_for.describe()}, but {base.describe()} "
+            "is another model; give the right base, or, to use this one anyway, allow_other_base"
         )
 
 

@@ -70,8 +70,8 @@ class Layout:
         """
         if checkpoint.config.record.has_parameters:
             raise CheckpointError(
-                f"{checkpoint.path} adapts parameters, such as the weights of fused experts, which a store and a fleet "
-                "do not take; load it with PEFT, or merge it"
+                f"{checkpoint.path} adapts parameters, such as the weights of fused experts, "
+                "which stores and fleets do not support; load it with PEFT, or merge it"
             )
         shapes = checkpoint.shapes or {}
         found = sorted(checkpoint.coefficients.items())

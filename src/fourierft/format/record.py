@@ -176,8 +176,8 @@ def _check_format(content: Mapping[str, Any], where: str | Path) -> None:
     unknown = sorted(set(asked) - known)
     if unknown:
         raise CheckpointError(
-            f"{where} has the settings fourierft={shown(unknown)}, which this version does not know and must; upgrade "
-            "fourierft to the version that wrote the adapter"
+            f"{where} needs the settings fourierft={shown(unknown)}, which this version "
+            "does not know; upgrade fourierft to the version that wrote the adapter"
         )
 
 

@@ -29,8 +29,8 @@ def rescaled(values: Tensor, scaling: float, wanted: float) -> Tensor:
         return values
     if not wanted:
         raise ConfigError(
-            f"coefficients of scaling={scaling:g} cannot become those of scaling=0, with which there is no update; "
-            "give the adapter another scaling"
+            f"coefficients with scaling={scaling:g} cannot be converted to scaling=0, "
+            "which gives no update; give the adapter another scaling"
         )
     wide = float32 if values.device.type == "mps" else float64
     return (values.to(wide) * (scaling / wanted)).to(promote_types(values.dtype, float32))

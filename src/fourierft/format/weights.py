@@ -30,10 +30,10 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         pickles = sorted(path.glob("*.bin")) + sorted(path.glob("*.pt"))
         if pickles:
             raise CheckpointError(
-                f"{pickles[0]} is a pickle, which can run code when it is opened, and is refused; "
-                "load it where you trust it and save it again as safetensors"
+                f"{pickles[0]} is a pickle, which can run code when it is opened, so it "
+                "is refused; if you trust it, load it elsewhere and save it again as safetensors"
             )
-        raise CheckpointError(f"{file} is missing; a checkpoint is {CONFIG_FILE} beside {WEIGHTS_FILE}")
+        raise CheckpointError(f"{file} is missing; an adapter's folder needs {CONFIG_FILE} and {WEIGHTS_FILE}")
     return read_tensors(file)
 
 
@@ -82,7 +82,10 @@ def check_finite(path: Path, name: str, tensor: torch.Tensor) -> None:
         tensor = tensor.float()  # torch does not ask 8-bit floats
     if not torch.isfinite(tensor).all():
         kind = "NaN" if torch.isnan(tensor).any() else "infinity"
-        raise CheckpointError(f"{path / WEIGHTS_FILE} holds {kind} in {name}; the training that wrote it diverged")
+        raise CheckpointError(
+            f"{path / WEIGHTS_FILE} holds {kind} in {name}, because the training diverged; "
+            "train again with a lower learning rate"
+        )
 
 
 def _check_tensors(file: Path, header: Header) -> None:
@@ -98,4 +101,6 @@ def _check_tensors(file: Path, header: Header) -> None:
                 "were gathered from all processes: save the whole state"
             )
         if not layer_name(name):
-            raise CheckpointError(f"{file} holds {shown(name)}, which names no layer; save it with PEFT")
+            raise CheckpointError(
+                f"{file} has the tensor {shown(name)}, which is no layer's name; save the adapter with PEFT"
+            )

@@ -72,7 +72,7 @@ class FourierFTPlugin(BasePlugin):
         targets = "all-linear" if cfg.lora_target_linear else cfg.lora_target_modules
         if not targets:
             raise ConfigError(
-                "adapter: fourierft has no target modules; use lora_target_linear: true, or lora_target_modules"
+                "adapter: fourierft needs target modules; set lora_target_linear: true, or lora_target_modules"
             )
         config = FourierFTConfig(
             **FourierFTSettings(**(cfg.fourierft or {})).model_dump(),

@@ -103,9 +103,10 @@ def check_rows(layer: str, shape: Sequence[int], count: int, batch: Batch | None
     if is_whole and is_long_enough and known.is_even and not is_chosen and known.rows not in inner:
         return
     raise ConfigError(
-        f"{layer or 'a layer'} got an input of {' x '.join(map(str, shape))} vectors for {count} rows that have an "
-        "adapter each, and which of them belong to which row cannot be told: leave the layer out of these adapters "
-        "with exclude_modules, or run the rows of each adapter in a call of their own"
+        f"{layer or 'a layer'} got an input of {' x '.join(map(str, shape))} vectors "
+        f"for {count} rows with different adapters, and it is unknown which vectors "
+        "belong to which row; leave the layer out of these adapters with exclude_modules, "
+        "or run the rows of each adapter in a separate call"
     )
 
 
@@ -115,10 +116,12 @@ def checked_names(names: Sequence[str], adapters: Collection[str], is_training: 
     Raises: ConfigError, if one is unknown, there is one text instead of a list, or the model is in training mode.
     """
     if isinstance(names, str):
-        raise ConfigError(f"adapter_names={names!r} gives no name a row; use a list, such as [{names!r}, {BASE!r}]")
+        raise ConfigError(
+            f"adapter_names={names!r} is not a list with one name for each row; use one, such as [{names!r}, {BASE!r}]"
+        )
     names = [str(name) for name in names]
     if is_training:
-        raise ConfigError("adapter_names work in evaluation mode only; call model.eval() first")
+        raise ConfigError("adapter_names work only in evaluation mode; call model.eval() first")
     unknown = sorted(set(names) - set(adapters) - {BASE})
     if unknown:
         raise ConfigError(
@@ -243,7 +246,10 @@ class RowNames:
 def _miscounted(names: Sequence[str], rows: int, is_replica: bool = False) -> ConfigError:
     if is_replica:
         return ConfigError(
-            f"a replica got {len(names)} adapter_names for {rows} inputs, as torch.nn.DataParallel divides the inputs "
-            "alone; run batches with adapter_names on one device, or DataParallel with one adapter for all rows"
+            f"a replica got {len(names)} adapter_names for {rows} inputs, because torch.nn.DataParallel "
+            "splits only the inputs; run batches with adapter_names on one device, "
+            "or use DataParallel with one adapter for all rows"
         )
-    return ConfigError(f"got {len(names)} adapter_names for {rows} inputs; give one name an input, {BASE!r} for none")
+    return ConfigError(
+        f"got {len(names)} adapter_names for {rows} inputs; give one name for each input, {BASE!r} for the base alone"
+    )

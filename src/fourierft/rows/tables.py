@@ -154,8 +154,9 @@ class DrawTables:
             known = self.shapes.get(layer.name)
             if layer.shape is not None and known is not None and known != layer.shape:
                 raise ShapeError(
-                    f"{layer.name} is a {layer.shape[0]} x {layer.shape[1]} weight in this adapter, but "
-                    f"{known[0]} x {known[1]} in those before it; keep adapters of another base in a bank of their own"
+                    f"{layer.name} is a {layer.shape[0]} x {layer.shape[1]} weight in this adapter, "
+                    f"but {known[0]} x {known[1]} in earlier ones; use a separate bank for adapters "
+                    "of another base"
                 )
 
     def fit(self, layout: Layout) -> None:

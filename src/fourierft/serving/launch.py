@@ -68,13 +68,14 @@ def check(settings: ServeSettings) -> str:
     for option in settings.options:
         if option.partition("=")[0].replace("_", "-") in _OURS:
             raise ConfigError(
-                f"{option} is not for a fleet to be given to vLLM; `fourierft serve --help` has what is allowed, and "
-                "several servers on one store do what several API servers or replicas would"
+                f"{option} cannot be passed to vLLM for a fleet; see `fourierft serve --help` "
+                "for the options, and start several servers on one store instead of several "
+                "API servers or replicas"
             )
     if settings.tenants is None and not is_loopback(settings.host):
         raise ConfigError(
-            f"--host {settings.host} would open the server to everyone who reaches this machine; give it --tenants, or "
-            "--host 127.0.0.1"
+            f"--host {settings.host} would open the server to everyone who can reach "
+            "this machine; add --tenants FILE with keys, or use --host 127.0.0.1"
         )
     if settings.tenants is not None:
         from fourierft.serving.tenants_file import read_tenants

@@ -43,7 +43,7 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             if not 0 < value < math.inf:
-                raise ConfigError(f"the limit {field.name}={value} is none; give a number above 0")
+                raise ConfigError(f"the limit {field.name}={value} is out of range; give a number above 0")
 
     def pack(self) -> str:
         """As a text, which `unpack` reads."""

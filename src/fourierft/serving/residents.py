@@ -76,7 +76,10 @@ class Residents:
         """
         wanted = set(keys)
         if len(wanted) > self.slots:
-            raise ConfigError(f"{len(wanted)} adapters are wanted at once, but there are {self.slots} slots; use more")
+            raise ConfigError(
+                f"{len(wanted)} adapters are needed at once, but there are {self.slots} "
+                "slots; start the server with more --slots"
+            )
         missing = wanted.difference(self._slots.keys)
         for key in wanted - missing:
             self._slots.use(key)
@@ -123,8 +126,8 @@ class Residents:
         layout = adapter.layout
         if adapter.heads:
             raise ConfigError(
-                f"{adapter.name!r} replaces {next(iter(adapter.heads))} of the base, which is not served; "
-                "only coefficients differ from request to request"
+                f"{adapter.name!r} replaces {next(iter(adapter.heads))} of the base, but "
+                "the server takes only adapters without heads; serve others with FleetModel"
             )
         if self._device.type == "cpu":
             return
@@ -133,6 +136,7 @@ class Residents:
         for layer in layout.layers:
             if layer.n_frequency > room.get(layer.name, 0):
                 raise ShapeError(
-                    f"{adapter.name!r} has {layer.n_frequency} coefficients in {layer.name}, but the tables were made "
-                    f"for {room.get(layer.name, 0)}; start the server again, and they are made to fit"
+                    f"{adapter.name!r} has {layer.n_frequency} coefficients in {layer.name}, "
+                    f"but the server's tables have room for {room.get(layer.name, 0)}; restart "
+                    "the server to make room"
                 )

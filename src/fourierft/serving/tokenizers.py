@@ -32,14 +32,15 @@ def check_tokenizers(records: Mapping[str, str], model: str, options: Sequence[s
         trained = record.get("tokenizer")
         if trained is not None and not _is_same(trained, given or model):
             raise ConfigError(
-                f"the adapter {name!r} was trained with the tokenizer {trained}, but this server reads with "
-                f"{given or model}; give it --vllm='{_OPTION} {trained}', or serve such adapters from a store of their "
-                "own"
+                f"the adapter {name!r} was trained with the tokenizer {trained}, but this "
+                f"server uses {given or model}; start it with --vllm='{_OPTION} {trained}', "
+                "or serve such adapters from a separate store"
             )
         if trained is None and given is not None and not any(_is_same(given, own) for own in (model, _base(record))):
             raise ConfigError(
-                f"the adapter {name!r} was trained with the tokenizer of its base, but this server reads with {given}; "
-                f"leave {_OPTION} out, or serve such adapters from a store of their own"
+                f"the adapter {name!r} was trained with the tokenizer of its base, but this "
+                f"server uses {given}; leave {_OPTION} out, or serve such adapters from "
+                "a separate store"
             )
 
 

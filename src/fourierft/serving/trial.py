@@ -27,7 +27,7 @@ def alone(settings: ServeSettings) -> ServeSettings:
     Raises: ConfigError, if it asks for keys.
     """
     if settings.tenants is not None:
-        raise ConfigError("--ask has no key for a server with --tenants; leave them out")
+        raise ConfigError("--ask cannot be used with --tenants, because it has no key; leave --tenants out")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return replace(settings, host="127.0.0.1", port=free.getsockname()[1])

@@ -70,12 +70,13 @@ def vllm_version() -> str:
             continue
     else:
         raise MissingExtraError(
-            f"serving needs vLLM {KNOWN}, which no extra brings; pip install vllm and 'fourierft[serve]' into an "
-            "environment of their own (in a checkout, `make install-vllm` makes one for a CPU)"
+            f"serving needs vLLM {KNOWN}, which no extra installs; pip install vllm "
+            "and 'fourierft[serve]' into a separate environment (in a checkout, `make "
+            "install-vllm` makes one for a CPU)"
         )
     minor = tuple(int(part) for part in version.split(".")[:2])
     if not OLDEST <= minor <= NEWEST:
-        raise ConfigError(f"vLLM {version} is installed, but fourierft serves with vLLM {KNOWN}; install one of these")
+        raise ConfigError(f"vLLM {version} is installed, but serving needs vLLM {KNOWN}; install one of these")
     return version
 
 
@@ -168,8 +169,8 @@ def read_request(request: Any) -> tuple[str, int]:
     kind, _, version = request.lora_path.partition("/")
     if kind != "fourierft" or not version.isdigit():
         raise ConfigError(
-            f"{request.lora_name!r} is an ordinary LoRA adapter ({request.lora_path}), which a fleet does not serve; "
-            "serve it with vLLM alone"
+            f"{request.lora_name!r} is a LoRA adapter ({request.lora_path}), but this "
+            "server takes only FourierFT adapters; serve it with vLLM alone"
         )
     return request.lora_name, int(version)
 

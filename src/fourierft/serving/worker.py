@@ -173,8 +173,9 @@ class FleetManager:
     def _find_place(self, layer: Layer, local: str) -> tuple[nn.Module, Place]:
         if local not in self._places:
             raise ShapeError(
-                f"the adapters change {layer.name}, which is none of the linear layers that are served, to which head "
-                "and embedding do not belong; serve the base that they were trained on, or merge the adapter"
+                f"the adapters change {layer.name}, but only linear layers other than head "
+                "and embedding can be served; serve the base that they were trained on, "
+                "or merge the adapter"
             )
         module, place = self._places[local]
         check_shape(layer.name, place.shape, layer.shape, layer.n_frequency, "the model that is served")

@@ -124,8 +124,9 @@ class SpectralBasis:
         if key not in self._kept:
             if device is not None and is_captured(device):
                 raise BackendError(
-                    f"the first use of a {self.out_features} x {self.in_features} update on {device} is in a CUDA "
-                    "graph, which cannot hold what has to be made then; run the model once before capturing it"
+                    f"the first use of a {self.out_features} x {self.in_features} update on "
+                    f"{device} is inside a CUDA graph, where its tables cannot be made; run "
+                    "the model once before you capture it"
                 )
             with real_tensors():
                 self._kept.setdefault(key, build(self))

@@ -82,8 +82,8 @@ def bandpass_entries(
     _check_seed(seed)
     if not (0 <= center <= MOST_CENTER and LEAST_WIDTH <= width <= MOST_WIDTH):
         raise ConfigError(
-            f"center={center}, width={width} is no frequency band; use 0 <= center <= {MOST_CENTER:g} and "
-            f"{LEAST_WIDTH:g} <= width <= {MOST_WIDTH:g}"
+            f"center={center}, width={width} is not a valid frequency band; use 0 <= "
+            f"center <= {MOST_CENTER:g} and {LEAST_WIDTH:g} <= width <= {MOST_WIDTH:g}"
         )
     if center > 0 and n_frequency == total:
         raise ShapeError(

@@ -89,7 +89,7 @@ def spectral_embedding(ids: Tensor, coefficients: Tensor, basis: SpectralBasis, 
     """
     _check_coefficients(coefficients, basis)
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-        raise ShapeError(f"ids of dtype {ids.dtype} name no rows; use integers")
+        raise ShapeError(f"ids have the dtype {ids.dtype}; use integers")
     rows, sets, lead = _batch(ids[..., None], coefficients)
     return _operators(ids).lookup_view(rows[..., 0], sets, basis.key, scaling).view(*lead, basis.in_features)
 
@@ -131,7 +131,9 @@ def adapted_linear(
             "use a basis of the weight's shape"
         )
     if bias is not None and _differ(bias.shape, (basis.out_features,)):
-        raise ShapeError(f"bias is {list(bias.shape)}; use [{basis.out_features}], one number a row of the weight")
+        raise ShapeError(
+            f"bias is {list(bias.shape)}; use [{basis.out_features}], one number for each row of the weight"
+        )
     _check_coefficients(coefficients, basis)
     _check_input(x, basis)
     dtype = _product_dtype(x, weight)
@@ -210,4 +212,4 @@ def _differ(shape: Sequence[int], expected: tuple[int, ...]) -> bool:
 
 def _check_floating(name: str, tensor: Tensor) -> None:
     if not tensor.is_floating_point():
-        raise ShapeError(f"{name} of dtype {tensor.dtype} carry no spectrum; use float64, float32, bfloat16 or float16")
+        raise ShapeError(f"{name} have the dtype {tensor.dtype}; use float64, float32, bfloat16 or float16")

@@ -54,7 +54,7 @@ def read_source(adapter_dir: str | Path) -> Source:
     for file, content in ((record, {} if text is None else parse_json(text, record)), (metrics, scores)):
         if not isinstance(content, dict):
             raise CheckpointError(
-                f"{file} holds a JSON {type(content).__name__} instead of an object; mend or remove it"
+                f"{file} holds a JSON {type(content).__name__} instead of an object; correct or remove it"
             )
     return Source(checkpoint, None if text is None else text.decode(), scores)
 
@@ -74,9 +74,7 @@ def base_of(
     """
     name = base or config.base_model
     if not name:
-        raise StoreError(
-            "the adapter names no base model, and a store keeps those of one base; give it with --model_name_or_path"
-        )
+        raise StoreError("the adapter names no base model, which the store needs; give it with --model_name_or_path")
     here = identify_base(name, None if base else config.revision)
     if not allow_other_base:
         check_same_base(config.made_for, here, who)
@@ -116,9 +114,9 @@ def check_name(name: str) -> None:
     if not isinstance(name, str):
         raise StoreError(f"a name is text, not a {type(name).__name__}; choose another")
     if not 1 <= len(name) <= MOST_CHARACTERS:
-        raise StoreError(f"a name has 1 to {MOST_CHARACTERS} characters, this one {len(name)}; choose another")
+        raise StoreError(f"the name has {len(name)} characters; use 1 to {MOST_CHARACTERS}")
     if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
-        raise StoreError(f"the name {name!r} holds a character that is no text; choose another")
+        raise StoreError(f"the name {name!r} has a character that is not valid text; choose another name")
     if name == BASE:
         raise StoreError(f"the name {name!r} means the base without an adapter; choose another")
 
@@ -146,7 +144,10 @@ def check_values(values: torch.Tensor, layout: Layout) -> torch.Tensor:
         raise ShapeError("the coefficients are complex numbers; give real ones, as PEFT trains them")
     values = values.detach().to("cpu", torch.float32)
     if not torch.isfinite(values).all():
-        raise ShapeError("the coefficients hold NaN or infinity; the training that made them diverged")
+        raise ShapeError(
+            "the coefficients hold NaN or infinity, because the training diverged; "
+            "train again with a lower learning rate"
+        )
     check_update(values, layout.scaling, "the coefficients")
     return values
 
@@ -179,7 +180,7 @@ def make_rows(
     try:
         shared["metrics"] = json.dumps(dict(metrics), allow_nan=False) if metrics else None
     except (ValueError, TypeError, RecursionError) as error:
-        raise ConfigError(f"the metrics cannot be kept as JSON ({error}); give text and finite numbers") from error
+        raise ConfigError(f"the metrics cannot be saved as JSON ({error}); give text and finite numbers") from error
     blobs = encode(values, dtype, layout.sizes)
     if not torch.isfinite(decode(blobs, dtype, layout.sizes)).all():
         raise ShapeError(

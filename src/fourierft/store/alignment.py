@@ -33,8 +33,8 @@ def common_layers(layouts: Iterable[Layout]) -> tuple[Layer, ...]:
             layers[layer.name] = known._replace(n_frequency=n, shape=known.shape or layer.shape)
     if len(draws) > 1:
         raise StoreError(
-            f"the adapters have entries of different draws ({', '.join(sorted(draws))}), so their coefficients belong "
-            "to different cosines; take adapters of one random_loc_seed"
+            f"the adapters have different entries ({', '.join(sorted(draws))}), so their "
+            "coefficients cannot be compared or added; use adapters with the same random_loc_seed"
         )
     return tuple(layers[name] for name in sorted(layers))
 
@@ -53,7 +53,7 @@ def align_rows(values: torch.Tensor, layout: Layout, layers: Sequence[Layer]) ->
     """
     room = {layer.name: layer.n_frequency for layer in layers}
     if any(layer.n_frequency > room.get(layer.name, 0) for layer in layout.layers):
-        raise StoreError("an adapter with more coefficients came while the store was read; read it again")
+        raise StoreError("an adapter with more coefficients was added while the store was read; run the command again")
     scaled = rescaled(values, layout.scaling, 1.0)
     parts = layout.split(scaled)
     row = values.new_zeros(len(values), sum(room.values()))

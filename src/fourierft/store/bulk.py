@@ -51,10 +51,12 @@ def import_folder(
     """
     folder = Path(folder)
     if (folder / CONFIG_FILE).is_file():
-        raise CheckpointError(f"{folder} is an adapter itself; add it with `fourierft store add`, or name one above it")
+        raise CheckpointError(
+            f"{folder} is an adapter itself; add it with `fourierft store add`, or name the folder above it"
+        )
     found = list(_find_adapters(folder))
     if not found:
-        raise CheckpointError(f"no folder below {folder} is an adapter (with {CONFIG_FILE}); name another folder")
+        raise CheckpointError(f"no folder below {folder} is an adapter with {CONFIG_FILE}; name another folder")
     names, added, there, failed = _read_names(folder), 0, 0, 0
     for path in tqdm(found, unit=" adapters", desc="adding", disable=None, delay=1):
         place = path.relative_to(folder).as_posix()
@@ -140,5 +142,5 @@ def _read_names(folder: Path) -> dict[str, str]:
         return {}
     names = read_json(file)
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise CheckpointError(f"{file} is no object of names; mend or remove it")
+        raise CheckpointError(f"{file} is not a JSON object of names; correct or remove it")
     return names

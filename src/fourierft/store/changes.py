@@ -73,8 +73,8 @@ def remove(tables: StoreTables, name: str, version: int | None = None, forget: b
         for alias in _aliases(execute, name):
             if version == alias.version:
                 raise StoreError(
-                    f"{name!r} version {version} is {name}@{alias.alias}; move or remove that alias first "
-                    "(`fourierft store alias`)"
+                    f"{name!r} version {version} has the alias {name}@{alias.alias}; move or "
+                    "remove that alias first (`fourierft store alias`)"
                 )
             if version is None:
                 execute(schema.REMOVE_ALIAS, {"name": name, "alias": alias.alias})
@@ -108,7 +108,7 @@ def erase(tables: StoreTables, name: str, version: int | None = None) -> int:
         tables.backend.scrub()
     except StoreError as error:
         raise StoreError(
-            f"{name!r} is removed, but its bytes may be there still: {error}; erase it once more"
+            f"{name!r} is removed, but its bytes may still be in the store: {error}; run the command with --erase again"
         ) from error
     return count
 
@@ -156,8 +156,8 @@ def _check_free(tables: StoreTables, execute: Execute, name: str, exist_ok: bool
     there = execute(schema.VERSIONS, {"name": name})
     if there and not exist_ok:
         raise StoreError(
-            f"{tables} has an adapter {name!r} already, version {there[-1][0]}; choose another name, or let it be the "
-            "next version"
+            f"{tables} already has an adapter {name!r}, version {there[-1][0]}; choose "
+            "another name, or allow the next version"
         )
     reference = read_reference(name)
     if there or reference is None:

@@ -24,11 +24,13 @@ _BATCH_BYTES = 1 << 24
 
 def backup(tables: StoreTables, file: str | Path) -> None:
     if not isinstance(tables.backend, SQLiteFile):
-        raise StoreError(f"{tables} is backed up by its server's own tool, such as `pg_dump --table='fourierft_*'`")
+        raise StoreError(
+            f"{tables} is a PostgreSQL database; back it up with its own tool, such as `pg_dump --table='fourierft_*'`"
+        )
     if not tables.is_made():
         raise StoreError(f"{tables} has no adapters; add some first")
     target = SQLiteFile(file, tables.backend.timeout)
-    taken = OutputExistsError(f"{target} is there already; name another file")
+    taken = OutputExistsError(f"{target} exists; name another file")
     if target.path.exists():
         raise taken
     if not target.path.absolute().parent.is_dir():
@@ -68,7 +70,7 @@ def _restore(tables: StoreTables, source: StoreTables) -> int:
         blobs = (Row(*first).coefficients, Row(*first).heads or b"") if first else ()
         tables.backend.make(fill, sum(map(len, blobs)))
         if not count and next(source.rows(schema.COUNT))[0]:  # another process was first
-            raise StoreError(f"{tables} was made by another process meanwhile; restore again to replace what it holds")
+            raise StoreError(f"another process has just created {tables}; restore again to replace its content")
         tables.is_made()
     return count
 

@@ -52,6 +52,6 @@ def check_alias(alias: str) -> None:
     """Raise StoreError for what cannot be an alias: it must read as one, and as no version."""
     if read_reference(f"name@{alias}") != ("name", None, alias) or not alias.isprintable():
         raise StoreError(
-            f"{alias!r} cannot be an alias; use 1 to {MOST_CHARACTERS} printable characters without @, and not digits "
-            "alone"
+            f"{alias!r} cannot be an alias; use 1 to {MOST_CHARACTERS} printable characters "
+            "without @, and not only digits"
         )

@@ -42,7 +42,9 @@ class StoreTables:
         self._layouts: dict[int, Layout] = {}
         try:
             if not self.is_made() and not create:
-                raise StoreError(f"there is no store {self}; `fourierft store add` makes one with its first adapter")
+                raise StoreError(
+                    f"there is no store {self}; create it with `fourierft store add`, by adding the first adapter"
+                )
         except BaseException:
             self.close()
             raise
@@ -63,11 +65,11 @@ class StoreTables:
             facts = dict(self.backend.rows(schema.READ_STORE))
         if facts.get("format") != str(schema.FORMAT):
             raise StoreError(
-                f"{self} is a store of format {facts.get('format')}, this version reads format {schema.FORMAT}; "
-                "upgrade fourierft"
+                f"{self} is a store of format {facts.get('format')}, but this version reads "
+                f"format {schema.FORMAT}; upgrade fourierft"
             )
         if facts.get("seal") != seal_facts(facts):
-            raise StoreError(f"{self} is damaged: what it says of its base has another SHA-256 than when it was made")
+            raise StoreError(f"{self} is damaged: the SHA-256 of its base's record has changed")
         kept = BaseIdentity(facts["base_model"], facts.get("base_digest"), facts.get("base_signs"))
         wanted, self.base = self.base, kept
         if wanted is not None:
@@ -94,8 +96,9 @@ class StoreTables:
             if here.digest == self.base.digest and here.is_same(other):
                 return other
         raise StoreError(
-            f"{self} keeps adapters of the base {self.base.describe()}, but {what} for {other.describe()}; "
-            "use a store of its own for each base (only adding adapters that are there takes allow_other_base)"
+            f"{self} keeps adapters of the base {self.base.describe()}, but {what} for "
+            f"{other.describe()}; use a separate store for each base (allow_other_base "
+            "works only when you add existing adapters)"
         )
 
     def rows(self, statement: str, parameters: Mapping[str, Any] | None = None) -> Iterator[tuple[Any, ...]]:
@@ -153,7 +156,7 @@ class StoreTables:
                 break
             if wanted == before:
                 raise StoreError(
-                    f"{self} is damaged: the alias {alias!r} of {name!r} is version {wanted}, which is gone"
+                    f"{self} is damaged: the alias {alias!r} of {name!r} names version {wanted}, which is missing"
                 )
             before = wanted  # it was moved and its version removed, or so it seems
         if not self.versions(name):
@@ -179,8 +182,7 @@ class StoreTables:
         """The alias, or StoreError if it is damaged."""
         if not alias.is_whole:
             raise StoreError(
-                f"{self} is damaged: the alias {alias.alias!r} of {alias.name!r} has another SHA-256 than when it was "
-                "set"
+                f"{self} is damaged: the SHA-256 of the alias {alias.alias!r} of {alias.name!r} has changed"
             )
         return alias
 
@@ -188,8 +190,7 @@ class StoreTables:
         """Raise StoreError if what is noted of removed versions is damaged."""
         if kept != seal(name, version):
             raise StoreError(
-                f"{self} is damaged: the highest version that was removed of {name!r} has another SHA-256 than when it "
-                "was noted"
+                f"{self} is damaged: the SHA-256 of the note of the removed versions of {name!r} has changed"
             )
 
     def versions(self, name: str) -> list[int]:
@@ -225,10 +226,10 @@ class StoreTables:
         """The same, read anew."""
         found = next(self.rows(schema.READ_LAYOUT, {"id": layout_id}), None)
         if found is None:
-            raise StoreError(f"{self} is damaged: the layout {layout_id} of some adapters is gone")
+            raise StoreError(f"{self} is damaged: the layout {layout_id} of some adapters is missing")
         layout = _check_layout(found)
         if layout is None:
-            raise StoreError(f"{self} is damaged: the layout {layout_id} has another SHA-256 than when it was added")
+            raise StoreError(f"{self} is damaged: the SHA-256 of the layout {layout_id} has changed")
         return layout
 
     def layouts(self) -> list[Layout]:

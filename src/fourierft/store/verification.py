@@ -54,7 +54,7 @@ def _find_fault(tables: StoreTables, found: int) -> str | None:
     row = Row(*columns)
     fault = find_fault(row, tables.layout(row.layout))
     if fault is None and tables.id_of(row.name, row.version) != found and tables.has_id(found):
-        raise StoreError(f"{tables} is damaged: adapter {row.name!r} version {row.version} is not found by its name")
+        raise StoreError(f"{tables} is damaged: adapter {row.name!r} version {row.version} cannot be found by its name")
     return fault
 
 

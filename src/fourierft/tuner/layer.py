@@ -262,7 +262,9 @@ class FourierFTLayer(nn.Module, Mergeable):
 
     def _check_rows(self, x: Tensor, adapter_names: Sequence[str]) -> None:
         if len(x) != len(adapter_names):
-            raise ConfigError(f"got {len(adapter_names)} adapter_names for {len(x)} inputs; give one name an input")
+            raise ConfigError(
+                f"got {len(adapter_names)} adapter_names for {len(x)} inputs; give one name for each input"
+            )
         if self.merged:
             raise ConfigError(
                 f"cannot pass adapter_names while {self.merged_adapters} are merged; call unmerge_adapter() first"

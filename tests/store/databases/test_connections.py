@@ -124,8 +124,8 @@ def test_a_row_being_read_stays_the_parents(
     assert next(adapters).name == "t0"
     assert "cannot be used across a fork" in refusal(lambda: list(adapters))
     if isinstance(location, Path):
-        assert "was being read or written when this process was forked" in refusal(lambda: AdapterStore(location))
-        assert "was being read or written" in refusal(lambda: store.get("t0"))
+        assert "was in use when this process was forked" in refusal(lambda: AdapterStore(location))
+        assert "was in use when this process" in refusal(lambda: store.get("t0"))
     else:
         assert status_of(in_child(lambda: AdapterStore(location).get("t0"))) == 0
     assert [adapter.name for adapter in adapters] == ["t1", "t2", "t3", "t4"]
@@ -211,7 +211,7 @@ def test_a_thread_that_reads_on_and_on_costs_the_child_the_file_alone(
     started.wait()
     os.link(tmp_path / "one.db", tmp_path / "another name.db")
     for name in ("one.db", "another name.db"):
-        assert "was being read or written" in refusal(lambda name=name: AdapterStore(tmp_path / name))
+        assert "was in use when this process" in refusal(lambda name=name: AdapterStore(tmp_path / name))
     assert status_of(in_child(lambda: AdapterStore(tmp_path / "other.db").get("t0"))) == 0
     done.set()
     thread.join()

@@ -88,7 +88,7 @@ def test_log_of_the_file_before_is_not_read_into_another(
     before = other.read_bytes()
     shutil.move(other, path) if how == "moved over" else shutil.copyfile(other, path)
     with pytest.raises(
-        StoreError, match=r"fleet\.db was replaced, but fleet\.db-wal beside it is the log of the file"
+        StoreError, match=r"fleet\.db was replaced, but fleet\.db-wal beside it is the log of the old file"
     ) as told:
         AdapterStore(path)
     assert "\n" not in str(told.value)

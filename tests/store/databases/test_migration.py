@@ -106,7 +106,7 @@ def test_layout_that_was_damaged_before_is_not_sealed(old_store: str | Path) -> 
     with backend.writing() as execute:
         execute("UPDATE fourierft_layouts SET config = REPLACE(config, '8.0', '9.0')", {})
     backend.close()
-    with AdapterStore(old_store) as store, pytest.raises(StoreError, match="the layout 1 has another SHA-256"):
+    with AdapterStore(old_store) as store, pytest.raises(StoreError, match="the SHA-256 of the layout 1 has changed"):
         store.get("t0")
 
 

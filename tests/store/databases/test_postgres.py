@@ -26,5 +26,5 @@ def test_server_that_is_not_there_is_told_of_without_the_password() -> None:
 
 
 def test_address_that_is_none_is_refused() -> None:
-    with pytest.raises(StoreError, match="is no address of a database"):
+    with pytest.raises(StoreError, match="is not the address of a database"):
         AdapterStore("postgresql://host:port/fleet")

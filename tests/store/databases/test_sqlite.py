@@ -134,9 +134,9 @@ def test_layout_that_is_gone_is_told_of(filled: Path) -> None:
     connection.commit()
     connection.close()
     with AdapterStore(filled) as store:
-        with pytest.raises(StoreError, match="the layout 1 of some adapters is gone"):
+        with pytest.raises(StoreError, match="the layout 1 of some adapters is missing"):
             store.get("t0")
-        assert "the layout 1 of some adapters is gone" in store.verify()[0]
+        assert "the layout 1 of some adapters is missing" in store.verify()[0]
 
 
 def test_full_disk_keeps_what_was_acknowledged(filled: Path, layout: Layout, row: Any) -> None:
@@ -282,7 +282,7 @@ def test_log_in_a_folder_that_cannot_be_written_is_told_of(locked: Path, layout:
     path.with_name("fleet.db-shm").unlink()
     locked.chmod(0o555)
     assert "StoreError" in as_somebody(lambda: AdapterStore(path).get("a"))
-    assert "copy both to where you can write" in as_somebody(lambda: AdapterStore(path).get("a"))
+    assert "in a writable folder; copy both" in as_somebody(lambda: AdapterStore(path).get("a"))
 
 
 @pytest.mark.parametrize("limit", [30_000, 60_000, 100_000])

@@ -100,7 +100,7 @@ def test_heads_that_differ_ask_for_a_choice(store: AdapterStore, layout: Any, ro
 def test_other_draws_are_refused(store: AdapterStore, make_layout: Any, row: Any) -> None:
     store.put("a", make_layout(), row(0))
     store.put("b", make_layout(random_loc_seed=6), row(1))
-    with pytest.raises(StoreError, match=r"different draws \(uniform:5, uniform:6\).* one random_loc_seed"):
+    with pytest.raises(StoreError, match=r"different entries \(uniform:5, uniform:6\).* the same random_loc_seed"):
         blend(store, {"a": 0.5, "b": 0.5}, "mix")
     assert "mix" not in store
 

@@ -178,8 +178,9 @@ def check_not_lost(path: Path) -> None:
     """Raise StoreError if a file was in use when this process was forked."""
     if _lost and path.exists() and _identity(path) in _lost:
         raise StoreError(
-            f"{path} was being read or written when this process was forked, so that its locks are out of reach; fork "
-            "when the store is not in use, or start processes with spawn"
+            f"{path} was in use when this process was forked, so this process cannot "
+            "reach its locks; fork when the store is not in use, or start processes "
+            "with spawn"
         )
 
 

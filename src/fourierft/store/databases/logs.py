@@ -64,8 +64,9 @@ def check_log(path: Path) -> None:
             return
         if before == (_read_token(path), _read_header(path)):  # nobody wrote meanwhile
             raise StoreError(
-                f"{path} was replaced, but {log_of(path).name} beside it is the log of the file before it; remove that "
-                f"log to keep {path.name} as it stands (`fourierft store restore` replaces what a store holds)"
+                f"{path} was replaced, but {log_of(path).name} beside it is the log of the "
+                f"old file; remove that log to keep {path.name} as it is (`fourierft store "
+                "restore` replaces the content of a store)"
             )
 
 

@@ -105,7 +105,7 @@ class PostgresDatabase:
         try:
             address = sqlalchemy.make_url(url).set(drivername="postgresql+psycopg")
         except (sqlalchemy.exc.ArgumentError, ValueError) as error:
-            raise StoreError(f"{url} is no address of a database; use postgresql://user@host/database") from error
+            raise StoreError(f"{url} is not the address of a database; use postgresql://user@host/database") from error
         self._name = address.set(drivername="postgresql", query={}).render_as_string(hide_password=True)
         self._process = os.getpid()
         self._writing = threading.local()
@@ -249,7 +249,9 @@ class PostgresDatabase:
         try:
             yield
         except UnicodeEncodeError as error:
-            raise StoreError(f"{error.object!r:.200} holds a character that is no text; choose another name") from error
+            raise StoreError(
+                f"{error.object!r:.200} has a character that is not valid text; choose another name"
+            ) from error
         except self._error as error:
             raise self._explain(error) from error
 
@@ -257,20 +259,18 @@ class PostgresDatabase:
         cause = getattr(error, "orig", None) or error
         state = getattr(cause, "sqlstate", None)
         if state == _DISK_FULL:
-            return UnavailableError(
-                f"no space is left for {self}; make room and try again, what was acknowledged before is kept"
-            )
+            return UnavailableError(f"no space is left for {self}; make room and try again; confirmed writes are kept")
         if state == _LOCKED:
             return UnavailableError(
                 f"another process is writing to {self} (waited {self.timeout:g} s); try again when it is done"
             )
         if any(word in str(cause) for word in _STARTING):
             return UnavailableError(
-                f"{self} starts or stops just now; try again when it is up, what was acknowledged before is kept"
+                f"{self} is starting or stopping; try again when it is up; confirmed writes are kept"
             )
         told = getattr(getattr(cause, "diag", None), "message_primary", None)
         text = " ".join((told or str(cause)).split())
         if "NUL (0x00)" in text:
-            return StoreError("a name with a NUL is no text; choose another name")
+            return StoreError("a name cannot contain a NUL character; choose another name")
         kind = UnavailableError if isinstance(error, self._away) else StoreError
         return kind(f"{self} cannot be used ({text}); check the address, the server and your rights there")

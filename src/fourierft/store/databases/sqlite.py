@@ -153,7 +153,7 @@ class SQLiteFile:
             held.connection.execute("VACUUM")
             busy, *_ = held.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if busy:
-                raise StoreError(f"other processes still read what was removed of {self} (waited {self.timeout:g} s)")
+                raise StoreError(f"other processes still read what was removed from {self} (waited {self.timeout:g} s)")
 
     def check_writable(self) -> None:
         """See whether rows can be added.
@@ -234,8 +234,8 @@ class SQLiteFile:
         """Open a file whose log nobody here can make; `_look` tells a process that can write it."""
         if has_log(self.path):
             raise StoreError(
-                f"{self} has a log, {log_of(self.path).name}, that cannot be read in a folder that cannot be written; "
-                "copy both to where you can write"
+                f"{self} has a log, {log_of(self.path).name}, which can be read only in "
+                "a writable folder; copy both to one"
             )
         self._frozen = self._look()
         return self._connect(immutable=1)
@@ -262,21 +262,19 @@ class SQLiteFile:
         text = " ".join(str(error).split())
         is_full = text == "database or disk is full" or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         if is_full or (text in _FULL_PERHAPS and self._has_no_space()):
-            return UnavailableError(
-                f"no space is left for {self}; make room and try again, what was acknowledged before is kept"
-            )
+            return UnavailableError(f"no space is left for {self}; make room and try again; confirmed writes are kept")
         if text.startswith(("database is locked", "database table is locked")):
             return UnavailableError(
                 f"another process is writing to {self} (waited {self.timeout:g} s); try again when it is done"
             )
         if text.startswith(_DAMAGED):
             return StoreError(
-                f"{self} is damaged ({text}); `fourierft store verify` names what is lost, a copy brings it back"
+                f"{self} is damaged ({text}); `fourierft store verify` names what is lost; restore it from a backup"
             )
         if text.startswith("Cannot operate on a closed"):
             return StoreError(f"{self} was closed while it was in use; open it again")
         if isinstance(error, UnicodeEncodeError):
-            return StoreError(f"{error.object!r:.200} holds a character that is no text; choose another name")
+            return StoreError(f"{error.object!r:.200} has a character that is not valid text; choose another name")
         if text.startswith("Error binding parameter"):
             return StoreError(f"{self} takes text for names and whole numbers for versions ({text})")
         return StoreError(f"{self} cannot be used ({text}); check the disk, the path and its permissions")

@@ -43,12 +43,15 @@ def blend(
         ConfigError, if a weight is not finite or there is none.
     """
     if not weights or not all(math.isfinite(weight) for weight in weights.values()):
-        raise ConfigError(f"the weights {dict(weights)} cannot be added up; give each adapter a finite number")
+        raise ConfigError(f"the weights {dict(weights)} are not all finite; give each adapter a finite number")
     adapters = [store.get(adapter) for adapter in weights]
     layers = common_layers(adapter.layout for adapter in adapters)
     first = adapters[0].layout
     if not first.scaling:
-        raise ConfigError(f"{adapters[0].name!r} has the scaling 0, which no sum can be divided by; name another first")
+        raise ConfigError(
+            f"{adapters[0].name!r} has the scaling 0, which cannot be the scaling of "
+            "the sum; name another adapter first"
+        )
     rows = [align_rows(adapter.values.double()[None], adapter.layout, layers)[0] for adapter in adapters]
     total = torch.as_tensor(sum(weight * row for weight, row in zip(weights.values(), rows, strict=True)))
     values = rescaled(total, 1.0, first.scaling)
@@ -89,7 +92,7 @@ def choose_head(store: AdapterStore, adapters: list[Adapter], head: str | None) 
         ]
         if different:
             raise StoreError(
-                f"{first.name!r} and {other.name!r} have different heads ({different[0]}), which do not add up; "
-                f"name the adapter whose head to keep, such as --head {first.name!r}"
+                f"{first.name!r} and {other.name!r} have different heads ({different[0]}), "
+                f"which cannot be added; choose the head to keep, such as --head {first.name!r}"
             )
     return first.heads
