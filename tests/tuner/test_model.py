@@ -253,19 +253,6 @@ def test_transformers_own_adapter_interface_takes_our_config(make_llama, randomi
         assert_same(logits(PeftModel.from_pretrained(make_llama(), tmp_path / "again")), logits(model))
 
 
-def test_an_unknown_target_module_is_refused_with_the_nearest_names(make_llama):
-    model = make_llama()
-    with pytest.raises(ConfigError, match=r"target_modules has 'qproj', the nearest names in the model are q_proj"):
-        get_peft_model(model, config(target_modules=["qproj"]))
-    with pytest.raises(ConfigError, match=r"has '\.\*self_atn\.\(q\|v\)_prj', the nearest names"):
-        get_peft_model(model, config(target_modules=".*self_atn.(q|v)_prj"))
-
-
-def test_a_target_that_matches_nothing_beside_one_that_does_is_named_in_a_warning(make_llama):
-    with pytest.warns(UserWarning, match=r"match nothing in the model: target_modules has 'vproj', .* v_proj"):
-        get_peft_model(make_llama(), config(target_modules=["q_proj", "vproj"]))
-
-
 def test_excluding_every_target_says_so(make_llama):
     with pytest.raises(ValueError, match="combination of mismatched target modules and excluded modules"):
         get_peft_model(make_llama(), config(exclude_modules=["q_proj", "v_proj"]))

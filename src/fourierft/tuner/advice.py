@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 
+from peft import FourierFTConfig as StockConfig
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList
@@ -17,11 +18,53 @@ from fourierft.format.weights import base_path
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.parameters import ParameterHost, ParameterLayer
 
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+_HEADS = {"classifier", "score", "qa_outputs"}  # that PEFT adds to modules_to_save, whether a model has them or not
 _HOLDERS = (nn.modules.conv._ConvNd, nn.modules.conv._ConvTransposeNd, ParametrizationList, FourierFTLayer)
 
 
-def target_advice(model: nn.Module, targets: str | Collection[str] | None) -> list[str]:
-    """For each of `target_modules` that matches no module, what was likely meant."""
+def target_advice(model: nn.Module, config: StockConfig) -> list[str]:
+    """For each of `target_modules` and `target_parameters` that matches nothing, what was likely meant."""
+    saved = [re.compile(rf"(.*\.)?{name}(\..*)?") for name in config.modules_to_save or ()]
+    parameters = parameter_advice(model, getattr(config, "target_parameters", None))
+    targets = config.target_modules
+    if saved and targets and not isinstance(targets, str):  # what is saved whole is not adapted, and is no mistake
+        targets = [target for target in targets if not any(name.fullmatch(target) for name in saved)]
+    return [*_module_advice(model, targets), *parameters]
+
+
+def setting_advice(model: nn.Module, config: StockConfig, targeted: Collection[str]) -> list[str]:
+    """For each part of the other settings that matches nothing, what was likely meant.
+
+    Args:
+        targeted: paths of the modules and parameters that the adapter changes.
+    """
+    paths = [base_path(name) for name, _ in model.named_modules() if name]
+    saved = [name for name in config.modules_to_save or () if name not in _HEADS and not _ending(name, paths)]
+    patterns = [
+        pattern
+        for pattern in config.n_frequency_pattern or {}
+        if pattern not in targeted and not any(re.match(rf".*\.{pattern}$", path) for path in targeted)
+    ]
+    wanted = config.layers_to_transform
+    kinds = {_NUMBER.sub("#", path) for path in targeted}
+    numbers = {int(number) for path in paths if _NUMBER.sub("#", path) in kinds for number in _NUMBER.findall(path)}
+    absent = sorted(set([wanted] if isinstance(wanted, int) else wanted or ()) - numbers)
+    return [
+        *_nearest("modules_to_save", saved, paths),
+        *_nearest("n_frequency_pattern", patterns, targeted),
+        *(
+            f"layers_to_transform has {number}, the layers are {', '.join(map(str, sorted(numbers)))}"
+            for number in absent
+        ),
+    ]
+
+
+def _ending(name: str, paths: Iterable[str]) -> bool:
+    return any(path.endswith(name) for path in paths)  # as PEFT finds modules to save
+
+
+def _module_advice(model: nn.Module, targets: str | Collection[str] | None) -> list[str]:
     paths = [base_path(name) for name, _ in model.named_modules() if name]
     if targets == DUMMY_TARGET_MODULES:
         return []

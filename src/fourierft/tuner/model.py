@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError, ShapeError
 from fourierft.rows.names import RowNames, checked_names
-from fourierft.tuner.advice import parameter_advice, target_advice, warn_of_stacks
+from fourierft.tuner.advice import setting_advice, target_advice, warn_of_stacks
 from fourierft.tuner.checkpoint import fold, leave_embeddings, unfold
 from fourierft.tuner.checks import check_mergeable, warn_of_precision
 from fourierft.tuner.coefficients import ON_DISK
@@ -74,12 +74,12 @@ class FourierFTModel(Tuner):
         try:
             super().inject_adapter(model, adapter_name, *args, **kwargs)
         except NoMatchingPeftModuleError as error:
-            advice = self._target_advice(model, adapter_name)
-            if not advice:
-                raise
-            raise ConfigError(f"no module of the model is targeted; {'; '.join(advice)}") from error
-        if advice := self._target_advice(model, adapter_name):
-            warnings.warn(f"some targets match nothing in the model: {'; '.join(advice)}", stacklevel=2)
+            if advice := target_advice(model, config):
+                raise ConfigError(f"no module of the model is targeted; {'; '.join(advice)}") from error
+            raise
+        targeted = [*self.targeted_module_names, *self.targeted_parameter_names]
+        if advice := [*target_advice(model, config), *setting_advice(model, config, targeted)]:
+            warnings.warn(f"some settings match nothing in the model: {'; '.join(advice)}", stacklevel=2)
         if self._takes_all:
             warn_of_stacks(model)
         place_everywhere(model)
@@ -129,6 +129,12 @@ class FourierFTModel(Tuner):
         take_from_everywhere(model)
         leave_inputs(model)
         return model
+
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
+        if isinstance(new_module, BaseTunerLayer):
+            super()._replace_module(parent, child_name, new_module, child)
+        else:  # PEFT hands over the weight of `child`, which a saved module that holds others has not
+            setattr(parent, child_name, new_module)
 
     def _check_tied_modules(self, model: nn.Module, peft_config: Any) -> None:
         """Nothing to warn of: merging parts what is tied, and says so."""
@@ -242,11 +248,6 @@ class FourierFTModel(Tuner):
         if not any(config.modules_to_save for config in configs):
             return []
         return [module for module in self.modules() if isinstance(module, AuxiliaryTrainingWrapper)]
-
-    def _target_advice(self, model: nn.Module, adapter_name: str) -> list[str]:
-        config = cast(StockConfig, self.peft_config[adapter_name])
-        parameters = getattr(config, "target_parameters", None)
-        return [*target_advice(model, config.target_modules), *parameter_advice(model, parameters)]
 
     def _layers(self) -> list[FourierFTLayer]:
         return [module for module in self.modules() if isinstance(module, FourierFTLayer)]
