@@ -7,13 +7,11 @@ found by `key_of`; there a newer row of the same key stands for the older ones, 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from fourierft.bars import bar
 from fourierft.training.output import append_json_line, read_json_lines
 from fourierft.training.provenance import find_commit, versions
 
@@ -47,7 +45,7 @@ class Ledger:
         """
         rows = self.rows()
         left = [cell for cell in cells if not any(all(row.get(key) == cell[key] for key in cell) for row in rows)]
-        yield from tqdm(left[:max_runs], unit="run", disable=None, file=sys.stderr)
+        yield from bar(left[:max_runs], "running", "runs")
 
     def add(self, cell: Row, content: Mapping[str, Any]) -> None:
         """Write the row of a cell; on return it is on the disk."""

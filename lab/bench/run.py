@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from fourierft.bars import bar
 from fourierft.errors import BackendError, ConfigError
 from lab.bench.harness import Case, Settings, run_case
 from lab.bench.machine import code
@@ -35,10 +36,10 @@ def run_suites(names: Sequence[str], settings: Settings, output: Path | None) ->
     known = set() if settings.fresh or output is None else measured_keys(read_folder(output), code())
     planned = [(name, case) for name, case in _planned(names, settings) if not _is_known(name, case, settings, known)]
     written, failed = 0, list[str]()
-    bar = tqdm(total=len(planned), unit="case", disable=None, file=sys.stderr)
+    progress = bar(None, "measuring", "cases", total=len(planned))
     while planned:
         name, case = planned.pop(0)  # so that a case's models go when it is done
-        bar.set_description(f"{name}: {case.name}")
+        progress.set_description(f"{name}: {case.name}")
         try:
             rows = run_case(name, case, settings)
         except Exception as error:  # also too little memory of a GPU, or what its compiler cannot do
@@ -48,7 +49,7 @@ def run_suites(names: Sequence[str], settings: Settings, output: Path | None) ->
             tqdm.write(f"\n{failed[-1]}\n  failed: {_first_line(error)}", file=sys.stderr)
             continue
         finally:
-            bar.update()
+            progress.update()
         if output is not None:
             append_rows(output, rows)
         written += len(rows)

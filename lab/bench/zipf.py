@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from fourierft.bars import bar
 from fourierft.cli.parser import count_from
 from fourierft.fleet import AdapterBank, FleetModel
 from fourierft.store import AdapterStore, Layout
@@ -75,7 +75,7 @@ class Load:
 
     def fill(self, batches: np.ndarray) -> None:
         """Load the adapters of these batches, which evict others."""
-        for chosen in tqdm(batches.tolist(), unit=" batches", desc="filling the bank", disable=None):
+        for chosen in bar(batches.tolist(), "filling the bank", "batches"):
             self.bank.gather([name_of(k) for k in chosen])
 
     def run(self, batches: np.ndarray) -> tuple[float, float, int]:
@@ -85,7 +85,7 @@ class Load:
             checked, one a batch, were wrong; checking is not timed.
         """
         spent, found, wrong = 0.0, 0, 0
-        for turn, chosen in enumerate(tqdm(batches.tolist(), unit=" batches", disable=None)):
+        for turn, chosen in enumerate(bar(batches.tolist(), "measuring", "batches")):
             names = [name_of(k) for k in chosen]
             found += sum(name in self.bank for name in names)
             begin = time.perf_counter()

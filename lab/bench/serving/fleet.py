@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from tqdm import tqdm
 
+from fourierft.bars import bar
 from fourierft.store import AdapterStore, Layout
 
 LAYERS, N_FREQUENCY, SCALING, SIZE = 30, 1000, 150.0, 0.5  # SIZE: of a coefficient
@@ -117,7 +117,7 @@ def peft_answers(model: Path, file: Path, questions: Mapping[str, Question]) -> 
     tuned: Any = peft.get_peft_model(base, peft.FourierFTConfig(**config)).eval()
     layers = {name: tuned.base_model.model.get_submodule(name) for name in NAMES}
     weights = {name: layer.base_layer.weight.detach().clone() for name, layer in layers.items()}
-    for done, name in enumerate(tqdm(missing, desc="answers of stock PEFT", mininterval=1)):
+    for done, name in enumerate(bar(missing, "asking stock PEFT", "answers")):
         adapter, prompt = questions[name]
         with torch.no_grad():
             for layer, coefficients in layout.split(numbers(layout, adapter)).items():

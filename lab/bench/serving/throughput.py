@@ -8,8 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
+from fourierft.bars import bar
 from lab.bench.serving.fleet import POPULARITIES, Request, draw, make_store, name_of, read_prompts
 from lab.bench.serving.record import Record, one
 from lab.bench.serving.server import Server, ask_all, fleet_server, running
@@ -90,7 +89,7 @@ def sample(
     asked = [prompts[k % len(prompts)][:PROMPT] for k in range(REQUESTS)]
     ask_all(server, base, [Request(None, prompt) for prompt in asked[:CLIENTS]], 8, CLIENTS)
     samples: dict[str, list[float]] = {name: [] for name in draws}
-    for turn in tqdm(range(rounds), desc="rounds"):
+    for turn in bar(range(rounds), "measuring", "rounds"):
         for name in random.Random(turn).sample(list(draws), len(draws)):
             requests = list(map(Request, draws[name](turn), asked))
             answers, seconds = ask_all(server, base, requests, TOKENS, CLIENTS)
@@ -116,7 +115,7 @@ def make_loras(folder: Path, model: Path, count: int) -> list[str]:
     if missing:
         config = peft.LoraConfig(r=8, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
         tuned = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(model), config)
-        for k in tqdm(missing, desc="LoRA adapters", disable=None):
+        for k in bar(missing, "making LoRA adapters", "adapters"):
             tuned.save_pretrained(str(folder / name_of(k)))
     return [name_of(k) for k in range(count)]
 

@@ -132,11 +132,11 @@ def _run(program: Program, argv: Sequence[str]) -> int:
             check_hosts()  # says why, if PEFT or transformers is of another release
             raise
     except FourierFTError as error:
-        print(f"{program.name}: error: {error}", file=sys.stderr)
+        _say(f"{program.name}: error: {error}")
         return 2
     except KeyboardInterrupt as interruption:
         again = "; the same command goes on from there" if program.resumes else ""
-        print(f"{program.name}: {str(interruption) or 'interrupted'}{again}", file=sys.stderr)
+        _say(f"{program.name}: {str(interruption) or 'interrupted'}{again}")
         return 130
     except BrokenPipeError:
         raise
@@ -146,8 +146,16 @@ def _run(program: Program, argv: Sequence[str]) -> int:
         reason = explain(error)
         if reason is None:
             raise
-        print(f"{program.name}: error: {reason}", file=sys.stderr)
+        _say(f"{program.name}: error: {reason}")
         return 2
+
+
+def _say(sentence: str) -> None:
+    """Write why it ends to standard error, on a line of its own."""
+    from fourierft.bars import close_all
+
+    close_all()
+    print(sentence, file=sys.stderr)
 
 
 def _refuse_moved(program: Program, argv: Sequence[str]) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from fourierft.bars import bar
 from fourierft.errors import ConfigError, ShapeError, StoreError
 from fourierft.fleet.images import Size, read_size
 from fourierft.fleet.snapshot import Entry, Snapshot, gather_rows
@@ -135,8 +135,8 @@ class AdapterBank:
             raise ConfigError(f"{count:,} adapters exceed capacity={self.capacity:,}; load fewer or keep more")
         adapters = iter(store) if names is None else (store.get(name) for name in names)
         with self._reading:
-            bar = tqdm(adapters, total=count, unit=" adapters", desc="loading", disable=None, delay=1)
-            for block in _blocks(bar):
+            progress = bar(adapters, "loading", "adapters", total=count, delay=1)
+            for block in _blocks(progress):
                 with self._lock:
                     self._reserve(block[0].layout, count)
                     self._write_block(block, set())

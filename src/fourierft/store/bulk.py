@@ -9,8 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from tqdm import tqdm
-
+from fourierft.bars import bar
 from fourierft.errors import CheckpointError, FourierFTError, StoreError
 from fourierft.files import check_output, written_beside
 from fourierft.format.config import CONFIG_FILE
@@ -58,7 +57,7 @@ def import_folder(
     if not found:
         raise CheckpointError(f"no folder below {folder} is an adapter with {CONFIG_FILE}; name another folder")
     names, added, there, failed = _read_names(folder), 0, 0, 0
-    for path in tqdm(found, unit=" adapters", desc="adding", disable=None, delay=1):
+    for path in bar(found, "adding", "adapters", delay=1):
         place = path.relative_to(folder).as_posix()
         name = names.get(place, place)
         try:
@@ -100,7 +99,7 @@ def export_all(
     names: dict[str, str] = {}
     taken = {NAMES_FILE}
     with written_beside(out_dir) as folder:
-        for name in tqdm(wanted, unit=" adapters", desc="writing", disable=None, delay=1):
+        for name in bar(wanted, "writing", "adapters", delay=1):
             place = folder_name(name, taken)
             try:
                 adapter = store.get(name)

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from fourierft.bars import bar
 from fourierft.errors import OutputExistsError, StoreError
 from fourierft.files import workspace
 from fourierft.format.layout import Layout
@@ -85,11 +84,11 @@ def _replace(execute: Execute, source: StoreTables) -> int:
     execute(schema.ADD_STORE, [{"key": key, "value": value} for key, value in source.rows(schema.READ_STORE)])
     ids = {found: _add_layout(execute, source.read_layout(found)) for (found,) in source.rows(schema.LAYOUT_IDS)}
     count = 0
-    with tqdm(unit=" adapters", desc="restoring", disable=None, delay=1) as bar:
+    with bar(None, "restoring", "adapters", delay=1) as progress:
         for batch in _batches(source):
             execute(schema.ADD, [{**row, "layout": ids[row["layout"]]} for row in batch])
             count += len(batch)
-            bar.update(len(batch))
+            progress.update(len(batch))
     for name, version, kept in source.rows(schema.ALL_REMOVED):
         source.check_removed(name, version, kept)
         given[name] = max(version, given.get(name, 0))

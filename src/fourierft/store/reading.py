@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
+from fourierft.bars import bar
 from fourierft.errors import StoreError
 from fourierft.format.identity import BaseIdentity
 from fourierft.format.layout import Layer, Layout
@@ -146,10 +146,10 @@ class StoreReader:
         else:
             rows = (self._tables.row(name) for name in names)
         total = len(self) if names is None else len(names)
-        with tqdm(total=total, unit=" adapters", desc="reading", disable=None, delay=1) as bar:
+        with bar(None, "reading", "adapters", total=total, delay=1) as progress:
             for block in read_blocks(rows, self._tables.layout):
                 yield block
-                bar.update(len(block.names))
+                progress.update(len(block.names))
 
     def layers(self, names: Sequence[str] | None = None) -> tuple[Layer, ...]:
         """The layers that a row of `coefficients` has one after another (`common_layers`)."""

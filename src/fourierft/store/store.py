@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from fourierft.bars import bar
 from fourierft.errors import StoreError
 from fourierft.format.encoding import check_dtype, encoded_bytes
 from fourierft.format.layout import Layout
@@ -136,7 +136,7 @@ class AdapterStore(StoreReader):
         check_dtype(dtype)
         base, count, waiting = additions.base_of(layout.settings, "what is added"), 0, iter(adapters)
         most = max(1, min(_BATCH_ROWS, _BATCH_BYTES // encoded_bytes(dtype, layout.sizes)))
-        with tqdm(total=total, unit=" adapters", desc="adding", disable=None, delay=1) as bar:
+        with bar(None, "adding", "adapters", total=total, delay=1) as progress:
             while batch := list(itertools.islice(waiting, most)):
                 for name, row in batch:
                     additions.check_name(name)
@@ -146,7 +146,7 @@ class AdapterStore(StoreReader):
                     self._tables, layout, base, additions.make_rows([name for name, _ in batch], layout, values, dtype)
                 )
                 count += len(batch)
-                bar.update(len(batch))
+                progress.update(len(batch))
         return count
 
     def remove(self, name: str, version: int | None = None, erase: bool = False) -> int:

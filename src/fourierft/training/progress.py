@@ -12,6 +12,8 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_utils import has_length
 
+from fourierft.bars import bar
+
 UNTOLD = ("total_flos", "epoch", "runtime", "per_second")  # ends of names that a reader of the log does without
 
 
@@ -25,7 +27,7 @@ class Progress(TrainerCallback):
     """
 
     def __init__(self, draws: bool) -> None:
-        self._disable = None if draws else True  # None: unless standard error is a terminal
+        self._draws = draws
         self._bar: tqdm[Any] | None = None
         self._scoring: tqdm[Any] | None = None
         self._scored = 0  # batches of the evaluation that runs
@@ -81,15 +83,7 @@ class Progress(TrainerCallback):
             self._bar = None
 
     def _open(self, doing: str, total: int, initial: int = 0) -> tqdm[Any]:
-        return tqdm(
-            total=total,
-            initial=initial,
-            desc=doing,
-            disable=self._disable,
-            leave=False,
-            dynamic_ncols=True,
-            unit="step",
-        )
+        return bar(None, doing, "steps", self._draws, total=total, initial=initial)
 
 
 class StepTimer(TrainerCallback):

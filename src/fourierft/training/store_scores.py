@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
+from fourierft.bars import bar
 from fourierft.errors import ConfigError, DataError, FourierFTError, OutputExistsError
 from fourierft.format.identity import identify_base
 from fourierft.store import Adapter, AdapterStore
@@ -108,7 +107,7 @@ def score_store(
         there = sorted(random.Random(test.seed).sample(there, test.sample))
     done = _begin(Path(file), _describe(store, test, rows))
     model: _Model | None = None
-    for name in tqdm(there, unit=" adapters", desc="scoring", disable=None, delay=1):
+    for name in bar(there, "scoring", "adapters", delay=1):
         version = store.versions(name)[-1]
         if (name, version) in done:
             continue

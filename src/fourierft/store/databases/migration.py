@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from tqdm import tqdm
-
+from fourierft.bars import bar
 from fourierft.format.layout import read_layout
 from fourierft.store.databases import schema
 from fourierft.store.databases.postgres import PostgresDatabase
@@ -31,7 +30,7 @@ def upgrade(backend: SQLiteFile | PostgresDatabase) -> None:
             execute(statement.format(**backend.types), {})
         seals = {found: _seal_layout(execute, found) for (found,) in execute(schema.LAYOUT_IDS, {})}
         ids = [found for (found,) in execute(schema.IDS, {})]
-        for found in tqdm(ids, unit=" adapters", desc="sealing", disable=None, delay=1):
+        for found in bar(ids, "sealing", "adapters", delay=1):
             row = Row(*execute(schema.GET_ID, {"id": found})[0])
             is_whole = row.seal == hashlib.sha256(row.coefficients + (row.heads or b"")).digest()
             if is_whole and seals.get(row.layout):

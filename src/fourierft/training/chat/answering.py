@@ -7,8 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from fourierft.bars import bar
 from fourierft.errors import ConfigError, DataError, OutputExistsError
 from fourierft.training import output
 from fourierft.training.cells import column_names, iterate_rows, place_of
@@ -151,7 +150,7 @@ def write_lines(
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size} leaves nothing to do; use at least 1")
     output.write_json_lines(target, known)
-    with tqdm(total=len(missing), desc="answering", unit="answer", disable=quiet or None) as progress:
+    with bar(None, "answering", "answers", not quiet, total=len(missing)) as progress:
         for start in range(0, len(missing), batch_size):
             for row in answer(missing[start : start + batch_size]):
                 output.append_json_line(target, row)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from fourierft.bars import bar
 from fourierft.errors import DataError
 from fourierft.extras import needs
 from fourierft.training.diffusion.pipeline import encode_prompt, is_xl
@@ -122,7 +122,7 @@ def encode_concept(
     """Photos and their text, encoded by the frozen parts of a pipeline, on the CPU."""
     vae = pipeline.vae.to(device)
     means, deviations, sizes = [], [], []
-    for photo in tqdm(photos, desc="encoding photos", leave=False, disable=None):
+    for photo in bar(photos, "encoding photos", "photos"):
         pixels, size = cut_square(photo, side)
         views = torch.stack([pixels, pixels.flip(-1)] if flip else [pixels])
         latents = vae.encode(views.to(device, vae.dtype)).latent_dist

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from tqdm import tqdm
 from transformers import get_scheduler
 
+from fourierft.bars import bar
 from fourierft.errors import ConfigError
 from fourierft.extras import needs
 from fourierft.training.checkpoints import keep_last
@@ -98,22 +98,18 @@ class Loop:
             self._first_probe = self.probe()
         steps, seconds = self.options.max_steps, []
         interruption = Interruption()
-        bar = tqdm(
-            range(start, steps),
-            desc="training",
-            initial=start,
-            total=steps,
-            disable=None if self.accelerator.is_main_process else True,
+        progress = bar(
+            range(start, steps), "training", "steps", self.accelerator.is_main_process, initial=start, total=steps
         )
-        with interruption.listen(), bar:
-            for step in bar:
+        with interruption.listen(), progress:
+            for step in progress:
                 began = time.perf_counter()
                 self._losses.append(self._step(step))
                 seconds.append(time.perf_counter() - began)
                 done = step + 1
                 if done % self.options.logging_steps == 0 or done == steps:
                     self._log(done)
-                    bar.set_postfix(loss=f"{self.history[-1]['loss']:.4f}")
+                    progress.set_postfix(loss=f"{self.history[-1]['loss']:.4f}")
                 stopped = self._agreed(interruption.requested) and done < steps
                 if stopped or (self.options.save_steps and done % self.options.save_steps == 0):
                     path = self._save(directory, done)

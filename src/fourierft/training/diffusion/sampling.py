@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from fourierft.bars import bar
 from fourierft.errors import CheckpointError, ConfigError, OutputExistsError
 from fourierft.extras import needs
 from fourierft.files import file_beside
@@ -68,7 +68,7 @@ def fill_folder(
     if other is not None:
         raise OutputExistsError(f"{folder} holds images that were made of {other!r}, not of {prompt!r}; name another")
     missing = [number for number in list(paths)[part[0] :: part[1]] if not paths[number].exists()]
-    for number in tqdm(missing, desc=f"images in {folder.name}", disable=None if missing and not part[0] else True):
+    for number in bar(missing, f"images in {folder.name}", "images", bool(missing) and not part[0]):
         generator = torch.Generator().manual_seed(seed + number)
         image = pipeline(prompt, num_inference_steps=steps, generator=generator, **options).images[0]
         with file_beside(paths[number]) as beside:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from fourierft.adapters.base import quiet
+from fourierft.bars import bar
 from fourierft.errors import ConfigError, DataError, MissingExtraError
 from fourierft.extras import needs
 from fourierft.training.diffusion.data import open_photo
@@ -59,7 +59,7 @@ class Eye(nn.Module):
     def look(self, paths: Sequence[Path]) -> Tensor:
         """Features [images, width] of image files, on the CPU."""
         rows = []
-        for start in tqdm(range(0, len(paths), BATCH), desc=f"{Path(self.name).name}", leave=False, disable=None):
+        for start in bar(range(0, len(paths), BATCH), Path(self.name).name, "batches"):
             images = [open_photo(path) for path in paths[start : start + BATCH]]
             pixels = torch.stack([self.processor(image, return_tensors="pt")["pixel_values"][0] for image in images])
             rows.append(self(pixels.to(self.device)).float().cpu())
@@ -105,7 +105,7 @@ def inception_distance(made: Sequence[Path], photos: Sequence[Path]) -> float:
             "a vision model of transformers with --features"
         ) from error
     for paths, is_real in ((photos, True), (made, False)):
-        for path in tqdm(paths, desc=INCEPTION, leave=False, disable=None):
+        for path in bar(paths, INCEPTION, "images"):
             pixels = torch.from_numpy(np.array(open_photo(path)))
             metric.update(pixels.permute(2, 0, 1)[None], real=is_real)
     return float(metric.compute())

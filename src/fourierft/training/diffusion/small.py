@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from fourierft.bars import bar
 from fourierft.extras import needs
 from fourierft.files import written_beside
 from fourierft.training.diffusion.pipeline import encode_prompt, silent
@@ -158,5 +158,5 @@ def _train_unet(pipeline: Any, latents: Tensor, prompts: Sequence[str], steps: i
 
 def _batches(count: int, steps: int, what: str) -> Iterator[Tensor]:
     """Numbers of rows drawn by chance, a batch a step."""
-    for _ in tqdm(range(steps), desc=f"training the {what}", disable=None):
+    for _ in bar(range(steps), f"training the {what}", "steps"):
         yield torch.randint(count, (min(BATCH, count),))

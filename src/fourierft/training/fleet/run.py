@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from fourierft.bars import bar
 from fourierft.files import check_place
 from fourierft.format.encoding import decode, encode
 from fourierft.store import Adapter, AdapterStore, Layout
@@ -87,13 +87,13 @@ def _run(
     watch = None
     if arguments.watch is not None:
         watch = Watch(Path(arguments.data.train_file or ""), data, arguments.watch)
-    with interruption.listen(), tqdm(total=total, unit=" steps", desc="training", disable=None) as bar:
+    with interruption.listen(), bar(None, "training", "steps", total=total) as progress:
         while not interruption.requested:
             if watch is not None:
                 came = watch.look() if trainer.queue else watch.wait(lambda: interruption.requested)
                 for tenant in came:
                     trainer.join(tenant)
-                bar.total = total = total + sum(tenant.total_steps(settings) for tenant in came)
+                progress.total = total = total + sum(tenant.total_steps(settings) for tenant in came)
             if not trainer.queue:
                 break
             before = trainer.steps_left
@@ -102,8 +102,8 @@ def _run(
                 metrics[finished.name] = finished.metrics
                 done.append(finished.name)
             step += 1
-            bar.update(before - trainer.steps_left)
-            bar.set_postfix(adapters=len(trainer.members), refresh=False)
+            progress.update(before - trainer.steps_left)
+            progress.set_postfix(adapters=len(trainer.members), refresh=False)
             if settings.save_steps and step % settings.save_steps == 0:
                 checkpoint.save_checkpoint(folder, step, trainer, done, data.digests(), plan.run)
     if trainer.queue:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from fourierft.bars import bar
 from fourierft.errors import ConfigError
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments
@@ -119,7 +119,7 @@ def generate_all(
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size} leaves nothing to do; use at least 1")
     order = sorted(prompts, key=lambda index: (len(prompts[index]), index))
-    with tqdm(total=len(order), desc="generating", unit="text", disable=quiet or None) as progress:
+    with bar(None, "generating", "texts", not quiet, total=len(order)) as progress:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             yield from zip(
