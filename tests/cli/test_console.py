@@ -5,16 +5,20 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import shutil
+import signal
 import struct
 import subprocess
 import sys
 import termios
 import warnings
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from fourierft.cli import frame
+from fourierft.cli import frame, main
+from fourierft.store import AdapterStore
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +43,13 @@ def run(*words: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def run_on_terminal(*words: str) -> str:
-    """What a command writes to a terminal."""
+def run_on_terminal(*words: str, until: str | None = None, status: int = 0) -> str:
+    """What a command writes to a terminal.
+
+    Args:
+        until: text after which Ctrl-C comes.
+        status: that it ends with.
+    """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
     with subprocess.Popen(
@@ -48,6 +57,7 @@ def run_on_terminal(*words: str) -> str:
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
+        preexec_fn=partial(_take_terminal, theirs),
         env={**os.environ, "NO_COLOR": "1", "TERM": "xterm-256color", "TQDM_MININTERVAL": "0"},
     ) as process:
         os.close(theirs)
@@ -55,12 +65,25 @@ def run_on_terminal(*words: str) -> str:
         try:
             while more := os.read(ours, 1 << 16):
                 seen += more
+                if until is not None and until.encode() in seen:
+                    until = None
+                    os.write(ours, b"\x03")
         except OSError:  # what Linux says when the other end is closed
             pass
         finally:
             os.close(ours)
-    assert process.returncode == 0, seen.decode()
+    assert process.returncode == status, seen.decode()
     return seen.decode()
+
+
+def _take_terminal(terminal: int) -> None:
+    """Let the terminal be this process's own, so that its Ctrl-C reaches it."""
+    os.setsid()
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+
+def bars_in(seen: str) -> list[str]:
+    return [part for part in seen.replace("\n", "\r").split("\r") if "%|" in part]
 
 
 def test_pipes_get_lines_and_no_bars_and_no_warnings(flags: list[str], tmp_path: Path) -> None:
@@ -74,7 +97,7 @@ def test_pipes_get_lines_and_no_bars_and_no_warnings(flags: list[str], tmp_path:
 
 def test_a_terminal_gets_one_bar_that_is_gone_in_the_end(flags: list[str], tmp_path: Path) -> None:
     seen = run_on_terminal("train", *flags, "--method", "head", "--output_dir", str(tmp_path / "out"))
-    bars = [part for part in seen.replace("\n", "\r").split("\r") if "%|" in part]
+    bars = bars_in(seen)
     assert bars
     assert all(part.startswith("training: ") for part in bars)
     assert any(", evaluating " in part for part in bars)
@@ -95,3 +118,26 @@ def test_what_libraries_will_change_is_no_matter_of_a_user(monkeypatch: pytest.M
         warnings.warn("Could not find a config file in x - will assume that the vocabulary was not modified.")  # noqa: B028
         warnings.warn("of the user's data", UserWarning, stacklevel=1)
     assert [str(warning.message) for warning in seen] == ["asked for", "of the user's data"]
+
+
+def test_ctrl_c_says_in_one_sentence_what_stays(adapter: Path, tmp_path: Path) -> None:
+    for number in range(2000):
+        shutil.copytree(adapter, tmp_path / f"many/a{number}")
+    seen = run_on_terminal(
+        *("store", "import", str(tmp_path / "fleet.db"), str(tmp_path / "many")), until="adding: ", status=130
+    )
+    last = seen.rstrip().rpartition("\r")[2]
+    assert last == "fourierft: interrupted; what was added stays, and the same command adds the rest"
+    assert "Traceback" not in seen
+    with AdapterStore(tmp_path / "fleet.db") as store:
+        assert 0 < len(store) < 2000
+
+
+def test_ctrl_c_after_all_is_said_says_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(sys, "argv", ["fourierft", "store", "list", "nowhere.db"])
+    try:
+        assert main.main() == 2
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -19,8 +19,9 @@ the task file (fourierft:340,layers=all).
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from fourierft.cli.frame import saying_what_stays
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +76,6 @@ def run(arguments: argparse.Namespace) -> int:
     from fourierft.training.files import hide_progress
     from fourierft.training.output import check_directory
     from fourierft.training.report import require_plotting
-    from fourierft.training.trainer import TrainingInterrupted
 
     hide_progress()
     require_plotting()
@@ -84,11 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     directory = arguments.output_dir or Path("runs") / "compare" / task.name
     check_directory(directory)
-    try:
+    with saying_what_stays("the same command goes on from there"):
         rows = run_grid(task, directory, arguments.max_runs, arguments.keep, lambda line: print(line, flush=True))
-    except TrainingInterrupted as interruption:
-        print(f"fourierft: {interruption}; the same command goes on from there", file=sys.stderr)
-        return 130
     if not rows:
         print("no run is finished")
         return 0

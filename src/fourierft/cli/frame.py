@@ -17,10 +17,11 @@ import argparse
 import importlib
 import logging
 import shlex
+import signal
 import sys
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from fourierft import __version__
@@ -93,7 +94,8 @@ def build_parser(program: Program, argv: Sequence[str]) -> argparse.ArgumentPars
 
 def run_program(program: Program, argv: Sequence[str] | None) -> int:
     """Run a command line and return its exit status: 0 done, 2 wrong input, 130 interrupted, 141 nobody reads."""
-    if argv is None:
+    as_process = argv is None
+    if as_process:
         use_utf8()
     print_anything(sys.stdout, sys.stderr)
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -104,6 +106,8 @@ def run_program(program: Program, argv: Sequence[str] | None) -> int:
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()  # here, where its errors can be told
+            if as_process:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said; Ctrl-C while Python ends says no more
     except BrokenPipeError:
         if not drop_unread():
             raise
@@ -150,12 +154,22 @@ def _run(program: Program, argv: Sequence[str]) -> int:
         return 2
 
 
+@contextmanager
+def saying_what_stays(what: str) -> Iterator[None]:
+    """While this lasts, Ctrl-C is told with what it leaves behind, or how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        raise KeyboardInterrupt(f"{str(interruption) or 'interrupted'}; {what}") from interruption
+
+
 def _say(sentence: str) -> None:
     """Write why it ends to standard error, on a line of its own."""
     from fourierft.bars import close_all
 
     close_all()
-    print(sentence, file=sys.stderr)
+    begin = "\r" if sys.stderr is not None and sys.stderr.isatty() else ""  # over the ^C that a terminal shows
+    print(f"{begin}{sentence}", file=sys.stderr)
 
 
 def _refuse_moved(program: Program, argv: Sequence[str]) -> None:

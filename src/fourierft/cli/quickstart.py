@@ -15,9 +15,10 @@ If you press Ctrl-C, run the same command again: it continues, and trains nothin
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
+
+from fourierft.cli.frame import saying_what_stays
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,17 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
     from fourierft.training.page import next_commands, write_page
     from fourierft.training.quickstart import describe_start, outcome_rows, predict_examples, run_quickstart
     from fourierft.training.report import require_plotting
-    from fourierft.training.trainer import TrainingInterrupted
 
     begin = time.perf_counter()
     require_plotting()
     hide_progress()
     print(describe_start(), flush=True)
-    try:
+    with saying_what_stays("the same command, without --fresh, goes on from there"):
         outcomes = run_quickstart(arguments.output_dir, arguments.fresh)
-    except TrainingInterrupted as interruption:
-        print(f"fourierft: {interruption}; the same command, without --fresh, goes on from there", file=sys.stderr)
-        return 130
     page = write_page(outcomes, predict_examples(outcomes[-1].folder), arguments.output_dir)
     print(f"\n{align_columns(outcome_rows(outcomes))}\n")
     print(f"done in {time.perf_counter() - begin:.0f} s; look at {page}, then go on:")

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from fourierft.cli.frame import saying_what_stays
 from fourierft.cli.parser import add_base
 from fourierft.cli.store_stats import show_stats
 from fourierft.errors import ConfigError
@@ -200,15 +201,9 @@ def _add(store: AdapterStore, arguments: argparse.Namespace) -> int:
 def _import(store: AdapterStore, arguments: argparse.Namespace) -> int:
     from fourierft.store import import_folder
 
-    added, there, failed = import_folder(
-        store,
-        arguments.folder,
-        arguments.dtype,
-        arguments.update,
-        arguments.model_name_or_path,
-        _tell,
-        arguments.allow_other_base,
-    )
+    with saying_what_stays("what was added stays, and the same command adds the rest"):
+        how = (arguments.dtype, arguments.update, arguments.model_name_or_path, _tell, arguments.allow_other_base)
+        added, there, failed = import_folder(store, arguments.folder, *how)
     print(f"added {added:,}, left {there:,} that were there, {failed:,} failed; the store has {len(store):,}")
     return 1 if failed else 0
 
@@ -325,7 +320,8 @@ def _evaluate(store: AdapterStore, arguments: argparse.Namespace) -> int:
         told.append(line)
         _tell(line)
 
-    scores = score_store(store, test, arguments.output, tell)
+    with saying_what_stays(f"{arguments.output} has the scores so far, and the same command goes on from there"):
+        scores = score_store(store, test, arguments.output, tell)
     falls = find_fallen(before, scores, arguments.tolerance) if before else []
     rows = [(escape_controls(fall.name), fall.metric, f"{fall.before:.4f}", f"{fall.now:.4f}") for fall in falls]
     if rows:

@@ -183,7 +183,9 @@ def find_test(
     return Examples(rows, columns, labels, data.max_length or record["max_length"])
 
 
-def score_test(trained: Trained, test: Examples, batch_size: int = 32, use_cpu: bool = False) -> Evaluation:
+def score_test(
+    trained: Trained, test: Examples, batch_size: int = 32, use_cpu: bool = False, shows_bar: bool = True
+) -> Evaluation:
     family, record = trained.family, trained.record
     encoded = family.encode_rows(test.rows, test.columns, test.labels, trained.processor, test.max_length)
     outputs, metrics = family.predict(
@@ -193,6 +195,7 @@ def score_test(trained: Trained, test: Examples, batch_size: int = 32, use_cpu: 
         record,
         per_device_eval_batch_size=batch_size,
         use_cpu=use_cpu,
+        disable_tqdm=not shows_bar,
         dataloader_pin_memory=torch.accelerator.is_available() and not use_cpu,
     )
     predictions = [

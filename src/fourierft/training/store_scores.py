@@ -115,7 +115,7 @@ def score_store(
             adapter = store.get(name, version)
             model = _Model.of(adapter, test, model)
             found = find_test(model.trained.record, rows.select(numbers[name]), test.data)
-            metrics = score_test(model.trained, found, test.batch_size, test.use_cpu).metrics
+            metrics = score_test(model.trained, found, test.batch_size, test.use_cpu, shows_bar=False).metrics
         except FourierFTError as error:
             model = None
             tell(f"{name!r} was not scored: {error}")
