@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def write_cache(root: Path, bert: Path, llama: Path, dinov2: Path) -> None:
     write_wordnet(root / WORDNET.folder)
     sentences = [{"text": text, "label": label} for text, label in REVIEWS * 8]
     digits = [{"image": {"path": None, "bytes": _picture(k)}, "label": str(k % 10)} for k in range(40)]
-    data = {
+    data: dict[str, list[dict[str, Any]]] = {
         "movies-1600-500": sentences,
         "movies-1600-1000": sentences,
         "digits-1280-300": digits,
@@ -119,7 +120,7 @@ def _make(file: Path) -> Path:
     return file
 
 
-def _write_csv(file: Path, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _write_csv(file: Path, header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     with _make(file).open("w", newline="") as sink:
         csv.writer(sink).writerows([header, *rows])
 

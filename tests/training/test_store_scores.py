@@ -82,11 +82,11 @@ def test_a_stopped_one_goes_on(fleet: Path, rows: Path, tmp_path: Path, monkeypa
     file, original = tmp_path / "scores.jsonl", store_scores.score_test
     scored: list[tuple[Any, ...]] = []
 
-    def score(*arguments: Any) -> Any:
+    def score(*arguments: Any, **options: Any) -> Any:
         if len(scored) == 2:
             raise KeyboardInterrupt
         scored.append(arguments)
-        return original(*arguments)
+        return original(*arguments, **options)
 
     with AdapterStore(fleet) as store:
         monkeypatch.setattr(store_scores, "score_test", score)
@@ -95,7 +95,7 @@ def test_a_stopped_one_goes_on(fleet: Path, rows: Path, tmp_path: Path, monkeypa
         assert [line["name"] for line in read_scores(file)] == ["ann", "bob"]
         with file.open("a") as half:
             half.write('{"name": "cy", "ver')
-        monkeypatch.setattr(store_scores, "score_test", lambda *a: scored.append(a) or original(*a))
+        monkeypatch.setattr(store_scores, "score_test", lambda *a, **o: scored.append(a) or original(*a, **o))
         scores = score_store(store, settings(rows), file)
         assert len(scored) == 3
         assert score_store(store, settings(rows), tmp_path / "again.jsonl") == scores
