@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from importlib.metadata import distribution
+from importlib.metadata import distribution, metadata
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -35,6 +36,14 @@ def test_a_wheel_brings_the_package_its_command_its_switch_and_nothing_beside() 
     assert {top for top in tops if not top.endswith((".dist-info", "__pycache__"))} == {"fourierft", "fourierft.pth"}
     outside = [path for path in installed() if ".." in path.parts]
     assert {path.name for path in outside} == {"fourierft"}  # bin/fourierft
+
+
+def test_its_page_on_an_index_has_no_link_that_leads_nowhere() -> None:
+    page = metadata("fourierft").get_payload()
+    assert "One base model, ten thousand fine-tunes." in page
+    targets = re.findall(r"\]\(([^)]*)\)", page)
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
+    assert "https://arxiv.org/abs/2405.03003" in targets
 
 
 def test_it_announces_its_command_and_its_plug_in() -> None:

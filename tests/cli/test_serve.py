@@ -9,6 +9,7 @@ import pytest
 from fourierft.cli.main import main
 from fourierft.serving import launch, trial
 from fourierft.serving.limits import Limits
+from fourierft.store import AdapterStore
 
 
 def test_flags_reach_the_server(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,9 +67,12 @@ def test_the_base_is_a_word_or_a_flag_but_not_both(
 
 
 def test_a_question_is_asked_and_the_answers_stand_side_by_side(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = []
+    with AdapterStore(tmp_path / "fleet.db") as store:
+        store.add("noun", adapter)
+    command = ["serve", "org/base", "--store", str(tmp_path / "fleet.db"), "--ask", "light"]
 
     def try_out(settings: launch.ServeSettings, names: list[str], question: str) -> dict[str, str]:
         asked.append((settings.host, names, question))
@@ -76,10 +80,16 @@ def test_a_question_is_asked_and_the_answers_stand_side_by_side(
 
     monkeypatch.setattr(launch, "check", lambda settings: "all of it")
     monkeypatch.setattr(trial, "try_out", try_out)
-    assert main(["serve", "org/base", "--store", "f.db", "--ask", "light", "--of", "noun", "verb"]) == 0
-    assert main(["serve", "org/base", "--store", "f.db", "--ask", "light"]) == 0
-    assert asked == [("127.0.0.1", ["noun", "verb"], "light"), ("127.0.0.1", ["org/base"], "light")]
+    assert main([*command, "--of", "noun", "__base__", "noun@1", "org/base"]) == 0
+    assert main(command) == 0
+    assert asked == [
+        ("127.0.0.1", ["noun", "org/base", "noun@1", "org/base"], "light"),
+        ("127.0.0.1", ["org/base"], "light"),
+    ]
     assert "an answer" in capsys.readouterr().out
+    assert main([*command, "--of", "noun", "verb"]) == 2
+    assert "verb" in capsys.readouterr().err
+    assert len(asked) == 2  # no server was started
 
 
 def test_without_vllm_it_says_how_to_get_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ FASTCHAT = Path("FastChat/fastchat/llm_judge/data")
 
 def write_files(folder: Path) -> None:
     """Fill the folder that a page runs in."""
-    rows = [(*row, f"{name}-{number}") for row in REVIEWS * 4 for name in ("customer",) for number in (1, 2)]
+    rows = [(*row, f"customer-{number}") for row in REVIEWS * 4 for number in (1, 2)]
     _write_csv(folder / "reviews.csv", ("text", "label", "customer"), rows)
     _write_csv(folder / "rows.csv", ("text", "label", "customer"), rows[:8])
     _write_csv(
@@ -133,7 +134,6 @@ def link_files(folder: Path, model: Path) -> None:
 
 
 def _picture(seed: int) -> bytes:
-    import io
 
     sink = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(sink, "PNG")

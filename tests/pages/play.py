@@ -39,9 +39,9 @@ SHORTER = {  # a training of two steps, and two runs of a comparison, tell wheth
     "compare": {"--max_runs": "2"},
 }
 ELSEWHERE = {  # beginnings of commands, and where tests run them
-    "fourierft serve": "tests/serving/vllm",
+    "fourierft serve": "tests/serving/vllm/test_pages.py",
     "fourierft dreambooth stand-in": "tests/training/diffusion",
-    "curl": "tests/serving",
+    "curl": "tests/serving/vllm/test_pages.py",
     "make serve-demo": "tests/training/fleet",
     "make web-demo": "tests/export",
     "accelerate launch": "tests/training/test_distributed.py",

@@ -15,7 +15,7 @@ different adapter. A new version in the store answers the next request. The serv
 
 To ask several adapters one prompt, print their answers side by side, and stop:
 
-  fourierft serve MODEL --store fleet.db --ask Hello --of customer-1 customer-2
+  fourierft serve MODEL --store fleet.db --ask Hello --of customer-1 customer-2 __base__
 
 Without --tenants the server accepts any client, but only from this machine.
 """
@@ -87,7 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="accept a base model that the store was not made for (default: refuse)",
     )
     add("--ask", metavar="TEXT", help="send this prompt, print the answers, and stop")
-    add("--of", nargs="+", metavar="NAME", help="with --ask: names of adapters or of the base (default: the base)")
+    add(
+        "--of",
+        nargs="+",
+        metavar="NAME",
+        help="with --ask: names of adapters, __base__ for the base (default: the base)",
+    )
     add(
         "--vllm",
         default="",
@@ -106,8 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Check, say what will be served, and become the server; or ask one, and stop it."""
     import shlex
 
-    from fourierft.serving.launch import ServeSettings, check, served_name, start
-    from fourierft.serving.trial import alone, side_by_side, try_out
+    from fourierft.serving.launch import ServeSettings, check, start
+    from fourierft.serving.trial import alone, find_asked, side_by_side, try_out
 
     base = arguments.model_name_or_path
     if (arguments.model is None) == (base is None):
@@ -122,11 +127,13 @@ def run(arguments: argparse.Namespace) -> int:
     asks = arguments.ask is not None
     if asks:
         settings = alone(settings)
-    print(f"serving {check(settings)}", file=sys.stderr, flush=True)
+    told = check(settings)
+    asked = find_asked(settings, arguments.of or []) if asks else []
+    print(f"serving {told}", file=sys.stderr, flush=True)
     if not asks:
         start(settings)
         return 0
-    print(side_by_side(try_out(settings, arguments.of or [served_name(settings.model)], arguments.ask)))
+    print(side_by_side(try_out(settings, asked, arguments.ask)))
     return 0
 
 

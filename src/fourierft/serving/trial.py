@@ -14,8 +14,10 @@ from typing import Any
 
 from fourierft.errors import BackendError, ConfigError
 from fourierft.extras import needs
-from fourierft.serving.launch import ServeSettings, command, environment
+from fourierft.rows.names import BASE
+from fourierft.serving.launch import ServeSettings, command, environment, served_name
 from fourierft.serving.process import running
+from fourierft.store import AdapterStore
 
 LONGEST = 64  # tokens of an answer
 WIDTH = 100  # of the answers, side by side
@@ -31,6 +33,24 @@ def alone(settings: ServeSettings) -> ServeSettings:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return replace(settings, host="127.0.0.1", port=free.getsockname()[1])
+
+
+def find_asked(settings: ServeSettings, names: Sequence[str]) -> list[str]:
+    """What a server calls whom it is to ask, before it starts: adapters of its store, `__base__` for the base.
+
+    Args:
+        settings: of the server.
+        names: adapters, also NAME@VERSION, `__base__`, or the base's own name; the base if there are none.
+
+    Raises: MissingAdapterError, if the store has not got one.
+    """
+    base = served_name(settings.model)
+    asked = [base if name == BASE else name for name in names or [BASE]]
+    with AdapterStore(settings.store, create=False) as store:
+        for name in asked:
+            if name != base:
+                store.resolve(name)
+    return asked
 
 
 def try_out(settings: ServeSettings, names: Sequence[str], question: str) -> dict[str, str]:
