@@ -39,7 +39,7 @@ def test_a_wheel_brings_the_package_its_command_its_switch_and_nothing_beside() 
 
 
 def test_its_page_on_an_index_has_no_link_that_leads_nowhere() -> None:
-    page = metadata("fourierft").get_payload()
+    page = metadata("fourierft")["Description"]
     assert "One base model, ten thousand fine-tunes." in page
     targets = re.findall(r"\]\(([^)]*)\)", page)
     assert [target for target in targets if not target.startswith(("https://", "#"))] == []

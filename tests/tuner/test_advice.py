@@ -52,7 +52,7 @@ def test_a_setting_that_matches_nothing_is_named_in_a_warning(make_llama, settin
 
 
 def test_settings_that_match_are_not_warned_of(make_llama, make_bert, recwarn):
-    settings = {"n_frequency_pattern": {"q_proj": 4, r"0.*.v_proj": 5}, "modules_to_save": ["lm_head"]}
+    settings: dict[str, Any] = {"n_frequency_pattern": {"q_proj": 4, r"0.*.v_proj": 5}, "modules_to_save": ["lm_head"]}
     get_peft_model(make_llama(), config(**settings, layers_to_transform=[0, 1]))
     get_peft_model(make_llama(), config(layers_to_transform=1))
     get_peft_model(make_bert(), FourierFTConfig(n_frequency=9, target_modules=["query"], task_type="SEQ_CLS"))
@@ -60,7 +60,7 @@ def test_settings_that_match_are_not_warned_of(make_llama, make_bert, recwarn):
 
 
 def test_saving_a_module_that_holds_linear_layers_merges_and_does_not_warn(make_bert, randomise, tmp_path, recwarn):
-    settings = {"target_modules": "all-linear", "modules_to_save": ["pooler"], "task_type": "SEQ_CLS"}
+    settings: dict[str, Any] = {"target_modules": "all-linear", "modules_to_save": ["pooler"], "task_type": "SEQ_CLS"}
     model = get_peft_model(make_bert(), FourierFTConfig(n_frequency=9, **settings))
     randomise(model)
     with torch.no_grad():

@@ -107,7 +107,7 @@ def run_program(program: Program, argv: Sequence[str] | None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()  # here, where its errors can be told
             if as_process:
-                signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is said; Ctrl-C while Python ends says no more
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # a further Ctrl-C, while Python ends, prints nothing
     except BrokenPipeError:
         if not drop_unread():
             raise
