@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 
 import pytest
 
+import fourierft
 from fourierft.cli.main import build_parser, main
 from fourierft.cli.parser import CommandParser, add_base, find_nearest, find_unknown, resume_command
 
@@ -26,6 +29,11 @@ from fourierft.cli.parser import CommandParser, add_base, find_nearest, find_unk
         (["inspect", "a", "--zzz"], "fourierft inspect", "--zzz is unknown; see `fourierft inspect --help`"),
         (["inspect", "a", "b"], "fourierft inspect", "unexpected argument b; see `fourierft inspect --help`"),
         (["--vesion"], "fourierft", "--vesion is unknown; did you mean --version?"),
+        (["train", "--epochs", "3"], "fourierft train", "--epochs is unknown; did you mean --num_train_epochs?"),
+        (["train", "--batch_size", "3"], "fourierft train", "did you mean --per_device_train_batch_size or "),
+        (["train", "--lr", "1"], "fourierft train", " --learning_rate or "),
+        ([], "fourierft", "COMMAND is missing; use one of quickstart, train, "),
+        (["fleet"], "fourierft fleet", "ACTION is missing; use one of demo, dictionaries, train"),
         (["quantise"], "fourierft", "quantise is unknown; use one of quickstart, train"),
     ],
 )
@@ -55,7 +63,13 @@ def test_words_after_two_dashes_and_with_blanks_are_no_flags() -> None:
 
 def test_dashes_and_underscores_are_near() -> None:
     assert find_nearest("--dry-run", ["--dry_run", "--dry-run-not"]) == "did you mean --dry_run?"
+    assert find_nearest("--dry-run", ["--my_dry_run", "--dry_run"]) == "did you mean --dry_run?"
     assert find_nearest("--q", ["--dry_run"]) == ""
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "fourierft", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"fourierft {fourierft.__version__}\n"
 
 
 NEEDED = {

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import inspect
 import json
 import pickle
 
@@ -43,6 +44,25 @@ def test_defaults_are_those_of_the_design():
 def test_a_wrong_setting_is_refused_with_what_is_allowed(settings, message):
     with pytest.raises(ConfigError, match=message):
         FourierFTConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"r": 8, "target_modules": ["q_proj"]}, "r is a setting of LoRA; FourierFT has n_frequency"),
+        ({"n_frequency": 9, "lora_alpha": 16}, "lora_alpha is a setting of LoRA; FourierFT has scaling"),
+        ({"use_dora": False}, "use_dora is a setting of LoRA; FourierFT has none like it; leave it out"),
+    ],
+)
+def test_a_setting_of_lora_is_answered_with_its_counterpart(settings, told):
+    with pytest.raises(ConfigError, match=told):
+        FourierFTConfig(**settings)
+
+
+def test_editors_see_the_fields():
+    shown = inspect.signature(FourierFTConfig).parameters
+    assert {"n_frequency", "scaling", "target_parameters"} <= shown.keys()
+    assert "self" not in shown
 
 
 def test_a_plain_config_is_stock_field_for_field(tmp_path):

@@ -121,3 +121,13 @@ def test_count_that_is_no_number_is_refused(text: str) -> None:
 def test_wrong_budget_is_told(budget: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         recommended(make_llama(), **budget)  # type: ignore[arg-type]
+
+
+def test_a_name_in_place_of_a_model_and_a_config_of_lora_are_told_in_a_line() -> None:
+    name: Any = "roberta-base"
+    with pytest.raises(ConfigError, match="wants a model, and got a str; load it with from_pretrained"):
+        recommended(name)
+    like: Any = LoraConfig(r=8)
+    with pytest.raises(ConfigError, match="is no LoRA; write lora and its rank, such as lora:1") as caught:
+        recommended(make_llama(), like=like)
+    assert len(str(caught.value)) < 250

@@ -7,7 +7,7 @@ import difflib
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
-from typing import Any
+from typing import Any, NoReturn
 
 from fourierft.training.arguments import BASE, BASE_ALIASES
 
@@ -36,6 +36,14 @@ class CommandParser(argparse.ArgumentParser):
         if words:
             self.error(f"unexpected argument {' '.join(words)}; see `{self.prog} --help`")
 
+    def error(self, message: str) -> NoReturn:
+        """argparse's, but where a command is missing, those that there are stand in its message."""
+        group = self._subparsers
+        action = group._group_actions[0] if group is not None else None
+        if action is not None and action.choices and message.endswith(f": {action.metavar}"):
+            message = f"{action.metavar} is missing; use one of {', '.join(map(str, action.choices))}"
+        super().error(message)
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             known = list(map(str, action.choices))
@@ -51,12 +59,18 @@ def find_unknown(words: Sequence[str], known: Iterable[str]) -> list[str]:
 
 
 def find_nearest(word: str, known: Iterable[str]) -> str:
-    """A question that names the known word nearest to this one, dashes being underscores; empty if none is near."""
+    """A question that names the known words nearest to this one; empty if none is near.
+
+    Dashes are underscores. Nearest is what ends in the word, or what it abbreviates: `epochs`, `batch_size`, `lr`.
+    """
     names: dict[str, str] = {}
     for name in known:
         names.setdefault(name.strip("-").replace("-", "_"), name)
-    near = difflib.get_close_matches(word.strip("-").replace("-", "_"), names, n=1)
-    return f"did you mean {names[near[0]]}?" if near else ""
+    word = word.strip("-").replace("-", "_").lower()
+    short = [name for name in names if name.endswith(f"_{word}") or "".join(p[:1] for p in name.split("_")) == word]
+    near = [word] if word in names else short[:3] if len(word) > 1 else []
+    near = near or difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {' or '.join(names[name] for name in near)}?" if near else ""
 
 
 def add_base(parser: Any, text: str, required: bool = False) -> None:

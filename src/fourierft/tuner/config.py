@@ -13,6 +13,7 @@ stands in one record more, "fourierft", which it ignores with a warning:
 
 from __future__ import annotations
 
+import inspect
 import re
 from dataclasses import InitVar, dataclass, field, replace
 from typing import Any
@@ -35,6 +36,15 @@ _OWN_FIELDS = (
     *("entries", "center", "width", "rule", "disk_scaling", "from_disk", "reads_weights", "has_reshaped", "is_taken"),
     *("file_record", "layer_shapes", "base", "base_width", "layer_counts"),
 )
+_OF_LORA = {
+    "r": "has n_frequency, coefficients a layer: 340 where LoRA has r=8, or as many numbers with like='lora:1' of "
+    "fourierft.recommended",
+    "lora_alpha": "has scaling, which is best left at 'auto'",
+    "rank_pattern": "has n_frequency_pattern",
+    "alpha_pattern": "has one scaling for all layers; leave it at 'auto'",
+    "init_lora_weights": "has init_weights: True starts from zeros, as LoRA does",
+    **dict.fromkeys(("lora_dropout", "use_dora", "use_rslora", "lora_bias"), "has none like it; leave it out"),
+}
 RULES = (1, 2, 3)  # behind scaling="auto", of which the last is for adapters made today; see scaling.py
 
 
@@ -93,6 +103,11 @@ class FourierFTConfig(StockConfig):
     reads_weights: bool = field(default=False, init=False, repr=False, compare=False)
     has_reshaped: bool = field(default=False, init=False, repr=False, compare=False)
     is_taken: bool = field(default=False, init=False, repr=False, compare=False)
+
+    def __new__(cls, *args: Any, **fields: Any) -> FourierFTConfig:
+        if loras := [name for name in fields if name in _OF_LORA]:
+            raise ConfigError(f"{loras[0]} is a setting of LoRA; FourierFT {_OF_LORA[loras[0]]}")
+        return super().__new__(cls)
 
     def __post_init__(self, fourierft: dict[str, Any] | None) -> None:
         self.from_disk = type(self.peft_type) is str  # who makes a config leaves it out, and a made one has the enum
@@ -260,3 +275,8 @@ class FourierFTConfig(StockConfig):
                 "fourierft.FourierFTConfig needs the tuner of this package, but stock PEFT's is in its place; "
                 "call fourierft.enable() first"
             )
+
+
+# What editors show of a class that has a __new__ is its signature, which here takes anything.
+_first, *_fields = inspect.signature(FourierFTConfig.__init__).parameters.values()
+FourierFTConfig.__signature__ = inspect.Signature(_fields)  # type: ignore[attr-defined]

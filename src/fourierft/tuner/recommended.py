@@ -13,6 +13,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError
+from fourierft.format.json_file import shown
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.model import FourierFTModel
 
@@ -40,8 +41,12 @@ def recommended(
 
     Returns: a config for `peft.get_peft_model`.
 
-    Raises: ConfigError, as `choose_n`, or if a field is wrong.
+    Raises: ConfigError, as `choose_counts`, or if a field is wrong.
     """
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            f"recommended wants a model, and got a {type(model).__name__}; load it with from_pretrained first"
+        )
     fields["target_modules"] = fields.get("target_modules") or ALL_LAYERS
     counts = choose_counts(model, fields, like, parameters, n_frequency)
     if small := counts.pop("n_frequency_pattern", None):
@@ -108,7 +113,7 @@ def count_lora(like: str, sizes: Iterable[tuple[int, int]]) -> int:
     """
     found = re.fullmatch(r"lora:([1-9][0-9]{0,5})", str(like))
     if not found:
-        raise ConfigError(f"like={like!r} is no LoRA; write lora and its rank, such as lora:1")
+        raise ConfigError(f"like={shown(like)} is no LoRA; write lora and its rank, such as lora:1")
     return int(found[1]) * sum(rows + columns for rows, columns in sizes)
 
 
