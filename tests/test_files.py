@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import stat
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from fourierft.errors import ConfigError, PlaceError
-from fourierft.files import check_file, check_place, explain, file_beside, write_text, written_to
+from fourierft.files import as_path, check_file, check_place, explain, file_beside, write_text, written_to
 
 LIMIT = 1024  # bytes
 
@@ -144,3 +145,14 @@ def test_two_writers_of_one_file_do_not_meet_and_a_link_can_be_renamed_too(tmp_p
     with file_beside(file) as third:
         third.symlink_to(tmp_path)
     assert os.readlink(file) == str(tmp_path)
+
+
+@pytest.mark.parametrize("given", [None, 3, "", b"runs/a"])
+def test_what_is_no_path_is_told_in_one_sentence(given: object) -> None:
+    message = f"^output is {re.escape(repr(given))}, which is no path; give one as text or Path$"
+    with pytest.raises(ConfigError, match=message):
+        as_path(given, "output")
+
+
+def test_a_path_may_be_text_or_a_path() -> None:
+    assert as_path("runs/a", "output") == as_path(Path("runs/a"), "output") == Path("runs/a")

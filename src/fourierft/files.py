@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fourierft.errors import FourierFTError, OutputExistsError, PlaceError
+from fourierft.errors import ConfigError, FourierFTError, OutputExistsError, PlaceError
 
 _UNFINISHED = ".unfinished"
 
@@ -61,6 +61,19 @@ def written_to(place: Path) -> Iterator[None]:
         if reason is None:
             raise
         raise PlaceError(f"{place} was not written: {reason}") from error
+
+
+def as_path(given: object, what: str) -> Path:
+    """A path that was given.
+
+    Args:
+        what: it is, for the error.
+
+    Raises: ConfigError, if it is none.
+    """
+    if not isinstance(given, str | os.PathLike) or not str(given):
+        raise ConfigError(f"{what} is {given!r}, which is no path; give one as text or Path")
+    return Path(given)
 
 
 def check_place(folder: str | Path, size: int = 0) -> None:

@@ -19,7 +19,7 @@ from transformers.utils import cached_file
 from fourierft.adapters.attachment import attach
 from fourierft.adapters.base import BaseSource, explained, quiet
 from fourierft.errors import ConfigError
-from fourierft.files import check_output, written_beside
+from fourierft.files import as_path, check_output, written_beside
 from fourierft.format.checkpoint import AdapterCheckpoint, read_checkpoint
 from fourierft.format.hub import offline_if_unreachable
 from fourierft.tuner.layer import FourierFTLayer
@@ -95,7 +95,7 @@ def merge_adapter(
         small for n_frequency. MissingExtraError, if a
         library of quantisation is not installed.
     """
-    output = Path(output)
+    output = as_path(output, "output")
     check_output(output)
     if dtype not in DTYPES:
         raise ConfigError(f"dtype={dtype} is unknown; use one of {', '.join(DTYPES)}")

@@ -18,6 +18,7 @@ from fourierft.adapters.base import check_layers, check_saved_modules
 from fourierft.diffusers.components import adapter_names, find_component, find_components, tuner_layers
 from fourierft.diffusers.packed import WEIGHTS_NAME, Part, read_packed
 from fourierft.errors import CheckpointError, ConfigError
+from fourierft.files import as_path
 from fourierft.format.checkpoint import AdapterCheckpoint, find_checkpoint
 from fourierft.format.config import CONFIG_FILE, AdapterConfig
 from fourierft.format.identity import check_same_base
@@ -58,7 +59,7 @@ def load_adapter(
     enable()
     models = find_components(pipeline)
     name = _check_name(models, adapter_name, hotswap)
-    parts = _read(Path(source), list(models), find_component(pipeline, component))
+    parts = _read(as_path(source, "source"), list(models), find_component(pipeline, component))
     for part, found in parts.items():
         check_fits(models[part], found.checkpoint, f"{part} of the {type(pipeline).__name__}", allow_other_base)
     if hotswap:

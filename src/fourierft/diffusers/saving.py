@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from fourierft.diffusers.components import adapter_names, find_components
 from fourierft.diffusers.packed import write_packed
 from fourierft.errors import ConfigError
-from fourierft.files import check_file, check_output, file_beside, written_beside, written_to
+from fourierft.files import as_path, check_file, check_output, file_beside, written_beside, written_to
 from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
 from fourierft.format.weights import PREFIX
 from fourierft.tuner.checkpoint import find_layers
@@ -35,7 +35,7 @@ def save_adapter(pipeline: Any, path: str | Path, adapter_name: str = "default")
     Raises: ConfigError, if the pipeline has no such adapter, or it is merged. OutputExistsError, if the folder is there
         and is not empty. PlaceError, if nothing can be written there.
     """
-    path, parts = Path(path), _collect(pipeline, adapter_name)
+    path, parts = as_path(path, "path"), _collect(pipeline, adapter_name)
     if path.suffix == ".safetensors":
         check_file(path)
         with written_to(path):

@@ -22,7 +22,7 @@ from fourierft.export.factors import hand_in
 from fourierft.export.numbers import Order, flatten, open_adapters, order_of
 from fourierft.export.subject import Subject, answer, draw_inputs, hide_masked, load_subject, put_on
 from fourierft.export.tracing import Handed, Plain, check_packages, open_session, write_graph
-from fourierft.files import check_output, write_text, written_beside
+from fourierft.files import as_path, check_output, write_text, written_beside
 from fourierft.format.checkpoint import AdapterCheckpoint
 from fourierft.format.identity import check_same_base
 from fourierft.tuner.record import find_identity, layer_shape
@@ -55,7 +55,7 @@ def export_graph(
         FourierFTError, if adapter or base are not as they should.
     """
     check_packages()
-    output = Path(output)
+    output = as_path(output, "output")
     check_output(output)
     with open_adapters(sources) as adapters, written_beside(output) as folder:
         if merged and len(adapters) > 1:

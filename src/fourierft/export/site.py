@@ -17,7 +17,7 @@ from fourierft.export.exported import Exported, file_size
 from fourierft.export.graphs import ADAPTERS, MODEL, export_graph
 from fourierft.export.numbers import open_adapters
 from fourierft.export.tracing import check_packages, open_session
-from fourierft.files import check_output, write_text, written_beside
+from fourierft.files import as_path, check_output, write_text, written_beside
 from fourierft.format.json_file import read_json
 from fourierft.training.assets import Asset, Fetch, obtain
 
@@ -77,7 +77,7 @@ def export_site(
     check_packages()
     if max_length < 3:
         raise ConfigError(f"--max_length {max_length} leaves no room for a word; use 3 or more")
-    output = Path(output)
+    output = as_path(output, "output")
     check_output(output)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "allow_other_base": allow_other_base}
     with open_adapters(sources) as adapters, tempfile.TemporaryDirectory() as scratch:

@@ -22,7 +22,7 @@ from fourierft.errors import ExportError
 from fourierft.export.exported import Exported, check_difference, file_size, measure_difference
 from fourierft.export.singular import decompose
 from fourierft.export.subject import Subject, answer, draw_inputs, load_subject
-from fourierft.files import check_output, write_text, written_beside
+from fourierft.files import as_path, check_output, write_text, written_beside
 from fourierft.format.config import WEIGHTS_FILE
 from fourierft.format.json_file import read_json
 from fourierft.format.weights import PREFIX, SUFFIX, read_weights
@@ -74,7 +74,7 @@ def export_lora(
     Raises: ExportError, if the adapter has what LoRA has not, or stock PEFT reads another model than was written.
         OutputExistsError, if `output` holds something. FourierFTError, if adapter, base or data are not as they should.
     """
-    output = Path(output)
+    output = as_path(output, "output")
     check_output(output)
     subject = load_subject(source, base, trust_remote_code, allow_other_base)
     adapter, inputs = subject.checkpoint.path, draw_inputs(subject.base)

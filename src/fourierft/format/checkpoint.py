@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from fourierft.errors import CheckpointError, ShapeError
+from fourierft.files import as_path
 from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE, AdapterConfig
 from fourierft.format.shapes import Shape
 from fourierft.format.weights import (
@@ -146,7 +147,7 @@ def find_checkpoint(source: str | Path) -> Path:
 
     Raises: CheckpointError, if it is neither a folder nor an id that can be fetched.
     """
-    path = Path(source)
+    path = as_path(source, "the adapter's place")
     if os.path.isdir(path):
         return path
     from fourierft.format.hub import find_in_store, find_near, offline_if_unreachable

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fourierft.files import check_output, written_beside
+from fourierft.files import as_path, check_output, written_beside
 from fourierft.format.checkpoint import PREFIX, SUFFIX, AdapterCheckpoint
 from fourierft.format.config import CONFIG_FILE, WEIGHTS_FILE
 from fourierft.format.layout import Layout
@@ -73,7 +73,7 @@ class Adapter:
         """
         from safetensors.torch import save_file
 
-        output = Path(output)
+        output = as_path(output, "output")
         check_output(output)
         tensors = {
             f"{PREFIX}{layer.name}{SUFFIX}": self._on_disk(layer.name, layer.dtype) for layer in self.layout.layers

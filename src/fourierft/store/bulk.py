@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from fourierft.bars import bar
 from fourierft.errors import CheckpointError, FourierFTError, StoreError
-from fourierft.files import check_output, written_beside
+from fourierft.files import as_path, check_output, written_beside
 from fourierft.format.config import CONFIG_FILE
 from fourierft.format.json_file import read_json
 from fourierft.store.additions import check_name
@@ -48,7 +48,7 @@ def import_folder(
 
     Raises: CheckpointError, if the folder has no adapters, is one, or its names.json is damaged.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     if (folder / CONFIG_FILE).is_file():
         raise CheckpointError(
             f"{folder} is an adapter itself; add it with `fourierft store add`, or name the folder above it"
@@ -91,7 +91,7 @@ def export_all(
     Raises: OutputExistsError, if `out_dir` holds something. StoreError, if there is no adapter. PlaceError, if the
         folder cannot be written.
     """
-    out_dir = Path(out_dir)
+    out_dir = as_path(out_dir, "out_dir")
     check_output(out_dir)
     wanted = list(store.names())
     if not wanted:

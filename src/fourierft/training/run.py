@@ -29,6 +29,7 @@ from fourierft.training.lock import held
 from fourierft.training.plan import Plan, plan_training
 from fourierft.training.progress import StepTimer
 from fourierft.training.resuming import check_same_run, describe_run
+from fourierft.training.trackers import check_trackers
 from fourierft.training.trainer import (
     BestFollows,
     Interruption,
@@ -58,6 +59,7 @@ def train(arguments: Arguments, describe: bool = True) -> dict[str, Any]:
     Raises: FourierFTError, if anything given is wrong, or another process trains into that directory.
         TrainingInterrupted, after SIGINT or SIGTERM.
     """
+    check_trackers(arguments.training.report_to or ())
     if arguments.run.dry_run:
         return dry_run(arguments)
     directory = Path(arguments.training.output_dir or "")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.errors import FourierFTError, StoreError, UnavailableError
-from fourierft.files import check_place, lock_folder, workspace
+from fourierft.files import as_path, check_place, lock_folder, workspace
 from fourierft.store.databases.connections import Connections
 from fourierft.store.databases.logs import address, check_log, has_log, log_of, new_token, remove_logs, stamp
 from fourierft.store.databases.schema import TABLES
@@ -44,7 +44,7 @@ class SQLiteFile:
     types = _TYPES
 
     def __init__(self, path: str | Path, timeout: float):
-        self.path = Path(path)
+        self.path = as_path(path, "the store's place")
         self.timeout = timeout
         self._connections = Connections(self.path, self._open)
         self._frozen: tuple[int, ...] | None = None  # what the file was like when it was opened, where nobody can write
