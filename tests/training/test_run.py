@@ -209,6 +209,12 @@ def test_overwriting_removes_the_old_run_and_keeps_other_files(build: Build, tmp
         ({"target_modules": ["query", "valeu"]}, ConfigError, "valeu is not in the model; did you mean value"),
         ({"scaling": "big"}, ConfigError, "neither a number nor auto"),
         ({"label_column": "mood"}, DataError, "no column mood; the data has the columns text, label, rating"),
+        ({"label_column": "text"}, DataError, "column text is both text and label, so that nothing is left to learn"),
+        (
+            {"model_name_or_path": "./models/bert"},
+            ConfigError,
+            "./models/bert can't be loaded .there is no such folder",
+        ),
         ({"train_file": "reviews.xlsx"}, DataError, r"unknown format .xlsx; save it as CSV UTF-8"),
         ({"task": "ranking"}, ConfigError, "task=ranking is unknown"),
         ({"max_length": 1000}, ConfigError, "max_length=1000"),

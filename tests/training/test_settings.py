@@ -134,6 +134,12 @@ def test_unknown_setting_of_a_call_names_the_nearest() -> None:
         build_arguments({**NEEDED, "n_frequencies": 5})
 
 
+def test_settings_of_lora_without_a_method_are_refused_and_with_one_are_not() -> None:
+    with pytest.raises(ConfigError, match=r"lora_r=4 is a setting of LoRA, .*; give --method lora, or leave it out"):
+        build_arguments({**NEEDED, "lora_r": 4})
+    assert build_arguments({**NEEDED, "lora_r": 4, "method": "lora"}).method.lora_r == 4
+
+
 def test_contradiction_of_training_arguments_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="load_best_model_at_end"):
         build_arguments({**NEEDED, "load_best_model_at_end": True, "save_steps": 7})

@@ -25,7 +25,7 @@ from transformers import (
 from fourierft.adapters.base import quiet
 from fourierft.adapters.quantization import check_libraries, quantization_settings
 from fourierft.errors import CheckpointError, ConfigError
-from fourierft.format.hub import find_near, offline_if_unreachable
+from fourierft.format.hub import find_near, is_path, offline_if_unreachable
 from fourierft.training.arguments import ModelArguments
 from fourierft.tuner.quantization import keep_layout
 
@@ -232,6 +232,8 @@ def explained(name: str) -> Iterator[None]:
                 f"{name} is none of the models that {unfit[1]} of transformers knows, which this task takes; "
                 "use one of them, or another task (encoder-decoder models, such as T5, are not trained here)"
             ) from error
+        if is_path(name) and not Path(name).exists():
+            reason = "there is no such folder"
         hint = find_near(name) or "give a local directory, or a hub id while there is a connection"
         raise ConfigError(f"{name} can't be loaded ({reason}); {hint}") from error
 

@@ -254,6 +254,12 @@ def build_arguments(settings: Mapping[str, Any]) -> Arguments:
     for name in ("model_name_or_path", "output_dir"):
         if not settings.get(name) and not (name in unneeded and settings.get("dry_run")):
             raise ConfigError(f"{name} is missing; give --{name}")
+    of_lora = next((name for name in ("lora_r", "lora_alpha", "lora_dropout") if name in settings), None)
+    if of_lora and "method" not in settings:
+        raise ConfigError(
+            f"{of_lora}={settings[of_lora]} is a setting of LoRA, but FourierFT is what is trained where no method is "
+            "given; give --method lora, or leave it out"
+        )
     method = settings.get("method", "fourierft")
     filled = {
         **TRAINING_DEFAULTS,

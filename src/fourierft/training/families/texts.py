@@ -73,7 +73,13 @@ class TextRows(Family):
             raise DataError(f"the data has a column {words}, but no text; {WORDS}, or name one with --text_column")
         if texts is None:
             texts = (find_column(rows, None, (), "text"),)
-        return Columns(texts, find_column(rows, label, LABEL_COLUMNS, "label"))
+        found = find_column(rows, label, LABEL_COLUMNS, "label")
+        if found in texts:
+            raise DataError(
+                f"column {found} is both text and label, so that nothing is left to learn; name another --text_column "
+                "or --label_column"
+            )
+        return Columns(texts, found)
 
     def check_rows(self, rows: Dataset, columns: Columns) -> None:
         """Raise DataError if `rows` lack a column, a text or a label, or a label is not one."""
