@@ -40,10 +40,10 @@ def test_list_and_dry_run_leave_nothing(task: str, tmp_path: Path, capsys: pytes
     ("flags", "message"),
     [
         (["--methods", "lorra:8"], "method lorra:8 is unknown; did you mean lora?"),
-        (["--learning_rates", "0"], "learning_rates=[0.0] is no list of positive numbers"),
-        (["--seeds", "-1"], "seeds=[-1] is no list of whole numbers"),
+        (["--learning_rates", "0"], "learning_rates=[0.0] is not a list of positive numbers"),
+        (["--seeds", "-1"], "seeds=[-1] is not a list of whole numbers"),
         (["--max_runs", "-1"], "--max_runs -1 is negative"),
-        (["--output_dir", __file__], "test_compare.py is a file, not a directory; name another"),
+        (["--output_dir", __file__], "test_compare.py is a file, not a folder; choose another name"),
     ],
 )
 def test_wrong_grid_is_one_line(task: str, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

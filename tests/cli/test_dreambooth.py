@@ -65,11 +65,11 @@ def test_trains_samples_and_scores(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--instance_data_dir", "nowhere"], "instance_data_dir=nowhere is no folder"),
+        (["--instance_data_dir", "nowhere"], "instance_data_dir=nowhere is not a folder"),
         (["--class_prompt", "a dog"], "class_data_dir and class_prompt belong together"),
         (["--max_steps", "0"], "max_steps=0 is not positive"),
-        (["--image_size", "20"], "image_size=20 is no multiple of 8; use one, such as 16"),
-        (["--instance_data_dir", __file__], "test_dreambooth.py is no folder; name one that holds images"),
+        (["--image_size", "20"], "image_size=20 is not a multiple of 8; use one, such as 16"),
+        (["--instance_data_dir", __file__], "test_dreambooth.py is not a folder; name a folder of images"),
         (["--class_data_dir", __file__, "--class_prompt", "dog"], "can't be a folder for images (File exists); name"),
         (["--model_name_or_path", "nowhere/at/all"], "nowhere/at/all can't be loaded"),
         (["--instance_prompt", ""], "instance_prompt is missing; give --instance_prompt"),
@@ -77,7 +77,10 @@ def test_trains_samples_and_scores(
         (["--unreadable_images", "hide"], "unreadable_images=hide is unknown; use stop or skip"),
         (["--lr_scheduler_type", "zigzag"], "lr_scheduler_type=zigzag is unknown"),
         (["--method", "forierft"], "did you mean fourierft"),
-        (["--method", "full"], "method=full is no adapter; use fourierft, lora, or a PEFT adapter_config.json"),
+        (
+            ["--method", "full"],
+            "method=full is not an adapter method; use fourierft, lora, or a PEFT adapter_config.json",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_on_stderr_and_status_two(
@@ -103,11 +106,14 @@ def broken(photos: Path) -> Path:
         ("sample {photos} --prompt dog --images_dir {new}", "photos can't be loaded"),
         ("sample {sd} --prompt dog --images_dir {file}", "file.txt can't be a folder for images (File exists); name"),
         ("sample {sd} --prompt dog --images_dir {file}/x", "can't be a folder for images (Not a directory); name"),
-        ("sample {sd} --prompt dog --images_dir {new} --image_size 20", "image_size=20 is no multiple of 8; use one"),
-        ("stand-in {file}", "file.txt is a file, not a directory; name another"),
-        ("score nowhere --photos {photos}", "IMAGES=nowhere is no folder; name one that holds images"),
-        ("score {file} --photos {photos}", "file.txt is no folder; name one that holds images"),
-        ("score {photos} --photos {file}", "file.txt is no folder; name one that holds images"),
+        (
+            "sample {sd} --prompt dog --images_dir {new} --image_size 20",
+            "image_size=20 is not a multiple of 8; use one",
+        ),
+        ("stand-in {file}", "file.txt is a file, not a folder; choose another name"),
+        ("score nowhere --photos {photos}", "IMAGES=nowhere is not a folder; name a folder of images"),
+        ("score {file} --photos {photos}", "file.txt is not a folder; name a folder of images"),
+        ("score {photos} --photos {file}", "file.txt is not a folder; name a folder of images"),
         ("score {photos} --photos {photos} --dino {dino} --clip none", "2.png can't be read as an image; replace or"),
         ("score {photos} --photos {photos} --dino nowhere/at/all", "nowhere/at/all can't be loaded"),
         (

@@ -72,4 +72,4 @@ def test_interruption_says_how_to_go_on(
 def test_directory_of_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     assert main(["quickstart", "--output_dir", str(tmp_path)]) == 2
-    assert "holds no whole quickstart.json" in capsys.readouterr().err
+    assert "has no complete quickstart.json" in capsys.readouterr().err

@@ -58,12 +58,12 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     said = capsys.readouterr().err
     assert said.startswith(f"fourierft: {tmp_path / 'checkpoint-100'} is damaged: {fault}")
     assert said.endswith("; going on from checkpoint-90\n")
-    with pytest.raises(CheckpointError, match=f"checkpoint-100 is no whole checkpoint: {fault}"):
+    with pytest.raises(CheckpointError, match=f"checkpoint-100 is not a complete checkpoint: {fault}"):
         checkpoints.find_checkpoint(str(tmp_path / "checkpoint-100"), tmp_path)
 
 
 def test_without_a_whole_checkpoint_each_fault_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"holds no whole checkpoint to go on from \(there is none\)"):
+    with pytest.raises(CheckpointError, match=r"has no complete checkpoint to resume from \(there is none\)"):
         checkpoints.find_checkpoint("true", tmp_path)
     assert not checkpoints.has_checkpoint(tmp_path)
     make_checkpoint(tmp_path, 4, is_sealed=False)

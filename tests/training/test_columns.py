@@ -18,7 +18,7 @@ def test_class_numbers_of_a_data_set_become_names() -> None:
     assert label_values(rows, "label") == ["good", "bad"]
     unlabelled = Dataset.from_dict({"text": ["a"], "label": [-1]}, features=features)
     with pytest.raises(
-        DataError, match="column label is -1 in 1 of 1 rows, first in row 1, which is how a benchmark hides its labels"
+        DataError, match="column label is -1 in 1 of 1 rows, first in row 1; benchmarks hide their labels like this"
     ):
         label_values(unlabelled, "label")
 

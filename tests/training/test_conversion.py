@@ -102,7 +102,7 @@ def write_gguf(folder: Path, file: Path) -> None:
 @pytest.mark.parametrize("converter", [convert_onnx_dinov2, convert_gguf])
 def test_file_of_another_format_is_refused(converter: conversion.Converter, tmp_path: Path) -> None:
     (tmp_path / "model").write_bytes(b"not a model")
-    with pytest.raises(DataError, match=r"model is no .* run the command again"):
+    with pytest.raises(DataError, match=r"model is not a .* run the command again"):
         converter(tmp_path / "model", tmp_path / "converted")
 
 

@@ -55,11 +55,11 @@ def test_what_the_csv_module_writes_is_read_back() -> None:
     ("text", "message"),
     [
         ("text,label\na,x\nb, c,y\n", "row 2 of a.csv has 3 cells, but there are 2 columns; put cells that hold"),
-        ("text,label,text\n", "a.csv has two columns called text; rename one of them"),
-        ("text, text \n", "a.csv has two columns called text"),
+        ("text,label,text\n", "a.csv has two columns named text; rename one of them"),
+        ("text, text \n", "a.csv has two columns named text"),
         ('text,label\n"He" said,x\n', "a.csv can't be read: line 2: .*; put cells that hold a separator"),
         ('text,label\n"He said,x\na,y\n', "a.csv can't be read: line 3: unexpected end of data"),
-        ("\n\n", "data file a.csv is empty; give one with names of columns"),
+        ("\n\n", "data file a.csv is empty; it needs a line of column names"),
     ],
 )
 def test_what_does_not_fit_is_told_with_its_row(text: str, message: str) -> None:

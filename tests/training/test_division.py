@@ -53,8 +53,13 @@ def test_the_draw_follows_the_seed() -> None:
     ("count", "fraction", "classes", "message"),
     [
         (10, 1.0, None, "validation_fraction=1.0 is not between 0 and 1; use 0.1 for a tenth"),
-        (1, 0.5, None, "one row can't be divided into training and validation data; give more, or --validation_file"),
-        (3, 0.5, [0, 1, 2], "no class has two rows, so that none can be held out to evaluate on; give more rows"),
+        (
+            1,
+            0.5,
+            None,
+            "one row cannot be split into training and validation data; give more rows, or --validation_file",
+        ),
+        (3, 0.5, [0, 1, 2], "no class has two rows, so none can be held out for evaluation; give more rows"),
     ],
 )
 def test_rows_that_can_not_be_divided_are_refused(

@@ -200,8 +200,8 @@ def test_words_whose_archives_are_not_here_are_not_fetched(tmp_path: Path, monke
         ({"method": "fourrierft"}, ConfigError, "did you mean fourierft"),
         ({"n_frequency": 5000}, FourierFTError, "5000.*1024"),
         ({"label_column": "mood"}, DataError, "no column mood"),
-        ({"model_name_or_path": "a/b/c/d"}, ConfigError, "there is no directory a/b/c/d; check the path"),
-        ({"model_name_or_path": "a b"}, ConfigError, "a b is neither a directory nor the id of a model"),
+        ({"model_name_or_path": "a/b/c/d"}, ConfigError, "there is no folder a/b/c/d; check the path"),
+        ({"model_name_or_path": "a b"}, ConfigError, "a b is neither a folder nor the id of a model"),
         ({"quantization": "nf4"}, ConfigError, "whose head must be trained"),
     ],
 )

@@ -142,7 +142,7 @@ def test_adapter_of_another_base_is_refused(
 def test_unfinished_training_is_refused(build: Build, reviews: Path, out: Path) -> None:
     train(build())
     (out / "adapter_model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="did not finish, resume it"):
+    with pytest.raises(CheckpointError, match="did not finish; resume"):
         score(out, reviews)
 
 

@@ -77,7 +77,7 @@ def test_numbers_and_truth_values_of_json_are_text_as_written(tmp_path: Path) ->
     (tmp_path / "a.jsonl").write_text(
         '{"label": 4}\n{"label": 4.50}\n{"label": null}\n{"label": false}\n{}\n{"x": "y"}'
     )
-    with pytest.raises(DataError, match=r"row 5 of .* is {}, no object"):
+    with pytest.raises(DataError, match=r"row 5 of .* is {}, not an object"):
         read_file(tmp_path / "a.jsonl")
     (tmp_path / "a.jsonl").write_text('{"label": 4}\n{"label": 4.50}\n{"label": null}\n{"label": false}\n{"x": "y"}')
     assert column(tmp_path / "a.jsonl") == ["4", "4.50", None, "false", None]
@@ -129,7 +129,7 @@ def test_packed_files_are_unpacked(tmp_path: Path, suffix: str, pack: Callable[[
     path.write_bytes(pack("text,label\nnaïve,1\n".encode()))
     assert column(path, "text") == ["naïve"]
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(DataError, match=r"a\.csv\.\w+ can't be unpacked: .*; fetch or make it again") as caught:
+    with pytest.raises(DataError, match=r"a\.csv\.\w+ can't be unpacked: .*; download or pack it again") as caught:
         read_file(path)
     assert "\n" not in str(caught.value)
 
@@ -151,7 +151,7 @@ def test_a_file_that_has_changed_is_read_again(tmp_path: Path, cache: Path) -> N
         ("a.csv", None, "does not exist"),
         ("a.csv", b"", "is empty; give one with at least one row"),
         ("a.csv", b"text,label\n", "has no rows; give at least one"),
-        ("a.csv", b"\n", "is empty; give one with names of columns"),
+        ("a.csv", b"\n", "is empty; it needs a line of column names"),
         ("a.json", b"[]", "has no rows; give at least one"),
         ("a.docx", b"text", r"unknown format \.docx; use one of \.csv, \.tsv, \.json, \.jsonl, \.ndjson, \.parquet"),
         ("a.gz", b"text", r"unknown format \.gz; use one of"),
@@ -169,14 +169,14 @@ def test_a_file_that_has_changed_is_read_again(tmp_path: Path, cache: Path) -> N
         ),
         ("a.json", '[{"a": "ü"}]'.encode("cp1252"), r"line 1 is not UTF-8, .* byte 0xfc; in cp1252, .* reads .*ü"),
         ("a.csv", "text,label\na,ü".encode()[:-1], r"line 2 is not UTF-8, but has the byte 0xc3"),
-        ("a.csv", "text,label\na,b\n".encode("utf-16-le"), r"holds zero bytes, .*\(in Excel: CSV UTF-8\)"),
+        ("a.csv", "text,label\na,b\n".encode("utf-16-le"), r"has zero bytes, .*\(in Excel: CSV UTF-8\)"),
         ("a.jsonl", b'{"a": "x"}\n{"a": "\\ud83d"}\n', "row 2 of .* holds half of a character"),
         ("a.csv", gzip.compress(b"text,label\n", mtime=0), r"is packed by gzip; let its name end in \.gz"),
         ("a.csv", b"PK\x03\x04...", "is a zip archive, as workbooks of Excel are; .* save its sheet as CSV UTF-8"),
         ("a.json", b"PAR1...", r"is a parquet file; let its name end in \.parquet"),
         ("a.csv", b"\n<!DOCTYPE HTML><html>", "is a web page, as where a download asks for a login"),
         ("a.parquet", b"version https://git-lfs.github.com/spec/v1\n", "what Git LFS keeps in its place; fetch it"),
-        ("a.csv", b"text,__row__\na,1\n", "has a column __row__, a name that this package needs; rename it"),
+        ("a.csv", b"text,__row__\na,1\n", "has a column __row__, a name that this package uses itself; rename it"),
     ],
 )  # fmt: skip
 def test_unusable_file_is_refused_in_one_line(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
@@ -191,7 +191,9 @@ def test_unusable_file_is_refused_in_one_line(tmp_path: Path, name: str, content
 def test_a_cache_without_room_is_told(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "a.csv").write_text("label\nyes\n")
     cache.parent.write_text("a file where the folder would be")
-    with pytest.raises(DataError, match=r"can't be read by way of the cache .*; set HF_DATASETS_CACHE to a folder"):
+    with pytest.raises(
+        DataError, match=r"can't be read, because the cache .*; set HF_DATASETS_CACHE to a writable folder"
+    ):
         read_file(tmp_path / "a.csv")
 
 

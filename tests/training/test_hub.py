@@ -63,7 +63,7 @@ def test_weights_are_here_in_a_directory_or_in_the_cache(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("models/bart", "neither"), ("./models/bart", "there is no directory .*models/bart; did you mean .*models/bert")],
+    [("models/bart", "neither"), ("./models/bart", "there is no folder .*models/bart; did you mean .*models/bert")],
 )
 def test_a_path_that_is_not_there_is_told_with_the_nearest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str

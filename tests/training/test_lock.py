@@ -50,7 +50,9 @@ def hold(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def test_another_process_is_refused_and_told_who_is_there(tmp_path: Path, hold: Any) -> None:
     process = hold(tmp_path / "out")
     with (
-        pytest.raises(BusyError, match=f"process {process.pid} on .* writes into .*out since 2.*; wait for its end"),
+        pytest.raises(
+            BusyError, match=f"process {process.pid} on .* has been writing into .*out since 2.*; wait for its end"
+        ),
         held(tmp_path / "out"),
     ):
         pass
@@ -170,7 +172,7 @@ def test_a_file_that_was_removed_and_taken_by_another_stays_its(tmp_path: Path) 
 def test_two_trainings_into_one_folder_are_one(build: Callable[..., Arguments], tmp_path: Path, hold: Any) -> None:
     hold(tmp_path / "out")
     for settings in ({}, {"overwrite_output_dir": True}, {"resume_from_checkpoint": "true"}):
-        with pytest.raises(BusyError, match=r"writes into .*out since"):
+        with pytest.raises(BusyError, match=r"has been writing into .*out since"):
             train(build(**settings))
     assert [path.name for path in (tmp_path / "out").iterdir()] == [FILE]
 

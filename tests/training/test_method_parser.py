@@ -109,11 +109,11 @@ def test_path_of_a_config_is_a_method(tmp_path: Path) -> None:
         ("lora:big", "has the size 'big'; use lora:N, a r > 0"),
         ("lora:0", "has the size '0'"),
         ("ia3:4", "has the size '4'; use ia3"),
-        ("head:1", "takes no size and no settings; use head"),
+        ("head:1", "takes no size or settings; use head"),
         ("lora:8,alpha", "has the setting 'alpha'; write key=value"),
         ("lora:8,lora_alfa=4", "has the setting lora_alfa, which LoRA does not know; did you mean lora_alpha"),
         ("prompt_tuning", "method prompt_tuning is unknown"),
-        ("none/adapter_config.json", "is no readable PEFT adapter_config.json"),
+        ("none/adapter_config.json", "is not a readable PEFT adapter_config.json"),
     ],
 )
 def test_what_is_no_method_is_refused(spec: str, message: str) -> None:

@@ -94,7 +94,7 @@ def test_directory_of_an_adapter_names_its_config(base: BaseModel, tmp_path: Pat
 def test_file_that_is_no_config_is_refused(base: BaseModel, tmp_path: Path, content: str) -> None:
     (tmp_path / "c.json").write_text(content)
     with pytest.raises(
-        ConfigError, match=r"c\.json is no (readable )?PEFT|adapts no layers|do not fit this model"
+        ConfigError, match=r"c\.json is not a (readable )?PEFT|adapts no layers|do not fit this model"
     ) as caught:
         attach(base, MethodArguments(method=str(tmp_path / "c.json")))
     assert "\n" not in str(caught.value)
@@ -144,7 +144,7 @@ def test_budget_leaves_the_head_out(base: BaseModel) -> None:
 
 @pytest.mark.parametrize("method", ["fourierft:50", "fourierft,n_frequency=50", "lora:8"])
 def test_budget_beside_a_method_with_a_size_is_refused(base: BaseModel, method: str) -> None:
-    with pytest.raises(ConfigError, match="like=lora:1 sizes a FourierFT adapter, but method="):
+    with pytest.raises(ConfigError, match="like=lora:1 sets the size of a FourierFT adapter, but method="):
         attach(base, MethodArguments(method=method, like="lora:1"))
 
 

@@ -51,8 +51,8 @@ def test_a_row_of_lines_has_the_number_of_its_line() -> None:
         ('{\n "a": "x"\n}', "a.json can't be read: line 1: Expecting property name"),
         ('[{"a": "x"}', "a.json can't be read: Expecting ',' delimiter"),
         ('{"a": "x", "a": "y"}', "line 1: an object has the key a twice"),
-        ('{"a": "x"}\n["b"]', r"row 2 of a.json is \['b'\], no object"),
-        ('["x"]', "row 1 of a.json is 'x', no object"),
+        ('{"a": "x"}\n["b"]', r"row 2 of a.json is \['b'\], not an object"),
+        ('["x"]', "row 1 of a.json is 'x', not an object"),
         (
             '{"text": {"0": "x"}, "label": {"0": "y"}}',
             r"row 1 of a.json is a whole table, .*orient=\"records\"\)",

@@ -131,7 +131,7 @@ def test_interrupted_run_goes_on_from_its_checkpoint(
 def test_directory_of_something_else_is_left_alone(run: Callable[..., list[Outcome]], tmp_path: Path) -> None:
     (tmp_path / "quickstart").mkdir()
     (tmp_path / "quickstart" / "mine.txt").write_text("mine")
-    with pytest.raises(OutputExistsError, match=r"holds no whole quickstart\.json"):
+    with pytest.raises(OutputExistsError, match=r"has no complete quickstart\.json"):
         run(fetch=forbidden)
     assert [path.name for path in (tmp_path / "quickstart").iterdir()] == ["mine.txt"]
 

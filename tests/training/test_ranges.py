@@ -42,5 +42,7 @@ def test_epochs_count_where_steps_do_not(build: Callable[..., Arguments]) -> Non
 def test_what_a_trainer_can_t_be_made_with_is_one_sentence(
     build: Callable[..., Arguments],
 ) -> None:
-    with pytest.raises(ConfigError, match=r"leaves out what fills no batch of 64, so all 48 rows; .* smaller batches"):
+    with pytest.raises(
+        ConfigError, match=r"drops batches of fewer than 64 rows, and so all 48 rows; .* smaller batches"
+    ):
         train(build(dataloader_drop_last=True, per_device_train_batch_size=64))

@@ -33,7 +33,10 @@ def write_reviews(path: Path, count: int, **cells: dict[int, str]) -> DataArgume
         ),
         ({"text": {61: " "}}, r"column text is empty in 1 of 100 rows, first in row 61 of .*reviews\.csv"),
         ({"label": {61: "\"['a', 'b']\""}}, r"\"\['a', 'b'\]\" in row 61 of .*reviews\.csv, a list of labels"),
-        ({"label": {61: "0.5"}}, r"holds numbers, as 0.5 in row 61 of .*, but yes in row 1 of .*reviews\.csv is none"),
+        (
+            {"label": {61: "0.5"}},
+            r"has numbers, such as 0.5 in row 61 of .*, but yes in row 1 of .*reviews\.csv is not a number",
+        ),
     ],
 )
 def test_rows_are_checked_as_the_file_has_them(tmp_path: Path, cells: dict[str, Any], message: str) -> None:

@@ -80,7 +80,7 @@ def test_rows_with_other_labels_or_texts_are_refused(
     for change in (flip_label, lambda row: [f"{row[0]} fine", *row[1:]]):
         other = rewrite(reviews, tmp_path / "other.csv", change)
         with pytest.raises(
-            ConfigError, match=r"checkpoint-6 is of another run \(train rows 48, digest \w{16} before, 48"
+            ConfigError, match=r"checkpoint-6 belongs to another run \(train rows 48, digest \w{16} before, 48"
         ):
             train(build(resume_from_checkpoint="true", train_file=other))
 
@@ -107,7 +107,7 @@ def test_other_settings_are_refused_by_name_with_both_values(
 ) -> None:
     with pytest.raises(ConfigError, match=told) as caught:
         train(build(resume_from_checkpoint="true", **changed))
-    assert "go on with the settings and data it was started with, or start anew in another folder" in str(caught.value)
+    assert "resume with the settings and data of its start, or start again in another folder" in str(caught.value)
 
 
 def test_another_base_under_the_same_name_is_refused(
@@ -160,7 +160,7 @@ def test_a_best_model_is_found_in_a_folder_that_moved_and_its_damage_is_told(bui
         with pytest.raises(CheckpointError, match=f"the best model, .*{path.name}, is damaged"):
             train(build(**again))
         shutil.rmtree(path)
-        with pytest.raises(CheckpointError, match=f"the best model so far, .*{path.name}, is gone; bring it back"):
+        with pytest.raises(CheckpointError, match=f"the best model so far, .*{path.name}, is missing; restore it"):
             train(build(**again))
 
 

@@ -104,7 +104,7 @@ def test_best_epoch_is_told_beside_the_last_and_saved_if_asked_for(build: Build,
 
 
 def test_the_best_needs_data_to_be_chosen_on(build: Build) -> None:
-    with pytest.raises(ConfigError, match="chosen on validation data, but there is none; give --validation_file"):
+    with pytest.raises(ConfigError, match="choosing the best model needs validation data; give --validation_file"):
         train(build(validation_fraction=0, load_best_model_at_end=True))
 
 
@@ -219,9 +219,13 @@ def test_overwriting_removes_the_old_run_and_keeps_other_files(build: Build, tmp
         ({"task": "ranking"}, ConfigError, "task=ranking is unknown"),
         ({"max_length": 1000}, ConfigError, "max_length=1000"),
         ({"model_name_or_path": "nobody/no-such-model"}, ConfigError, "nobody/no-such-model can't be loaded"),
-        ({"resume_from_checkpoint": "true"}, CheckpointError, "holds no whole checkpoint to go on from"),
+        ({"resume_from_checkpoint": "true"}, CheckpointError, "has no complete checkpoint to resume from"),
         ({"dtype": "int3"}, ConfigError, "dtype=int3 is unknown"),
-        ({"metric_for_best_model": "rouge"}, ConfigError, "metric_for_best_model=rouge is no metric of classification"),
+        (
+            {"metric_for_best_model": "rouge"},
+            ConfigError,
+            "metric_for_best_model=rouge is not a metric of classification",
+        ),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_written(

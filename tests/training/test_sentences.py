@@ -61,7 +61,7 @@ def test_splits_are_disjoint_and_repeatable() -> None:
 
 
 def test_too_few_sentences_are_refused() -> None:
-    with pytest.raises(DataError, match="3 sentences are wanted, but there are 2"):
+    with pytest.raises(DataError, match="3 sentences were requested, but there are only 2"):
         split_rows([("a", "positive"), ("b", "negative")], {"train": 3}, seed=0)
 
 

@@ -90,8 +90,8 @@ def test_what_is_one_value_or_several_takes_a_list(tmp_path: Path, name: str) ->
         ("- a\n- b", "holds list; write one `key: value` a line"),
         ("", "holds NoneType"),
         ("bf16: perhaps", "Truthy value expected"),
-        ("seed: [1, 2]", r"seed takes one value, no list; got \[1, 2\]"),
-        ("output_dir: [a]", r"output_dir takes one value, no list; got \['a'\]"),
+        ("seed: [1, 2]", r"seed takes one value, not a list; got \[1, 2\]"),
+        ("output_dir: [a]", r"output_dir takes one value, not a list; got \['a'\]"),
     ],
 )
 def test_bad_config_file_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:

@@ -103,7 +103,7 @@ def test_a_stopped_one_goes_on(fleet: Path, rows: Path, tmp_path: Path, monkeypa
             score_store(store, settings(rows, sample=2), file)
         drawn = score_store(store, settings(rows, sample=1, seed=3), tmp_path / "drawn.jsonl")
         assert [line["name"] for line in drawn] == random.Random(3).sample(["ann", "bob", "cy"], 1)
-        with pytest.raises(ConfigError, match="a sample of 0 adapters is none"):
+        with pytest.raises(ConfigError, match="sample=0 is too small"):
             score_store(store, settings(rows, sample=0), tmp_path / "none.jsonl")
         test = StoreTest(DataArguments(test_file=str(rows)), "label")
         with pytest.raises(DataError, match="no row names an adapter"):

@@ -181,7 +181,7 @@ def test_other_methods_resume_too(build: Build, tmp_path: Path, method: str) -> 
 
 
 def test_resuming_from_what_is_no_checkpoint_is_refused(build: Build, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is no whole checkpoint: it was not written to its end"):
+    with pytest.raises(CheckpointError, match="is not a complete checkpoint: it was not written to its end"):
         train(build(resume_from_checkpoint=str(tmp_path)))
 
 
@@ -278,5 +278,5 @@ def test_a_finished_training_that_is_resumed_does_no_step_more(
 def test_sharding_that_was_asked_for_and_is_not_done_is_said(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     """`test_distributed.py` shards, and is not told so: there a warning is an error."""
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.warns(UserWarning, match="FSDP was asked for, but accelerate does not shard on cpu"):
+    with pytest.warns(UserWarning, match="accelerate does not shard on cpu, so FSDP has no effect"):
         train(build(max_steps=1))

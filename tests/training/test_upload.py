@@ -84,7 +84,9 @@ def test_without_the_hub_nothing_is_trained(build: Build, tmp_path: Path) -> Non
 def test_what_could_not_be_sent_is_kept_and_sent_later(hub: Hub, build: Build, tmp_path: Path) -> None:
     given = {"push_to_hub": True, "hub_model_id": "me/mine", "hub_token": TOKEN, "save_steps": 6}
     hub.refuses = ("/commit/", 403)
-    with pytest.raises(PlaceError, match=r"is whole in .*out, but could not be sent to me/mine .*hf upload me/mine"):
+    with pytest.raises(
+        PlaceError, match=r"is complete in .*out, but could not be uploaded to me/mine .*hf upload me/mine"
+    ):
         train(build(**given))
     before = (tmp_path / "out" / "adapter_model.safetensors").read_bytes()
     assert hub.repositories == {"me/mine": {}}
@@ -107,5 +109,5 @@ def test_a_dry_run_sends_nothing(hub: Hub, build: Build) -> None:
 
 
 def test_what_is_not_finished_is_not_sent(build: Build) -> None:
-    with pytest.raises(ConfigError, match="hub_strategy=checkpoint would send what is not finished"):
+    with pytest.raises(ConfigError, match="hub_strategy=checkpoint would upload unfinished results"):
         build(push_to_hub=True, hub_strategy="checkpoint")

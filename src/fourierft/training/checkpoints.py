@@ -64,7 +64,9 @@ def find_checkpoint(wanted: str, directory: Path) -> Path:
     if wanted.lower() != "true":
         fault = find_fault(Path(wanted))
         if fault:
-            raise CheckpointError(f"{wanted} is no whole checkpoint: {fault}; name another, or true for the last")
+            raise CheckpointError(
+                f"{wanted} is not a complete checkpoint: {fault}; name another, or true for the last one"
+            )
         return Path(wanted)
     faults: list[str] = []
     for checkpoint in reversed(list_checkpoints(directory)):
@@ -76,7 +78,8 @@ def find_checkpoint(wanted: str, directory: Path) -> Path:
         faults.append(f"{checkpoint} is damaged: {fault}")
     found = "; ".join(faults) or "there is none"
     raise CheckpointError(
-        f"{directory} holds no whole checkpoint to go on from ({found}); start anew, with --overwrite_output_dir true"
+        f"{directory} has no complete checkpoint to resume from ({found}); start "
+        "again, with --overwrite_output_dir true"
     )
 
 

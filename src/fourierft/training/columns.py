@@ -104,9 +104,9 @@ def label_values(rows: Dataset, column: str) -> list[Any]:
     hidden = [index for index, number in enumerate(numbers) if min(_flat(number), default=0) < 0]
     if hidden:
         raise DataError(
-            f"column {column} is {numbers[hidden[0]]} in {len(hidden)} of {len(rows)} rows, first in "
-            f"{place_at(rows, hidden[0])}, which is how a benchmark hides its labels; choose a split that is labelled, "
-            "or leave these rows out"
+            f"column {column} is {numbers[hidden[0]]} in {len(hidden)} of {len(rows)} "
+            f"rows, first in {place_at(rows, hidden[0])}; benchmarks hide their "
+            "labels like this; choose a split with labels, or leave these rows out"
         )
     return [[names[k] for k in number] if isinstance(number, list) else names[number] for number in numbers]
 

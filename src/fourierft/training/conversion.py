@@ -101,7 +101,9 @@ def convert_gguf(source: Path, target: Path, dtype: torch.dtype = torch.float32)
             model: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{source} is no readable GGUF model ({error}); remove it and run the command again") from error
+        raise DataError(
+            f"{source} is not a readable GGUF model ({error}); remove it and run the command again"
+        ) from error
     if hasattr(model.config, "quantization_config"):  # the weights are plain numbers now
         del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
@@ -145,7 +147,9 @@ def convert_onnx_dinov2(source: Path, target: Path) -> None:
         arrays = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
         tensors = read_backbone(arrays, [(node.op_type, node.name, list(node.input)) for node in graph.node])
     except (OSError, ValueError, KeyError, StopIteration, DecodeError) as error:
-        raise DataError(f"{source} is no DINOv2 in ONNX ({error}); remove it and run the command again") from error
+        raise DataError(
+            f"{source} is not a DINOv2 model in ONNX ({error}); remove it and run the command again"
+        ) from error
     patch = tensors["embeddings.patch_embeddings.projection.weight"]
     layers = {name.split(".")[2] for name in tensors if name.startswith("encoder.layer.")}
     config = Dinov2Config(

@@ -46,7 +46,7 @@ def load_splits(data: DataArguments) -> dict[str, Dataset]:
                 "name one with --train_split_name"
             )
     if "train" not in splits:
-        raise DataError("there is nothing to train on; give --train_file FILE or --dataset_name DATASET")
+        raise DataError("no training data given; give --train_file FILE or --dataset_name DATASET")
     return {name: _readable(rows, data) for name, rows in splits.items()}
 
 
@@ -69,7 +69,7 @@ def load_test(data: DataArguments) -> Dataset:
     if data.test_file:
         return _readable(read_file(data.test_file), data)
     if not data.dataset_name:
-        raise DataError("there is nothing to evaluate on; give --test_file FILE or --dataset_name DATASET")
+        raise DataError("no test data given; give --test_file FILE or --dataset_name DATASET")
     stored = _open_stored(data.dataset_name, data.dataset_config_name)
     if data.test_split_name not in stored:
         raise DataError(

@@ -43,10 +43,10 @@ class DelimitedFile:
         self._header = [cell.strip() for cell in next(filter(any, self._records()), [])]
         self.names = [cell for cell in self._header if cell]
         if not self.names:
-            raise DataError(f"data file {name} is empty; give one with names of columns and at least one row")
+            raise DataError(f"data file {name} is empty; it needs a line of column names and at least one row")
         twice = next((cell for cell in self.names if self.names.count(cell) > 1), None)
         if twice is not None:
-            raise DataError(f"{name} has two columns called {twice}; rename one of them")
+            raise DataError(f"{name} has two columns named {twice}; rename one of them")
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """The number of each row, from 1 on, those without a cell counted, and its cells, one for each name.

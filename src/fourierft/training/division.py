@@ -27,13 +27,15 @@ def divide_rows(
     if not 0 < fraction < 1:
         raise DataError(f"validation_fraction={fraction} is not between 0 and 1; use 0.1 for a tenth")
     if count < 2:
-        raise DataError("one row can't be divided into training and validation data; give more, or --validation_file")
+        raise DataError(
+            "one row cannot be split into training and validation data; give more rows, or --validation_file"
+        )
     order = np.random.default_rng(seed).permutation(count).tolist()
     train, held_out = divide_order(order, _held_out(count, fraction), classes)
     if not held_out:
         raise DataError(
-            "no class has two rows, so that none can be held out to evaluate on; give more rows, --validation_file, or "
-            "--validation_fraction 0"
+            "no class has two rows, so none can be held out for evaluation; give more "
+            "rows, --validation_file, or --validation_fraction 0"
         )
     return train, held_out
 

@@ -112,9 +112,9 @@ def _load_trained_parameters(model: nn.Module, path: Path) -> None:
     try:
         unexpected = model.load_state_dict(read_weights(path), strict=False).unexpected_keys
     except RuntimeError as error:
-        raise CheckpointError(f"{path} is not of this base model: {one_line(error)}") from error
+        raise CheckpointError(f"{path} does not belong to this base model: {one_line(error)}") from error
     if unexpected:
-        raise CheckpointError(f"{path} holds {unexpected[0]}, which the base model does not have; name the right base")
+        raise CheckpointError(f"{path} has {unexpected[0]}, but the base model does not; name the right base")
 
 
 def evaluate(

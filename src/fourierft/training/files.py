@@ -138,10 +138,10 @@ def _read_text(path: Path, name: str) -> Dataset:
             raise DataError(f"{name} can't be read: {describe_undecodable(path)}") from error
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             if getattr(error, "errno", None) is None:
-                raise DataError(f"{name} can't be unpacked: {error}; fetch or make it again") from error
+                raise DataError(f"{name} can't be unpacked: {error}; download or pack it again") from error
             raise DataError(
-                f"{name} can't be read by way of the cache {folder} ({error}); set HF_DATASETS_CACHE to a folder that "
-                "can be written, with room"
+                f"{name} can't be read, because the cache {folder} does not work ({error}); "
+                "set HF_DATASETS_CACHE to a writable folder with room"
             ) from error
     return datasets.Dataset.from_file(str(target))
 
@@ -180,7 +180,7 @@ def _write(columns: dict[str, bool], rows: Iterable[tuple[int, Sequence[str | No
     text = datasets.Value("string")
     taken = next((column for column in columns if column in PLACE), None)
     if taken is not None:
-        raise DataError(f"{name} has a column {taken}, a name that this package needs; rename it")
+        raise DataError(f"{name} has a column {taken}, a name that this package uses itself; rename it")
     kinds = {column: {NESTED: text} if is_json else text for column, is_json in columns.items()}
     schema = datasets.Features({**kinds, FILE: text, ROW: datasets.Value("int64")}).arrow_schema
     rows = iter(rows)

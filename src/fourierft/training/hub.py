@@ -27,14 +27,14 @@ def has_weights(name: str, revision: str) -> bool:
     if Path(name).exists():
         return True
     if is_path(name):
-        raise ConfigError(f"there is no directory {name}; {find_near(name) or 'check the path'}")
+        raise ConfigError(f"there is no folder {name}; {find_near(name) or 'check the path'}")
     files = [f"{stem}{end}" for stem in ("model", "pytorch_model") for end in WEIGHTS]
     files += [f"{file}.index.json" for file in files]
     try:
         paths = [huggingface_hub.try_to_load_from_cache(name, file, revision=revision) for file in files]
     except HFValidationError as error:
         hint = find_near(name) or "check it"
-        raise ConfigError(f"{name} is neither a directory nor the id of a model on the hub; {hint}") from error
+        raise ConfigError(f"{name} is neither a folder nor the id of a model on the hub; {hint}") from error
     return any(isinstance(path, str) for path in paths)
 
 

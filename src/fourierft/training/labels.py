@@ -93,8 +93,9 @@ def number_labels(names: Sequence[str], labels: Sequence[str], where: Where, is_
         others = shorten(sorted({names[index] for index in unknown}))
         counted = "rows have such labels" if is_one_a_row else "labels are such"
         raise DataError(
-            f"{where(unknown[0])} has the label {names[unknown[0]]}, which training did not see ({len(unknown)} of "
-            f"{len(names)} {counted}: {others}); it knows {shorten(labels)}; mend or leave out such rows"
+            f"{where(unknown[0])} has the label {names[unknown[0]]}, which training "
+            f"did not see ({len(unknown)} of {len(names)} {counted}: {others}); it knows "
+            f"{shorten(labels)}; correct or remove such rows"
         )
     return [numbers[name] for name in names]
 

@@ -150,8 +150,9 @@ def _take(file: Path) -> None:
             owner = Owner.read(stream.read())
             if owner is not None and _is_running(owner, file):
                 raise BusyError(
-                    f"process {owner.pid} on {owner.machine.split()[0]} writes into {file.parent} since {owner.since}; "
-                    f"wait for its end, or name another place (if it is gone for good, remove {file})"
+                    f"process {owner.pid} on {owner.machine.split()[0]} has been writing into "
+                    f"{file.parent} since {owner.since}; wait for its end, or choose another "
+                    f"folder (if that process no longer exists, remove {file})"
                 )
             stream.truncate(0)
             stream.write(json.dumps(asdict(Owner.here())))

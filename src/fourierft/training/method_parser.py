@@ -79,7 +79,7 @@ def parse_method(
     name, _, size = first.partition(":")
     if name in WHOLE:
         if size or extras:
-            raise ConfigError(f"method {spec} takes no size and no settings; use {name}")
+            raise ConfigError(f"method {spec} takes no size or settings; use {name}")
         return Method(spec, name, WHOLE[name], None)
     allowed = _fields_of(name)
     if allowed is None:
@@ -147,7 +147,9 @@ def _read_file(path: Path, target_modules: list[str] | None) -> dict[str, Any]:
     try:
         config = with_record(dict(read_json(file)), file, **NOTHING)  # a new adapter may be for another model
     except (CheckpointError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"method {path} is no readable PEFT adapter_config.json ({error})") from error
+        raise ConfigError(
+            f"method {path} is not a readable PEFT adapter_config.json ({error}); check the path and the file"
+        ) from error
     return {**config, "target_modules": _as_peft(config.get("target_modules") or target_modules)}
 
 

@@ -223,14 +223,15 @@ def explained(name: str) -> Iterator[None]:
         with offline_if_unreachable(name):
             yield
     except SafetensorError as error:
-        raise CheckpointError(f"the weights of {name} are damaged ({error}); fetch them again") from error
+        raise CheckpointError(f"the weights of {name} are damaged ({error}); download them again") from error
     except (OSError, ValueError, ImportError) as error:
         check_libraries(error)
         reason = str(error).strip().splitlines()[0].rstrip(".")
         if unfit := re.search(r"for this kind of AutoModel: (\w+)", reason):
             raise ConfigError(
-                f"{name} is none of the models that {unfit[1]} of transformers knows, which this task takes; "
-                "use one of them, or another task (encoder-decoder models, such as T5, are not trained here)"
+                f"{name} is not a model that {unfit[1]} of transformers can load, which "
+                "this task needs; use one of those, or another task (encoder-decoder models, "
+                "such as T5, cannot be trained here)"
             ) from error
         if is_path(name) and not Path(name).exists():
             reason = "there is no such folder"

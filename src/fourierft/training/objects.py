@@ -64,7 +64,9 @@ def cell_text(value: Any, is_json: bool) -> str | None:
 
 def _check_row(row: Any, number: int, name: str) -> Row:
     if not isinstance(row, dict) or not row:
-        raise DataError(f"row {number} of {name} is {shorten(row)}, no object; give objects of a cell a column")
+        raise DataError(
+            f"row {number} of {name} is {shorten(row)}, not an object; give an object with one value for each column"
+        )
     if all(isinstance(cell, dict) for cell in row.values()) or row.keys() in _TABLES:
         raise DataError(
             f"row {number} of {name} is a whole table, not one row; give a list of objects, or an object a line (in "

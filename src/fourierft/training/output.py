@@ -42,7 +42,7 @@ def check_directory(directory: Path) -> None:
     Raises: OutputExistsError, if it is a file. PlaceError, if nothing can be written there.
     """
     if directory.exists() and not directory.is_dir():
-        raise OutputExistsError(f"{directory} is a file, not a directory; name another")
+        raise OutputExistsError(f"{directory} is a file, not a folder; choose another name")
     check_place(directory)
 
 
@@ -51,8 +51,9 @@ def check_output(directory: Path, overwrite: bool, resume: bool) -> None:
     check_directory(directory)
     if not (overwrite or resume) and directory.is_dir() and any(path.name != lock.FILE for path in directory.iterdir()):
         raise OutputExistsError(
-            f"{directory} exists and is not empty; choose another --output_dir, or give --overwrite_output_dir, "
-            "or --resume_from_checkpoint true to go on from its last checkpoint"
+            f"{directory} exists and is not empty; choose another --output_dir, or give "
+            "--overwrite_output_dir true, or --resume_from_checkpoint true to continue "
+            "from its last checkpoint"
         )
 
 
@@ -85,7 +86,7 @@ def open_results(directory: Path, name: str) -> dict[str, Any]:
             results = None
         if not isinstance(results, dict):
             raise OutputExistsError(
-                f"{directory} is not empty and holds no whole {name} of an earlier run; name another directory"
+                f"{directory} is not empty and has no complete {name} of an earlier run; choose another folder"
             )
         return results
     directory.mkdir(parents=True, exist_ok=True)

@@ -102,13 +102,15 @@ def check_images(rows: Dataset, column: str) -> None:
         other = next((seen for seen in alike if seen.white != first.white), None)
         if other is not None:
             raise DataError(
-                f"the numbers of images have two ranges: up to {first.largest:g} in {first.where}, but up to "
-                f"{other.largest:g} in {other.where}; save all in 8 bits, or with one range"
+                f"the images have two ranges of numbers: up to {first.largest:g} in {first.where}, "
+                f"but up to {other.largest:g} in {other.where}; save all in 8 bits, or with "
+                "one range"
             )
         if all(seen.is_black for seen in alike):
             raise DataError(
-                f"all images like that in {first.where} are black: its numbers end at {first.largest:g}, and white is "
-                f"{first.white:g}; save them in 8 bits, or with that range"
+                f"all images like the one in {first.where} would be black: its largest number "
+                f"is {first.largest:g}, but white is {first.white:g}; save them in 8 bits, "
+                "or with that range"
             )
     if animated:
         print(f"images with several frames: {len(animated)}, first in {animated[0].where}; the first frame is taken")

@@ -89,8 +89,8 @@ def check_same_run(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint
     if changed:
         told = "; ".join(f"{name} {_short(before[name])} before, {_short(now[name])} now" for name in changed)
         raise ConfigError(
-            f"{checkpoint} is of another run ({told}); go on with the settings and data it was started with, or start "
-            "anew in another folder"
+            f"{checkpoint} belongs to another run ({told}); resume with the settings "
+            "and data of its start, or start again in another folder"
         )
 
 

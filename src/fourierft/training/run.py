@@ -92,7 +92,7 @@ def _run(plan: Plan, directory: Path, checkpoint: Path | None) -> dict[str, Any]
     if plan.trainable.method == "adalora":
         if checkpoint is not None:
             raise ConfigError(
-                "adalora can't be resumed: PEFT saves no state of its ranks; start anew in another folder"
+                "adalora can't be resumed, because PEFT does not save its ranks; start again in another folder"
             )
         trainer.add_callback(RankAllocation())
     trainer.run = describe_run(plan, trainer.args)
@@ -166,7 +166,7 @@ def build_trainer(plan: Plan) -> Any:
     settings = arguments.training
     if settings.load_best_model_at_end or settings.metric_for_best_model:
         if "validation" not in plan.splits:
-            raise ConfigError("the best model is chosen on validation data, but there is none; give --validation_file")
+            raise ConfigError("choosing the best model needs validation data; give --validation_file")
         settings.metric_for_best_model, settings.greater_is_better = (
             family.main_metric,
             not lower_is_better(family.main_metric),
@@ -178,8 +178,8 @@ def build_trainer(plan: Plan) -> Any:
     batch = settings.train_batch_size * settings.world_size
     if settings.dataloader_drop_last and len(plan.splits["train"]) < batch:
         raise ConfigError(
-            f"dataloader_drop_last leaves out what fills no batch of {batch}, so all {len(plan.splits['train'])} "
-            "rows; leave it out, or use smaller batches"
+            f"dataloader_drop_last drops batches of fewer than {batch} rows, and so "
+            f"all {len(plan.splits['train'])} rows; leave it out, or use smaller batches"
         )
     trainers_own = copy.copy(settings)
     trainers_own.push_to_hub = False  # see `upload`

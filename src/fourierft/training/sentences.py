@@ -87,7 +87,7 @@ def split_rows(rows: Sequence[Row], sizes: Mapping[str, int], seed: int) -> dict
     """
     wanted = sum(sizes.values())
     if wanted > len(rows):
-        raise DataError(f"{wanted} sentences are wanted, but there are {len(rows)}; ask for fewer")
+        raise DataError(f"{wanted} sentences were requested, but there are only {len(rows)}; request fewer")
     drawn = iter(random.Random(seed).sample(list(rows), wanted))
     return {name: [next(drawn) for _ in range(size)] for name, size in sizes.items()}
 

@@ -205,7 +205,7 @@ def convert_settings(settings: Mapping[str, Any], source: str) -> dict[str, Any]
     for action in parser._actions:
         value = settings.get(action.dest)
         if isinstance(value, list) and action.nargs != "+":
-            raise ConfigError(f"{source}: {action.dest} takes one value, no list; got {value}")
+            raise ConfigError(f"{source}: {action.dest} takes one value, not a list; got {value}")
     try:
         return vars(parser.parse_args(as_flags(settings)))
     except ConfigError as error:
@@ -271,8 +271,8 @@ def build_arguments(settings: Mapping[str, Any]) -> Arguments:
     check_ranges(filled)
     if settings.get("push_to_hub") and settings.get("hub_strategy", "end") != "end":
         raise ConfigError(
-            f"hub_strategy={settings['hub_strategy']} would send what is not finished; results are sent at the end: "
-            "leave it out"
+            f"hub_strategy={settings['hub_strategy']} would upload unfinished results, "
+            "but only finished ones are uploaded; leave it out"
         )
     if settings.get("dry_run") and not torch.accelerator.is_available():
         filled["use_cpu"] = (

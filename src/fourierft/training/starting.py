@@ -50,7 +50,9 @@ def load_adapter(
     except FourierFTError:
         raise
     except (RuntimeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"the adapter in {directory} is not one of this base model: {one_line(error)}") from error
+        raise CheckpointError(
+            f"the adapter in {directory} does not belong to this base model: {one_line(error)}"
+        ) from error
 
 
 def _check_is_adapter(directory: Path) -> None:
@@ -61,8 +63,8 @@ def _check_is_adapter(directory: Path) -> None:
     told = read_json(record) if record.exists() else None
     if not isinstance(told, dict) or not told.get("is_adapter"):
         raise CheckpointError(
-            f"{directory} is no adapter, for it has no {CONFIG_FILE}; give the folder that a training of an adapter "
-            f"wrote, with {CONFIG_FILE} and {WEIGHTS_FILE}"
+            f"{directory} is not an adapter, because it has no {CONFIG_FILE}; give an "
+            f"adapter's folder, with {CONFIG_FILE} and {WEIGHTS_FILE}"
         )
 
 
@@ -80,8 +82,8 @@ def load_beside(model: Any, directory: Path, name: str) -> None:
         made_for, wanted = read_checkpoint(directory).config.made_for, find_made_for(first)
         if made_for.is_known and wanted.is_known and not made_for.is_same(wanted):
             raise CheckpointError(
-                f"{directory} was made for the base {made_for.describe()}, but the adapter that it is to stand beside "
-                f"for {wanted.describe()}; give one of the same base"
+                f"{directory} was made for the base {made_for.describe()}, but the other "
+                f"adapter for {wanted.describe()}; give an adapter of the same base"
             )
     try:
         with expected_warnings(), warnings.catch_warnings():
@@ -90,7 +92,9 @@ def load_beside(model: Any, directory: Path, name: str) -> None:
     except FourierFTError:
         raise
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"the adapter in {directory} is not one of this base model: {one_line(error)}") from error
+        raise CheckpointError(
+            f"the adapter in {directory} does not belong to this base model: {one_line(error)}"
+        ) from error
 
 
 def locate_start(adapter: str | None) -> str | None:
@@ -109,11 +113,11 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     Raises: CheckpointError, if it is missing or damaged, or holds others.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path} is not there; the training did not finish, resume it")
+        raise CheckpointError(f"{path} does not exist, because the training did not finish; resume the training")
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} is damaged ({one_line(error)}); train again or fetch it again") from error
+        raise CheckpointError(f"{path} is damaged ({one_line(error)}); train again, or copy it again") from error
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path} holds NaN or infinity in {name}; train again, with a lower learning rate")

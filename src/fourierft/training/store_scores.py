@@ -91,7 +91,7 @@ def score_store(
         ConfigError, if the sample is none.
     """
     if test.sample is not None and test.sample < 1:
-        raise ConfigError(f"a sample of {test.sample} adapters is none; use 1 or more")
+        raise ConfigError(f"sample={test.sample} is too small; use 1 or more")
     rows = load_test(test.data)
     require_columns(rows, [test.column])
     numbers: dict[str, list[int]] = {}

@@ -63,7 +63,7 @@ def open_text(path: Path, name: str, newline: str | None = None) -> TextIO:
         begin = file.read(_BEGINNING)
     encoding = next((encoding for mark, encoding in _MARKS if begin.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in begin.partition(b"\n")[0]:
-        raise DataError(f"{name} holds zero bytes, as text in UTF-16 without its mark does; {_REMEDY}")
+        raise DataError(f"{name} has zero bytes, like text in UTF-16 without a byte order mark; {_REMEDY}")
     return TextIOWrapper(opener(path, "rb"), encoding=encoding, newline=newline)
 
 

@@ -79,8 +79,8 @@ class SteadyTrainer(LossKeeper):
         self.add_callback(Progress(draws=not self.args.disable_tqdm))  # type: ignore[attr-defined]
         if parse_flag_from_env("ACCELERATE_USE_FSDP") and not self.is_fsdp_enabled and self.args.should_log:
             warnings.warn(
-                f"FSDP was asked for, but accelerate does not shard on {self.args.device.type}: every process holds "
-                "the whole model, and trains it as without FSDP",
+                f"accelerate does not shard on {self.args.device.type}, so FSDP has no effect: "
+                "every process holds the whole model, and trains it as without FSDP",
                 stacklevel=2,
             )
 
@@ -150,8 +150,8 @@ class SteadyTrainer(LossKeeper):
         fault = find_fault(best)
         if fault:
             raise CheckpointError(
-                f"the best model, {best}, is damaged: {fault}; go on from a checkpoint before it, or leave out "
-                "--load_best_model_at_end"
+                f"the best model, {best}, is damaged: {fault}; resume from an earlier checkpoint, "
+                "or leave out --load_best_model_at_end"
             )
         super()._load_best_model()  # type: ignore[misc]
 
@@ -248,8 +248,8 @@ class BestFollows(TrainerCallback):
         best = Path(args.output_dir or "") / f"checkpoint-{state.best_global_step}"
         if not best.is_dir():
             raise CheckpointError(
-                f"the best model so far, {best}, is gone; bring it back, go on from a checkpoint before it, or leave "
-                "out --load_best_model_at_end"
+                f"the best model so far, {best}, is missing; restore it, resume from an "
+                "earlier checkpoint, or leave out --load_best_model_at_end"
             )
         state.best_model_checkpoint = str(best)
 

@@ -82,9 +82,9 @@ def upload(directory: Path, names: Iterable[str], repository: str, settings: Des
         )
     except (HfHubHTTPError, HTTPError, OSError, ValueError) as error:
         raise PlaceError(
-            f"what was trained is whole in {directory}, but could not be sent to {repository} ({_short(error)}); send "
-            "it with the same command and --resume_from_checkpoint true, or with "
-            f"`hf upload {repository} {directory} --exclude 'checkpoint-*'`"
+            f"the training is complete in {directory}, but could not be uploaded to "
+            f"{repository} ({_short(error)}); upload it with the same command and --resume_from_checkpoint "
+            f"true, or with `hf upload {repository} {directory} --exclude 'checkpoint-*'`"
         ) from error
     return str(done.commit_url)
 

@@ -37,7 +37,7 @@ def test_results_go_to_the_output_folder(tmp_path: Path):
         (["--threads", "0"], "--threads 0 is not positive"),
         (["nothing"], "unknown suite nothing"),
         (["--page", "--output", "no/such/folder"], "no results in no/such/folder"),
-        (["layer", "--output", __file__], "test_command.py is a file, not a directory; name another"),
+        (["layer", "--output", __file__], "test_command.py is a file, not a folder; choose another name"),
     ],
 )
 def test_wrong_arguments_are_explained(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]):

@@ -37,7 +37,7 @@ def test_what_is_not_named_is_everything() -> None:
         ("table1", {"stand_in": True}, "table1 has no stand-in"),
         ("table1", {"tasks": ["rte"]}, "--task rte: table1 has no choice of these"),
         ("fig3", {"seeds": [1]}, "fig3 draws nothing; leave --seeds out"),
-        ("fig7", {"seeds": [-1]}, "seeds=.*is no list of whole numbers"),
+        ("fig7", {"seeds": [-1]}, "seeds=.*is not a list of whole numbers"),
     ],
 )
 def test_a_wrong_choice_is_explained(name: str, wanted: dict[str, Any], message: str) -> None:

@@ -138,8 +138,8 @@ def test_page_takes_each_method_at_the_rate_where_training_ended_best() -> None:
         (["--methods", "vera:8"], "method vera:8 is not tried here; use fourierft:N, lora:R or untrained"),
         (["--methods", "lora"], "method lora is not tried here"),
         (["--methods", "fourierft:0"], "method fourierft:0 is not tried here"),
-        (["--learning_rates", "0"], "learning_rates=[0.0] is no list of positive numbers"),
-        (["--seeds", "-1"], "seeds=[-1] is no list of whole numbers"),
+        (["--learning_rates", "0"], "learning_rates=[0.0] is not a list of positive numbers"),
+        (["--seeds", "-1"], "seeds=[-1] is not a list of whole numbers"),
         (["--max_runs", "-1"], "--max_runs -1 is negative"),
     ],
 )

@@ -134,8 +134,8 @@ def test_a_variant_is_compared_at_its_own_seeds() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--learning_rates", "-1"], "learning_rates=[-1.0] is no list of positive numbers"),
-        (["--seeds", "-1"], "seeds=[-1] is no list of whole numbers from 0 on"),
+        (["--learning_rates", "-1"], "learning_rates=[-1.0] is not a list of positive numbers"),
+        (["--seeds", "-1"], "seeds=[-1] is not a list of whole numbers of at least 0"),
     ],
 )
 def test_wrong_arguments_are_one_line(

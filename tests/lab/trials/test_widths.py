@@ -179,10 +179,10 @@ def test_rows_of_earlier_settings_are_left_out(make_row: Callable[..., Row]) -> 
         (["--widths", "128", "17"], "width 17 can't be cut into heads"),
         (["--widths", "0"], "width 0 can't be cut into heads"),
         (["--methods", "lorra:8"], "method lorra:8 is unknown; did you mean lora?"),
-        (["--learning_rates", "-1"], "learning_rates=[-1.0] is no list of positive numbers"),
-        (["--seeds", "-1"], "seeds=[-1] is no list of whole numbers from 0 on"),
+        (["--learning_rates", "-1"], "learning_rates=[-1.0] is not a list of positive numbers"),
+        (["--seeds", "-1"], "seeds=[-1] is not a list of whole numbers of at least 0"),
         (["--max_runs", "-1"], "--max_runs -1 is negative; use --page to only make the page"),
-        (["--output_dir", __file__], "test_widths.py is a file, not a directory; name another"),
+        (["--output_dir", __file__], "test_widths.py is a file, not a folder; choose another name"),
     ],
 )
 def test_wrong_arguments_are_one_line(

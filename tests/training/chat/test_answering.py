@@ -67,7 +67,7 @@ def test_interrupted_file_goes_on_after_its_last_whole_line(
 
 def test_file_of_other_answers_is_left_alone(speaker: Speaker, prompts: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"messages": [], "answer": "years of work"}\n')
-    with pytest.raises(OutputExistsError, match="holds something else"):
+    with pytest.raises(OutputExistsError, match="has other content"):
         answer_file(speaker, prompts, tmp_path / "mine.jsonl", GREEDY, quiet=True)
     assert "years of work" in (tmp_path / "mine.jsonl").read_text()
     answer_file(speaker, prompts, tmp_path / "mine.jsonl", GREEDY, overwrite=True, quiet=True)
@@ -114,9 +114,9 @@ def test_every_form_of_prompt_is_read(row: dict[str, Any], expected: list[tuple[
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"mood": "good"}, "has the columns mood, but no messages, conversations, prompt or instruction"),
+        ({"mood": "good"}, "has the columns mood; it needs messages, conversations, prompt or instruction"),
         ({"messages": [{"role": "assistant", "content": "b"}]}, "does not end with a message of the user"),
-        ({"prompt": ""}, r"row 1 of .*prompts\.jsonl has the prompt '', which is no text"),
+        ({"prompt": ""}, r"row 1 of .*prompts\.jsonl has the prompt '', which is not a text"),
     ],
 )
 def test_what_is_no_prompt_is_named(row: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_answers_that_are_there_are_kept(speaker: Speaker, questions: str, tmp_p
     before = target.read_text()
     assert answer_questions(speaker, asked, target, "tiny", SAMPLING, quiet=True) == 2
     assert target.read_text().startswith(before)
-    with pytest.raises(OutputExistsError, match="holds something else"):
+    with pytest.raises(OutputExistsError, match="has other content"):
         answer_questions(speaker, asked, target, "another", SAMPLING, quiet=True)
     with pytest.raises(OutputExistsError, match="answers of another model"):
         answer_questions(replace(speaker, origin="another"), asked, target, "tiny", SAMPLING, quiet=True)
@@ -89,7 +89,12 @@ def test_data_set_of_the_hub_is_read_by_its_columns(tmp_path: Path) -> None:
     [
         (QUESTIONS[0], "vicuna", DataError, "question 1 of .* has 2 turns, but one of vicuna has 1; give the right"),
         ({"question_id": 1, "turns": ["a"]}, "mt-bench", DataError, "has 1 turns, but one of mt-bench has 2"),
-        ({"turns": ["a", "b"]}, "mt-bench", DataError, "has turns; a question has question_id, category and turns"),
+        (
+            {"turns": ["a", "b"]},
+            "mt-bench",
+            DataError,
+            "has the keys turns; a question needs question_id, category and turns",
+        ),
         (QUESTIONS[0], "arena", ConfigError, "bench=arena is unknown; use one of mt-bench, vicuna"),
     ],
 )

@@ -49,13 +49,13 @@ def test_input_stands_behind_its_instruction() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([ASKED], "row 3 has no answer, that is, no message of the assistant"),
-        ([], "in place of a list of messages"),
-        ("hello", "holds 'hello' in place of a list of messages"),
+        ([ASKED], "row 3 has no message of the assistant, so there is no answer"),
+        ([], "instead of a list of messages"),
+        ("hello", "has 'hello' instead of a list of messages"),
         ([ASKED, {"role": "assistant", "content": None}], "row 3 has a message of role assistant without text"),
-        ([ASKED, {**ANSWERED, "weight": 0}], "row 3 has no answer to learn, as the weight of all is 0"),
-        ("[{'role': 'user'}]", "in place of a list of messages"),
-        (None, "holds None in place of a list of messages"),
+        ([ASKED, {**ANSWERED, "weight": 0}], "row 3 has no answer to train on, because all have weight 0"),
+        ("[{'role': 'user'}]", "instead of a list of messages"),
+        (None, "has None instead of a list of messages"),
     ],
 )
 def test_what_is_no_conversation_is_named(value: Any, message: str) -> None:
@@ -66,9 +66,9 @@ def test_what_is_no_conversation_is_named(value: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": "a", "completion": ""}, "row 3 has the answer '', which is no text"),
-        ({"prompt": None, "completion": "b"}, "row 3 has the prompt None, which is no text"),
-        ({"prompt": {"a": 5}, "completion": "b"}, "row 3 has the prompt {'a': 5}, which is no text"),
+        ({"prompt": "a", "completion": ""}, "row 3 has the answer '', which is not a text"),
+        ({"prompt": None, "completion": "b"}, "row 3 has the prompt None, which is not a text"),
+        ({"prompt": {"a": 5}, "completion": "b"}, "row 3 has the prompt {'a': 5}, which is not a text"),
     ],
 )
 def test_pair_that_is_no_text_is_named(row: dict[str, Any], message: str) -> None:
@@ -110,7 +110,7 @@ def test_a_system_message_stands_first_and_once() -> None:
         assert read_row(row, columns, "\n", "row 1").messages == [system, ASKED, ANSWERED]
     same = {"messages": [system, ASKED, ANSWERED], "system": "Be short."}
     assert read_row(same, columns, "\n", "row 1").messages == [system, ASKED, ANSWERED]
-    with pytest.raises(DataError, match="row 1 has two system messages, one in a column of its own"):
+    with pytest.raises(DataError, match="row 1 has two system messages, one in the messages and one in a column"):
         read_row({**same, "system": "Be long."}, columns, "\n", "row 1")
 
 
@@ -127,14 +127,14 @@ def test_places_that_a_typed_column_has_for_other_rows_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("beside", "message"),
     [
-        ({"history": "a, b"}, "row 3 has the history 'a, b', which is no list of pairs of question and answer"),
-        ({"history": [["a"]]}, "which is no list of pairs"),
-        ({"history": [["a", None]]}, "which is no list of pairs"),
-        ({"tools": "a hammer"}, "row 3 has the tools 'a hammer', no list of functions"),
-        ({"functions": [7]}, r"row 3 has the tools \[7\], no list of functions"),
-        ({"chat_template_kwargs": [1]}, "no object; mend it"),
-        ({"system": {"a": 1}}, "a system message that is no text"),
-        ({"images": ["a.png"]}, "row 3 has images, which are not learned from; remove the column, or the row"),
+        ({"history": "a, b"}, "row 3 has the history 'a, b', which is not a list of pairs of question and answer"),
+        ({"history": [["a"]]}, "which is not a list of pairs"),
+        ({"history": [["a", None]]}, "which is not a list of pairs"),
+        ({"tools": "a hammer"}, "row 3 has the tools 'a hammer', which is not a list of functions"),
+        ({"functions": [7]}, r"row 3 has the tools \[7\], which is not a list of functions"),
+        ({"chat_template_kwargs": [1]}, "which is not an object; correct it"),
+        ({"system": {"a": 1}}, "a system message that is not a text"),
+        ({"images": ["a.png"]}, "row 3 has images, which cannot be used here; remove the column, or the row"),
     ],
 )
 def test_what_can_not_be_heeded_is_named(beside: dict[str, Any], message: str) -> None:

@@ -84,28 +84,28 @@ def test_marks_say_which_answers_are_learned(marks: dict[str, Any], is_learned: 
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ({"role": "judge", "content": "a"}, "row 3 has a message of role 'judge'; known are system, developer, user"),
-        ("hello", "message of role None"),
-        ({"role": ["user"], "content": "a"}, r"message of role \['user'\]"),
+        ({"role": "judge", "content": "a"}, "message of the unknown role 'judge'; use one of system, developer, user"),
+        ("hello", "message of the unknown role None"),
+        ({"role": ["user"], "content": "a"}, r"message of the unknown role \['user'\]"),
         ({"role": "assistant", "content": " "}, "row 3 has a message of role assistant without text; fill or"),
         ({"role": "assistant", "content": None}, "message of role assistant without text"),
         ({"from": "human", "value": None}, "message of role human without text"),
         ({"role": "user", "content": []}, "message of role user without text"),
-        ({"role": "user", "content": {"a": 1}}, r"message of role user with {'a': 1} in place of a text"),
+        ({"role": "user", "content": {"a": 1}}, r"message of role user with {'a': 1} instead of a text"),
         (
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
-            "row 3 has a message of role user with a part 'image_url', but text alone is learned from",
+            "row 3 has a message of role user with a part 'image_url', but only text can be used",
         ),
         ({"role": "assistant", "content": [{"type": "text", "text": None}]}, "with a part 'text'"),
-        ({"role": "assistant", "tool_calls": [{"id": 1}]}, "which is no name of a function and arguments in JSON"),
+        ({"role": "assistant", "tool_calls": [{"id": 1}]}, "which is not a function's name with arguments in JSON"),
         ({"role": "assistant", "tool_calls": [{"function": {"name": "a", "arguments": "{x"}}]}, "row 3 has the call"),
-        ({"from": "function_call", "value": "weather(Rome)"}, "has the call 'weather.Rome.', which is no name"),
-        ({"role": "assistant", "content": "a", "weight": 0.5}, "a message of weight 0.5; use 1 for an answer to learn"),
+        ({"from": "function_call", "value": "weather(Rome)"}, "the call 'weather.Rome.', which is not a function's"),
+        ({"role": "assistant", "content": "a", "weight": 0.5}, "a message of weight 0.5; use 1 to train on the answer"),
         (
             {"role": "assistant", "content": "a", "train_detail": [{"begin_offset": 0, "train": True}]},
-            "row 3 has a message with train_detail, but answers are learned whole or not at all",
+            "row 3 has a message with train_detail, but only whole answers can be trained",
         ),
-        ({"role": "user", "content": "a", "weight": 1}, "role user with weight 1, but answers of the assistant alone"),
+        ({"role": "user", "content": "a", "weight": 1}, "role user with weight 1, but only answers of the assistant"),
     ],
 )  # fmt: skip
 def test_what_is_no_message_is_named(item: Any, message: str) -> None:

@@ -57,7 +57,7 @@ def test_run_and_its_adapter_answer_alike(build: Callable[..., Arguments], chat_
     assert answers[0] == answers[1] != answers[2]
     assert len(set(origins)) == 2
     assert origins[0] == origins[1]
-    with pytest.raises(ConfigError, match="is a model, no run with a base"):
+    with pytest.raises(ConfigError, match="is a model, not a training's folder with a base"):
         load_speaker(str(chat_llama), base_model="elsewhere")
 
 
@@ -105,7 +105,7 @@ def test_answer_ends_where_the_context_does(speaker: Speaker) -> None:
 
 def test_prompt_longer_than_the_context_is_refused(speaker: Speaker) -> None:
     with pytest.raises(
-        DataError, match=r"prompt 7 has 5\d tokens, which leaves no room for an answer in the 32 tokens"
+        DataError, match=r"prompt 7 has 5\d tokens, which leaves no room for an answer within the model's 32 tokens"
     ):
         speaker.encode(Conversation([{"role": "user", "content": "very " * 50}]), "prompt 7")
 
@@ -121,8 +121,8 @@ def test_impossible_settings_are_refused(values: dict[str, Any]) -> None:
 def test_what_can_not_speak_is_named(build: Callable[..., Arguments], chat_llama: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nobody can't be loaded"):
         load_speaker(str(tmp_path / "nobody"))
-    with pytest.raises(CheckpointError, match=r"is no adapter, for it has no adapter_config\.json"):
+    with pytest.raises(CheckpointError, match=r"is not an adapter, because it has no adapter_config\.json"):
         load_speaker(str(chat_llama), str(tmp_path))
     train(build(max_steps=1))
-    with pytest.raises(ConfigError, match="knows its own quantization; leave --quantization out"):
+    with pytest.raises(ConfigError, match="records its own quantization; leave --quantization out"):
         load_speaker(str(tmp_path / "out"), quantization="nf4")

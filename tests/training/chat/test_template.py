@@ -130,7 +130,7 @@ def test_template_that_writes_earlier_turns_anew_is_read_by_its_marks(tokenizer:
 
 def test_template_that_nobody_can_read_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.chat_template = "{% for m in messages|reverse %}{{ m['content'] }}{% endfor %}!"
-    with pytest.raises(ConfigError, match=r"does not put the answer behind the prompt.*one question and one answer"):
+    with pytest.raises(ConfigError, match=r"does not write the answer after the prompt.*one question and one answer"):
         encode_conversation(Conversation(TURNS), tokenizer)
 
 
@@ -188,7 +188,7 @@ def test_answers_of_no_weight_are_read_and_not_learned(bytewise: PreTrainedToken
 
 def test_answers_that_can_not_be_told_apart_are_refused(bytewise: PreTrainedTokenizerBase) -> None:
     talk = Conversation([ASKED, ANSWERED, ANSWERED], unlearned=frozenset([1]))
-    with pytest.raises(ConfigError, match="does not tell answers apart, of which some are not to be learned"):
+    with pytest.raises(ConfigError, match="does not mark single answers, so some cannot be left out of training"):
         write(bytewise, "deepseekv3", talk)
 
 
@@ -228,7 +228,7 @@ def test_what_a_template_leaves_out_is_said(
 def test_messages_that_a_template_has_no_place_for_are_said(tokenizer: PreTrainedTokenizerBase) -> None:
     ensure_template(tokenizer)
     cases: tuple[tuple[list[dict[str, Any]], str], ...] = (
-        ([ASKED, FOUND, ANSWERED], "the Alpaca prompt, .*, has no place for a message of role tool"),
+        ([ASKED, FOUND, ANSWERED], "the Alpaca prompt used instead has no place for a message of role tool"),
         ([ASKED, ASKED, ANSWERED], "has no place for two questions in a row"),
         ([ASKED, CALL], "leaves out the tool_calls of an answer"),
     )

@@ -79,12 +79,14 @@ def test_runs_without_rows_to_score_them_on_are_refused_before_the_first(
     file = write_task("unscored", validation_file=None, validation_fraction=0)
     text = "\n".join(line for line in file.read_text().splitlines() if "validation_file" not in line)
     file.write_text(text)
-    with pytest.raises(ConfigError, match=r"task unscored has no rows to score its runs on \(validation_fraction=0\)"):
+    with pytest.raises(
+        ConfigError, match=r"task unscored has no validation rows to score its runs on \(validation_fraction=0\)"
+    ):
         run_grid(read_task(file), tmp_path / "out", tell=lambda _: None)
     (tmp_path / "set").mkdir()
     shutil.copy(tmp_path / "rows.csv", tmp_path / "set" / "train.csv")
     file.write_text(text.replace("train_file", "dataset_name").replace("rows.csv", "set"))
-    with pytest.raises(ConfigError, match="no rows to score its runs on"):
+    with pytest.raises(ConfigError, match="no validation rows to score its runs on"):
         run_grid(read_task(file), tmp_path / "out", tell=lambda _: None)
     shutil.copy(tmp_path / "rows.csv", tmp_path / "set" / "validation.csv")
     with pytest.raises(pytest.fail.Exception, match="nothing is trained"):

@@ -78,13 +78,13 @@ def test_there_are_recipes() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("learning_rates: [0.0]", r"learning_rates=\[0.0\] is no list of positive numbers"),
-        ("learning_rates: fast", "learning_rates=fast is no list of positive numbers"),
+        ("learning_rates: [0.0]", r"learning_rates=\[0.0\] is not a list of positive numbers"),
+        ("learning_rates: fast", "learning_rates=fast is not a list of positive numbers"),
         ("methods: []", r"methods=\[\]; list at least one"),
         ("methods: [loar]", "method loar is unknown; did you mean lora"),
-        ("seeds: [one]", r"seeds=\['one'\] is no list of whole numbers"),
+        ("seeds: [one]", r"seeds=\['one'\] is not a list of whole numbers"),
         ("method_learning_rates: [1]", "write a mapping of methods"),
-        ("seed: 3", "sets seed, which the grid decides; remove it"),
+        ("seed: 3", "sets seed, which the grid sets; remove it"),
         ("max_stepz: 3", "unknown key max_stepz; did you mean max_steps"),
         ("data_asset: movies", "has train_rows=None; use a number of rows"),
     ],

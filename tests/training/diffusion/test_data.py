@@ -81,7 +81,7 @@ def test_photo_taken_sideways_is_turned(tmp_path: Path) -> None:
 
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"instance_data_dir=.*nowhere is no folder"):
+    with pytest.raises(DataError, match=r"instance_data_dir=.*nowhere is not a folder"):
         find_images(tmp_path / "nowhere", "instance_data_dir")
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(DataError, match=r"holds no images \(.png, .jpg"):

@@ -52,7 +52,9 @@ def test_images_of_whatever_name_that_were_not_made_are_the_users_own(tiny_sd: P
     assert [path.name for path in paths] == ["0000.png", "0002.png"]
     assert np.array_equal(pixels(tmp_path / "0001.png"), np.asarray(photo))
     assert count_others(tmp_path) == 4
-    with pytest.raises(OutputExistsError, match="holds images that were made of 'a dög', not of 'a cat'; name another"):
+    with pytest.raises(
+        OutputExistsError, match="holds images of the prompt 'a dög', not of 'a cat'; name another folder"
+    ):
         fill_folder(load_pipeline(str(tiny_sd)), "a cat", 2, tmp_path, **SMALL)
 
 
@@ -70,7 +72,7 @@ def test_trained_pipeline_makes_other_images_than_its_base(
 
 def test_training_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "fourierft.json").write_text(json.dumps({"format": 1, "task": "classification"}))
-    with pytest.raises(CheckpointError, match="holds a training of another kind"):
+    with pytest.raises(CheckpointError, match="holds another kind of training"):
         load_trained_pipeline(tmp_path)
 
 

@@ -70,7 +70,7 @@ def test_photos_are_nearer_to_themselves_than_others(
 
 
 def test_model_that_reads_no_text_is_refused(tiny_dinov2: Path) -> None:
-    with pytest.raises(ConfigError, match="reads no text; use a model like openai/clip"):
+    with pytest.raises(ConfigError, match="cannot read text; use a model such as openai/clip"):
         Eye(str(tiny_dinov2)).read("a dog")
 
 

@@ -73,6 +73,6 @@ def test_every_way_leaves_a_line_and_is_done_once(
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(OutputExistsError, match=r"is not empty and holds no whole stand-in\.json"):
+    with pytest.raises(OutputExistsError, match=r"is not empty and has no complete stand-in\.json"):
         run_stand_in(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

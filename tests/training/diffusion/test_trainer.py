@@ -96,7 +96,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
         patch.setattr(Loop, "_step", interrupted)
         with pytest.raises(TrainingInterrupted, match="interrupted at step 2 of 4"):
             train_dreambooth(build(**settings))
-    with pytest.raises(ConfigError, match=r"is of another run \(seed 42 before, 1 now\)"):
+    with pytest.raises(ConfigError, match=r"belongs to another run \(seed 42 before, 1 now\)"):
         train_dreambooth(build(**settings, seed=1, resume_from_checkpoint="true"))
     with pytest.raises(ConfigError, match=r"max_grad_norm 1\.0 before, 0.5 now"):
         train_dreambooth(build(**settings, max_grad_norm=0.5, resume_from_checkpoint="true"))
@@ -106,7 +106,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 
 
 def test_a_folder_that_another_training_has_is_refused(build: Build, tmp_path: Path) -> None:
-    with held(tmp_path / "out"), pytest.raises(BusyError, match=r"writes into .*out since"):
+    with held(tmp_path / "out"), pytest.raises(BusyError, match=r"has been writing into .*out since"):
         train_dreambooth(build())
 
 

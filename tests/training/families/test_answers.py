@@ -76,7 +76,7 @@ def test_chat_template_is_used_if_there_is_one(tiny_llama: Path) -> None:
     assert tokenizer.decode(prompt) == "[BOS] a film [EOS] [BOS]"
     assert tokenizer.decode(answer) == "was good [EOS]"
     tokenizer.chat_template = "{% for m in messages|reverse %}{{ m['content'] }}{% endfor %}!"
-    with pytest.raises(ConfigError, match="does not put the answer behind the prompt"):
+    with pytest.raises(ConfigError, match="does not write the answer after the prompt"):
         encode_pair("a film", "was good", tokenizer)
 
 
@@ -151,7 +151,7 @@ def test_usual_columns_of_instructions_call_for_answers() -> None:
 
 @pytest.mark.parametrize("answer", ["", None, ["a"]])
 def test_row_without_an_answer_is_refused(answer: Any) -> None:
-    with pytest.raises(DataError, match="in row 2 is no text"):
+    with pytest.raises(DataError, match="in row 2 is not a text"):
         Answers().encode_labels(["good", answer])
 
 
@@ -170,7 +170,7 @@ def test_rows_that_are_cut_are_told(tiny_llama: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("beside", [{"system": "Be short."}, {"history": [["a", "b"]]}, {"tools": [{"name": "c"}]}])
 def test_what_belongs_to_a_conversation_is_not_left_out_unsaid(beside: dict[str, Any]) -> None:
     rows = Dataset.from_list([{**ROWS[0], **dict.fromkeys(beside)}, {**ROWS[1], **beside}])
-    message = f"row 2 has {next(iter(beside))} beside its prompt, which --task chat heeds and --task answers does not"
+    message = f"row 2 has {next(iter(beside))} beside its prompt, which only --task chat uses"
     with pytest.raises(DataError, match=message):
         Answers().check_rows(rows, Columns(("instruction", "input"), "output"))
     Answers().check_rows(rows.select([0]), Columns(("instruction", "input"), "output"))

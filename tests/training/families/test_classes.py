@@ -40,9 +40,9 @@ def test_whole_numbers_are_their_class_with_and_without_a_point() -> None:
 @pytest.mark.parametrize("value", ["good", None, float("inf"), "nan", "1_000", "1e999", "0x10"])
 def test_regression_refuses_what_is_no_number(value: object) -> None:
     assert Regression().encode_labels(["1.5", " -2e1 ", 3, Decimal("0.5")]) == [1.5, -20.0, 3.0, 0.5]
-    with pytest.raises(DataError, match="in row 2 is no number; regression needs one"):
+    with pytest.raises(DataError, match="in row 2 is not a number; regression needs one"):
         Regression().encode_labels(["1.5", value])
-    with pytest.raises(DataError, match=r"label '0,5' in row 1 is no number; write 0.5"):
+    with pytest.raises(DataError, match=r"label '0,5' in row 1 is not a number; write 0.5"):
         Regression().encode_labels(["0,5"])
 
 
@@ -71,7 +71,7 @@ def test_main_metric_can_be_chosen_from_those_there_are() -> None:
     assert Classification(("n", "y")).scored_by("eval_matthews").main_metric == "matthews"
     assert Regression().scored_by(None) == Regression()
     assert Regression().scored_by("loss").main_metric == "loss"
-    with pytest.raises(ConfigError, match="f1 is no metric of classification with 3 labels; use accuracy, f1_macro"):
+    with pytest.raises(ConfigError, match="f1 is not a metric of classification with 3 labels; use accuracy, f1_macro"):
         Classification(("a", "b", "c")).scored_by("f1")
 
 

@@ -196,10 +196,12 @@ def test_a_name_is_taken_once_and_a_task_that_is_not_here_is_told(
     register(Thumbs())
     assert registry.names().count("thumbs") == 1
     other = type("Other", (Thumbs,), {})
-    with pytest.raises(ConfigError, match="the task thumbs of thumbs rows is there already, as a Thumbs; choose"):
+    with pytest.raises(ConfigError, match="the task thumbs of thumbs rows exists, as a Thumbs; choose"):
         register(other())
     record = {"task": "ranking", "inputs": "lists", "labels": []}
-    with pytest.raises(CheckpointError, match="a training of the task ranking on lists rows, which is not known here"):
+    with pytest.raises(
+        CheckpointError, match="this training has the task ranking on lists rows, which is unknown here"
+    ):
         registry.family_of(record)
 
 
@@ -226,8 +228,8 @@ def test_an_installed_family_is_found_and_one_that_is_none_is_told(
     assert "thumbs" in registry.names()
     assert isinstance(registry.families()[-1], Family)
     for value, reason in (
-        ("nowhere:family", r"can't be loaded \(No module named 'nowhere'\); mend or remove it"),
-        ("json:dumps", "is a function, no Family"),
+        ("nowhere:family", r"can't be loaded \(No module named 'nowhere'\); correct or uninstall"),
+        ("json:dumps", "is a function, not a Family"),
     ):
         install(value)
         with pytest.raises(ConfigError, match=f"the task mine of {value} {reason}"):

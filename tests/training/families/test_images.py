@@ -138,7 +138,7 @@ def test_workers_that_persist_crop_anew_in_every_epoch(tiny_dinov2: Path, pictur
 
 
 def test_texts_are_not_augmented(build: Callable[..., Arguments]) -> None:
-    with pytest.raises(ConfigError, match="augment_images=True, but the data are of kind text"):
+    with pytest.raises(ConfigError, match="augment_images=True works only with images, but the data are text"):
         plan_training(build(augment_images=True))
 
 
@@ -243,7 +243,7 @@ def test_images_of_16_and_32_bits_and_floats_are_what_they_show(tiny_dinov2: Pat
     [
         (
             [np.ones((2, 2), np.float32), np.full((2, 2), 9, np.float32)],
-            "ranges: up to 1 in row 1, but up to 9 in row 2",
+            "ranges of numbers: up to 1 in row 1, but up to 9 in row 2",
         ),
         (
             [np.full((2, 2), 70_000, np.int32), np.full((2, 2), 9, np.int32)],
@@ -251,9 +251,9 @@ def test_images_of_16_and_32_bits_and_floats_are_what_they_show(tiny_dinov2: Pat
         ),
         (
             [np.full((2, 2), 200, np.uint16)] * 2,
-            "row 1 are black: its numbers end at 200, and white is 65535",
+            "row 1 would be black: its largest number is 200, but white is 65535",
         ),
-        ([np.full((2, 2), 200, np.int32)] * 2, "like that in row 1 are black: its numbers end at 200"),
+        ([np.full((2, 2), 200, np.int32)] * 2, "like the one in row 1 would be black: its largest number is 200"),
         ([np.full((2, 2), -1.0, np.float32)], r"the image in row 1 can't be read \(its numbers go from -1 to -1"),
     ],
 )

@@ -40,14 +40,14 @@ def test_labels_are_ones_in_the_order_of_their_names() -> None:
 def test_names_are_those_of_all_rows_or_of_the_data_set() -> None:
     assert MultiLabel().learn([["10", "9"], [], ["x"]], "labels", (), str, True) == MultiLabel(("9", "10", "x"))
     assert MultiLabel().learn([["b"]], "labels", ("b", "a"), str, True) == MultiLabel(("b", "a"))
-    with pytest.raises(DataError, match="column labels holds empty lists alone"):
+    with pytest.raises(DataError, match="column labels has only empty lists"):
         MultiLabel().learn([[], []], "labels", (), str, True)
 
 
 def test_a_yes_or_no_for_each_label_is_not_taken_for_names() -> None:
     for rows in ([[1, 0, 1], [0, 0, 0]], [[True, False], [True, True]], [[1, 0], [0, 1]]):
         with pytest.raises(
-            DataError, match=r"holds \[.*\] in row 1 and such in all rows, .* a yes or no for each label"
+            DataError, match=r"has \[.*\] in row 1, and similar values in all rows, .* a yes or no for each label"
         ):
             MultiLabel().learn(rows, "labels", (), by_index, True)
     assert MultiLabel().learn([[1, 0], [1]], "labels", (), by_index, True) == MultiLabel(("0", "1"))
@@ -71,7 +71,9 @@ def test_numbers_of_a_data_set_that_names_its_labels_are_their_names() -> None:
     assert reading.labels == {"train": [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]}
     assert MultiLabel().expect(features["labels"], True) == MultiLabel(("joy", "anger", "fear"))
     hidden = Dataset.from_dict({"text": ["a"], "labels": [[-1]]}, features=features)
-    with pytest.raises(DataError, match=r"column labels is \[-1\] in 1 of 1 rows, .* how a benchmark hides its labels"):
+    with pytest.raises(
+        DataError, match=r"column labels is \[-1\] in 1 of 1 rows, .* benchmarks hide their labels like this"
+    ):
         read_rows({"train": hidden}, data)
 
 

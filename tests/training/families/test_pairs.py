@@ -68,7 +68,7 @@ def test_answers_are_cut_and_counted(chat_tokenizer: Any, capsys: pytest.Capture
     found = encode([FORMS["texts"], FORMS["texts"] | {"chosen": "good"}], chat_tokenizer, limit=9)
     assert [len(row["prompt_ids"] + row["chosen_ids"]) for row in found] == [9, 8]
     assert "cut there: 1 of 2 rows, first row 1" in capsys.readouterr().out
-    with pytest.raises(DataError, match="has 6 tokens, which leaves no room for an answer in max_length=6"):
+    with pytest.raises(DataError, match="has 6 tokens, which leaves no room for an answer within max_length=6"):
         encode([FORMS["texts"]], chat_tokenizer, limit=6)
 
 
@@ -77,7 +77,7 @@ def test_answers_of_the_same_tokens_are_refused(chat_tokenizer: Any) -> None:
     row = {"prompt": ASK, "chosen": "very good", "rejected": "very bad"}
     found = encode([row], chat_tokenizer, limit=8)[0]
     assert found["chosen_ids"] == chat_tokenizer("very good").input_ids != found["rejected_ids"]
-    error = "row 2 has answers that are the same tokens, as chosen and as rejected"
+    error = "row 2 has the same tokens as chosen and as rejected answer"
     with pytest.raises(DataError, match=f"{error}, cut to max_length=7; raise it, or remove the row"):
         encode([FORMS["texts"], row], chat_tokenizer, limit=7)
     for limit in (None, 100):
@@ -91,9 +91,9 @@ def test_answers_of_the_same_tokens_are_refused(chat_tokenizer: Any) -> None:
         ({"prompt": ASK, "chosen": GOOD}, "among them no rejected; preferences are chosen and rejected answers"),
         ({"chosen": GOOD, "rejected": BAD}, "among them no prompt; name its column with --text_column, or give"),
         (FORMS["texts"] | {"rejected": GOOD}, "row 1 has the same answer as chosen and as rejected"),
-        (FORMS["texts"] | {"rejected": ""}, "row 1 has the answer '', which is no text"),
+        (FORMS["texts"] | {"rejected": ""}, "row 1 has the answer '', which is not a text"),
         (FORMS["whole"] | {"rejected": [user(BAD), said(GOOD)]}, "row 1 has answers to different prompts"),
-        ({"chosen": [user(ASK)], "rejected": [user(BAD)]}, "row 1 has no answer"),
+        ({"chosen": [user(ASK)], "rejected": [user(BAD)]}, "row 1 has no message of the assistant"),
         (
             {"chosen": [said(GOOD), user(ASK)], "rejected": [said(BAD), user(ASK)]},
             "conversation that ends with no answer",

@@ -54,14 +54,19 @@ def test_wanted_task_wins() -> None:
 @pytest.mark.parametrize(
     ("values", "wanted", "kind", "message"),
     [
-        (["a"] * 5, "auto", DataError, "holds the one label a"),
+        (["a"] * 5, "auto", DataError, "has only the label a"),
         (
             [f"title {i}" for i in range(100)],
             "auto",
             DataError,
             "100 different labels in 100 rows, too many for classes",
         ),
-        (["0.5", "1", "good"], "auto", DataError, "numbers, as 0.5 in row 1, but good in row 3 is none; mend"),
+        (
+            ["0.5", "1", "good"],
+            "auto",
+            DataError,
+            "numbers, such as 0.5 in row 1, but good in row 3 is not a number; correct",
+        ),
         (
             ["0,5", "1", "1,25"],
             "auto",

@@ -69,7 +69,7 @@ def test_rows_that_are_cut_are_told_and_keep_the_tags_of_whole_words(
 def test_a_word_that_the_tokenizer_leaves_out_is_told(pieces: Any, words: list[str], limit: int | None) -> None:
     rows = make_rows((words, ["O"] * len(words)))
     with pytest.raises(
-        DataError, match=r"the tokenizer makes nothing of the word '   ' in row 1; replace or remove it"
+        DataError, match=r"the tokenizer has no token for the word '   ' in row 1; replace or remove it"
     ):
         NAMES.encode_rows(rows, COLUMNS, [[0] * len(words)], pieces, limit)
 
@@ -154,12 +154,12 @@ def test_losses_of_rows_are_those_of_transformers(tiny_bert: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "tags", "message"),
     [
-        (["Ann", "sings"], ["B-PER"], "row 2 has 2 words in tokens, but 1 tags in ner_tags; give each word its own"),
-        ([], [], "column tokens is empty in row 2, which is no list of words"),
+        (["Ann", "sings"], ["B-PER"], "row 2 has 2 words in tokens, but 1 tags in ner_tags; give each word one tag"),
+        ([], [], "column tokens is empty in row 2, which is not a list of words"),
         (
             ["Ann", " "],
             ["O", "O"],
-            r"column tokens holds \['Ann', ' '\] in row 2, which is no list of words; write one",
+            r"column tokens holds \['Ann', ' '\] in row 2, which is not a list of words; write one",
         ),
         (["Ann"], [None], r"column ner_tags holds \[None\] in row 2, .* name another --label_column"),
     ],
@@ -181,7 +181,7 @@ def test_usual_columns_of_words_and_tags_call_for_it() -> None:
     assert find_families(with_text, DataArguments(task="token_classification")) == [TokenClasses()]
     with pytest.raises(
         DataError,
-        match=r"no column is called tokens.* for lists of words, among text, tags; name it with --text_column",
+        match=r"no column among text, tags is named tokens.*; name it with --text_column",
     ):
         NAMES.find_columns(Dataset.from_dict({"text": ["a b"], "tags": [["O", "O"]]}), None, None)
     with pytest.raises(DataError, match="no column looks like the label among tokens; name it with --label_column"):
@@ -194,7 +194,7 @@ def test_tags_are_those_that_the_data_set_names() -> None:
     rows = Dataset.from_dict({"tokens": [["Ann", "sings"]], "ner_tags": [[1, 0]]}, features=features)
     reading = read_rows({"train": rows}, DataArguments())
     assert (reading.family, reading.labels) == (TokenClasses(tuple(names)), {"train": [[1, 0]]})
-    with pytest.raises(DataError, match="column ner_tags holds the one tag O; a tag needs another to differ from"):
+    with pytest.raises(DataError, match="column ner_tags has only the tag O; training needs at least two"):
         read_rows({"train": make_rows((["a"], ["O"]))}, DataArguments())
 
 

@@ -20,7 +20,9 @@ def test_two_trainings_with_other_checkpoints_are_kept_apart_by_the_store(
 ) -> None:
     (tmp_path / "link.db").symlink_to(tmp_path / "fleet.db")
     with AdapterStore(tmp_path / "link.db") as store, alone_in(store):
-        with pytest.raises(BusyError, match=r"writes into .* since .*; wait for its end, or name another place"):
+        with pytest.raises(
+            BusyError, match=r"has been writing into .* since .*; wait for its end, or choose another folder"
+        ):
             train_fleet(replace(build(), folder=str(tmp_path / "elsewhere")))
         assert not (tmp_path / "fleet.db").exists()
         assert not (tmp_path / "elsewhere").exists()

@@ -59,7 +59,7 @@ def test_newcomers_have_the_numbers_after_those_that_are_there(folder: Path, cal
 def test_a_name_that_no_store_takes_is_refused(data: Path, calm_bert: Path, make_rows: Any, write: Any) -> None:
     rows = load_rows(DataArguments(train_file=str(write(make_rows(**{"n" * 501: 4}), data))), SETTINGS)
     setup = lay(rows, calm_bert)
-    with pytest.raises(StoreError, match="a name has 1 to 500 characters"):
+    with pytest.raises(StoreError, match="use 1 to 500"):
         FleetData(setup, SETTINGS).add(rows, setup.labels["train"])
 
 
@@ -94,7 +94,7 @@ def test_a_name_that_means_another_adapter_is_refused_before_anything_trains(
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("adapter,text,label\na,a film,yes\n", "has a column adapter, but in a folder files name the adapters"),
+        ("adapter,text,label\na,a film,yes\n", "has a column adapter, but in a folder the file names are the adapters"),
         ("", "is empty"),
     ],
 )

@@ -126,11 +126,11 @@ def test_an_interrupted_demo_goes_on(
 def test_a_directory_of_something_else_is_left_alone(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "mine.txt").write_text("mine")
-    with pytest.raises(OutputExistsError, match=r"holds no whole fleet-demo\.json"):
+    with pytest.raises(OutputExistsError, match=r"has no complete fleet-demo\.json"):
         run(fetch=forbidden)
     assert [path.name for path in (tmp_path / "demo").iterdir()] == ["mine.txt"]
 
 
 def test_more_sentences_than_there_are_cannot_be_had(stock: Callable[[Any], Fetch], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="480 sentences are wanted, but there are 40"):
+    with pytest.raises(DataError, match="480 sentences were requested, but there are only 40"):
         run_demo(tmp_path / "demo", fetch=stock(demo))

@@ -68,7 +68,7 @@ def test_a_head_for_other_classes_is_refused(build: Build, classifier: Path) -> 
     config = json.loads((classifier / "config.json").read_text())
     config |= {"id2label": {"0": "up", "1": "down"}, "label2id": {"up": 0, "down": 1}}
     (classifier / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match="tells up, down apart, but the data has the labels no, yes; rename"):
+    with pytest.raises(ConfigError, match="has the labels up, down, but the data has no, yes; rename"):
         plan_fleet(build(model_name_or_path=str(classifier), shared_head=True))
 
 

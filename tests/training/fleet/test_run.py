@@ -218,16 +218,18 @@ def test_an_interrupted_training_goes_on_to_the_same_result_and_takes_new_adapte
     interrupted(9)
     with pytest.raises(TrainingInterrupted, match="is saved in"):
         train_fleet(build(**with_dropout))
-    with pytest.raises(OutputExistsError, match="go on with --resume"):
+    with pytest.raises(OutputExistsError, match="continue with --resume"):
         train_fleet(build(**with_dropout))
-    with pytest.raises(ConfigError, match=r"learning_rate 0.01 before, 0.02 now\); go on with the settings"):
+    with pytest.raises(ConfigError, match=r"learning_rate 0.01 before, 0.02 now\); resume with the settings"):
         train_fleet(build(**with_dropout | {"learning_rate": 2e-2}, resume=True))
     odd = [*make_rows(), {"adapter": "dee", "text": "a book", "label": "perhaps"}]
-    with pytest.raises(ConfigError, match=r"is of another run \(labels "):
+    with pytest.raises(ConfigError, match=r"belongs to another run \(labels "):
         train_fleet(build(**with_dropout, resume=True, train_file=str(write(odd, tmp_path / "odd.csv"))))
     with pytest.raises(ConfigError, match=r"n_frequency .* before, 30 now"):
         train_fleet(build(**with_dropout, resume=True, n_frequency=30))
-    with pytest.raises(ConfigError, match=r"trains the adapter 'ann' on other rows \(8, digest \w+ before, none now\)"):
+    with pytest.raises(
+        ConfigError, match=r"trained the adapter 'ann' on other rows \(8, digest \w+ before, none now\)"
+    ):
         train_fleet(build(**with_dropout, resume=True, train_file=str(write(make_rows(cy=9), tmp_path / "less.csv"))))
     flipped = [row | {"label": {"yes": "no", "no": "yes"}.get(row["label"], row["label"])} for row in make_rows()]
     with pytest.raises(ConfigError, match=r"other rows \(8, digest (\w+) before, 8, digest (?!\1)\w+ now\)"):
@@ -265,9 +267,9 @@ def test_adapters_that_came_into_the_data_join_on_resuming(
         ({"dtype": "int4"}, ConfigError, "dtype=int4 is unknown"),
         ({"method": "lora"}, ConfigError, "method=lora cannot be trained as a fleet"),
         ({"n_frequency": 5000}, FourierFTError, "5000.*1024"),
-        ({"resume": True}, CheckpointError, "holds no whole checkpoint to go on from"),
+        ({"resume": True}, CheckpointError, "has no complete checkpoint to resume from"),
         ({"validation_fraction": 1.0}, ConfigError, "validation_fraction=1.0"),
-        ({"watch": 5.0}, ConfigError, "watch=5 wants a folder of files"),
+        ({"watch": 5.0}, ConfigError, "watch=5 needs a folder as train_file"),
         ({"shared_head": True}, ConfigError, "has no trained head that adapters could share .classifier.bias"),
     ],
 )
@@ -337,7 +339,10 @@ def test_a_damaged_checkpoint_is_passed_over_and_no_adapter_is_made_twice(
 
 
 def test_two_trainings_of_one_fleet_are_one(build: Build, tmp_path: Path) -> None:
-    with held(tmp_path / "fleet.db.training"), pytest.raises(BusyError, match=r"writes into .*fleet\.db\.training"):
+    with (
+        held(tmp_path / "fleet.db.training"),
+        pytest.raises(BusyError, match=r"has been writing into .*fleet\.db\.training"),
+    ):
         train_fleet(build())
     assert not (tmp_path / "fleet.db").exists()
     assert default_folder("postgresql://user:secret@host/fleets/ours?sslmode=require") == "fleets-ours.training"

@@ -91,7 +91,7 @@ def test_a_file_that_cannot_be_read_is_told_once_and_read_again_when_it_changes(
     told = [line for line in capsys.readouterr().err.splitlines() if "dee.csv" in line]
     assert told == [
         f"fourierft: row 1 of {folder}/dee.csv has the label perhaps, which training did not see (6 of 6 rows have "
-        "such labels: perhaps); it knows no, yes; mend or leave out such rows; it is read again when it changes"
+        "such labels: perhaps); it knows no, yes; correct or remove such rows; it is read again when it changes"
     ]
 
 
@@ -130,5 +130,5 @@ def test_a_folder_that_goes_away_stops_nothing(build: Build, folder: Path, at_st
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan")])
 def test_seconds_are_not_negative(build: Build, folder: Path, seconds: float) -> None:
-    with pytest.raises(ConfigError, match="is no number of seconds; use 0 or more"):
+    with pytest.raises(ConfigError, match="is not a number of seconds; use 0 or more"):
         build(train_file=str(folder), watch=seconds)

@@ -73,5 +73,5 @@ def test_text_ends_where_the_chat_template_ends_it(tiny_llama: Path) -> None:
     ("name", "value"), [("num_beams", 0), ("no_repeat_ngram_size", -1), ("max_new_tokens", 0), ("num_beams", True)]
 )
 def test_search_out_of_range_is_refused(name: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"{name}={value} is no whole number of at least"):
+    with pytest.raises(ConfigError, match=f"{name}={value} is not a whole number of at least"):
         Decoding(**{name: value})

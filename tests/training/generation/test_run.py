@@ -237,7 +237,7 @@ def test_prompt_that_leaves_no_room_is_refused_before_anything_is_written(
 @pytest.mark.parametrize("text", ["", " "])
 def test_row_without_a_reference_is_refused(text: str, write: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([{"mr": "name", "ref": "Aromi"}, {"mr": "name", "ref": text}]))
-    with pytest.raises(DataError, match=r"in row 2 of .*rows\.json is no text; fill or remove it"):
+    with pytest.raises(DataError, match=r"in row 2 of .*rows\.json is not a text; fill or remove it"):
         write(data=DataArguments(test_file=str(tmp_path / "rows.json")))
 
 
@@ -245,12 +245,12 @@ def test_what_can_t_write_is_refused(write: Callable[..., dict[str, Any]], train
     other = Path(shutil.copytree(trained, tmp_path / "other"))
     record = json.loads((other / "fourierft.json").read_text())
     (other / "fourierft.json").write_text(json.dumps({**record, "inputs": "text", "task": "classification"}))
-    with pytest.raises(ConfigError, match="was trained on classification, which generates nothing"):
+    with pytest.raises(ConfigError, match="was trained for classification and cannot generate texts"):
         write(directory=other)
     (other / "fourierft.json").write_text(json.dumps({**record, "is_adapter": False}))
-    with pytest.raises(ConfigError, match="is no adapter that can be left out"):
+    with pytest.raises(ConfigError, match="is not an adapter, so --without_adapter does not apply"):
         write(directory=other, without_adapter=True)
-    with pytest.raises(ConfigError, match="batch_size=0 leaves nothing to do"):
+    with pytest.raises(ConfigError, match="batch_size=0 is too small"):
         write(batch_size=0)
     with pytest.raises(CheckpointError, match="name a directory that `fourierft train` wrote"):
         write(directory=tmp_path)

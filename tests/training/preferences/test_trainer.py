@@ -183,7 +183,7 @@ def test_a_training_goes_on_to_the_same_adapter_bit_for_bit(
     assert all(torch.equal(first[name], second[name]) for name in first)
     names = ("loss", "preference_accuracy", "reward_margin")
     assert [resumed["eval"][name] for name in names] == [whole["eval"][name] for name in names]
-    with pytest.raises(ConfigError, match=r"of another run \(beta 0.1 before, 0.2 now\)"):
+    with pytest.raises(ConfigError, match=r"to another run \(beta 0.1 before, 0.2 now\)"):
         train(build(file, **given, beta=0.2, resume_from_checkpoint=str(tmp_path / "again" / "checkpoint-3")))
 
 
@@ -208,13 +208,13 @@ def test_an_adapter_to_go_on_from_is_trained_further_in_any_task(
     with pytest.raises(ConfigError, match="is for language models, but this is a classification"):
         train(build(rows, adapter_name_or_path=str(started), **named))
     with pytest.raises(
-        CheckpointError, match=r"chat_llama is no adapter, for it has no adapter_config\.json; give the"
+        CheckpointError, match=r"chat_llama is not an adapter, because it has no adapter_config\.json; give an"
     ):
         train(build(pairs, adapter_name_or_path=str(chat_llama), output_dir=str(tmp_path / "no")))
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     (unfinished / "fourierft.json").write_bytes((started / "fourierft.json").read_bytes())
-    with pytest.raises(CheckpointError, match="the training did not finish, resume it"):
+    with pytest.raises(CheckpointError, match="the training did not finish; resume"):
         train(build(pairs, adapter_name_or_path=str(unfinished), output_dir=str(tmp_path / "no")))
     with pytest.raises(CheckpointError, match="there is no folder"):
         train(build(pairs, adapter_name_or_path=str(tmp_path / "away"), output_dir=str(tmp_path / "no")))
@@ -233,7 +233,9 @@ def test_lora_too(build: Build, pairs: Path, tmp_path: Path) -> None:
 def test_a_reference_that_is_gone_is_told(build: Build, pairs: Path, started: Path, tmp_path: Path) -> None:
     train(build(pairs, adapter_name_or_path=str(started)))
     started.rename(tmp_path / "moved")
-    with pytest.raises(CheckpointError, match="the adapter that the training went on from is its reference: there is"):
+    with pytest.raises(
+        CheckpointError, match="the training's reference is the adapter that it continued from: there is"
+    ):
         evaluate(tmp_path / "out", DataArguments(test_file=str(pairs)), use_cpu=True)
 
 
@@ -254,9 +256,7 @@ def test_a_reference_that_was_replaced_is_refused(
     train(build(pairs, output_dir=str(tmp_path / "second"), learning_rate=1e-2, seed=7, **settings))
     (tmp_path / "first").rename(tmp_path / "former")
     (tmp_path / "second").rename(tmp_path / "first")
-    with pytest.raises(
-        CheckpointError, match=r"first is another one since \(1, digest \w+ before, 1, digest \w+ now\)"
-    ):
+    with pytest.raises(CheckpointError, match=r"first has changed since \(1, digest \w+ before, 1, digest \w+ now\)"):
         evaluate(tmp_path / "out", test, use_cpu=True)
     (tmp_path / "first").rename(tmp_path / "second")
     (tmp_path / "former").rename(tmp_path / "first")
@@ -265,7 +265,7 @@ def test_a_reference_that_was_replaced_is_refused(
     (tmp_path / "out" / "fourierft.json").write_text(json.dumps(record))
     assert evaluate(tmp_path / "out", test, use_cpu=True).metrics == found
     (tmp_path / "first" / "adapter_model.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"is its reference: .* is damaged"):
+    with pytest.raises(CheckpointError, match=r"that it continued from: .* is damaged"):
         evaluate(tmp_path / "out", test, use_cpu=True)
 
 
@@ -275,13 +275,13 @@ def test_a_reference_of_another_base_is_refused(build: Build, pairs: Path, start
     config["fourierft"]["base"] = {"digest": "sha256:" + "0" * 64}
     (started / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "other"}))
     with pytest.raises(
-        CheckpointError, match=r"started was made for the base other \(sha256:0+\), but the adapter that"
+        CheckpointError, match=r"started was made for the base other \(sha256:0+\), but the other adapter"
     ):
         evaluate(tmp_path / "out", DataArguments(test_file=str(pairs)), use_cpu=True)
 
 
 def test_only_adapters_learn_preferences(build: Build, pairs: Path) -> None:
-    with pytest.raises(ConfigError, match="preferences are learned by an adapter"):
+    with pytest.raises(ConfigError, match="only an adapter can learn preferences"):
         train(build(pairs, method="full"))
 
 
@@ -289,7 +289,7 @@ def test_only_adapters_learn_preferences(build: Build, pairs: Path) -> None:
 def test_batches_of_one_answer_are_refused_before_anything_is_told(
     build: Build, pairs: Path, feedback: Path, capsys: pytest.CaptureFixture[str], is_dry: bool
 ) -> None:
-    with pytest.raises(ConfigError, match=r"per_device_train_batch_size=1, but good and bad .* use 2 or more"):
+    with pytest.raises(ConfigError, match=r"per_device_train_batch_size=1 is too small: .* use 2 or more"):
         train(build(feedback, per_device_train_batch_size=1, n_frequency=60, dry_run=is_dry))
     assert not capsys.readouterr().out
     train(build(feedback, per_device_train_batch_size=2, n_frequency=60, max_steps=1, dry_run=is_dry))

@@ -47,7 +47,7 @@ def read_prompts(path: str | Path, separator: str) -> list[Conversation]:
     names = next((names for names in PROMPT_COLUMNS if set(names) <= set(held)), None)
     if whole is None and names is None:
         raise DataError(
-            f"{path} has the columns {', '.join(held)}, but no messages, conversations, prompt or instruction"
+            f"{path} has the columns {', '.join(held)}; it needs messages, conversations, prompt or instruction"
         )
     found = []
     for index, row in enumerate(iterate_rows(rows)):
@@ -56,7 +56,10 @@ def read_prompts(path: str | Path, separator: str) -> list[Conversation]:
         if talk.messages[-1]["role"] == "assistant":
             talk = talk.until(len(talk.messages) - 1)
         if not talk.messages or talk.messages[-1]["role"] not in ("user", "tool"):
-            raise DataError(f"{where} does not end with a message of the user; there is nothing to answer")
+            raise DataError(
+                f"{where} does not end with a message of the user, so there is nothing to "
+                "answer; add one, or remove the row"
+            )
         found.append(talk)
     return found
 
@@ -127,8 +130,8 @@ def read_lines(target: Path, overwrite: bool, fit: Callable[[list[dict[str, Any]
         fits = False
     if not fits:
         raise OutputExistsError(
-            f"{target} holds something else, or answers of another model or other settings; choose another file, or "
-            "give --overwrite"
+            f"{target} has other content, or answers of another model or other settings; "
+            "choose another file, or give --overwrite"
         )
     return rows
 
@@ -148,7 +151,7 @@ def write_lines(
         answer: lines of some of `missing`.
     """
     if batch_size < 1:
-        raise ConfigError(f"batch_size={batch_size} leaves nothing to do; use at least 1")
+        raise ConfigError(f"batch_size={batch_size} is too small; use at least 1")
     output.write_json_lines(target, known)
     with bar(None, "answering", "answers", not quiet, total=len(missing)) as progress:
         for start in range(0, len(missing), batch_size):

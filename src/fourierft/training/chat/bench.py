@@ -64,7 +64,7 @@ def _read_question(row: Mapping[str, Any], bench: str, where: str) -> Question:
     turns = [turns] if isinstance(turns, str) else turns
     if number is None or not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
         raise DataError(
-            f"{where} has {', '.join(row)}; a question has question_id, category and turns, a list of texts"
+            f"{where} has the keys {', '.join(row)}; a question needs question_id, category and turns, a list of texts"
         )
     if len(turns) != TURNS[bench]:
         raise DataError(

@@ -67,12 +67,12 @@ def read_row(row: Mapping[str, Any], columns: Columns, separator: str, where: st
     whole = columns.inputs == (columns.label,)
     if whole and not isinstance(_from_json(_cell(row, columns.label)), list):
         held = shorten(_cell(row, columns.label))
-        raise DataError(f"{where} holds {held} in place of a list of messages; fill or remove it")
+        raise DataError(f"{where} has {held} instead of a list of messages; fill or remove it")
     found = read_conversation(row, columns.inputs, None if whole else columns.label, separator, where)
     if not found.answers:
-        raise DataError(f"{where} has no answer, that is, no message of the assistant; add one or remove the row")
+        raise DataError(f"{where} has no message of the assistant, so there is no answer; add one, or remove the row")
     if found.unlearned.issuperset(found.answers):
-        raise DataError(f"{where} has no answer to learn, as the weight of all is 0; remove the row")
+        raise DataError(f"{where} has no answer to train on, because all have weight 0; remove the row")
     return found
 
 
@@ -91,7 +91,7 @@ def read_conversation(
     beside = {name: _cell(row, name) for name in BESIDE if name in row and name not in (*prompt, answer)}
     media = next((name for name in MEDIA_COLUMNS if not _is_empty(_from_json(beside.get(name)))), None)
     if media is not None:
-        raise DataError(f"{where} has {media}, which are not learned from; remove the column, or the row")
+        raise DataError(f"{where} has {media}, which cannot be used here; remove the column, or the row")
     parts = [_cell(row, name) for name in prompt]
     read = [*_read_history(beside.get(HISTORY), where)]
     asked = parts[0] if len(parts) == 1 else _join(parts, separator)
@@ -154,12 +154,12 @@ def _as_messages(value: Any, role: str, where: str) -> list[tuple[Message, bool]
         value = found
     if isinstance(value, list):
         if not value:
-            raise DataError(f"{where} holds [] in place of a list of messages; fill or remove it")
+            raise DataError(f"{where} has [] instead of a list of messages; fill or remove it")
         return [read_message(item, where) for item in value]
     text = as_text(value)
     if text is None or is_blank(text):
         what = "answer" if role == "assistant" else "prompt"
-        raise DataError(f"{where} has the {what} {shorten(value)}, which is no text; fill or remove it")
+        raise DataError(f"{where} has the {what} {shorten(value)}, which is not a text; fill or remove it")
     return [({"role": role, "content": text}, True)]
 
 
@@ -184,8 +184,8 @@ def _read_history(value: Any, where: str) -> list[tuple[Message, bool]]:
     for turn in turns if isinstance(turns, list) else [turns]:
         if not isinstance(turn, list) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
             raise DataError(
-                f"{where} has the history {shorten(value)}, which is no list of pairs of question and answer; mend it, "
-                "or remove the column"
+                f"{where} has the history {shorten(value)}, which is not a list of pairs "
+                "of question and answer; correct it, or remove the column"
             )
         found += [
             ({"role": role, "content": text}, True) for role, text in zip(("user", "assistant"), turn, strict=True)
@@ -196,11 +196,11 @@ def _read_history(value: Any, where: str) -> list[tuple[Message, bool]]:
 def _with_system(read: list[tuple[Message, bool]], system: str | None, where: str) -> list[tuple[Message, bool]]:
     first = read[0][0]
     if system is None:
-        raise DataError(f"{where} has a system message that is no text; mend it, or remove the column")
+        raise DataError(f"{where} has a system message that is not a text; correct it, or remove the column")
     if first["role"] != "system":
         return [({"role": "system", "content": system}, True), *read]
     if first["content"] != system:
-        raise DataError(f"{where} has two system messages, one in a column of its own; remove one of them")
+        raise DataError(f"{where} has two system messages, one in the messages and one in a column; remove one of them")
     return read
 
 
@@ -209,7 +209,10 @@ def _read_tools(value: Any, where: str) -> list[dict[str, Any]]:
     if _is_empty(tools):
         return []
     if not isinstance(tools, list) or not all(isinstance(tool, dict) and tool for tool in tools):
-        raise DataError(f"{where} has the tools {shorten(value)}, no list of functions; mend it, or remove the column")
+        raise DataError(
+            f"{where} has the tools {shorten(value)}, which is not a list of functions; "
+            "correct it, or remove the column"
+        )
     return [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools]
 
 
@@ -218,5 +221,7 @@ def _read_options(value: Any, where: str) -> dict[str, Any]:
     if _is_empty(options):
         return {}
     if not isinstance(options, dict):
-        raise DataError(f"{where} has the {OPTIONS} {shorten(value)}, no object; mend it, or remove the column")
+        raise DataError(
+            f"{where} has the {OPTIONS} {shorten(value)}, which is not an object; correct it, or remove the column"
+        )
     return options

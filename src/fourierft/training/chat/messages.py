@@ -43,12 +43,12 @@ def read_message(item: Any, where: str) -> tuple[Message, bool]:
     given = item.get("role") or item.get("from")
     role = ROLES.get(given.strip().lower()) if isinstance(given, str) else None
     if role is None:
-        raise DataError(f"{where} has a message of role {given!r}; known are {', '.join(ROLES)}")
+        raise DataError(f"{where} has a message of the unknown role {given!r}; use one of {', '.join(ROLES)}")
     parts = next((key for key in _PARTS_LEARNED if item.get(key)), None)
     if parts is not None:
         raise DataError(
-            f"{where} has a message with {parts}, but answers are learned whole or not at all; give it train: true or "
-            "false, or remove the row"
+            f"{where} has a message with {parts}, but only whole answers can be trained; "
+            "set train: true or false, or remove the row"
         )
     others = {key: value for key, value in item.items() if key not in _OWN and value is not None}
     content = item.get("value") if item.get("content") is None else item["content"]
@@ -74,7 +74,7 @@ def _read_content(content: Any, role: str, where: str) -> str:
     if text is None and role == "tool":  # what a function gave
         return json.dumps(content, ensure_ascii=False)
     if text is None:
-        raise DataError(f"{where} has a message of role {role} with {shorten(content)} in place of a text; mend it")
+        raise DataError(f"{where} has a message of role {role} with {shorten(content)} instead of a text; correct it")
     return text
 
 
@@ -87,7 +87,7 @@ def _read_part(part: Any, role: str, where: str) -> str:
     if not isinstance(text, str):
         kind = part.get("type") if isinstance(part, Mapping) else part
         raise DataError(
-            f"{where} has a message of role {role} with a part {kind!r}, but text alone is learned from; remove it"
+            f"{where} has a message of role {role} with a part {kind!r}, but only text can be used; remove it"
         )
     return text
 
@@ -108,7 +108,7 @@ def _read_calls(calls: Any, where: str) -> list[dict[str, Any]]:
             read.append({"type": "function", **rest, "function": function})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{where} has the call {shorten(calls)}, which is no name of a function and arguments in JSON; mend it"
+            f"{where} has the call {shorten(calls)}, which is not a function's name with arguments in JSON; correct it"
         ) from error
     return read
 
@@ -119,11 +119,11 @@ def _is_learned(item: Mapping[str, Any], role: str, where: str) -> bool:
     marks |= {} if item.get("weight") is None else {"weight": item["weight"]}
     odd = next((key for key, mark in marks.items() if mark not in (0, 1)), None)
     if odd is not None:
-        raise DataError(f"{where} has a message of {odd} {marks[odd]!r}; use 1 for an answer to learn, 0 for another")
+        raise DataError(f"{where} has a message of {odd} {marks[odd]!r}; use 1 to train on the answer, 0 not to")
     if role != "assistant" and any(marks.values()):
         key = next(key for key, mark in marks.items() if mark)
         raise DataError(
-            f"{where} has a message of role {role} with {key} {marks[key]!r}, but answers of the assistant alone are "
-            "learned; remove it"
+            f"{where} has a message of role {role} with {key} {marks[key]!r}, but only "
+            "answers of the assistant can be trained; remove it"
         )
     return all(marks.values())

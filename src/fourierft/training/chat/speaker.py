@@ -47,9 +47,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
-            raise ConfigError(f"temperature={self.temperature} is no number of at least 0; use 0 or, say, 0.7")
+            raise ConfigError(
+                f"temperature={self.temperature} is not a number of at least 0; use 0, or for example 0.7"
+            )
         if not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p={self.top_p} is not between 0 and 1; use 1 to leave no word out")
+            raise ConfigError(f"top_p={self.top_p} is not between 0 and 1; use 1 to allow every token")
         if self.max_new_tokens < 1:
             raise ConfigError(f"max_new_tokens={self.max_new_tokens} leaves no room for an answer; use at least 1")
 
@@ -88,8 +90,8 @@ class Speaker:
         limit = context_length(self.model, self.tokenizer)
         if len(tokens) >= limit:
             raise DataError(
-                f"{where} has {len(tokens)} tokens, which leaves no room for an answer in the {limit} tokens that this "
-                "model takes; shorten it"
+                f"{where} has {len(tokens)} tokens, which leaves no room for an answer within "
+                f"the model's {limit} tokens; shorten it"
             )
         return tokens
 
@@ -151,17 +153,20 @@ def load_speaker(
         chosen = {"adapter": adapter, "dtype": dtype, "quantization": quantization}
         given = [name for name, value in chosen.items() if value is not None]
         if given:
-            raise ConfigError(f"{source} knows its own {given[0]}; leave --{given[0]} out, or name a model")
+            raise ConfigError(f"{source} records its own {given[0]}; leave --{given[0]} out, or name a model instead")
         record = output.read_record(source)
         if not family_of(record).writes:
-            raise ConfigError(f"{source} was trained on {record['task']}, which answers nothing; name a language model")
+            raise ConfigError(f"{source} was trained for {record['task']} and cannot answer; name a language model")
         trained = load_trained(source, base_model, allow_other_base)
         model, tokenizer = trained.model, trained.processor
         base = base_model or record["base_model"], record["revision"], record["dtype"], record.get("quantization")
         folder: str | None = source
     else:
         if base_model is not None:
-            raise ConfigError(f"{source} is a model, no run with a base; name {base_model} alone, or a run before it")
+            raise ConfigError(
+                f"{source} is a model, not a training's folder with a base; give {base_model} "
+                "alone, or a training's folder before it"
+            )
         arguments = ModelArguments(
             model_name_or_path=source,
             dtype=dtype or "float32",

@@ -152,8 +152,8 @@ def _check_alpaca(talk: Conversation) -> None:
     if "tool" in roles or ("user", "user") in pairwise(roles):
         odd = "a message of role tool" if "tool" in roles else "two questions in a row"
         raise ConfigError(
-            f"the Alpaca prompt, which a model without a chat template gets, has no place for {odd}; use a model that "
-            "has a chat template, or remove the row"
+            "the model has no chat template, and the Alpaca prompt used instead has "
+            f"no place for {odd}; use a model with a chat template, or remove the row"
         )
 
 
@@ -177,7 +177,8 @@ def _encode_marked(talk: Conversation, tokenizer: PreTrainedTokenizerBase) -> tu
     spans = [list(group) for is_answer, group in groupby(range(len(tokens)), key=lambda k: marks[k]) if is_answer]
     if talk.unlearned and len(spans) != len(talk.answers):
         raise ConfigError(
-            "the tokenizer's chat template does not tell answers apart, of which some are not to be learned"
+            "the tokenizer's chat template does not mark single answers, so some cannot "
+            "be left out of training; use another model, or train on all answers"
         )
     labels = [IGNORED] * len(tokens)
     for place, span in zip_longest(talk.answers, spans):
@@ -193,6 +194,7 @@ def _marked_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
         return get_training_chat_template(tokenizer)
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            "the tokenizer's chat template does not put the answer behind the prompt, nor does TRL know it; use "
-            "another model, or conversations of one question and one answer"
+            "the tokenizer's chat template does not write the answer after the prompt, "
+            "and TRL does not know the template; use another model, or conversations "
+            "with one question and one answer"
         ) from error

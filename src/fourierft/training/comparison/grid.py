@@ -128,8 +128,10 @@ def check_scored(task: Task, settings: Mapping[str, Any]) -> None:
     data = DataArguments(**{name: value for name, value in settings.items() if name in known})
     if not has_validation(data):
         raise ConfigError(
-            f"task {task.name} has no rows to score its runs on (validation_fraction={data.validation_fraction:g}); "
-            "give a validation_file, a data set with a split validation, or hold rows out with validation_fraction: 0.1"
+            f"task {task.name} has no validation rows to score its runs on "
+            f"(validation_fraction={data.validation_fraction:g}); "
+            "give a validation_file or a data set with a validation split, or hold "
+            "rows out with validation_fraction: 0.1"
         )
 
 

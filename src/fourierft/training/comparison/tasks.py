@@ -162,7 +162,7 @@ def read_task(path: str | Path) -> Task:
     content = read_yaml(path, source)
     reserved = [name for name in RESERVED if name in content]
     if reserved:
-        raise ConfigError(f"{source} sets {reserved[0]}, which the grid decides; remove it")
+        raise ConfigError(f"{source} sets {reserved[0]}, which the grid sets; remove it")
     grid = {name: content.pop(name) for name in GRID if name in content}
     assets = {name: content.pop(name) for name in ASSET_SETTINGS if name in content}
     settings = convert_settings(content, source)
@@ -212,12 +212,12 @@ def check_rates(values: Any, name: str) -> tuple[float, ...]:
     except (TypeError, ValueError):
         rates = ()
     if not rates or not all(0 < rate < float("inf") for rate in rates):
-        raise ConfigError(f"{name}={values} is no list of positive numbers; write, for example, [1e-3, 3e-3]")
+        raise ConfigError(f"{name}={values} is not a list of positive numbers; write, for example, [1e-3, 3e-3]")
     return rates
 
 
 def check_seeds(values: Any) -> tuple[int, ...]:
     """Seeds as integers; ConfigError, if there is none or one is no whole number from 0 on."""
     if not isinstance(values, (list, tuple)) or not values or any(type(v) is not int or v < 0 for v in values):
-        raise ConfigError(f"seeds={values} is no list of whole numbers from 0 on; write, for example, [0, 1, 2]")
+        raise ConfigError(f"seeds={values} is not a list of whole numbers of at least 0; write, for example, [0, 1, 2]")
     return tuple(dict.fromkeys(values))

@@ -165,7 +165,7 @@ def build_arguments(settings: Mapping[str, Any]) -> DreamBoothArguments:
 def check_image_size(side: int | None) -> None:
     """Raise ConfigError if images of this side don't fit pipelines of diffusers; None is the pipeline's own."""
     if side is not None and (side < 1 or side % 8):
-        raise ConfigError(f"image_size={side} is no multiple of 8; use one, such as {max(8, side // 8 * 8)}")
+        raise ConfigError(f"image_size={side} is not a multiple of 8; use one, such as {max(8, side // 8 * 8)}")
 
 
 def _fill(kind: Any, settings: Mapping[str, Any]) -> Any:
@@ -191,7 +191,7 @@ def _check_values(arguments: DreamBoothArguments) -> None:
         for name in names:
             value = getattr(part, name)
             if value is not None and value < 1:
-                raise ConfigError(f"{name}={value} is not positive; use a whole number from 1 on")
+                raise ConfigError(f"{name}={value} is not positive; use a whole number of at least 1")
     check_image_size(photos.image_size)
     if (photos.class_data_dir is None) != (photos.class_prompt is None):
         raise ConfigError("class_data_dir and class_prompt belong together; give both, or neither")

@@ -85,8 +85,9 @@ def load_unet_adapter(unet: Any, folder: str | Path, allow_other_base: bool = Fa
     expected = set(get_peft_model_state_dict(unet))
     if set(weights) != expected:
         raise CheckpointError(
-            f"{folder / ADAPTER} is not of this pipeline: it lacks {len(expected - set(weights))} tensors and has "
-            f"{len(set(weights) - expected)} too many; load it with the model it was trained on"
+            f"{folder / ADAPTER} does not fit this pipeline: it lacks {len(expected - set(weights))} "
+            f"tensors and has {len(set(weights) - expected)} too many; load it with "
+            "the model it was trained on"
         )
     set_peft_model_state_dict(unet, weights)
 
@@ -146,7 +147,7 @@ def load_checkpoint(path: Path, unet: Any, optimizer: torch.optim.Optimizer) -> 
             state["state"][place] = {key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
-            f"{path} is damaged, or of another method ({error}); name another, or start anew"
+            f"{path} is damaged, or belongs to another method ({error}); name another, or start again"
         ) from error
     optimizer.load_state_dict(state)
     return rest

@@ -60,7 +60,7 @@ def find_images(folder: str | Path, setting: str) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"{setting}={folder} is no folder; name one that holds images")
+        raise DataError(f"{setting}={folder} is not a folder; name a folder of images")
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not found:
         raise DataError(f"{folder} holds no images ({', '.join(SUFFIXES)}); put some there, or name another folder")

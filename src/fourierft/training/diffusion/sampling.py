@@ -32,7 +32,9 @@ def load_trained_pipeline(folder: str | Path, dtype: Any = torch.float32, allow_
     """
     record = output.read_record(folder)
     if record.get("task") != "dreambooth":
-        raise CheckpointError(f"{folder} holds a training of another kind; name one of `fourierft dreambooth`")
+        raise CheckpointError(
+            f"{folder} holds another kind of training; name a folder that `fourierft dreambooth` wrote"
+        )
     pipeline = load_pipeline(record["base_model"], record["revision"], record["variant"], dtype)
     load_unet_adapter(pipeline.unet, folder, allow_other_base)
     return pipeline
@@ -66,7 +68,9 @@ def fill_folder(
     paths = dict(itertools.islice(((n, path) for n, path in named if not path.exists() or read_mark(path)), count))
     other = next((mark for path in paths.values() if path.exists() and (mark := read_mark(path)) != prompt), None)
     if other is not None:
-        raise OutputExistsError(f"{folder} holds images that were made of {other!r}, not of {prompt!r}; name another")
+        raise OutputExistsError(
+            f"{folder} holds images of the prompt {other!r}, not of {prompt!r}; name another folder"
+        )
     missing = [number for number in list(paths)[part[0] :: part[1]] if not paths[number].exists()]
     for number in bar(missing, f"images in {folder.name}", "images", bool(missing) and not part[0]):
         generator = torch.Generator().manual_seed(seed + number)

@@ -72,7 +72,9 @@ class Eye(nn.Module):
         Raises: ConfigError, if the model reads no text.
         """
         if not hasattr(self.model, "get_text_features"):
-            raise ConfigError(f"{self.name} reads no text; use a model like openai/clip-vit-base-patch32 for --clip")
+            raise ConfigError(
+                f"{self.name} cannot read text; use a model such as openai/clip-vit-base-patch32 for --clip"
+            )
         with explained(self.name), quiet():
             tokenizer = AutoTokenizer.from_pretrained(self.name)
         tokens = tokenizer(text, truncation=True, return_tensors="pt").to(self.device)

@@ -125,7 +125,9 @@ def attach(unet: Any, arguments: DreamBoothArguments) -> None:
     method = arguments.method.method
     check_method(method)
     if method in ("head", "bitfit", "full"):
-        raise ConfigError(f"method={method} is no adapter; use fourierft, lora, or a PEFT adapter_config.json")
+        raise ConfigError(
+            f"method={method} is not an adapter method; use fourierft, lora, or a PEFT adapter_config.json"
+        )
     set_seed(arguments.loop.seed)
     config = adapter_config(arguments.method, unet, layers=list(TARGETS))
     if config.target_modules is None:

@@ -99,8 +99,8 @@ class Answers(TextRows):
             name = find_beside(row, (*columns.inputs, columns.label))
             if name is not None:
                 raise DataError(
-                    f"{place_at(rows, index)} has {name} beside its prompt, which --task chat heeds and --task answers "
-                    "does not; give --task chat, or remove the column"
+                    f"{place_at(rows, index)} has {name} beside its prompt, which only --task "
+                    "chat uses; give --task chat, or remove the column"
                 )
 
     def load_processor(self, arguments: ModelArguments, data: DataArguments) -> PreTrainedTokenizerBase:
@@ -137,8 +137,9 @@ class Answers(TextRows):
             prompt = next((place for place, label in enumerate(learned) if label != IGNORED), len(learned))
             if limit is not None and prompt >= limit:
                 raise DataError(
-                    f"the prompt in {place_of(row, index)} has {prompt} tokens, which leaves no room for its answer in "
-                    f"max_length={limit}; raise it, or remove the row"
+                    f"the prompt in {place_of(row, index)} has {prompt} tokens, which leaves "
+                    f"no room for its answer within max_length={limit}; raise --max_length, "
+                    "or remove the row"
                 )
             is_cut, tokens = limit is not None and len(tokens) > limit, tokens[:limit]
             return {
@@ -172,7 +173,7 @@ class Answers(TextRows):
         for index, value in enumerate(values):
             answer = as_text(value)
             if answer is None or is_blank(answer):
-                raise DataError(f"answer {value!r} in {where(index)} is no text; fill or remove it")
+                raise DataError(f"answer {value!r} in {where(index)} is not a text; fill or remove it")
             answers.append(answer)
         return answers
 

@@ -46,7 +46,7 @@ class ClassLabels(Family):
         names = {class_name(value) for value in values}
         if len(names) < 2:
             raise DataError(
-                f"column {column} holds the one label {shorten(sorted(names))}; a class needs another to differ from"
+                f"column {column} has only the label {shorten(sorted(names))}; classification needs at least two"
             )
         if declared:
             return replace(self, labels=tuple(declared))

@@ -172,9 +172,12 @@ class Family:
     def check_settings(self, data: DataArguments) -> None:
         """Raise ConfigError if a setting is for another kind of data."""
         if data.augment_images and not self.augments:
-            raise ConfigError(f"augment_images=True, but the data are of kind {self.kind}; leave it out")
+            raise ConfigError(f"augment_images=True works only with images, but the data are {self.kind}; leave it out")
         if data.packing and not self.packs:
-            raise ConfigError(f"packing=True, but the task is {self.name}; leave it out, or give --task chat")
+            raise ConfigError(
+                f"packing=True works only with --task chat, but the task is {self.name}; "
+                "leave it out, or give --task chat"
+            )
 
     def check_batch(self, rows: int) -> None:
         """Raise ConfigError if a device can't train on so few rows at a time."""
@@ -279,7 +282,7 @@ class Family:
         if metric not in (*self.metrics, "loss"):
             labelled = f"{self.name} with {len(self.labels)} labels" if self.labels else self.name
             raise ConfigError(
-                f"metric_for_best_model={wanted} is no metric of {labelled}; use {', '.join(self.metrics)} or loss"
+                f"metric_for_best_model={wanted} is not a metric of {labelled}; use {', '.join(self.metrics)} or loss"
             )
         return replace(self, chosen_metric=metric)
 

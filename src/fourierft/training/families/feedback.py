@@ -71,8 +71,7 @@ class Feedback(Preferences):
         """Raise ConfigError if it is one, which has no other beside it."""
         if rows < 2:
             raise ConfigError(
-                f"per_device_train_batch_size={rows}, but good and bad answers are learned beside another row of their "
-                "batch; use 2 or more"
+                f"per_device_train_batch_size={rows} is too small: KTO needs another row in each batch; use 2 or more"
             )
 
     def strata(self, labels: Sequence[Any]) -> Sequence[int] | None:

@@ -59,12 +59,13 @@ class MultiLabel(TextRows):
         """
         if not declared and _are_answers(values):
             raise DataError(
-                f"column {column} holds {begin(values[0])} in {where(0)} and such in all rows, which looks like a yes "
-                'or no for each label; write the names of those that a row has, as ["a", "b"]'
+                f"column {column} has {begin(values[0])} in {where(0)}, and similar values "
+                "in all rows, which looks like a yes or no for each label; write the names "
+                'of the row\'s labels, as ["a", "b"]'
             )
         found = {name for value in values for name in read_names(value)}
         if not found:
-            raise DataError(f"column {column} holds empty lists alone; a label needs a row that has it")
+            raise DataError(f"column {column} has only empty lists; at least one row needs a label")
         return replace(self, labels=tuple(declared or sorted(found, key=by_number)))
 
     def expect(self, feature: Any, is_named: bool) -> Family | None:

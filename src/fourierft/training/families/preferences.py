@@ -115,9 +115,7 @@ class Preferences(TextRows):
             is_cut = room is not None and any(len(one.answer) > room for one in found)
             if len(found) > 1 and found[0].answer[:room] == found[1].answer[:room]:
                 remedy = f", cut to max_length={limit}; raise it, or" if is_cut else ";"
-                raise DataError(
-                    f"{where} has answers that are the same tokens, as chosen and as rejected{remedy} remove the row"
-                )
+                raise DataError(f"{where} has the same tokens as chosen and as rejected answer{remedy} remove the row")
             return {
                 "prompt_ids": found[0].prompt,
                 **{name: one.answer[:room] for name, one in zip(self.encoded, found, strict=True)},
@@ -151,7 +149,7 @@ class Preferences(TextRows):
         """
         self.require()
         if not isinstance(options["model"], PeftModel):
-            raise ConfigError("preferences are learned by an adapter, beside the model as it was; use another method")
+            raise ConfigError("only an adapter can learn preferences; use another method, such as fourierft or lora")
         return self._trainer(data_collator=self._collator(options["processing_class"]), beta=self.beta, **options)
 
     def row_shape(self, train: Any, limit: int | None, packing: bool) -> tuple[int, ...]:

@@ -39,8 +39,7 @@ def register(family: Family) -> None:
         _REGISTERED.append(family)
     elif type(known) is not type(family):
         raise ConfigError(
-            f"the task {family.name} of {family.kind} rows is there already, as a {type(known).__name__}; choose "
-            "another name"
+            f"the task {family.name} of {family.kind} rows exists, as a {type(known).__name__}; choose another name"
         )
 
 
@@ -92,7 +91,7 @@ def learn(
     learned = (family.learn(values, column, declared, where, is_named) for family in found)
     chosen = next((family for family in learned if family is not None), None)
     if chosen is None:
-        raise DataError(f"the labels in column {column} are of no task; name one with --task")
+        raise DataError(f"the labels in column {column} fit no task; name one with --task")
     return chosen
 
 
@@ -108,8 +107,9 @@ def family_of(record: Mapping[str, Any]) -> Family:
     found = next((family for family in families() if (family.name, family.kind) == (name, kind)), None)
     if found is None:
         raise CheckpointError(
-            f"this is a training of the task {name} on {kind} rows, which is not known here (known are "
-            f"{', '.join(names())}); install the package that has it, or register its family"
+            f"this training has the task {name} on {kind} rows, which is unknown here "
+            f"(known: {', '.join(names())}); install the package that defines it, or "
+            "register its family"
         )
     return replace(found, labels=tuple(record["labels"])).with_settings(record)
 
@@ -143,10 +143,11 @@ def _load(entry: Any) -> Family:
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(
-            f"the task {entry.name} of {package} can't be loaded ({reason}); mend or remove it"
+            f"the task {entry.name} of {package} can't be loaded ({reason}); correct or uninstall the package"
         ) from error
     if not isinstance(family, Family):
         raise ConfigError(
-            f"the task {entry.name} of {package} is a {type(family).__name__}, no Family; mend or remove it"
+            f"the task {entry.name} of {package} is a {type(family).__name__}, not a "
+            "Family; correct or uninstall the package"
         )
     return family

@@ -59,7 +59,7 @@ class NumberLabels(Family):
             if number is None:
                 name = class_name(value)
                 hint = f"; write {plain_number(name)}" if plain_number(name) else "; regression needs one"
-                raise DataError(f"label {name!r} in {where(index)} is no number{hint}")
+                raise DataError(f"label {name!r} in {where(index)} is not a number{hint}")
             numbers.append(number)
         return numbers
 
@@ -105,8 +105,9 @@ def _are_fractions(labels: Sequence[str], column: str, where: Where) -> bool:
     word = next((k for k, number in enumerate(numbers) if number is None), None)
     if fraction is not None and word is not None:
         raise DataError(
-            f"column {column} holds numbers, as {labels[fraction]} in {where(fraction)}, but {labels[word]} in "
-            f"{where(word)} is none; mend or remove such rows, or give --task classification if all are names"
+            f"column {column} has numbers, such as {labels[fraction]} in {where(fraction)}, "
+            f"but {labels[word]} in {where(word)} is not a number; correct or remove "
+            "such rows, or give --task classification if all are names"
         )
     if word is not None and all(plain_number(label) or read_number(label) is not None for label in labels):
         raise DataError(

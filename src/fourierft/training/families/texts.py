@@ -70,7 +70,7 @@ class TextRows(Family):
         texts = tuple(wanted) if wanted else usual
         words = next((name for name in WORD_COLUMNS if name in column_names(rows)), None)
         if texts is None and words is not None:
-            raise DataError(f"the data has a column {words}, but no text; {WORDS}, or name one with --text_column")
+            raise DataError(f"the data has a column {words}, but no text; {WORDS}, or name the text with --text_column")
         if texts is None:
             texts = (find_column(rows, None, (), "text"),)
         found = find_column(rows, label, LABEL_COLUMNS, "label")

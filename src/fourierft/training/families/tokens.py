@@ -95,8 +95,8 @@ class TokenClasses(TextRows):
             raise DataError(f"text_column names {len(wanted)} columns; name the one of the words")
         if not wanted and not set(WORD_COLUMNS) & set(column_names(rows)):
             raise DataError(
-                f"no column is called {' or '.join(WORD_COLUMNS)}, for lists of words, among "
-                f"{', '.join(column_names(rows))}; name it with --text_column"
+                f"no column among {', '.join(column_names(rows))} is named {' or '.join(WORD_COLUMNS)}, "
+                "as lists of words are; name it with --text_column"
             )
         words = find_column(rows, wanted[0] if wanted else None, WORD_COLUMNS, "text")
         return Columns((words,), find_column(rows, label, (*TAG_COLUMNS, *LABEL_COLUMNS), "label"))
@@ -114,13 +114,14 @@ class TokenClasses(TextRows):
                 if not cells or any(is_blank(cell) or as_text(cell) is None for cell in cells):
                     what = "is empty" if is_blank(value) or cells == [] else f"holds {begin(value)}"
                     raise DataError(
-                        f"column {column} {what} in {place_at(rows, index)}, which is no list of words; write one, as "
-                        f'["a", "b"], remove the row, or name another --{setting}'
+                        f"column {column} {what} in {place_at(rows, index)}, which is not a list "
+                        f'of words; write one, as ["a", "b"], remove the row, or name another --{setting}'
                     )
             if len(read_list(words) or ()) != len(read_list(tags) or ()):
                 raise DataError(
-                    f"{place_at(rows, index)} has {len(read_list(words) or ())} words in {columns.inputs[0]}, but "
-                    f"{len(read_list(tags) or ())} tags in {columns.label}; give each word its own"
+                    f"{place_at(rows, index)} has {len(read_list(words) or ())} words in {columns.inputs[0]}, "
+                    f"but {len(read_list(tags) or ())} tags in {columns.label}; give each word "
+                    "one tag"
                 )
 
     def learn(
@@ -132,9 +133,7 @@ class TokenClasses(TextRows):
         """
         found = {class_name(tag) for value in values for tag in read_list(value) or ()}
         if len(found) < 2:
-            raise DataError(
-                f"column {column} holds the one tag {shorten(sorted(found))}; a tag needs another to differ from"
-            )
+            raise DataError(f"column {column} has only the tag {shorten(sorted(found))}; training needs at least two")
         return replace(self, labels=tuple(declared or sorted(found, key=by_number)))
 
     def expect(self, feature: Any, is_named: bool) -> Family | None:
@@ -199,8 +198,8 @@ class TokenClasses(TextRows):
                 lost = next((word for number, word in enumerate(words) if number not in kept), None)
                 if lost is not None:
                     raise DataError(
-                        f"the tokenizer makes nothing of the word {lost!r} in {place_of(row, index)}; replace or "
-                        "remove it"
+                        f"the tokenizer has no token for the word {lost!r} in {place_of(row, index)}; "
+                        "replace or remove it"
                     )
             if last < 0:
                 raise DataError(

@@ -67,9 +67,7 @@ def save_checkpoint(
 def check_folder(folder: Path) -> None:
     """Raise OutputExistsError if a training that was interrupted could be gone on with."""
     if list_checkpoints(folder):
-        raise OutputExistsError(
-            f"{folder} holds a training that was interrupted; go on with --resume, or remove the folder"
-        )
+        raise OutputExistsError(f"{folder} holds an interrupted training; continue with --resume, or remove the folder")
 
 
 def load_checkpoint(
@@ -122,10 +120,10 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
         tensors = load_file(path / "state.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); remove it and start anew") from error
+        raise CheckpointError(f"{path} is damaged ({error}); remove it and start again") from error
     if state.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} is of format {state.get('format')}, this version reads {FORMAT}; upgrade fourierft"
+            f"{path} has format {state.get('format')}, but this version reads {FORMAT}; upgrade fourierft"
         )
     return state, tensors
 
@@ -135,6 +133,7 @@ def _check_rows(path: Path, rows: Mapping[str, str], found: Mapping[str, str]) -
         now = found.get(name, "none")
         if now != before:
             raise ConfigError(
-                f"{path} trains the adapter {name!r} on other rows ({before} before, {now} now); resume with the rows "
-                "it had (adapters may be added), or start anew with other --checkpoints"
+                f"{path} trained the adapter {name!r} on other rows ({before} before, {now} "
+                "now); resume with the same rows (you may add adapters), or start again "
+                "with other --checkpoints"
             )

@@ -33,5 +33,7 @@ def alone_in(store: AdapterStore) -> Iterator[None]:
         return
     with store.alone() as is_alone:
         if not is_alone:
-            raise BusyError(f"another process trains a fleet into {store}; wait for its end, or name another")
+            raise BusyError(
+                f"another process is training a fleet into {store}; wait for its end, or name another store"
+            )
         yield

@@ -132,5 +132,7 @@ def read_adapter(file: Path, column: str) -> Dataset:
     """
     rows = read_file(file)
     if column in column_names(rows):
-        raise DataError(f"{file} has a column {column}, but in a folder files name the adapters; remove the column")
+        raise DataError(
+            f"{file} has a column {column}, but in a folder the file names are the adapters' names; remove the column"
+        )
     return rows.add_column(column, [file.stem] * len(rows))

@@ -20,8 +20,9 @@ def share_head(setup: Setup) -> Setup:
     name = required_name(setup.model)
     if setup.base.fresh:
         raise ConfigError(
-            f"{name} has no trained head that adapters could share ({setup.base.fresh[0]} is not in its files, or of "
-            "another shape); use a base that was trained for this task, or leave out --shared_head"
+            f"{name} has no trained head that adapters could share ({setup.base.fresh[0]} "
+            "is missing in its files, or has another shape); use a base that was trained "
+            "for this task, or leave out --shared_head"
         )
     shared = replace(
         setup, base=replace(setup.base, heads=(), task_type=None if setup.base.heads else setup.base.task_type)
@@ -40,8 +41,8 @@ def _order_labels(setup: Setup, name: str) -> Setup:
         return setup
     if set(known) != set(found):
         raise ConfigError(
-            f"the head of {name} tells {', '.join(known)} apart, but the data has the labels {', '.join(found)}; "
-            "rename the labels, or leave out --shared_head"
+            f"the head of {name} has the labels {', '.join(known)}, but the data has "
+            f"{', '.join(found)}; rename the labels, or leave out --shared_head"
         )
     family = replace(setup.family, labels=known)
     setup.base.model.config.update(family.model_settings())

@@ -84,7 +84,7 @@ def plan_fleet(arguments: FleetArguments, only_shapes: bool = False, store: Adap
     data, settings = arguments.data, arguments.fleet
     rows = load_rows(data, settings)
     if arguments.watch is not None and not is_folder(data):
-        raise ConfigError(f"watch={arguments.watch:g} wants a folder of files, one for each adapter, as train_file")
+        raise ConfigError(f"watch={arguments.watch:g} needs a folder as train_file, with one file for each adapter")
     reading = divide(read_rows({"train": rows}, data), replace(data, validation_fraction=0.0), settings.seed)
     setup = load_setup(reading, arguments.model, data, settings.seed, only_shapes)
     if settings.shared_head:

@@ -90,4 +90,4 @@ class FleetArguments:
 
     def __post_init__(self) -> None:
         if self.watch is not None and not self.watch >= 0:
-            raise ConfigError(f"watch={self.watch} is no number of seconds; use 0 or more")
+            raise ConfigError(f"watch={self.watch} is not a number of seconds; use 0 or more")

@@ -71,7 +71,7 @@ def make_tenants(
             )
         if name == BASE:
             raise DataError(
-                f"{where(number)} names {BASE!r}, which is the base without an adapter; choose another name"
+                f"{where(number)} names {BASE!r}, which means the base without an adapter; choose another name"
             )
         rows.setdefault(name, []).append(first + number)
     kinds = None if classes is None else dict(enumerate(classes, start=first))

@@ -95,7 +95,7 @@ def attach_row(base: BaseModel, method: MethodArguments, name: str, revision: st
     fields = {**config.to_dict(), "base_model_name_or_path": name, "revision": revision, "inference_mode": True}
     if any(isinstance(layer, (ReshapedLayer, ParameterLayer)) for layer in found.values()):
         raise ConfigError(
-            "a fleet adapts linear layers alone, no convolution, embedding or parameter; name other target_modules"
+            "a fleet adapts only linear layers, not convolutions, embeddings or parameters; name other target_modules"
         )
     layout = Layout.make(fields, {name: (layer.out_features, layer.in_features) for name, layer in found.items()})
     layers, start, at = {}, [], 0

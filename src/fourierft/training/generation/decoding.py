@@ -39,7 +39,9 @@ class Decoding:
         for name, least in (("num_beams", 1), ("no_repeat_ngram_size", 0), ("max_new_tokens", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"{name}={value} is no whole number of at least {least}; use, for example, {least}")
+                raise ConfigError(
+                    f"{name}={value} is not a whole number of at least {least}; use, for example, {least}"
+                )
 
 
 class NoRepeatedNgrams(LogitsProcessor):

@@ -60,8 +60,8 @@ def score_texts(
     """
     if not predictions or len(predictions) != len(references) or not all(references):
         raise DataError(
-            f"{len(predictions)} texts can't be scored against references of {len(references)} rows; "
-            "give as many of the one as of the other, at least one, and a reference a row"
+            f"{len(predictions)} texts can't be scored against references of {len(references)} "
+            "rows; give one text and at least one reference for each row"
         )
     require_metrics()
     plain = [split_mteval(text) for text in predictions], [[split_mteval(text) for text in row] for row in references]

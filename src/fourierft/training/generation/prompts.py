@@ -49,7 +49,7 @@ def load_items(data: DataArguments, prompt: list[str] | None, reference: str | N
         value = given[index]
         references = [as_text(text) or "" for text in (value if isinstance(value, list) else [value])]
         if not references or not all(text.strip() for text in references):
-            raise DataError(f"reference {value!r} in {place_at(rows, index)} is no text; fill or remove it")
+            raise DataError(f"reference {value!r} in {place_at(rows, index)} is not a text; fill or remove it")
         groups.setdefault(join([row[name] for name in columns.inputs]), []).extend(references)
     items = [Item(text, references) for text, references in groups.items()]
     limit = data.max_eval_samples

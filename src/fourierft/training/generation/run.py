@@ -72,9 +72,13 @@ def generate(
     decoding, folder = decoding or Decoding(), Path(folder)
     record = output.read_record(directory)
     if record.get("inputs") != Answers.kind:
-        raise ConfigError(f"{directory} was trained on {record['task']}, which generates nothing; leave --generate out")
+        raise ConfigError(
+            f"{directory} was trained for {record['task']} and cannot generate texts; leave --generate out"
+        )
     if without_adapter and not record["is_adapter"]:
-        raise ConfigError(f"{directory} is no adapter that can be left out; give the directory of one")
+        raise ConfigError(
+            f"{directory} is not an adapter, so --without_adapter does not apply; give an adapter's folder"
+        )
     items = load_items(data, record["text_columns"], record["label_column"], seed)
     settings = {
         "base_model": record["base_model"],
@@ -117,7 +121,7 @@ def generate_all(
         prompts: tokens by number; those of like length share a batch, which needs little padding then.
     """
     if batch_size < 1:
-        raise ConfigError(f"batch_size={batch_size} leaves nothing to do; use at least 1")
+        raise ConfigError(f"batch_size={batch_size} is too small; use at least 1")
     order = sorted(prompts, key=lambda index: (len(prompts[index]), index))
     with bar(None, "generating", "texts", not quiet, total=len(order)) as progress:
         for start in range(0, len(order), batch_size):

@@ -53,12 +53,13 @@ def find_reference(record: Mapping[str, Any]) -> Path | None:
         folder = find_checkpoint(start)
         read_weights(folder / WEIGHTS_FILE)
     except CheckpointError as error:
-        raise CheckpointError(f"the adapter that the training went on from is its reference: {error}") from error
+        raise CheckpointError(f"the training's reference is the adapter that it continued from: {error}") from error
     now = before and describe_start(str(folder))
     if now != before:
         raise CheckpointError(
-            f"the adapter that the training went on from is its reference, but {start} is another one since ({before} "
-            f"before, {now} now); put the former back there, or train again"
+            f"the training's reference is the adapter that it continued from, but {start} "
+            f"has changed since ({before} before, {now} now); restore the old one, or "
+            "train again"
         )
     return folder
 

@@ -118,8 +118,8 @@ def encode_answer(talk: Conversation, tokenizer: PreTrainedTokenizerBase, limit:
     place = next(number for number, label in enumerate(labels) if label != IGNORED)
     if limit is not None and place >= limit:
         raise DataError(
-            f"the prompt in {where} has {place} tokens, which leaves no room for an answer in max_length={limit}; "
-            "raise it, or remove the row"
+            f"the prompt in {where} has {place} tokens, which leaves no room for an "
+            f"answer within max_length={limit}; raise --max_length, or remove the row"
         )
     return Answered(tokens[:place], tokens[place:])
 
