@@ -23,7 +23,7 @@ from lab.folders import ROOT
 
 FRONT = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 COMMAND_LINE = "reference/command-line.md"
-COLUMNS = "100"  # of the help texts
+COLUMNS = "92"  # of the help texts
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s]+)\)")
 FOREIGN = re.compile(
     r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["']?(?:https?:)?//[^"'\s>]+"""

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import fourierft
-from fourierft.cli.main import build_parser, main
+from fourierft.cli.main import COMMANDS, build_parser, main
 from fourierft.cli.parser import CommandParser, add_base, find_nearest, find_unknown, resume_command
 
 
@@ -108,3 +108,23 @@ def test_resume_command_repeats_the_flags() -> None:
         "--resume_from_checkpoint true"
     )
     assert resume_command("dreambooth", None, {}) == "fourierft dreambooth --resume_from_checkpoint true"
+
+
+def test_a_description_fits_the_terminal_and_examples_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    example = f"Examples:\n  fourierft train --model_name_or_path {'x' * 80}\n  second"
+    parser = CommandParser(description=f"{'word ' * 40}\nmore\n\n{example}\n")
+    for columns, widest in (("60", 60), ("300", 100)):
+        monkeypatch.setenv("COLUMNS", columns)
+        text = parser.format_help()
+        lines = text.split("Examples:")[0].splitlines()
+        assert example in text
+        assert widest - 10 < max(map(len, lines)) <= widest
+        assert " ".join(text.split()).count("word") == 40
+
+
+def test_the_help_of_every_command_fits_80_columns_but_for_examples_and_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for command in COMMANDS:
+        text = build_parser([command, "--help"]).format_help()
+        wide = [line for line in text.splitlines() if len(line) > 80 and not line.startswith((" ", "usage:"))]
+        assert wide == []

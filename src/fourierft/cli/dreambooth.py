@@ -65,7 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name,
             help=text,
             description=f"{text[0].upper()}{text[1:]}.\n\n  fourierft dreambooth {name} {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
 
     sample = action(

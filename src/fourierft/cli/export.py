@@ -25,8 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     formats = parser.add_subparsers(dest="format", metavar="FORMAT", required=True)
     for name, text in FORMATS.items():
         module = find_format(name)
-        formatter = argparse.RawDescriptionHelpFormatter
-        own = formats.add_parser(name, help=text, description=module.__doc__, formatter_class=formatter)
+        own = formats.add_parser(name, help=text, description=module.__doc__)
         if module.TAKES_MANY:
             own.add_argument("adapters", nargs="+", metavar="ADAPTER", help=module.ADAPTERS)
         else:

@@ -63,12 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def action(name: str, text: str, description: str) -> argparse.ArgumentParser:
-        formatter = argparse.RawDescriptionHelpFormatter
         return actions.add_parser(
             name,
             help=text,
             description=f"{text[0].upper()}{text[1:]}.\n\n{description}",
-            formatter_class=formatter,
         )
 
     demo = action("demo", "train twelve critics on real sentences, and ask all of them in one batch", DEMO)

@@ -71,10 +71,7 @@ def build_parser(program: Program, argv: Sequence[str]) -> argparse.ArgumentPars
     """The parser of a program, with the arguments of the command in `argv` alone filled in."""
     command = argv[0] if argv else None
     asks_help = "-h" in argv or "--help" in argv
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = CommandParser(
-        prog=program.name, description=program.description, epilog=program.epilog, formatter_class=formatter
-    )
+    parser = CommandParser(prog=program.name, description=program.description, epilog=program.epilog)
     parser.add_argument("--version", action="version", version=f"fourierft {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in program.commands.items():
@@ -83,9 +80,7 @@ def build_parser(program: Program, argv: Sequence[str]) -> argparse.ArgumentPars
             continue
         module = importlib.import_module(program.module(name))
         parents = module.parents(asks_help) if hasattr(module, "parents") else []
-        subparser = commands.add_parser(
-            name, help=text, description=module.__doc__, parents=parents, formatter_class=formatter
-        )
+        subparser = commands.add_parser(name, help=text, description=module.__doc__, parents=parents)
         if hasattr(module, "add_arguments"):
             module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)

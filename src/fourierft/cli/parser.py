@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import shlex
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import Any, NoReturn
 
 from fourierft.training.arguments import BASE, BASE_ALIASES
 
+WIDEST = 100  # columns of a description on a wide terminal
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """argparse's, but a description keeps its paragraphs, and its examples as they are: what has an indented line."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = [
+            "\n".join(indent + line for line in paragraph.splitlines())
+            if re.search(r"^[ -]", paragraph, re.MULTILINE)
+            else textwrap.fill(
+                paragraph, min(width, WIDEST), initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+            )
+            for paragraph in re.split(r"\n{2,}", text.strip("\n"))
+        ]
+        return "\n\n".join(paragraphs)
+
 
 class CommandParser(argparse.ArgumentParser):
     """argparse's parser, for `fourierft`, its commands and their actions alike; flags are written out in full."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **{"allow_abbrev": False, **options})
+        super().__init__(*arguments, **{"allow_abbrev": False, "formatter_class": HelpFormatter, **options})
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """argparse's, but a flag that is unknown is an error here, of the parser that it was meant for."""

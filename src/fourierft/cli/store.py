@@ -49,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name,
             help=text,
             description=f"{text[0].upper()}{text[1:]}.\n\n  fourierft store {name} {example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         added.add_argument("store", metavar="STORE", help="file of the store, or postgresql://user@host/database")
         return added
