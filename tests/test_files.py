@@ -149,7 +149,7 @@ def test_two_writers_of_one_file_do_not_meet_and_a_link_can_be_renamed_too(tmp_p
 
 @pytest.mark.parametrize("given", [None, 3, "", b"runs/a"])
 def test_what_is_no_path_is_told_in_one_sentence(given: object) -> None:
-    message = f"^output is {re.escape(repr(given))}, which is no path; give one as text or Path$"
+    message = f"^output is {re.escape(repr(given))}, which is not a path; give a text or a Path$"
     with pytest.raises(ConfigError, match=message):
         as_path(given, "output")
 

@@ -72,7 +72,7 @@ def as_path(given: object, what: str) -> Path:
     Raises: ConfigError, if it is none.
     """
     if not isinstance(given, str | os.PathLike) or not str(given):
-        raise ConfigError(f"{what} is {given!r}, which is no path; give one as text or Path")
+        raise ConfigError(f"{what} is {given!r}, which is not a path; give a text or a Path")
     return Path(given)
 
 

@@ -95,7 +95,7 @@ def test_texts_are_generated_and_scored(
     capsys.readouterr()
     assert main([*answering, "--generate", str(tmp_path / "texts")]) == 0
     said = capsys.readouterr()
-    assert "METEOR counts exact words and stems, no synonyms, for want of WordNet" in said.err
+    assert "METEOR counted exact words and stems but no synonyms, because WordNet is missing" in said.err
     metrics = json.loads((tmp_path / "texts" / "metrics.json").read_text())
     table = dict(line.split() for line in said.out.splitlines())
     assert (table["items"], table["references"]) == ("2", "4")

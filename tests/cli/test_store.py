@@ -77,7 +77,7 @@ def test_backup_is_made_and_restored(call: Callable[..., str], adapter: Path, tm
     call("add", "tweets", adapter)
     assert call("rm", "reviews", "--erase") == "erased 1 version of 'reviews'\n"
     assert call("rm", "reviews", "--erase").startswith("the store holds no 'reviews': nothing was removed")
-    assert call("restore", copy).endswith("copy.db holds: 1 adapters, 1 versions\n")
+    assert call("restore", copy).endswith("copy.db: 1 adapters, 1 versions\n")
     assert call("list", "--json").count('"reviews"') == 1
     (tmp_path / "fleet.db").unlink()
     call("restore", copy)
@@ -160,10 +160,10 @@ def test_stats_show_the_fleet(call: Callable[..., str], adapter: Path, tmp_path:
 def test_a_folder_goes_in_and_all_come_out(call: Callable[..., str], adapter: Path, tmp_path: Path) -> None:
     for name in ("a", "team/b"):
         shutil.copytree(adapter, tmp_path / "runs" / name)
-    assert call("import", tmp_path / "runs") == "added 2, left 0 that were there, 0 failed; the store has 2\n"
+    assert call("import", tmp_path / "runs") == "added 2, skipped 0 that exist, 0 failed; the store has 2\n"
     (tmp_path / "runs/c").mkdir()
     (tmp_path / "runs/c/adapter_config.json").write_text("{}")
-    assert call("import", tmp_path / "runs", status=1) == "added 0, left 2 that were there, 1 failed; the store has 2\n"
+    assert call("import", tmp_path / "runs", status=1) == "added 0, skipped 2 that exist, 1 failed; the store has 2\n"
     assert call("export", tmp_path / "out") == f"wrote 2 adapters into {tmp_path}/out\n"
     before, after = (load_file(path / "adapter_model.safetensors") for path in (adapter, tmp_path / "out/team%2Fb"))
     assert all(torch.equal(before[key], after[key]) for key in before.keys() | after.keys())

@@ -392,9 +392,9 @@ def test_names_and_pipelines_that_will_not_do(make, tmp_path):
     with pytest.raises(ConfigError, match="a UNet2DConditionModel is not a diffusers pipeline that takes adapters"):
         load_adapter(pipeline.unet, tmp_path / "dog")
     nothing: Any = None
-    with pytest.raises(ConfigError, match=r"^source is None, which is no path; give one as text or Path$"):
+    with pytest.raises(ConfigError, match=r"^source is None, which is not a path; give a text or a Path$"):
         load_adapter(pipeline, nothing)
-    with pytest.raises(ConfigError, match=r"^path is None, which is no path; give one as text or Path$"):
+    with pytest.raises(ConfigError, match=r"^path is None, which is not a path; give a text or a Path$"):
         save_adapter(pipeline, nothing)
     with pytest.raises(ConfigError, match="has no FourierFT adapter 'cat'; its adapters are default"):
         save_adapter(pipeline, tmp_path / "cat", "cat")

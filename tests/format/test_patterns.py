@@ -83,6 +83,6 @@ def test_many_patterns_on_many_layers_are_given_up() -> None:
     ],
 )
 def test_what_is_more_than_a_pattern_is_refused(key: str) -> None:
-    with pytest.raises(CheckpointError, match="no pattern that is read from a file") as caught:
+    with pytest.raises(CheckpointError, match="a pattern that is not allowed in a file") as caught:
         FrequencyPattern({key: 1})
     assert len(str(caught.value)) < 400

@@ -112,12 +112,12 @@ def test_a_foreign_adapter_is_as_if_it_were_not_there(client: TestClient) -> Non
 @pytest.mark.parametrize(
     ("content", "status", "message"),
     [
-        (b'{"model": "shared"', 400, "The request is no JSON"),
-        (b"[" * 100_000, 400, "The request is no JSON"),
-        (b"\xff\xfe", 400, "The request is no JSON"),
+        (b'{"model": "shared"', 400, "The request is not valid JSON"),
+        (b"[" * 100_000, 400, "The request is not valid JSON"),
+        (b"\xff\xfe", 400, "The request is not valid JSON"),
         (b"[]", 400, "The request is a JSON list; send an object"),
-        (b'{"model": 5}', 400, "The field `model` is no good: Input should be a valid string"),
-        (b'{"model": ["shared"]}', 400, "The field `model` is no good"),
+        (b'{"model": 5}', 400, "The field `model` is invalid: Input should be a valid string"),
+        (b'{"model": ["shared"]}', 400, "The field `model` is invalid"),
         (b'{"model": "nobody"}', 404, "The model `nobody` does not exist"),
         (b'{"prompt": "' + bytes(Limits().body) + b'"}', 413, "longer than 8,388,608 bytes"),
     ],

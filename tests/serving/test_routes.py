@@ -55,7 +55,7 @@ def test_a_query_that_makes_no_sense_is_a_sentence(client: TestClient, path: str
     answer = client.get(f"{path}?{query}", headers=key("boss"))
     assert answer.status_code == 400
     field = query.partition("=")[0]
-    assert answer.json()["error"]["message"].startswith(f"`{field}` in the query is no good: ")
+    assert answer.json()["error"]["message"].startswith(f"`{field}` in the query is invalid: ")
 
 
 @pytest.mark.parametrize(

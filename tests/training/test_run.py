@@ -209,7 +209,7 @@ def test_overwriting_removes_the_old_run_and_keeps_other_files(build: Build, tmp
         ({"target_modules": ["query", "valeu"]}, ConfigError, "valeu is not in the model; did you mean value"),
         ({"scaling": "big"}, ConfigError, "neither a number nor auto"),
         ({"label_column": "mood"}, DataError, "no column mood; the data has the columns text, label, rating"),
-        ({"label_column": "text"}, DataError, "column text is both text and label, so that nothing is left to learn"),
+        ({"label_column": "text"}, DataError, "column text is both text and label, so there is nothing to learn"),
         (
             {"model_name_or_path": "./models/bert"},
             ConfigError,

@@ -132,9 +132,9 @@ def test_interrupted_training_saves_its_step_and_says_how_to_go_on(
     step = int(checkpoint.name.rpartition("-")[2])
     assert 1 <= step < 24
     said = errors.strip().splitlines()[-1]
-    assert f"interrupted at step {step} of 24, which is saved in {checkpoint}; go on with: fourierft train" in said
+    assert f"interrupted at step {step} of 24, which is saved in {checkpoint}; resume with: fourierft train" in said
     assert "Traceback" not in errors
-    command = said.rpartition("go on with: fourierft train ")[2].split()
+    command = said.rpartition("resume with: fourierft train ")[2].split()
     assert command[-2:] == ["--resume_from_checkpoint", "true"]
     finish(command, tmp_path / "out")
     assert_same_adapter(whole, tmp_path / "out")
@@ -266,7 +266,7 @@ def test_a_finished_training_that_is_resumed_does_no_step_more(
     out = tmp_path / "out"
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert train(build(**settings, resume_from_checkpoint="true")) == metrics
-    assert "out holds the results of all 4 steps; nothing is left to do" in capsys.readouterr().out
+    assert "out has the results of all 4 steps; there is nothing left to do" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     for name in ("README.md", "adapter_model.safetensors"):  # it was killed before its results were whole
         (out / name).unlink()

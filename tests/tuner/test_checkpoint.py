@@ -298,7 +298,7 @@ def test_a_checkpoint_with_nan_is_refused(make_llama, tmp_path):
     weights = load_file(tmp_path / "adapter_model.safetensors")
     weights[sorted(weights)[0]][3] = float("nan")
     save_file(weights, tmp_path / "adapter_model.safetensors")
-    with pytest.raises(CheckpointError, match=r"fourierft_spectrum\.default has 1 values .* not finite numbers"):
+    with pytest.raises(CheckpointError, match=r"fourierft_spectrum\.default has 1 values .* not finite"):
         PeftModel.from_pretrained(make_llama(), tmp_path)
 
 
@@ -326,7 +326,7 @@ def test_a_checkpoint_of_another_model_is_refused(make_llama, make_bert, tmp_pat
     path = tmp_path / "adapter_config.json"
     other = json.loads(path.read_text()) | {"target_modules": ["query"], "task_type": None}
     path.write_text(json.dumps(other))
-    with pytest.raises(ShapeError, match="made for 9 layers, but its settings name 2 of this model"):
+    with pytest.raises(ShapeError, match="made for 9 layers, but its settings match 2 of this model"):
         PeftModel.from_pretrained(make_bert(), tmp_path)
     path.write_text(json.dumps({key: value for key, value in other.items() if key != "fourierft"}))
     with pytest.raises(CheckpointError, match=r"coefficients of 9 layers, such as .* none of them is adapted"):

@@ -38,7 +38,7 @@ def _enabled():
 @pytest.mark.parametrize("scaling", [150.0, 300.0, -20.0])
 def test_a_small_scaling_at_a_small_rate_is_told_of_once(scaling: float) -> None:
     model = adapted(scaling=scaling)
-    with pytest.warns(UserWarning, match=r"'default' has scaling=.* learning rate 0.0001: .*; use scaling='auto'"):
+    with pytest.warns(UserWarning, match=r"'default' has scaling=.* learning rate 0.0001, .*; use scaling='auto'"):
         optimizer = step(model, 1e-4)
     optimizer.step()  # a second warning would be an error
 

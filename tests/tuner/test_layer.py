@@ -169,7 +169,7 @@ def test_merging_into_float32_reports_no_loss():
 def test_merging_into_packed_weights_is_refused():
     layer = adapted()
     layer.base_layer.weight = nn.Parameter(torch.zeros(63, 1, dtype=torch.uint8), requires_grad=False)
-    with pytest.raises(ConfigError, match=r"holds its weight as torch\.uint8 \[63, 1\].*without quantisation"):
+    with pytest.raises(ConfigError, match=r"stores its weights as torch\.uint8 \[63, 1\].*without quantisation"):
         layer.merge()
 
 
@@ -204,7 +204,7 @@ def test_too_many_coefficients_are_refused_with_the_limit():
 
 
 def test_a_layer_that_is_not_linear_is_refused():
-    with pytest.raises(ConfigError, match="of type LayerNorm cannot be adapted, only linear layers, convolutions and"):
+    with pytest.raises(ConfigError, match="of type LayerNorm cannot be adapted; name linear layers, convolutions or"):
         adapted(nn.LayerNorm(4))
 
 

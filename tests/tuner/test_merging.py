@@ -179,7 +179,7 @@ def test_a_weight_that_is_computed_at_every_call_is_not_merged_into(way: str, ca
     model, x = get_peft_model(base, config), torch.randn(4, 9)
     with torch.no_grad():
         wanted = model(x)
-        with pytest.raises(ConfigError, match=r"^second computes its weight from other parameters at every call"):
+        with pytest.raises(ConfigError, match=r"^second computes its weights from other parameters at every call"):
             getattr(model, call)()
         assert torch.equal(model(x), wanted)
         with model.disable_adapter():  # nothing was merged into the other layer

@@ -321,7 +321,9 @@ def test_all_linear_says_what_share_of_the_model_it_leaves_out() -> None:
     linear = sum(module.weight.numel() for module in base.modules() if isinstance(module, nn.Linear))
     share = stacked / (stacked + linear)
     names = r"\['mlp.experts.down_proj', 'mlp.experts.gate_up_proj'\]"
-    with pytest.warns(UserWarning, match=rf"the other {share:.0%} are stacked in 2 parameters.*{names} to adapt"):
+    with pytest.warns(
+        UserWarning, match=rf"the other {share:.0%} are stacked in 2 parameters.*to adapt them too, set .*{names}"
+    ):
         get_peft_model(base, FourierFTConfig(n_frequency=5, target_modules="all-linear"))
     everything: dict[str, Any] = {"target_modules": "all-linear", "target_parameters": MODELS["mixtral"][1]}
     get_peft_model(make("mixtral"), FourierFTConfig(n_frequency=5, **everything))  # nothing is left to say
@@ -337,7 +339,7 @@ def test_what_a_weight_is_computed_from_is_no_stack() -> None:
 def test_rows_cannot_have_different_adapters(randomise: Any) -> None:
     model = adapt("mixtral", randomise)
     with pytest.raises(
-        ConfigError, match=r"experts\.\w+ is a parameter of all rows, which cannot have different adapt"
+        ConfigError, match=r"all rows share the parameter .*experts\.\w+, so they cannot have different adapt"
     ):
         model(input_ids=IDS, adapter_names=["default", "__base__"])
 
@@ -355,9 +357,13 @@ def test_rows_cannot_have_different_adapters(randomise: Any) -> None:
             ConfigError,
             r"other.weight is the parameter of a Linear, which is ad",
         ),
-        ({"target_parameters": ["bank.bias"]}, ConfigError, r"bias of a Module is torch.float32 \[5\], but matrices"),
+        (
+            {"target_parameters": ["bank.bias"]},
+            ConfigError,
+            r"bias of a Module is torch.float32 \[5\], but only matrices",
+        ),
         ({"target_parameters": ["bank.stack"], "n_frequency": 31}, ShapeError, r"parameter bank.stack: .*31"),
-        ({"target_parameters": "bank.stack"}, ConfigError, r"target_parameters='bank.stack' is no list of names"),
+        ({"target_parameters": "bank.stack"}, ConfigError, r"target_parameters='bank.stack' is not a list of names"),
     ],
 )
 def test_what_cannot_be_adapted_is_refused(settings: dict[str, Any], error: type, message: str) -> None:

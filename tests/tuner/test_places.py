@@ -82,6 +82,6 @@ def test_an_embedding_that_is_never_called_is_refused_and_the_others_are_named()
     sizes: dict[str, Any] = {"vocab_size": 37, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2}
     base = T5ForConditionalGeneration(T5Config(**sizes))
     with pytest.raises(
-        ConfigError, match=r"shared only holds .* name decoder.embed_tokens and encoder.embed_tokens in"
+        ConfigError, match=r"shared only stores .* name decoder.embed_tokens and encoder.embed_tokens in"
     ):
         get_peft_model(base, FourierFTConfig(n_frequency=5, target_modules=["shared", "q"]))

@@ -249,7 +249,7 @@ def test_merged_and_unloaded_model_is_saved_quantised(kind: str, adapt: Any, tmp
 def test_weights_that_were_packed_for_inference_are_refused(load: Load) -> None:
     model = load("nf4")
     model.model.layers[1].self_attn.o_proj.weight.quant_state.packing_format_for_cpu = True
-    with pytest.raises(ConfigError, match=r"packed the 4-bit weight of model\.layers\.1\.self_attn\.o_proj for infer"):
+    with pytest.raises(ConfigError, match=r"packed the 4-bit weights of model\.layers\.1\.self_attn\.o_proj for infer"):
         get_peft_model(model, FourierFTConfig(target_modules=["q_proj"], n_frequency=5))
 
 
@@ -260,7 +260,7 @@ def test_torchao_model_without_its_settings_runs_and_says_why_it_does_not_merge(
     quantize_(model, Int8WeightOnlyConfig(version=2))
     adapted = get_peft_model(model, FourierFTConfig(target_modules=["0"], n_frequency=5, init_weights=False))
     assert adapted(torch.randn(2, 32)).shape == (2, 32)
-    message = "does not say how torchao quantised it" if is_dequantised("torchao-int8") else "cannot dequantise"
+    message = "does not record how torchao quantised it" if is_dequantised("torchao-int8") else "cannot dequantise"
     with pytest.raises(ConfigError, match=message):
         adapted.merge_adapter()
 

@@ -77,7 +77,7 @@ def test_a_layer_with_few_entries_gets_them_all_and_the_others_the_rest() -> Non
 
 @pytest.mark.parametrize("fields", [{}, {"n_frequency": 5}, {"parameters": 1000}])
 def test_a_pattern_of_another_type_is_refused(fields: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="n_frequency_pattern=3 is no mapping; use names or patterns of layers"):
+    with pytest.raises(ConfigError, match="n_frequency_pattern=3 is not a dictionary; use names or patterns of layers"):
         recommended(make_llama(), n_frequency_pattern=3, **fields)
 
 
@@ -112,9 +112,9 @@ def test_count_that_is_no_number_is_refused(text: str) -> None:
         ({"like": "lora"}, "write lora and its rank, such as lora:1"),
         ({"like": "lora:0"}, "write lora and its rank"),
         ({"like": "vera:4"}, "write lora and its rank"),
-        ({"parameters": 13}, "fewer numbers than the 14 layers"),
-        ({"like": "lora:1", "parameters": 100}, "like and parameters are budgets of one adapter; give one"),
-        ({"parameters": 100, "n_frequency": 5}, "parameters and n_frequency are budgets"),
+        ({"parameters": 13}, "fewer numbers than the 14 adapted layers"),
+        ({"like": "lora:1", "parameters": 100}, "like and parameters both set the adapter's size; give only one"),
+        ({"parameters": 100, "n_frequency": 5}, "parameters and n_frequency both set"),
         ({"like": "lora:1", "target_modules": ["qproj"]}, "names no linear layer of a LlamaForCausalLM"),
     ],
 )
@@ -128,6 +128,6 @@ def test_a_name_in_place_of_a_model_and_a_config_of_lora_are_told_in_a_line() ->
     with pytest.raises(ConfigError, match="wants a model, and got a str; load it with from_pretrained"):
         recommended(name)
     like: Any = LoraConfig(r=8)
-    with pytest.raises(ConfigError, match="is no LoRA; write lora and its rank, such as lora:1") as caught:
+    with pytest.raises(ConfigError, match="is not a LoRA; write lora and its rank, such as lora:1") as caught:
         recommended(make_llama(), like=like)
     assert len(str(caught.value)) < 250

@@ -99,8 +99,8 @@ def test_a_config_that_two_models_share_says_of_each_what_it_is(tmp_path: Path) 
     [
         ({"hidden_size": 48}, r"q_proj is 48 x 48 in this model, but the adapter was made for 32 x 32"),
         ({"num_key_value_heads": 4}, r"v_proj is 32 x 32 in this model, but the adapter was made for 16 x 32"),
-        ({"num_hidden_layers": 2}, r"made for 9 layers, but its settings name 6 of this model"),
-        ({"num_hidden_layers": 4}, r"made for 9 layers, but its settings name 12 of this model"),
+        ({"num_hidden_layers": 2}, r"made for 9 layers, but its settings match 6 of this model"),
+        ({"num_hidden_layers": 4}, r"made for 9 layers, but its settings match 12 of this model"),
     ],
 )
 def test_a_model_of_other_shapes_is_refused_and_left_as_it_was(

@@ -92,7 +92,7 @@ def test_stock_in_place_makes_no_adapter_of_our_config(stock, make_bert, transfo
     with transformers_own if way == "transformers" else nullcontext():
         with stock():
             model = make_bert()
-            with pytest.raises(ConfigError, match=r"stock PEFT's is in its place; call fourierft\.enable\(\) first"):
+            with pytest.raises(ConfigError, match=r"stock PEFT's is active; call fourierft\.enable\(\) first"):
                 WAYS[way](model, config)
             assert not any("more" in name for name, _ in model.named_parameters())
         adapted = make_bert()

@@ -40,7 +40,7 @@ def test_width_of_a_model_is_the_input_size_of_most_of_its_linear_layers(make_ll
         ((0, 32, 9), {}, "a layer of 0 x 32 with n_frequency=9"),
         ((32, 32, 0), {}, "n_frequency=0"),
         ((32, 32, 9), {"base_width": -3}, "a model -3 wide"),
-        ((32, 32, 9), {"rule": 7}, "rule=7 is no scale rule; use one of 1, 2, 3"),
+        ((32, 32, 9), {"rule": 7}, "rule=7 is not a scale rule; use one of 1, 2, 3"),
     ],
 )
 def test_wrong_sizes_and_rules_are_told(sizes, more, message):

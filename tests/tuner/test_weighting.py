@@ -64,11 +64,11 @@ def test_the_sum_of_adapters_has_the_sum_of_their_updates(
         ({"random_loc_seed": 5}, {}, r"\['default', 'third'\] differ in square: .* their entries"),
         ({"n_frequency": 8}, {}, "differ in square"),
         ({"target_modules": ["square"]}, {}, "differ in tall"),
-        ({"bias": "all"}, {}, "'third' saves modules or biases of its own"),
+        ({"bias": "all"}, {}, "'third' has its own modules or biases"),
         ({}, {"weights": [1.0]}, "got 2 adapters and 1 weights"),
         ({}, {"adapters": ["default", "fourth"]}, "the model has no adapter 'fourth'"),
         ({}, {"adapter_name": "default"}, "the model has an adapter 'default'"),
-        ({"scaling": 0.0}, {"adapters": ["third", "default"]}, "'third' has scaling=0, .* name another first"),
+        ({"scaling": 0.0}, {"adapters": ["third", "default"]}, "'third' has scaling=0, .* name another adapter first"),
     ],
 )
 def test_what_has_no_sum_is_refused_and_nothing_is_added(

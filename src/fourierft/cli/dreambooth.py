@@ -158,7 +158,7 @@ def _train(given: argparse.Namespace) -> int:
         metrics = train_dreambooth(complete)
     except TrainingInterrupted as interruption:
         command = resume_command("dreambooth", given.config, flags)
-        print(f"fourierft: {interruption}; go on with: {command}", file=sys.stderr)
+        print(f"fourierft: {interruption}; resume with: {command}", file=sys.stderr)
         return 130
     if not complete.loop.dry_run:
         probe, train = metrics["probe"], metrics["train"]

@@ -189,8 +189,9 @@ def generate(arguments: argparse.Namespace, data: Any) -> dict[str, Any]:
     )
     if not metrics["meteor_synonyms"]:
         print(
-            "fourierft: METEOR counts exact words and stems, no synonyms, for want of WordNet; install Debian's "
-            "wordnet-base, or name a folder with --wordnet, and run the same command again",
+            "fourierft: METEOR counted exact words and stems but no synonyms, because "
+            "WordNet is missing; install Debian's wordnet-base, or name a folder with "
+            "--wordnet, and run the same command again",
             file=sys.stderr,
         )
     return {name: value for name, value in metrics.items() if type(value) in (int, float)}

@@ -177,7 +177,7 @@ def run(arguments: argparse.Namespace) -> int:
     except TrainingInterrupted as interruption:
         how = "the same command, without --fresh, goes on from there"
         if arguments.action == "train":
-            how = f"go on with: {resume_command(given)}"
+            how = f"resume with: {resume_command(given)}"
         print(f"fourierft: {interruption}; {how}", file=sys.stderr)
         return 130
 

@@ -203,7 +203,7 @@ def _import(store: AdapterStore, arguments: argparse.Namespace) -> int:
     with saying_what_stays("what was added stays, and the same command adds the rest"):
         how = (arguments.dtype, arguments.update, arguments.model_name_or_path, _tell, arguments.allow_other_base)
         added, there, failed = import_folder(store, arguments.folder, *how)
-    print(f"added {added:,}, left {there:,} that were there, {failed:,} failed; the store has {len(store):,}")
+    print(f"added {added:,}, skipped {there:,} that exist, {failed:,} failed; the store has {len(store):,}")
     return 1 if failed else 0
 
 
@@ -276,7 +276,7 @@ def _backup(store: AdapterStore, arguments: argparse.Namespace) -> int:
 
 def _restore(store: AdapterStore, arguments: argparse.Namespace) -> int:
     count = store.restore(arguments.file)
-    print(f"{arguments.store} holds what {arguments.file} holds: {len(store):,} adapters, {count:,} versions")
+    print(f"restored {arguments.store} from {arguments.file}: {len(store):,} adapters, {count:,} versions")
     return 0
 
 

@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     except TrainingInterrupted as interruption:
         if is_main:
             command = resume_command("train", arguments.config, flags)
-            print(f"fourierft: {interruption}; go on with: {command}", file=sys.stderr)
+            print(f"fourierft: {interruption}; resume with: {command}", file=sys.stderr)
         return 130
     if complete.run.dry_run:
         check_missing(metrics)
@@ -98,8 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(describe(metrics, str(complete.training.output_dir)))
         if metrics.get("diverged"):
             print(
-                "fourierft: the training diverged: what it wrote holds numbers that are not finite; train again with a "
-                "lower --learning_rate",
+                "fourierft: the training diverged: what it wrote holds numbers that are "
+                "not finite; train again with a lower --learning_rate",
                 file=sys.stderr,
             )
     return int(metrics.get("diverged", False))

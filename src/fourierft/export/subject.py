@@ -88,7 +88,9 @@ def draw_inputs(model: nn.Module, rows: int = ROWS, tokens: int = TOKENS) -> dic
         shape = (rows, getattr(config, "num_channels", 3), height, width)
         return {name: torch.randn(shape, generator=generator)}
     if name != "input_ids":
-        raise ExportError(f"a {type(model).__name__} takes {name or 'inputs of its own'}; texts and images are known")
+        raise ExportError(
+            f"a {type(model).__name__} takes {name or 'other inputs'}; only models of texts and images can be exported"
+        )
     size = config.get_text_config().vocab_size
     ids = torch.randint(0, size, (rows, tokens), generator=generator)
     mask = torch.ones_like(ids)

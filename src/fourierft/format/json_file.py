@@ -66,7 +66,7 @@ def parse_json(text: str | bytes, where: str | Path) -> Any:
             object_pairs_hook=object_of,
             parse_int=integer,
             parse_float=real,
-            parse_constant=lambda name: refuse(f"{name} is no JSON"),
+            parse_constant=lambda name: refuse(f"{name} is not valid JSON"),
         )
     except CheckpointError:
         raise
@@ -132,7 +132,7 @@ def _check_values(content: Any, refuse: Any) -> None:
     while waiting:
         value, depth = waiting.pop()
         if isinstance(value, str) and not is_text(value):
-            refuse(f"the text {shown(value)} is no Unicode")
+            refuse(f"the text {shown(value)} is not valid Unicode")
         if isinstance(value, (dict, list)):
             if depth > _DEEPEST:
                 refuse(f"more than {_DEEPEST} brackets within one another")

@@ -284,6 +284,7 @@ class _Automaton:
 
     def _refuse(self, what: str) -> None:
         raise CheckpointError(
-            f"n_frequency_pattern has the key {shown(self._key)}, which is no pattern that is read from a file "
-            f"({what}); use names of layers, or letters, dots, classes, groups and repeats"
+            f"n_frequency_pattern has the key {shown(self._key)}, a pattern that is "
+            f"not allowed in a file ({what}); use names of layers, or letters, dots, "
+            "classes, groups and repeats"
         )

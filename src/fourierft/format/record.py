@@ -76,7 +76,7 @@ class Record:
         band = _read_band(content, where)
         task = content.get("task_type")
         if task is not None and not _is_short(task):
-            raise CheckpointError(f"{where} has fourierft.task_type={shown(task)}, which is no text")
+            raise CheckpointError(f"{where} has fourierft.task_type={shown(task)}; it must be a text")
         scaling = content.get("scaling")
         if scaling not in (None, "auto"):
             raise CheckpointError(f"{where} has fourierft.scaling={shown(scaling)}; it must be 'auto', or left out")

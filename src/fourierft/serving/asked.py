@@ -50,7 +50,7 @@ class Asked(NamedTuple):
         try:
             return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
         except ValueError as error:
-            raise RefusedError(400, f"The request is no JSON: {error}.") from error
+            raise RefusedError(400, f"The request is not valid JSON: {error}.") from error
 
 
 def read_asked(body: bytes | bytearray, tenant: Tenant, is_open: bool) -> Asked:
@@ -67,7 +67,7 @@ def read_asked(body: bytes | bytearray, tenant: Tenant, is_open: bool) -> Asked:
     try:
         content = from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise RefusedError(400, f"The request is no JSON: {error}.") from error
+        raise RefusedError(400, f"The request is not valid JSON: {error}.") from error
     if not isinstance(content, dict):
         raise RefusedError(400, f"The request is a JSON {type(content).__name__}; send an object.")
     try:
@@ -75,7 +75,7 @@ def read_asked(body: bytes | bytearray, tenant: Tenant, is_open: bool) -> Asked:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in fault["loc"])
-        raise RefusedError(400, f"The field `{field}` is no good: {fault['msg']}.", field) from error
+        raise RefusedError(400, f"The field `{field}` is invalid: {fault['msg']}.", field) from error
     if not is_open:
         content["cache_salt"] = tenant.salt
     if asked.stream is not None:

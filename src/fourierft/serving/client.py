@@ -57,7 +57,7 @@ class Client:
         if declared.isdecimal() and (len(declared) > 20 or int(declared) > most):
             raise too_long
         if self._headers.get("content-encoding", "identity") != "identity":
-            raise RefusedError(415, "The request is compressed; send it as it is.")
+            raise RefusedError(415, "The request is compressed; send it uncompressed.")
         end, size, more = time.monotonic() + seconds, 0, True
         while more:
             try:

@@ -28,7 +28,7 @@ _LOOKS = 10  # for an adapter that is replaced while it is looked for
 
 def refuse_stopping() -> RefusedError:
     """The answer while the server stops."""
-    return RefusedError(503, "The server is stopping; ask again, or ask another.", retry_after=AGAIN)
+    return RefusedError(503, "The server is stopping; ask again, or ask another server.", retry_after=AGAIN)
 
 
 def refuse_key() -> RefusedError:
@@ -77,7 +77,9 @@ class Completions:
                 try:
                     await client.unless_gone(stack.enter_async_context(turns.turn()), self._limits.turn)
                 except TimeoutError as error:
-                    raise RefusedError(503, "No turn came in time; ask again.", retry_after=AGAIN) from error
+                    raise RefusedError(
+                        503, "The request waited too long for its turn; ask again.", retry_after=AGAIN
+                    ) from error
                 self._check_again(turns, key, asked.model, version)
                 if version is not None:
                     version = await client.unless_gone(self._hold(version, turns.tenant, asked.model, stack))

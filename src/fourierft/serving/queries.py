@@ -37,4 +37,4 @@ def read_query(request: Request, kind: type[Query]) -> Query:
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
         field = str(fault["loc"][0])
-        raise RefusedError(400, f"`{field}` in the query is no good: {fault['msg']}.", field) from error
+        raise RefusedError(400, f"`{field}` in the query is invalid: {fault['msg']}.", field) from error

@@ -95,7 +95,7 @@ def unzip(file: BinaryIO, folder: Path, most: int) -> None:
     except (*_DAMAGED, ValueError, OSError) as error:
         if isinstance(error, CheckpointError) or explain(error):
             raise
-        raise CheckpointError(f"the body is no zip file of a PEFT directory ({error})") from error
+        raise CheckpointError(f"the body is not a zip file of a PEFT folder ({error})") from error
 
 
 def _check_directory(file: BinaryIO) -> None:
@@ -108,4 +108,4 @@ def _check_directory(file: BinaryIO) -> None:
     if end < 0 or len(tail) < end + 22:
         raise zipfile.BadZipFile("it has no directory")
     if struct.unpack_from("<L", tail, end + 12)[0] > _DIRECTORY or b"PK\x06\x07" in tail[max(0, end - 20) : end]:
-        raise CheckpointError(f"the zip file's directory is larger than {_DIRECTORY:,} bytes; pack the two files alone")
+        raise CheckpointError(f"the zip file's directory is larger than {_DIRECTORY:,} bytes; pack only the two files")

@@ -100,7 +100,7 @@ def _run(plan: Plan, directory: Path, checkpoint: Path | None) -> dict[str, Any]
         check_same_run(read_run(checkpoint), trainer.run, checkpoint)
         if is_finished(checkpoint, directory):
             print(
-                f"{directory} holds the results of all {output.step_of(checkpoint)} steps; nothing is left to do",
+                f"{directory} has the results of all {output.step_of(checkpoint)} steps; there is nothing left to do",
                 flush=True,
             )
             metrics = dict(read_json(directory / output.METRICS))

@@ -29,7 +29,7 @@ def check_trackers(names: Iterable[str]) -> None:
         if name not in INTEGRATION_TO_CALLBACK:
             near = difflib.get_close_matches(name, INTEGRATION_TO_CALLBACK, n=1)
             hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(sorted(INTEGRATION_TO_CALLBACK))}"
-            raise ConfigError(f"report_to={name} is no tracker; {hint}")
+            raise ConfigError(f"report_to={name} is not a known tracker; {hint}")
         modules, package = OTHERS.get(name, ((name,), name))
         if not any(map(find_spec, modules)):
             raise ConfigError(

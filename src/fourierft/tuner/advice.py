@@ -117,9 +117,10 @@ def warn_of_stacks(model: nn.Module) -> None:
     names = sorted({re.sub(r".*\.\d+\.", "", path) for path in stacks})
     path, shape = next(iter(stacks.items()))
     warnings.warn(
-        f"all linear layers are {1 - left / whole:.0%} of the model's linear weights: the other {left / whole:.0%} are "
-        f"stacked in {len(stacks)} parameters, such as {path} {list(shape)}, and get no adapter; name them in "
-        f"target_parameters={names} to adapt them too",
+        f"linear layers hold only {1 - left / whole:.0%} of the model's linear weights: "
+        f"the other {left / whole:.0%} are stacked in {len(stacks)} parameters, "
+        f"such as {path} {list(shape)}, and get no adapter; to adapt them too, set "
+        f"target_parameters={names}",
         stacklevel=4,
     )
 

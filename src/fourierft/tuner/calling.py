@@ -27,8 +27,9 @@ def call_with(module: nn.Module, tensors: Mapping[str, Tensor], args: tuple[Any,
     """
     if type(module._parameters) not in (dict, OrderedDict):  # but DeepSpeed's own
         raise ConfigError(
-            f"the parameters of {type(module).__name__} are partitioned, as DeepSpeed's ZeRO-3 does, and nothing can "
-            "be added to them; leave such layers out of target_parameters, or use ZeRO-2 or FSDP2"
+            f"the parameters of {type(module).__name__} are partitioned, as by DeepSpeed's "
+            "ZeRO-3, so nothing can be added to them; leave such layers out of target_parameters, "
+            "or use ZeRO-2 or FSDP2"
         )
     if _is_traced() or "forward" in module.__dict__ or not all(_is_held(module, name) for name in tensors):
         return functional_call(module, dict(tensors), args, kwargs)

@@ -79,8 +79,9 @@ def unfold(model: nn.Module, adapter_name: str, state_dict: dict[str, Tensor]) -
     missing = sorted(layers.keys() - {plain_name(key.removesuffix(f".{ON_DISK}")) for key in state_dict})
     if strange and missing:
         raise CheckpointError(
-            f"the checkpoint has coefficients of {strange[0]}, which is not adapted in this model, and none of "
-            f"{missing[0]}, which is; load an adapter of the same layers, or this one under a name of its own"
+            f"the checkpoint has coefficients of {strange[0]}, which is not adapted "
+            f"in this model, and none of {missing[0]}, which is; load an adapter of "
+            "the same layers, or load this one under another name"
         )
     if strange:
         warnings.warn(

@@ -32,8 +32,9 @@ def _check_usage(layers: Sequence[FourierFTLayer], adapter_names: Sequence[str] 
         for name in adapter_names or layer.active_adapters:
             if name in layer.fourierft_coefficients and bool(layer.fourierft_coefficients[name].weight.any()):
                 raise ConfigError(
-                    f"the adapter {name!r} had no effect in {layer.path} so far, whose weight the model reads where it "
-                    "calls other layers; merged, it would make another model: leave the layer out with exclude_modules"
+                    f"the adapter {name!r} had no effect in {layer.path} so far, because the "
+                    "model reads this layer's weights instead of calling it; after merging "
+                    "it would change the model; leave the layer out with exclude_modules"
                 )
 
 

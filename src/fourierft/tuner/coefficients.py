@@ -148,8 +148,9 @@ def check_present(path: str, coefficients: Tensor, x: Tensor) -> None:
     """Raise ConfigError, if the layer at a path is called with numbers while its coefficients have none."""
     if coefficients.is_meta and not x.is_meta:
         raise ConfigError(
-            f"the coefficients of {path or 'a layer'} have no numbers, as the model was offloaded before the "
-            "adapter came: add or load the adapter first, or leave adapted layers on a device"
+            f"the coefficients of {path or 'a layer'} have no numbers, because the model "
+            "was offloaded before the adapter was added; add or load the adapter first, "
+            "or leave adapted layers on a device"
         )
 
 
@@ -168,6 +169,6 @@ def check(key: str, loaded: Tensor, coefficients: Tensor) -> None:
         )
     if type(loaded) in (Tensor, nn.Parameter) and not loaded.is_meta and not torch.isfinite(loaded).all():
         raise CheckpointError(
-            f"{key} has {int((~torch.isfinite(loaded)).sum())} values in the checkpoint that are not finite numbers; "
-            "load an earlier checkpoint, from before the training diverged"
+            f"{key} has {int((~torch.isfinite(loaded)).sum())} values in the checkpoint "
+            "that are not finite, because the training diverged; load an earlier checkpoint"
         )

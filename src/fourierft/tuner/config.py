@@ -124,7 +124,7 @@ class FourierFTConfig(StockConfig):
         names = self.target_parameters
         if isinstance(names, str) or any(not isinstance(name, str) for name in names or ()):
             raise ConfigError(
-                f"target_parameters={names!r} is no list of names; use one, such as ['experts.down_proj']"
+                f"target_parameters={names!r} is not a list of names; use one, such as ['experts.down_proj']"
             )
         if self.entries != "uniform":  # stock PEFT would draw others without a word; "auto" it cannot multiply with
             self._check_enabled()
@@ -212,8 +212,8 @@ class FourierFTConfig(StockConfig):
             self.rule = RULES[0] if found.rule is None else found.rule
             if self.rule not in RULES:
                 raise ConfigError(
-                    f"adapter_config.json has the scale rule {self.rule!r}, known are {RULES}; "
-                    "upgrade fourierft to the version that wrote the adapter"
+                    f"adapter_config.json has the scale rule {self.rule!r}, but this version "
+                    f"knows {RULES}; upgrade fourierft to the version that wrote the adapter"
                 )
         if found.band is not None:
             self.entries, (self.center, self.width) = "bandpass", found.band
@@ -224,14 +224,14 @@ class FourierFTConfig(StockConfig):
         if self.scaling == "auto":
             return
         if not is_number(self.scaling, -MOST_SCALING, MOST_SCALING):
-            raise ConfigError(f"scaling={self.scaling!r} is no scaling; use 'auto' or a number, such as 150.0")
+            raise ConfigError(f"scaling={self.scaling!r} is not a valid scaling; use 'auto' or a number, such as 150.0")
 
     def _check_counts(self) -> None:
         counts = {"n_frequency": self.n_frequency}
         if not isinstance(self.n_frequency_pattern, dict):
             raise ConfigError(
-                f"n_frequency_pattern={self.n_frequency_pattern!r} is no mapping; use names or patterns of layers and "
-                "their n, such as {'q_proj': 100}"
+                f"n_frequency_pattern={self.n_frequency_pattern!r} is not a dictionary; "
+                f"use names or patterns of layers and their n, such as {{'q_proj': 100}}"
             )
         for pattern, count in self.n_frequency_pattern.items():
             counts[f"n_frequency_pattern[{pattern!r}]"] = count
@@ -239,8 +239,8 @@ class FourierFTConfig(StockConfig):
                 re.compile(pattern)
             except re.error as error:
                 raise ConfigError(
-                    f"n_frequency_pattern has the key {pattern!r}, which is no regular expression ({error}); "
-                    "use a module name or a pattern that matches one"
+                    f"n_frequency_pattern has the key {pattern!r}, which is not a regular expression "
+                    f"({error}); use a module name or a pattern that matches one"
                 ) from None
         for name, count in counts.items():
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
@@ -272,8 +272,8 @@ class FourierFTConfig(StockConfig):
     def _check_enabled() -> None:
         if not issubclass(PEFT_TYPE_TO_CONFIG_MAPPING[PeftType.FOURIERFT], FourierFTConfig):
             raise ConfigError(
-                "fourierft.FourierFTConfig needs the tuner of this package, but stock PEFT's is in its place; "
-                "call fourierft.enable() first"
+                "fourierft.FourierFTConfig needs this package's tuner, but stock PEFT's "
+                "is active; call fourierft.enable() first"
             )
 
 

@@ -47,9 +47,9 @@ def check_step(optimizer: Optimizer, args: tuple, kwargs: dict[str, Any]) -> Non
             scaling, rate = layer.fourierft_scaling[name], rates.get(id(layer.fourierft_coefficients[name].weight))
             if rate is not None and rate < SMALL_RATE and 0 < abs(scaling) <= SMALL_SCALING:
                 warnings.warn(
-                    f"adapter {name!r} has scaling={scaling:g} and trains at learning rate {rate:g}: it will barely "
-                    "change the model, as such a scaling needs a learning rate near 3e-2; use scaling='auto' of "
-                    "fourierft.FourierFTConfig to keep the learning rate, or raise it",
+                    f"adapter {name!r} has scaling={scaling:g} and learning rate {rate:g}, so "
+                    "it will barely change the model; use scaling='auto' of fourierft.FourierFTConfig, "
+                    "or a learning rate near 3e-2",
                     stacklevel=2,
                 )
                 return
@@ -69,8 +69,9 @@ def _warn_of_silence(trained: Container[int]) -> None:
     shown = next((layer for layer in silent if layer.usage.read), silent[0])
     reason = "the model reads its weight, but does not call it" if shown.usage.read else "nothing called it so far"
     warnings.warn(
-        f"{len(silent)} of {count} adapted layers got no gradient in the first step, such as "
-        f"{shown.path or type(shown).__name__}: {reason}; if that stays so, its adapter learns nothing, and is better "
-        "left out with exclude_modules",
+        f"{len(silent)} of {count} adapted layers got no gradient in the first step, "
+        f"such as {shown.path or type(shown).__name__}: {reason}; if this continues, "
+        "leave these layers out with exclude_modules, because their adapters learn "
+        "nothing",
         stacklevel=3,
     )

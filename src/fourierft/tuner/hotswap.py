@@ -82,8 +82,9 @@ def _check_layers(layers: Mapping[str, FourierFTLayer], checkpoint: AdapterCheck
     if strange or missing:
         who, name = ("the file alone", strange[0]) if strange else ("the model alone", missing[0])
         raise CheckpointError(
-            f"{checkpoint.path} has coefficients of {len(checkpoint.coefficients)} layers, the model's adapter of "
-            f"{len(layers)}; {who} has {name}: swap adapters of the same layers, or load it under another name"
+            f"{checkpoint.path} has coefficients of {len(checkpoint.coefficients)} layers, "
+            f"but the model's adapter of {len(layers)}; {who} has {name}; swap adapters "
+            "of the same layers, or load it under another name"
         )
 
 
@@ -96,25 +97,27 @@ def _coefficients(layer: FourierFTLayer, name: str, checkpoint: AdapterCheckpoin
     if values.shape != parameter.shape:
         there, here = (" x ".join(map(str, numbers.shape)) for numbers in (values, parameter))
         raise ShapeError(
-            f"{checkpoint.path} has {there} coefficients for {name}, the model's adapter {here}; swap adapters of one "
-            "n_frequency, or load it under another name"
+            f"{checkpoint.path} has {there} coefficients for {name}, but the model's "
+            f"adapter {here}; swap adapters of the same n_frequency, or load it under "
+            "another name"
         )
     if checkpoint.config.draw != draw:
         raise CheckpointError(
-            f"{checkpoint.path} has entries of {_described(checkpoint.config.draw)}, the model's adapter of "
-            f"{_described(draw)}; swap adapters of one draw, or load it under another name"
+            f"{checkpoint.path} has entries of {_described(checkpoint.config.draw)}, "
+            f"but the model's adapter of {_described(draw)}; swap adapters with the "
+            "same entries, or load it under another name"
         )
     own = layer.own_scaling[adapter_name]
     if not own and checkpoint.scaling:
         raise CheckpointError(
-            f"the model's adapter has scaling=0 in {name}, which no coefficients make up for; load "
-            f"{checkpoint.path} under another name"
+            f"the model's adapter has scaling=0 in {name}, so new coefficients would "
+            f"have no effect; load {checkpoint.path} under another name"
         )
     numbers = rescaled(values, checkpoint.scaling, own).to(parameter.dtype)
     if not torch.isfinite(numbers).all():
         raise ShapeError(
-            f"{checkpoint.path} has coefficients for {name} that go beyond what {parameter.dtype} holds; load the "
-            "model in float32"
+            f"{checkpoint.path} has coefficients for {name} that are too large for {parameter.dtype}; "
+            "load the model in float32"
         )
     return parameter, numbers
 
@@ -141,8 +144,8 @@ def _saved_modules(model: nn.Module, checkpoint: AdapterCheckpoint, adapter_name
     for name, tensor in own.items():
         if tensor.shape != saved[name].shape:
             raise ShapeError(
-                f"{checkpoint.path} has {name} of {list(saved[name].shape)}, the model's adapter of "
-                f"{list(tensor.shape)}; swap adapters of one task"
+                f"{checkpoint.path} has {name} of {list(saved[name].shape)}, but the model's "
+                f"adapter of {list(tensor.shape)}; swap adapters of the same task"
             )
         yield tensor, saved[name]
 

@@ -191,8 +191,9 @@ class FourierFTLayer(nn.Module, Mergeable):
             return weight
         if self.row_names.are_handed:
             raise ConfigError(
-                f"the model reads the weight of {self.path} in its forward pass, so that rows cannot have different "
-                "adapters there; leave adapter_names out, or the layer with exclude_modules"
+                f"the model reads the weights of {self.path} instead of calling the layer, "
+                "so rows cannot have different adapters there; leave out adapter_names, "
+                "or the layer with exclude_modules"
             )
         if not self.added_adapters:
             return weight
@@ -256,8 +257,8 @@ class FourierFTLayer(nn.Module, Mergeable):
         if isinstance(base, Conv1D):
             return base.nx, base.nf
         raise ConfigError(
-            f"a layer of type {type(base).__name__} cannot be adapted, only linear layers, convolutions and embeddings "
-            "can; name other target_modules"
+            f"a layer of type {type(base).__name__} cannot be adapted; name linear layers, "
+            "convolutions or embeddings in target_modules"
         )
 
     def _check_rows(self, x: Tensor, adapter_names: Sequence[str]) -> None:

@@ -93,10 +93,11 @@ class Mergeable(Strength):
         base = self.get_base_layer()
         if getattr(self, "parameter_name", "weight") not in base._parameters.keys() | base._buffers.keys():
             raise ConfigError(
-                f"{self.path or 'a ' + type(base).__name__} computes its weight from other parameters at every call, "
-                "as pruned and normalised layers do, and would forget what is merged; make the weight a parameter "
-                "first, with torch.nn.utils.parametrize.remove_parametrizations, or prune.remove and the like of what "
-                "computes it"
+                f"{self.path or 'a ' + type(base).__name__} computes its weights from other "
+                "parameters at every call, as pruned and normalised layers do, so a merge "
+                "would be lost; make the weights a parameter first, with "
+                "torch.nn.utils.parametrize.remove_parametrizations, "
+                "prune.remove or similar"
             )
 
     def base_update(self, term: Term, weight: Tensor) -> Tensor:
@@ -119,14 +120,15 @@ class Mergeable(Strength):
         update = self.base_update(term, weight)
         if not weight.is_floating_point() or weight.shape != update.shape:
             raise ConfigError(
-                f"a {type(base).__name__} holds its weight as {weight.dtype} {list(weight.shape)}, "
-                "but an update is merged into a matrix of floats; load the base model without quantisation to merge"
+                f"a {type(base).__name__} stores its weights as {weight.dtype} {list(weight.shape)}, "
+                "but merging needs a matrix of floats; load the base model without quantisation "
+                "to merge"
             )
         merged = weight.to(update.dtype) + update
         if safe_merge and not torch.isfinite(merged).all():
             raise ValueError(
-                f"NaNs detected in the merged weights of adapter {name!r}; the weight was left as it was, "
-                "check the adapter's coefficients"
+                f"NaNs detected in the merged weights of adapter {name!r}, so the weights "
+                "were not changed; check the adapter's coefficients"
             )
         self.merged_terms[name] = term._replace(coefficients=term.coefficients.clone())
         stored = merged.to(weight.dtype)

@@ -68,8 +68,8 @@ class ParameterLayer(FourierFTLayer):
         self.usage.called = True
         if self.row_names.are_handed:
             raise ConfigError(
-                f"{self.path} is a parameter of all rows, which cannot have different adapters there; leave "
-                "adapter_names out, or adapt linear layers alone"
+                f"all rows share the parameter {self.path}, so they cannot have different "
+                "adapters there; leave out adapter_names, or adapt only linear layers"
             )
         if self.disable_adapters and self.merged:
             self.unmerge()
@@ -93,8 +93,8 @@ class ParameterLayer(FourierFTLayer):
             before, merged = self.parameter.data, self._summed(self.parameter.data, term)
             if safe_merge and not torch.isfinite(merged).all():
                 raise ValueError(
-                    f"NaNs detected in the merged weights of adapter {name!r}; the weight was left as it was, "
-                    "check the adapter's coefficients"
+                    f"NaNs detected in the merged weights of adapter {name!r}, so the weights "
+                    "were not changed; check the adapter's coefficients"
                 )
             if before.dtype not in (torch.float32, torch.float64):
                 self.merge_loss[name] = self._loss(before, merged, name)
@@ -180,7 +180,7 @@ class ParameterHost(nn.Module):
         has_numbers = any(isinstance(value, Tensor) and not value.is_meta for value in (*args, *kwargs.values()))
         offloaded = [layer.path for layer in self.layers.values() if has_numbers and layer.parameter.is_meta]
         if offloaded:
-            raise ConfigError(f"{offloaded[0]} was offloaded, so that nothing can be added to it; leave it on a device")
+            raise ConfigError(f"{offloaded[0]} was offloaded, so nothing can be added to it; leave it on a device")
         adapted = {name: layer.adapted(self.base_layer) for name, layer in self.layers.items()}
         return call_with(self.base_layer, adapted, args, kwargs)
 
@@ -217,8 +217,9 @@ def matrix_shape(holder: nn.Module, name: str) -> tuple[int, int]:
     parameter = getattr(holder, name)
     if parameter.dim() < 2 or not parameter.is_floating_point():
         raise ConfigError(
-            f"{name} of a {type(holder).__name__} is {parameter.dtype} {list(parameter.shape)}, but matrices of floats "
-            "alone can be adapted; name other target_parameters, and do not quantise the model"
+            f"{name} of a {type(holder).__name__} is {parameter.dtype} {list(parameter.shape)}, "
+            "but only matrices of floats can be adapted; name other target_parameters, "
+            "and do not quantise the model"
         )
     rows, columns = parameter.shape[-2:]
     return (columns, rows) if is_transposed(holder, name) else (rows, columns)

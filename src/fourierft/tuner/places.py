@@ -48,6 +48,7 @@ def check_holder(model: nn.Module, path: str, module: nn.Module) -> None:
     is_called = module in others.values() or is_named(model, path.rpartition(".")[2])
     if others and not is_called:
         raise ConfigError(
-            f"{path} only holds a weight that others look up in, and is never called itself, so that an adapter of it "
-            f"would have no effect; name {' and '.join(sorted(others))} in target_modules"
+            f"{path} only stores weights that other modules use, and is never called, "
+            f"so an adapter of it would have no effect; name {' and '.join(sorted(others))} "
+            "in target_modules"
         )

@@ -58,8 +58,9 @@ def keep_layout(model: nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
             if getattr(getattr(module.weight, "quant_state", None), "packing_format_for_cpu", False):
                 raise ConfigError(
-                    f"bitsandbytes has packed the 4-bit weight of {name} for inference on this CPU, which passes no "
-                    "gradients on; load the model again and add the adapter before running it"
+                    f"bitsandbytes has packed the 4-bit weights of {name} for inference on this "
+                    "CPU, which blocks gradients; load the model again, and add the adapter "
+                    "before you run it"
                 )
 
 
@@ -87,6 +88,6 @@ def restore_weight(base_layer: Any, kept: KeptWeight) -> None:
 
 def _unknown_settings() -> NoReturn:
     raise ConfigError(
-        "the model does not say how torchao quantised it, which merging needs to do it again; "
+        "the model does not record how torchao quantised it, which merging needs; "
         "load it with transformers' TorchAoConfig"
     )

@@ -76,7 +76,7 @@ def choose_counts(
     budgets = {"like": like, "parameters": parameters, "n_frequency": n_frequency}
     given = [name for name, value in budgets.items() if value is not None]
     if len(given) > 1:
-        raise ConfigError(f"{' and '.join(given)} are budgets of one adapter; give one of them")
+        raise ConfigError(f"{' and '.join(given)} both set the adapter's size; give only one")
     if n_frequency is not None:
         return {"n_frequency": n_frequency}
     sizes = _sizes(model, fields)
@@ -90,8 +90,8 @@ def choose_counts(
     total = count_lora(like, sizes.values()) if like is not None else read_count(parameters)
     if total < len(sizes):
         raise ConfigError(
-            f"{given[0]}={budgets[given[0]]} is fewer numbers than the {len(sizes)} layers of the model; "
-            f"allow at least {len(sizes)}, or name fewer target_modules"
+            f"{given[0]}={budgets[given[0]]} gives fewer numbers than the {len(sizes)} "
+            f"adapted layers; allow at least {len(sizes)}, or name fewer target_modules"
         )
     entries = sorted(map(math.prod, sizes.values()))
     left = total
@@ -113,7 +113,7 @@ def count_lora(like: str, sizes: Iterable[tuple[int, int]]) -> int:
     """
     found = re.fullmatch(r"lora:([1-9][0-9]{0,5})", str(like))
     if not found:
-        raise ConfigError(f"like={shown(like)} is no LoRA; write lora and its rank, such as lora:1")
+        raise ConfigError(f"like={shown(like)} is not a LoRA; write lora and its rank, such as lora:1")
     return int(found[1]) * sum(rows + columns for rows, columns in sizes)
 
 
@@ -125,7 +125,7 @@ def read_count(text: int | str | None) -> int:
     found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kKmM]?)", str(text).replace(",", "").replace("_", ""))
     count = int(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
     if isinstance(text, bool) or count < 1:
-        raise ConfigError(f"parameters={text!r} is no number of parameters; write one such as 50000, 50k or 1.5M")
+        raise ConfigError(f"parameters={text!r} is not a number of parameters; write one such as 50000, 50k or 1.5M")
     return count
 
 

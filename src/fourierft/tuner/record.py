@@ -59,8 +59,8 @@ def check_base(model: nn.Module, config: StockConfig, is_target: Callable[[str],
         _check_shape(f"{path}.{name}", matrix_shape(holder, name), record.shape_of(f"{path}.{name}"))
     if record.layers is not None and count != record.layers:
         raise ShapeError(
-            f"the adapter was made for {record.layers} layers, but its settings name {count} of this model; load the "
-            f"base model that it was made for{_NEW}"
+            f"the adapter was made for {record.layers} layers, but its settings match "
+            f"{count} of this model; load the base model that it was made for{_NEW}"
         )
     made_for, base = find_made_for(config), find_identity(model)
     if base is not None and base.is_known and made_for.is_known and not made_for.is_same(base):

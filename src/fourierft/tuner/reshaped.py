@@ -46,8 +46,8 @@ class ReshapedLayer(FourierFTLayer):
         base: Any = self.base_layer
         if adapter_names is not None or self.row_names.are_handed:
             raise ConfigError(
-                f"a layer of type {type(base).__name__} cannot have a different adapter in every row; "
-                "leave adapter_names out, or adapt linear layers alone"
+                f"a layer of type {type(base).__name__} cannot have a different adapter "
+                "in every row; leave out adapter_names, or adapt only linear layers"
             )
         if self.disable_adapters and self.merged:
             self.unmerge()

@@ -59,11 +59,11 @@ def auto_scaling(
     """
     if min(out_features, in_features, n_frequency, NARROW if base_width is None else base_width) < 1:
         raise ConfigError(
-            f"a layer of {out_features} x {in_features} with n_frequency={n_frequency}, in a model {base_width} wide, "
-            "has no scaling; sizes are at least 1"
+            f"a layer of {out_features} x {in_features} with n_frequency={n_frequency}, "
+            f"in a model {base_width} wide, has no scaling; use sizes of at least 1"
         )
     if rule not in RULES:
-        raise ConfigError(f"rule={rule!r} is no scale rule; use one of {', '.join(map(str, RULES))}")
+        raise ConfigError(f"rule={rule!r} is not a scale rule; use one of {', '.join(map(str, RULES))}")
     steps, travel = (1, FIRST_STEP) if rule == 1 else (STEPS, TRAVEL)
     if rule == RULE:
         travel *= min(1.0, NARROW / (base_width or NARROW)) ** FALL
@@ -94,7 +94,7 @@ def layer_scaling(config: StockConfig, out_features: int, in_features: int, n_fr
         return auto_scaling(out_features, in_features, n_frequency, config.base_width, config.rule)
     if not isinstance(config.scaling, (int, float)):
         raise ConfigError(
-            f"peft.FourierFTConfig has scaling={config.scaling!r}, which is no number; "
+            f"peft.FourierFTConfig has scaling={config.scaling!r}, but needs a number; "
             "use fourierft.FourierFTConfig for scaling='auto'"
         )
     return float(config.scaling)
@@ -110,7 +110,7 @@ def disk_scaling(config: StockConfig, otherwise: float | None = None) -> float:
     value = otherwise if config.disk_scaling is None else config.disk_scaling
     if value is None:
         raise ConfigError(
-            "scaling='auto' has no value on disk before an adapter was made with this config; make one first"
+            "scaling='auto' has no value until an adapter is made with this config; make an adapter first"
         )
     return value
 

@@ -50,8 +50,8 @@ class Strength(TunerLayer):
             return
         if adapter in self.merged_adapters:
             warnings.warn(
-                f"the adapter {adapter!r} is merged as strongly as it was then; another strength has an effect once "
-                "it is unmerged",
+                f"the adapter {adapter!r} is already merged, so the new strength has no "
+                "effect yet; unmerge it to use the new strength",
                 stacklevel=2,
             )
         self.fourierft_scaling[adapter] = _checked(scale) * self.own_scaling[adapter]
@@ -70,7 +70,9 @@ class Strength(TunerLayer):
         Raises: ConfigError, if it is 0 or not a finite number.
         """
         if scale is not None and _checked(scale) == 0:
-            raise ConfigError("a strength of 0 cannot be taken out by division; use unscale_layer() or set_scale")
+            raise ConfigError(
+                "a strength of 0 cannot be undone by division; use unscale_layer() without a number, or set_scale"
+            )
         for adapter in self._active():
             own = self.own_scaling[adapter]
             self.fourierft_scaling[adapter] = own if scale is None else self.fourierft_scaling[adapter] / scale
@@ -86,5 +88,5 @@ class Strength(TunerLayer):
 
 def _checked(scale: float) -> float:
     if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
-        raise ConfigError(f"scale={scale!r} is no strength of an adapter; use a finite number, such as 0.5")
+        raise ConfigError(f"scale={scale!r} is not a valid strength; use a finite number, such as 0.5")
     return float(scale)

@@ -26,7 +26,7 @@ def sum_config(configs: Mapping[str, Any], adapters: Sequence[str], weights: Seq
         whose settings the sum has, has the scaling 0.
     """
     if not adapters or len(adapters) != len(weights):
-        raise ConfigError(f"got {len(adapters)} adapters and {len(weights)} weights; give one weight an adapter")
+        raise ConfigError(f"got {len(adapters)} adapters and {len(weights)} weights; give one weight for each adapter")
     unknown = sorted(set(adapters) - set(configs))
     if unknown or name in configs:
         what = f"the model has no adapter {unknown[0]!r}" if unknown else f"the model has an adapter {name!r}"
@@ -34,12 +34,13 @@ def sum_config(configs: Mapping[str, Any], adapters: Sequence[str], weights: Seq
     for adapter in adapters:
         if configs[adapter].modules_to_save or configs[adapter].bias != "none":
             raise ConfigError(
-                f"the adapter {adapter!r} saves modules or biases of its own, of which there is no sum; use "
-                "adapters of coefficients alone"
+                f"the adapter {adapter!r} has its own modules or biases, which cannot be "
+                "added; use adapters with only coefficients"
             )
     if configs[adapters[0]].scaling == 0:
         raise ConfigError(
-            f"the adapter {adapters[0]!r} has scaling=0, with which no coefficients make a sum; name another first"
+            f"the adapter {adapters[0]!r} has scaling=0, which cannot be the scaling "
+            "of the sum; name another adapter first"
         )
     return replace(configs[adapters[0]], inference_mode=False)
 
@@ -50,8 +51,9 @@ def check_summands(layers: Sequence[FourierFTLayer], adapters: Sequence[str]) ->
         found = {layer.fourierft_basis.get(adapter) for adapter in adapters}
         if len(found) > 1:
             raise ConfigError(
-                f"the adapters {list(adapters)} differ in {layer.path}: in whether they change it, in their entries, "
-                "or in n_frequency; add up adapters of the same settings, or merge them one after another"
+                f"the adapters {list(adapters)} differ in {layer.path}: in whether they "
+                "adapt it, in their entries, or in n_frequency; add adapters with the same "
+                "settings, or merge them one after another"
             )
 
 

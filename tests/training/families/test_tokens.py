@@ -91,8 +91,8 @@ def test_a_tag_that_keeps_names_from_being_scored_is_told(capsys: pytest.Capture
     assert TokenClasses(("B-PER", "I-PER", "O", "o")).metrics == ("accuracy",)
     TokenClasses(("B-PER", "I-PER", "O", "o")).start(None, DataArguments(), 0)
     assert capsys.readouterr().out == (
-        "of the tags some begin with B- or I-, as names do, but o does not: names are not scored; write O for words "
-        "that are in no name\n"
+        "some tags begin with B- or I-, as in names, but o does not, so names are not scored; write O for words "
+        "outside names\n"
     )
     for tags in (("B-PER", "I-PER", "O"), ("NOUN", "VERB")):
         TokenClasses(tags).start(None, DataArguments(), 0)

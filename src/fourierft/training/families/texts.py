@@ -76,8 +76,8 @@ class TextRows(Family):
         found = find_column(rows, label, LABEL_COLUMNS, "label")
         if found in texts:
             raise DataError(
-                f"column {found} is both text and label, so that nothing is left to learn; name another --text_column "
-                "or --label_column"
+                f"column {found} is both text and label, so there is nothing to learn; name "
+                "another --text_column or --label_column"
             )
         return Columns(texts, found)
 

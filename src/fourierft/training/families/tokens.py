@@ -223,8 +223,8 @@ class TokenClasses(TextRows):
         stray = stray_tags(self.labels)
         if stray:
             print(
-                f"of the tags some begin with B- or I-, as names do, but {shorten(stray)} does not: names are not "
-                f"scored; write {OUTSIDE} for words that are in no name",
+                f"some tags begin with B- or I-, as in names, but {shorten(stray)} does "
+                f"not, so names are not scored; write {OUTSIDE} for words outside names",
                 flush=True,
             )
         return super().start(train, data, seed)
