@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
 from collections.abc import Sequence
 
 _NUMBER = re.compile(r"-?[\d.,]+( [kMG]?B)?")
@@ -28,6 +30,35 @@ def align_columns(rows: Table, headings: bool = False) -> str:
     if headings:
         lines.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
     return "\n".join(lines)
+
+
+def fit_columns(rows: Table, width: int, headings: bool = False) -> str:
+    """Rows as `align_columns` has them, in several tables one below another if one is wider than there is room.
+
+    Each has the first column again, and at least one more.
+
+    Args:
+        rows, headings: as there.
+        width: characters of a line.
+    """
+    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(max(map(len, rows)))]
+    parts: list[list[int]] = [[]]  # the columns of each table, but the first
+    room = width - widths[0]
+    for column, wide in enumerate(widths[1:], start=1):
+        if parts[-1] and wide + 2 > room:
+            parts.append([])
+            room = width - widths[0]
+        parts[-1].append(column)
+        room -= wide + 2
+    tables = [[[row[column] for column in (0, *part) if column < len(row)] for row in rows] for part in parts]
+    return "\n\n".join(align_columns(table, headings) for table in tables)
+
+
+def show_columns(rows: Table, headings: bool = False) -> str:
+    """Rows as `align_columns` has them, or as `fit_columns` has them if standard output is a terminal."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return align_columns(rows, headings)
+    return fit_columns(rows, shutil.get_terminal_size().columns, headings)
 
 
 def markdown_table(rows: Table) -> str:

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         for number, one in enumerate(task.runs(), start=1):
             print(f"{number:4}  seed {one.seed}  learning rate {one.learning_rate:<8g}  {one.method.title}")
         return 0
-    from fourierft.tables import align_columns
+    from fourierft.tables import show_columns
     from fourierft.training.comparison.grid import measure_methods, run_grid
     from fourierft.training.comparison.page import summary_rows, write_summary
     from fourierft.training.comparison.results import summarize
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     hide_progress()
     require_plotting()
     if arguments.dry_run:
-        print(align_columns(measure_methods(task)))
+        print(show_columns(measure_methods(task)))
         return 0
     directory = arguments.output_dir or Path("runs") / "compare" / task.name
     check_directory(directory)
@@ -96,5 +96,5 @@ def run(arguments: argparse.Namespace) -> int:
 
         plots = draw_all(rows, summaries, directory)
     page = write_summary(rows, summaries, plots, directory)
-    print(f"\n{align_columns(summary_rows(summaries))}\n\nwritten to {page}")
+    print(f"\n{show_columns(summary_rows(summaries))}\n\nwritten to {page}")
     return 0

@@ -147,7 +147,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(given: argparse.Namespace) -> int:
-    from fourierft.tables import align_columns
+    from fourierft.tables import show_columns
     from fourierft.training.diffusion.arguments import build_arguments, known_settings, read_config
     from fourierft.training.diffusion.trainer import train_dreambooth
     from fourierft.training.trainer import TrainingInterrupted
@@ -167,7 +167,7 @@ def _train(given: argparse.Namespace) -> int:
             ("seconds per step", f"{train['seconds_per_step']:.4f}"),
             ("written to", str(complete.loop.output_dir)),
         ]
-        print(align_columns([tuple(row) for row in rows]))
+        print(show_columns([tuple(row) for row in rows]))
     return 0
 
 
@@ -206,7 +206,7 @@ def _sample(given: argparse.Namespace) -> int:
 
 def _score(given: argparse.Namespace) -> int:
     from fourierft.files import check_file
-    from fourierft.tables import align_columns
+    from fourierft.tables import show_columns
     from fourierft.training.diffusion.data import find_images
     from fourierft.training.diffusion.scores import score_images
     from fourierft.training.output import write_json
@@ -220,12 +220,12 @@ def _score(given: argparse.Namespace) -> int:
     )
     if given.json:
         write_json(Path(given.json), scores)
-    print(align_columns([("images", str(len(made))), *((name, f"{value:.4f}") for name, value in scores.items())]))
+    print(show_columns([("images", str(len(made))), *((name, f"{value:.4f}") for name, value in scores.items())]))
     return 0
 
 
 def _stand_in(given: argparse.Namespace) -> int:
-    from fourierft.tables import align_columns
+    from fourierft.tables import show_columns
     from fourierft.training.diffusion.stand_in import run_stand_in
 
     rows: list[tuple[str, ...]] = [("method", "fid", "dino", "loss", "parameters")]
@@ -233,7 +233,7 @@ def _stand_in(given: argparse.Namespace) -> int:
         loss, parameters = line.get("probe", {}).get("after"), line.get("parameters", 0)
         scores = (f"{line['fid']:.2f}", f"{line['dino']:.4f}", "-" if loss is None else f"{loss:.4f}")
         rows.append((line["method"], *scores, f"{parameters:,}"))
-    print(align_columns(rows))
+    print(show_columns(rows))
     return 0
 
 

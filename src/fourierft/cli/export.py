@@ -17,7 +17,7 @@ import sys
 
 from fourierft.cli.parser import add_base, add_base_checks
 from fourierft.export.registry import FORMATS, find_format
-from fourierft.tables import align_columns, format_bytes
+from fourierft.tables import format_bytes, show_columns
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     hide_progress()
     exported = find_format(arguments.format).export(arguments)
     if exported.table:
-        print(f"{align_columns(exported.table, headings=True)}\n")
+        print(f"{show_columns(exported.table, headings=True)}\n")
     print("\n".join(exported.notes))
     print("; ".join(f"{name} {format_bytes(count)}" for name, count in exported.sizes.items()))
     print(f"wrote {exported.output}", file=sys.stderr)

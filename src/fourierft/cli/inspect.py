@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from fourierft.cli.parser import BASE, add_base, add_base_checks
 from fourierft.errors import ConfigError
-from fourierft.tables import align_columns, format_bytes
+from fourierft.tables import format_bytes, show_columns
 
 if TYPE_CHECKING:
     from fourierft.adapters.report import AdapterReport, LayerReport
@@ -118,7 +118,7 @@ def describe(report: AdapterReport) -> list[str]:
         f"task      {checkpoint.task_type or 'none named'}",
         f"scaling   {checkpoint.scaling:g}    seed {checkpoint.seed}    entries {entries}",
         "",
-        align_columns([COLUMNS, *(layer_cells(layer) for layer in report.layers)], headings=True),
+        show_columns([COLUMNS, *(layer_cells(layer) for layer in report.layers)], headings=True),
         "",
     ]
     dense = report.dense_parameters

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, compare, and say where the page is."""
-    from fourierft.tables import align_columns
+    from fourierft.tables import show_columns
     from fourierft.training.files import hide_progress
     from fourierft.training.page import next_commands, write_page
     from fourierft.training.quickstart import describe_start, outcome_rows, predict_examples, run_quickstart
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     with saying_what_stays("the same command, without --fresh, goes on from there"):
         outcomes = run_quickstart(arguments.output_dir, arguments.fresh)
     page = write_page(outcomes, predict_examples(outcomes[-1].folder), arguments.output_dir)
-    print(f"\n{align_columns(outcome_rows(outcomes))}\n")
+    print(f"\n{show_columns(outcome_rows(outcomes))}\n")
     print(f"done in {time.perf_counter() - begin:.0f} s; look at {page}, then go on:")
     for text, command in next_commands(outcomes[-1], arguments.output_dir):
         print(f"\n  # {text}\n  {command}")

@@ -35,7 +35,7 @@ from fourierft.cli.frame import saying_what_stays
 from fourierft.cli.parser import add_base
 from fourierft.cli.store_stats import show_stats
 from fourierft.errors import ConfigError
-from fourierft.tables import align_columns, escape_controls
+from fourierft.tables import escape_controls, show_columns
 
 if TYPE_CHECKING:
     from fourierft.store import AdapterStore, Listed
@@ -236,7 +236,7 @@ def _list(store: AdapterStore, arguments: argparse.Namespace) -> int:
             print(json.dumps(listed._asdict(), ensure_ascii=False))
         return 0
     rows = [("name", "version", "dtype", "n", "bytes", "created", "metrics")]
-    print(align_columns(rows + [_cells(listed) for listed in found], headings=True))
+    print(show_columns(rows + [_cells(listed) for listed in found], headings=True))
     return 0
 
 
@@ -287,7 +287,7 @@ def _alias(store: AdapterStore, arguments: argparse.Namespace) -> int:
             raise ConfigError("--remove needs an alias; give it after the name, such as NAME live")
         found = store.aliases(store.resolve(name).name).items()
         rows = [(escape_controls(f"{name}@{key}"), str(number)) for key, number in found]
-        print(align_columns([("alias", "version"), *rows], headings=True))
+        print(show_columns([("alias", "version"), *rows], headings=True))
     elif arguments.remove:
         store.remove_alias(name, alias)
         print(f"removed {f'{name}@{alias}'!r}")
@@ -324,7 +324,7 @@ def _evaluate(store: AdapterStore, arguments: argparse.Namespace) -> int:
     falls = find_fallen(before, scores, arguments.tolerance) if before else []
     rows = [(escape_controls(fall.name), fall.metric, f"{fall.before:.4f}", f"{fall.now:.4f}") for fall in falls]
     if rows:
-        print(align_columns([("fell", "metric", "before", "now"), *rows], headings=True))
+        print(show_columns([("fell", "metric", "before", "now"), *rows], headings=True))
     compared = f", {len(falls) or 'none'} fell" if before else ""
     print(f"scored {len(scores):,} adapters{compared}; {arguments.output} has the scores")
     return 1 if falls or any("not scored" in line for line in told) else 0

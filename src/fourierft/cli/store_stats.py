@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from fourierft.tables import align_columns, escape_controls, format_bytes
+from fourierft.tables import escape_controls, format_bytes, show_columns
 
 if TYPE_CHECKING:
     from fourierft.store import AdapterStore, Neighbour, StoreStats
@@ -45,7 +45,7 @@ def describe(stats: StoreStats, name: str | None = None, near: list[Neighbour] |
         f"adapters  {stats.adapters:,}; versions {stats.versions:,}: {kept}",
         f"on disk   {format_bytes(stats.disk_bytes)}{ratio}",
         "",
-        align_columns(
+        show_columns(
             [
                 (f"{stats.kind} by layer", "least", "median", "largest"),
                 *((layer, *(f"{norm:.4g}" for norm in norms)) for layer, norms in stats.norms.items()),
@@ -59,11 +59,11 @@ def describe(stats: StoreStats, name: str | None = None, near: list[Neighbour] |
             for name, own in stats.scores.items()
         ]
         headings = ("score", "adapters", "least", "median", "largest")
-        lines += ["", align_columns([headings, *rows], headings=True)]
+        lines += ["", show_columns([headings, *rows], headings=True)]
     for names in stats.duplicates:
         more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
         lines.append(f"the same: {', '.join(map(escape_controls, names[:5]))}{more}")
     if name is not None:
         rows = [(escape_controls(neighbour.name), f"{neighbour.similarity:.4f}") for neighbour in near or []]
-        lines += ["", align_columns([(f"nearest to {escape_controls(name)}", "cosine of dW"), *rows], headings=True)]
+        lines += ["", show_columns([(f"nearest to {escape_controls(name)}", "cosine of dW"), *rows], headings=True)]
     return lines
