@@ -63,7 +63,7 @@ def stand_in_blocks(rows: Sequence[Row], task: str, remark: str = "") -> list[st
         f"{STAND_INS[task]}: {metric} at the end of training, at the best of the learning rates run, mean over the "
         f"seeds ({seeds}). {remark}".rstrip(),
         markdown_table(lines),
-        *([f"{taken} of the runs are those of `fourierft compare` (docs/quality/{task})."] if taken else []),
+        *([f"Runs taken from `fourierft compare` (docs/quality/{task}): {taken}."] if taken else []),
     ]
 
 

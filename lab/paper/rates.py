@@ -27,8 +27,9 @@ LORA_ALPHA = {"roberta-base": 8.0, "roberta-large": 16.0}  # r = 8; Table 9 of L
 TEXT = """\
 # The paper's settings as rates of `scaling="auto"`
 
-The learning rate at which `scaling="auto"` moves a layer as far a step as the paper's alpha and learning rate do, and
-LoRA's rate for the same task and model, brought to r = 8, alpha = 16. Made by `python -m lab paper rates`.
+The table gives the learning rate at which `scaling="auto"` moves a layer as far in each step as the paper's alpha and
+learning rate do. Beside it is LoRA's rate for the same task and model, converted to r = 8, alpha = 16. Made by
+`python -m lab paper rates`.
 """
 Cells = tuple[str, ...]
 

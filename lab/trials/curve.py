@@ -45,16 +45,16 @@ TEXT = """\
 # LoRA and FourierFT on the same layers
 
 All linear layers of a block, LoRA with alpha = 16, `scaling="auto"` under its present rule. A cell is the mean over
-seeds, with their number in brackets where it is not one; the best rate of a row is in bold, and has an asterisk where
-no rate beyond it was run, so that the best may lie further out.
+seeds, with the number of seeds in brackets if there are several. The best rate of a row is in bold. An asterisk means
+that no rate beyond it was run, so the real best may be further out.
 
 ![score against trained numbers](curve.png)
 """
 DIFFERENCES = """\
 ## Differences
 
-FourierFT n=340 less LoRA, in points of accuracy, or in percent of LoRA r=8's fall in loss; above 0 FourierFT is
-ahead. Then a 95% interval (Student's t) over the seeds that both were run at, whose number stands in brackets.
+FourierFT n=340 minus LoRA, in points of accuracy, or in percent of LoRA r=8's fall in loss. Above 0, FourierFT is
+ahead. Then a 95% interval (Student's t) over the seeds that both methods share, with their number in brackets.
 """
 
 

@@ -16,18 +16,19 @@ from lab.trials.variants import BEST_FORM, EVEN, FEW, RATE, VARIANTS
 TEXT = """\
 ## At one learning rate
 
-FourierFT under scale rule 1 in its best form (n=340, on instructions n=365, on all linear layers), changed in one
-thing at a time, with as many trained numbers. Score on each task: accuracy on movies and digits (higher is better),
-loss on instructions (lower is better); in brackets the share of the unchanged form's gain over the head alone, and
-the learning rate where it is not 3e-3. Seed {seed}; the unchanged form's own standard deviation is {spread},
-over {counts} seeds.
+Each row changes one thing in FourierFT's best form under scale rule 1 (n=340, on instructions n=365, on all linear
+layers), with as many trained numbers. Scores are accuracy on movies and digits (higher is better) and loss on
+instructions (lower is better). Brackets show the share of the unchanged form's gain over the head alone, and the
+learning rate if it is not 3e-3. Seed {seed}; the unchanged form's standard deviation is {spread}, over {counts}
+seeds.
 """
 EVEN_TEXT = """\
 ## Best against best
 
-Under scale rule {rule}, each at the best of the learning rates run, in brackets: of LoRA's on all linear layers, half
-and twice as much, and more where the best was at an end. The form that is changed has as many numbers: n=340, or as
-few as n=50 (20 on instructions), fewer than 5,000 in all. In brackets also the share of its gain over the head alone.
+Under scale rule {rule}, each form at the best of its learning rates, in brackets. The rates run are LoRA's on all
+linear layers, half and twice as much, and more if the best was at an end. The unchanged form has as many numbers:
+n=340, or as few as n=50 (20 on instructions), fewer than 5,000 in all. Brackets also show the share of its gain over
+the head alone.
 """
 Rows = Sequence[Row]
 

@@ -40,10 +40,11 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 TEXT = f"""\
 # Preferences
 
-SmolLM2-135M-Instruct is asked what a noun of WordNet is; its gloss is preferred to that of another noun. {TRAINED}
-pairs, or as many single answers with a label, {STEPS} steps of four at learning rate {RATE:g}, all linear layers,
-beta 0.1, one seed. On {HELD_OUT} other nouns: how often the right gloss has the larger reward (a model that has learned
-nothing: .500), and by how much. Made by `python -m lab trials preferences`.
+The prompt asks SmolLM2-135M-Instruct what a noun of WordNet is. The chosen answer is its gloss, the rejected one that
+of another noun. Training takes {TRAINED} pairs, or as many single answers with a label, in {STEPS} steps of four at
+learning rate {RATE:g}, on all linear layers, with beta 0.1 and one seed. The table shows, on {HELD_OUT} other nouns,
+how often the right gloss has the larger reward (untrained: .500), and by how much. Made by
+`python -m lab trials preferences`.
 """
 
 

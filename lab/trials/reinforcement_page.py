@@ -23,9 +23,9 @@ is checked by a program: .2 if the answer begins with a number, .3 more if nothi
 right. Every linear layer has an adapter, FourierFT at `scaling="auto"` or LoRA with alpha 16. Made by
 `python -m lab trials reinforcement`."""
 LEGEND = """\
-- best rate: of the learning rates run, the one with the highest mean reward over the last 8 steps of training
-- held out: answers, sampled as in training, to sums that were not trained on; right alone: their share that is the
-  right number and nothing else"""
+- best rate: the learning rate with the highest mean reward over the last 8 steps of training
+- held out: reward of sampled answers to sums that were not trained on; right alone: the share of these answers that is
+  the right number and nothing else"""
 
 
 def last_reward(row: Row) -> float:

@@ -44,10 +44,10 @@ HEADS = ("settings of peft.FourierFTConfig", "layers", "rate", "loss", "of LoRA 
 TEXT = """\
 # If you stay with stock PEFT
 
-SmolLM2-135M-Instruct on short instructions, trained with PEFT's own classes: loss a token of held-out answers, lower is
-better, and the share of the fall that LoRA r=8 on all linear layers reaches at its best rate. The first row has the
-settings that PEFT's public comparison lists. The last has one scaling for all layers, the geometric mean over them of
-what `scaling="auto"` would take, as recipes/peft-comparison has it. Made by `python -m lab trials stock`.
+SmolLM2-135M-Instruct on short instructions, trained with PEFT's own classes. The table shows the loss per token of
+held-out answers (lower is better), and the fall as a share of that of LoRA r=8 on all linear layers at its best rate.
+The first row has the settings of PEFT's public comparison. The last has one scaling for all layers, the geometric mean
+of what `scaling="auto"` would take, as in recipes/peft-comparison. Made by `python -m lab trials stock`.
 """
 
 

@@ -41,9 +41,9 @@ METHODS = ("lora:8", "lora:8,layers=all", "fourierft:1000", "fourierft:6144")
 TEXT = f"""\
 # How far a step goes
 
-Spectral norm of a layer's dW after {STEPS[0]} and after {STEPS[1]} steps of Adam at learning rate {RATE:g}, over
-that rate; median over the adapted layers. On query and value, or on all linear layers where it says so. Made by
-`python -m lab trials travel`.
+Spectral norm of a layer's dW after {STEPS[0]} and after {STEPS[1]} steps of Adam at learning rate {RATE:g},
+divided by that rate; median over the adapted layers. The adapters are on query and value, or on all linear layers if
+the row says so. Made by `python -m lab trials travel`.
 """
 
 

@@ -59,11 +59,12 @@ TEXT = f"""\
 # A convolutional UNet
 
 A small Stable Diffusion (a million numbers, widths 32 and 64) learns handwritten nines from eight photos, in {STEPS}
-steps of eight at a constant rate of {RATE:g}; FourierFT has n={N}. Loss on these photos, at noise that was not trained
-on and timesteps that are the same for all, and on sixty other nines; mean and standard deviation over seeds. In the
-attention (`to_q`, `to_k`, `to_v`, `to_out.0`, all linear), and where it says so in the other linear layers and the
-convolutions of its blocks too. Part of the fall is not of nines: the base was trained on the means of the
-autoencoder's latents, and is here on draws of them. Made by `python -m lab trials unet`.
+steps of eight at a constant rate of {RATE:g}. FourierFT has n={N}. The table shows the loss on these photos, with noise
+that was not trained on and the same timesteps for all, and on sixty other nines: mean and standard deviation over
+seeds. The adapters are in the attention (`to_q`, `to_k`, `to_v`, `to_out.0`, all linear). If a row says so, they are
+also in the other linear layers and the convolutions of the blocks. Part of the fall does not come from nines: the base
+was trained on the means of the autoencoder's latents, and here it is trained on samples of them. Made by
+`python -m lab trials unet`.
 """
 
 
@@ -164,7 +165,7 @@ def write_page(rows: Sequence[Row]) -> None:
     for out, width in XL_SHAPES:
         scaling = auto_scaling(out, width, N, XL_WIDTH)
         scales.append((f"{out} x {width}", f"{scaling:,.0f}", f"{scaling / 150:.0f}"))
-    why = f"""What the rule takes at n={N} for the attention of Stable Diffusion XL, {XL_WIDTH} wide, against stock
-PEFT's 150. At the widths of the small model it is 40 to 160, so that what 150 is there 0.8 is here."""
+    why = f"""The scaling that the rule takes at n={N} for the attention of Stable Diffusion XL, {XL_WIDTH} wide, beside
+stock PEFT's 150. At the widths of the small model the rule takes 40 to 160, so 0.8 there acts like 150 on XL."""
     pages.write_page(PAGE, [TEXT, cells, why, scales, f"{versions_of(rows)}."])
     print(f"{align_columns(cells)}\n\nwritten to {PAGE}")

@@ -30,5 +30,5 @@ def test_a_stand_in_shows_each_method_at_its_best_rate(make_row: Callable) -> No
     text = "\n".join(stand_in_blocks(rows, "movies"))
     assert "| lora 8 | 192 | 0.01 | 0.8000 | - | 1 |" in text
     assert "| fourierft 1000 | 24,000 | 0.001 | diverged | - | 1 |" in text
-    assert "1 of the runs are those of `fourierft compare` (docs/quality/movies)" in text
+    assert "Runs taken from `fourierft compare` (docs/quality/movies): 1" in text
     assert stand_in_blocks(rows, "digits") == []

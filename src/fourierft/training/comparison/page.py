@@ -25,12 +25,12 @@ COLUMNS = (
     "s a step",
 )
 LEGEND = """\
-- score: mean over seeds at the method's best learning rate, out of those with the most seeds; spread: standard
-  deviation over seeds; runs: how many seeds
-- / LoRA's: best rate over that of LoRA r=8; at LoRA's: score at LoRA r=8's best rate; gain kept: share of the method's
-  own best gain over the head alone that is left there
-- of LoRA's gain: gain over the head alone as a share of LoRA r=8's
-- adapter: trained parameters below the head; on disk: the adapter's file, the head left out; a dash: not known"""
+- score: mean over seeds at the method's best learning rate, among the rates with the most seeds
+- spread: standard deviation over seeds; runs: number of seeds
+- / LoRA's: the method's best rate divided by that of LoRA r=8
+- at LoRA's: score at LoRA r=8's best rate; gain kept: the gain over the head alone there, as a share of the best gain
+- of LoRA's gain: gain over the head alone, as a share of LoRA r=8's
+- adapter: trained parameters without the head; on disk: the adapter's file without the head; a dash: not known"""
 
 TEXT_METRICS = (
     ("BLEU", "bleu"),
