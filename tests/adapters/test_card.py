@@ -93,8 +93,22 @@ def test_code_names_revision_dtype_and_outputs() -> None:
         )
         assert 'PeftModel.from_pretrained(base, "me/mine")' in text
         assert 'AutoTokenizer.from_pretrained("me/mine", trust_remote_code=True)' in text
+        assert "id2label" not in text
     assert "fourierft" not in code[STOCK]
     assert "fourierft.enable()" in code[OURS]
+
+
+def test_code_names_the_labels_so_that_the_outputs_have_them(tiny_bert: Path) -> None:
+    labels = ['it\'s "bad"', "good"]
+    record = {**RECORD, "base_model": str(tiny_bert), "revision": "main", "dtype": "float32", "labels": labels}
+    code = loading_code({**record, "trust_remote_code": False}, CONFIG)[STOCK]
+    scope: dict[str, Any] = {}
+    exec(code[: code.index("model = PeftModel")], scope)
+    assert scope["base"].config.id2label == dict(enumerate(labels))
+    assert scope["base"].config.label2id == {labels[0]: 0, labels[1]: 1}
+    many = [str(number) for number in range(51)]
+    loading = {**RECORD["loading"], "options": {"num_labels": 51}}
+    assert "id2label" not in loading_code({**record, "loading": loading, "labels": many}, CONFIG)[STOCK]
 
 
 @pytest.mark.parametrize(

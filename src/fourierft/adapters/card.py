@@ -23,6 +23,7 @@ from fourierft.format.record import Record
 from fourierft.tables import Table, markdown_table
 
 CARD_FILE = "README.md"
+_MOST_LABELS = 50  # that a card names
 HERE = "."  # the folder that the card stands in
 HUB_METRICS = {"matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr"}  # ours -> the hub's
 PEFT, OURS, TRANSFORMERS = "With PEFT", "With fourierft", "With transformers"
@@ -195,12 +196,20 @@ def loading_code(
         }
     options = {"revision": record["revision"]} if record["revision"] != "main" and is_hub_id(base) else {}
     if record["heads"]:
-        options |= {**loading["options"], "ignore_mismatched_sizes": True}
+        options |= {**loading["options"], **_named(record), "ignore_mismatched_sizes": True}
     options |= {"dtype": record["dtype"]} if record["dtype"] != "float32" else {}
     imports = f"from peft import PeftModel\nfrom transformers import {model}, {reader}"
     lines = [f"base = {_call(model, base, {**options, **trust})}"]
     lines += [f"model = PeftModel.from_pretrained(base, {where})", read]
     return with_switch(imports, "\n".join(lines), config)
+
+
+def _named(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What gives a model's outputs the names of the labels; nothing where they have none, or too many to be read."""
+    names = record.get("labels") or []
+    if len(names) != record["loading"]["options"].get("num_labels") or len(names) > _MOST_LABELS:
+        return {}
+    return {"id2label": dict(enumerate(names)), "label2id": {name: place for place, name in enumerate(names)}}
 
 
 def with_switch(imports: str, code: str, config: Mapping[str, Any]) -> dict[str, str]:
@@ -222,7 +231,8 @@ def with_switch(imports: str, code: str, config: Mapping[str, Any]) -> dict[str,
 
 
 def _call(kind: str, name: str, options: Mapping[str, Any]) -> str:
-    words = {key: value if isinstance(value, bool) else json.dumps(value) for key, value in options.items()}
+    plain = (bool, dict)  # which Python writes otherwise than JSON
+    words = {key: value if isinstance(value, plain) else json.dumps(value) for key, value in options.items()}
     given = [json.dumps(name), *(f"{key}={value}" for key, value in words.items())]
     line = ", ".join(given)
     if len(line) > 60:
