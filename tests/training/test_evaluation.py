@@ -139,6 +139,20 @@ def test_adapter_of_another_base_is_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_base_of_a_relative_path_is_told_where_it_was_looked_for(
+    build: Build, reviews: Path, out: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/base").symlink_to(tiny_bert)
+    monkeypatch.chdir(tmp_path / "there")
+    train(build(model_name_or_path="base", max_steps=1))
+    monkeypatch.chdir(tmp_path)
+    told = f"there is no folder base in {tmp_path}, and the hub does not answer.* with --model_name_or_path"
+    with pytest.raises(ConfigError, match=told):
+        score(out, reviews)
+    evaluate(out, DataArguments(test_file=str(reviews)), use_cpu=True, base_model="there/base")
+
+
 def test_unfinished_training_is_refused(build: Build, reviews: Path, out: Path) -> None:
     train(build())
     (out / "adapter_model.safetensors").unlink()

@@ -111,7 +111,7 @@ def load_model(
     if only_shapes:
         quantization = {"device_map": "meta"}
     set_seed(seed)
-    with explained(name), quiet():
+    with explained(name, "model_name_or_path"), quiet():
         model, report = task.model_class.from_pretrained(
             name,
             revision=arguments.model_revision,
@@ -164,7 +164,7 @@ def load_tokenizer(arguments: ModelArguments, **options: Any) -> PreTrainedToken
     Raises: ConfigError, if it can't be had.
     """
     name = arguments.tokenizer_name or required_name(arguments)
-    with explained(name), quiet():
+    with explained(name, "tokenizer_name" if arguments.tokenizer_name else "model_name_or_path"), quiet():
         tokenizer = AutoTokenizer.from_pretrained(
             name,
             revision=None if arguments.tokenizer_name else arguments.model_revision,
@@ -217,8 +217,13 @@ def _find_heads(model: PreTrainedModel, absent: set[str], name: str) -> tuple[st
 
 
 @contextmanager
-def explained(name: str) -> Iterator[None]:
-    """Turn what transformers raises for a model it can't load into one sentence."""
+def explained(name: str, setting: str | None = None) -> Iterator[None]:
+    """Turn what transformers raises for a model it can't load into one sentence.
+
+    Args:
+        name: hub id or folder of the model.
+        setting: that gives another, if there is one.
+    """
     try:
         with offline_if_unreachable(name):
             yield
@@ -235,7 +240,10 @@ def explained(name: str) -> Iterator[None]:
             ) from error
         if is_path(name) and not Path(name).exists():
             reason = "there is no such folder"
-        hint = find_near(name) or "give a local directory, or a hub id while there is a connection"
+        elif "couldn't connect" in reason and not Path(name).exists():
+            reason = f"there is no folder {name} in {Path.cwd()}, and the hub does not answer"
+        how = f" with --{setting}" if setting else ""
+        hint = find_near(name) or f"give a local directory, or a hub id while there is a connection,{how}".rstrip(",")
         raise ConfigError(f"{name} can't be loaded ({reason}); {hint}") from error
 
 
