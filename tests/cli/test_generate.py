@@ -43,6 +43,7 @@ def test_conversation_remembers_until_it_is_told_to_begin_anew(
     monkeypatch.setattr("sys.stdin", io.StringIO("one\n\ntwo\n/new\nthree\n/end\nfour\n"))
     assert main(["generate", str(tiny_llama), "--chat", "--system", "be short", *SHORT]) == 0
     assert seen == [["be short", "one"], ["be short", "one", "answer 1", "two"], ["be short", "three"]]
+    assert "> " not in capsys.readouterr().out  # a prompt is for terminals
 
 
 def test_questions_become_a_file_for_the_judge(

@@ -53,6 +53,15 @@ def test_a_wrong_key_leaves_a_line_and_is_counted(capsys: Capture, serve: Serve)
     assert count() == before + 3
 
 
+def test_what_the_page_asks_for_again_and_again_leaves_a_line_only_if_it_is_refused(
+    capsys: Capture, serve: Serve
+) -> None:
+    client = serve(Tenants(KEYS))
+    assert client.get("/fleet/status", headers=key("acme")).status_code == 200
+    assert client.get("/fleet/status").status_code == 401
+    assert [line["status"] for line in lines(capsys)] == [401]
+
+
 def test_what_an_admin_changes_leaves_lines(capsys: Capture, serve: Serve, store: AdapterStore, tmp_path: Path) -> None:
     client = serve(Tenants(KEYS))
     store.export("shared", tmp_path / "out")

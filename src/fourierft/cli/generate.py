@@ -16,6 +16,7 @@ after the last answer.
 from __future__ import annotations
 
 import argparse
+import sys
 
 from fourierft.cli.speaking import add_model_arguments, add_output_arguments, load, sampling_of
 
@@ -61,10 +62,13 @@ def run(arguments: argparse.Namespace) -> int:
 def converse(speaker: object, start: list[dict[str, str]], sampling: object) -> None:
     """Answer the lines of standard input, each in view of those before."""
     messages = list(start)
+    prompt = "> " if sys.stdin.isatty() else ""
     while True:
         try:
-            line = input("> ").strip()
+            line = input(prompt).strip()
         except EOFError:
+            if prompt:
+                print()  # the shell's own prompt begins a line
             return
         if line == "/end":
             return

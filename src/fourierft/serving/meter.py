@@ -25,6 +25,7 @@ with needs("serve", "the server"):
 
 GONE = 499  # as nginx has it: the client left before its answer was done
 _LONGEST_ID, _LONGEST_PATH = 100, 300
+_POLLED = "/fleet/status"  # which the server's page asks for every other second
 
 
 class Meter:
@@ -108,7 +109,8 @@ class Meter:
             if self.stream and self._first is not None:
                 metrics.FIRST_TOKEN.labels(tenant).observe(self._first)
                 line["first_token_seconds"] = round(self._first, 4)
-        write_line("request", **line, status=status, seconds=seconds)
+        if not (self._what["path"] == _POLLED and status == 200):
+            write_line("request", **line, status=status, seconds=seconds)
 
     @property
     def status(self) -> int:
