@@ -1,4 +1,4 @@
-"""Every command on a page is one that is there: its parser takes it, the target exists, the extra exists.
+"""Every command on a page, and every example of a help text, is there: its parser takes it, its target or extra exists.
 
 This stands for running it where a test can't: servers, GPUs, downloads, other tools. Commands of other tools are run by
 tests/integrations, each in an environment of its own.
@@ -6,11 +6,14 @@ tests/integrations, each in an environment of its own.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -74,6 +77,34 @@ def check(words: list[str]) -> None:
 def test_commands_of_a_page_are_there(page: Path) -> None:
     for words in commands(page):
         check(words)
+
+
+def parsers(parser: argparse.ArgumentParser, *words: str) -> Iterator[tuple[list[str], argparse.ArgumentParser]]:
+    """A command's parser and those of its actions, each with the words that call it."""
+    yield ["fourierft", *words], parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, child in action.choices.items():
+                yield from parsers(child, *words, name)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_of_a_help_text_are_commands(command: str) -> None:
+    commands = build_parser([command])._subparsers
+    assert commands is not None
+    [action] = commands._group_actions
+    found = list(parsers(cast("dict[str, argparse.ArgumentParser]", action.choices)[command], command))
+    examples = []
+    for _, parser in found:
+        for line in re.sub(r"\\\n\s*", " ", parser.description or "").splitlines():
+            if line.startswith("  fourierft "):
+                example = re.split(r" {3,}| \| ", line.strip())[0]  # what it does may stand behind it, or a pipe
+                examples.append(shlex.split(example, comments=True))
+    assert examples
+    actions = [words for words, _ in found[1:]]  # which a list has without arguments
+    for words in examples:
+        if words not in actions:
+            check(words)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ Examples:
       --class_data_dir dogs --instance_prompt "a photo of sks dog" --class_prompt "a photo of a dog" --output_dir dog
 
   # LoRA, for comparison
-  fourierft dreambooth ... --method lora --lora_r 8 --output_dir dog-lora
+  fourierft dreambooth --model_name_or_path stable-diffusion-v1-5/stable-diffusion-v1-5 --instance_data_dir photos \\
+      --instance_prompt "a photo of sks dog" --method lora --lora_r 8 --output_dir dog-lora
 
   # generate images, and score how similar to the photos they are
   fourierft dreambooth sample dog --prompt "a photo of sks dog on the moon" --images_dir moon
