@@ -132,6 +132,20 @@ def test_a_new_version_comes_when_it_is_loaded(store: AdapterStore, coefficients
     assert torch.equal(coefficients(bank.load(["3"]), ["3"]), 8 * row(33)[None])
 
 
+def test_versions_and_aliases_of_the_store_are_asked_for_beside_one_another(store: AdapterStore, coefficients) -> None:
+    store.put("3", make_layout(), row(30))
+    store.set_alias("3", "live", 1)
+    bank = AdapterBank(store, capacity=4)
+    asked = {"3@1": row(3), "3": row(30), "3@live": row(3), "3@2": row(30)}
+    assert torch.equal(coefficients(bank, list(asked)), 8 * torch.stack(list(asked.values())))
+    store.set_alias("3", "live", 2)
+    bank.load(["3@live"])
+    assert torch.equal(coefficients(bank, ["3@live"]), 8 * row(30)[None])
+    for name, text in {"3@3": "'3' has no version 3", "3@old": "no alias 'old'", "13@1": "no adapter '13@1'"}.items():
+        with pytest.raises(StoreError, match=text):
+            bank.gather([name])
+
+
 def test_another_draw_is_another_table(store: AdapterStore) -> None:
     store.put("other", make_layout(seed=6, n_frequency=10), row(50, 20))
     bank = AdapterBank(store).load()
@@ -173,7 +187,7 @@ def test_what_was_put_in_is_a_copy() -> None:
 @pytest.mark.parametrize(
     ("call", "kind", "text"),
     [
-        (lambda bank: bank.put(BASE, make_layout(), row(0)), ConfigError, "names rows without an adapter"),
+        (lambda bank: bank.put(BASE, make_layout(), row(0)), StoreError, "means the base without an adapter"),
         (lambda bank: bank.put("", make_layout(), row(0)), StoreError, "use 1 to 500"),
         (lambda bank: bank.put("a", make_layout(), row(0, 41)), ShapeError, r"takes \[40\]"),
         (lambda bank: bank.put("a", make_layout(), row(0) / 0), ShapeError, "NaN or infinity"),

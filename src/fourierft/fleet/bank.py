@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -122,7 +123,7 @@ class AdapterBank:
         """Read adapters from the store, those that are here too, with a progress bar on a terminal.
 
         Args:
-            names: of the adapters; None for all.
+            names: of the adapters, `ann@2` and `ann@live` for a version and an alias of `ann`; None for all.
 
         Returns: the bank.
 
@@ -133,7 +134,7 @@ class AdapterBank:
         count = len(store) if names is None else len(names)
         if self.capacity is not None and count > self.capacity:
             raise ConfigError(f"{count:,} adapters exceed capacity={self.capacity:,}; load fewer or keep more")
-        adapters = iter(store) if names is None else (store.get(name) for name in names)
+        adapters = iter(store) if names is None else (_read(store, name) for name in names)
         with self._reading:
             progress = bar(adapters, "loading", "adapters", total=count, delay=1)
             for block in _blocks(progress):
@@ -156,7 +157,8 @@ class AdapterBank:
         """Copy what the rows of a batch need, loading from the store what is not here.
 
         Args:
-            names: adapter of each row, "__base__" for none.
+            names: adapter of each row, "__base__" for none; of the store also `ann@2` and `ann@live`, as they were when
+                they were read.
 
         Raises: StoreError, if a name is neither here nor in the store. ConfigError, if the names exceed the capacity.
         """
@@ -167,7 +169,7 @@ class AdapterBank:
         with self._reading:
             missing = self._missing(names)
             store = self._required_store(missing)
-            loaded = [store.get(name) for name in missing]
+            loaded = [_read(store, name) for name in missing]
             with self._lock:
                 here = [adapter for adapter in loaded if adapter.name not in self._entries]
                 for block in _blocks(here):
@@ -264,6 +266,12 @@ class AdapterBank:
     def _drop(self, name: str) -> None:
         self._slots.drop(name)
         del self._entries[name]
+
+
+def _read(store: AdapterStore, reference: str) -> Adapter:
+    """The adapter that a name, `name@2` or `name@live` means, under that reference."""
+    found = store.resolve(reference)
+    return replace(store.get(found.name, found.version), name=reference)
 
 
 def _blocks(adapters: Iterable[Adapter]) -> Iterator[list[Adapter]]:

@@ -59,7 +59,7 @@ class FleetModel:
 
         Args:
             inputs: as the base takes them.
-            names: adapter of each row, "__base__" for none.
+            names: adapter of each row, "__base__" for none; of a store also `ann@2` or `ann@live`, as `AdapterBank`.
             named: as the base takes them.
 
         Raises: ConfigError, if there is not a name for each row, or images are of another size than those an adapter
@@ -78,7 +78,7 @@ class FleetModel:
 
         Args:
             inputs, named: of the base's `generate`.
-            names: adapter of each row, "__base__" for none.
+            names: adapter of each row, "__base__" for none; of a store also `ann@2` or `ann@live`, as `AdapterBank`.
 
         Raises: as the forward.
         """
