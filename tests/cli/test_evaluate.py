@@ -69,7 +69,7 @@ def test_an_adapter_in_a_store_is_told_from_a_folder(
     }
     assert main([command, f"{tmp_path}/s.db:acme/one", *more[command]]) == 2
     told = capsys.readouterr().err
-    assert f"`fourierft store get {tmp_path}/s.db acme/one DIR` writes it as one, and then give DIR" in told
+    assert f"write it to one with `fourierft store get {tmp_path}/s.db acme/one DIR`, then give DIR" in told
     assert "Traceback" not in told
 
 

@@ -75,7 +75,7 @@ def test_a_store_is_shown_as_stats_show_it(adapter: Path, tmp_path: Path, capsys
     assert main(["inspect", store, "--layer", "query"]) == 2
     assert "--layer is for a single adapter, but" in capsys.readouterr().err
     assert main(["inspect", str(adapter / "adapter_model.safetensors")]) == 2
-    assert "is no adapter store" in capsys.readouterr().err
+    assert "is not an adapter store" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

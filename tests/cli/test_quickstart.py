@@ -43,7 +43,7 @@ def test_table_and_page_are_told(
     lines = capsys.readouterr().out.splitlines()
     assert f"downloads 86.0 MB (model and data) into {tmp_path / 'cache'}." in lines[1]
     assert lines[4].split() == ["FourierFT", "n=340", "0.812", "12,000", "770", "53.0", "kB", "0.250"]
-    assert lines[6].endswith(f"look at {tmp_path / 'index.html'}, then go on:")
+    assert lines[6].endswith(f"look at {tmp_path / 'index.html'}, then continue:")
     assert lines[-2:] == ["  # Score it", "  fourierft evaluate it"]
 
 

@@ -89,9 +89,9 @@ def test_an_adapter_in_a_store_is_told_from_a_folder(tmp_path: Path, monkeypatch
         (f"{tmp_path}/fleet.db:x", f"{tmp_path}/fleet.db x"),
         ("postgresql://me:secret@host:5432/fleet:x", "STORE x"),
     ):
-        assert f"`fourierft store get {command} DIR` writes it as one" in hub.find_near(name)
+        assert f"write it to one with `fourierft store get {command} DIR`" in hub.find_near(name)
     for name, command in (("fleet.db", "fleet.db NAME"), ("postgresql://me:secret@host/fleet", "STORE NAME")):
-        assert f"`fourierft store get {command} DIR` writes it as one" in hub.find_in_store(name)
+        assert f"write it to one with `fourierft store get {command} DIR`" in hub.find_in_store(name)
     for name in ("plain:x", "plain", "gone.db:x", "C:/models", "http://host/x", "", ":", "a\0:b"):
         assert hub.find_in_store(name) == ""
 

@@ -57,10 +57,10 @@ def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path: Path) -> None:
     os.truncate(tmp_path / "sparse", 1 << 40)
     for name, word in {
         "nothing": "is missing",
-        "folder": "is no ordinary file",
-        "pipe": "is no ordinary file",
+        "folder": "is not an ordinary file",
+        "pipe": "is not an ordinary file",
         "loop": "cannot be opened",
-        "device": "is no ordinary file",
+        "device": "is not an ordinary file",
         "large": "has 9 bytes, which is more than the 8 that it may have",
         "sparse": "has 1,099,511,627,776 bytes",
         "x" * 300: "cannot be opened",

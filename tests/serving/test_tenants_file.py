@@ -69,13 +69,13 @@ def test_tenants_are_read_by_the_digest_of_each_key(tmp_path: Path) -> None:
         ("[tenants]", "give each tenant a"),
         ("[tenants.a", "cannot be read as TOML"),
         ("a=" + "[" * 5000, "cannot be read as TOML"),
-        ("[tenants]\na = 1", "'a' is no table"),
+        ("[tenants]\na = 1", "'a' is not a table"),
         ("[tenants.a]", "key_sha256 of 64 hexadecimal digits.*field required"),
         ('[tenants.a]\nkey_sha256 = "EMPTY"', "is the digest of an empty key"),
         ('[tenants.a]\nkey_sha256 = "NEWLINE"', "is the digest of an empty key"),
         ("[tenants.a]\nkey_sha256 = []", "should have at least 1 item"),
         ('[tenants.a]\nkey_sha256 = ["KEY", "OTHER", "THIRD"]', "should have at most 2 items"),
-        ('[tenants.a]\nkey_sha256 = "KEY"\nadapter = ["a"]', "has adapter, which is none of key_sha256, adapters"),
+        ('[tenants.a]\nkey_sha256 = "KEY"\nadapter = ["a"]', "has the unknown field adapter; use key_sha256, adapters"),
         ('[tenants.a]\nkey_sha256 = "KEY"\nadapters = "a"', "adapters='a': input should be a valid list"),
         ('[tenants.a]\nkey_sha256 = "KEY"\nadapters = [1]', "has adapters=1: input should be a valid string"),
         ('[tenants.a]\nkey_sha256 = "KEY"\nadmin = 1', "admin=1: input should be a valid boolean"),
@@ -199,7 +199,14 @@ def test_what_is_no_file_changes_nothing_and_holds_nobody_up(tmp_path: Path) -> 
     errors = [str(line["error"]) for line in lines if "error" in line]
     for error, said in zip(
         errors,
-        ("it is no file", "it is no file", "has the tables none", "as TOML", "it is larger than", "Is a directory"),
+        (
+            "it is not a file",
+            "it is not a file",
+            "has the tables none",
+            "as TOML",
+            "it is larger than",
+            "Is a directory",
+        ),
         strict=False,
     ):
         assert said in error
@@ -209,7 +216,7 @@ def test_what_is_no_file_changes_nothing_and_holds_nobody_up(tmp_path: Path) -> 
 
 def test_a_file_that_is_none_is_told_before_anything_is_served(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for name, said in (("pipe", "it is no file"), ("", "Is a directory"), ("none", "No such file or directory")):
+    for name, said in (("pipe", "it is not a file"), ("", "Is a directory"), ("none", "No such file or directory")):
         with pytest.raises(ConfigError, match=f"cannot be read \\({said}\\)"):
             read_tenants(tmp_path / name)
 

@@ -110,7 +110,7 @@ def test_what_is_no_backup_is_refused(
     with pytest.raises(StoreError, match=r"there is no store .*none\.db"):
         store.restore(tmp_path / "none.db")
     (tmp_path / "text").write_text("no store")
-    with pytest.raises(StoreError, match="is no adapter store"):
+    with pytest.raises(StoreError, match="is not an adapter store"):
         store.restore(tmp_path / "text")
     store.put("other", make_layout(base_model_name_or_path="org/other"), row(0))
     with pytest.raises(StoreError, match="keeps adapters of the base org/other, but the backup was made for org/base"):

@@ -40,9 +40,9 @@ def test_a_whole_checkpoint_has_no_fault_and_knows_its_run(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("damage", "name", "fault"),
     [
-        (cut, "optimizer.pt", "optimizer.pt is not as it was written"),
-        (flip, "optimizer.pt", "optimizer.pt is not as it was written"),
-        (flip, "shards/0.bin", "shards/0.bin is not as it was written"),
+        (cut, "optimizer.pt", "optimizer.pt has changed since it was written"),
+        (flip, "optimizer.pt", "optimizer.pt has changed since it was written"),
+        (flip, "shards/0.bin", "shards/0.bin has changed since it was written"),
         (Path.unlink, "shards/0.bin", "shards/0.bin is gone"),
         (Path.unlink, "checkpoint.json", "it was not written to its end"),
         (cut, "checkpoint.json", "it was not written to its end"),
@@ -57,7 +57,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     assert checkpoints.find_checkpoint("true", tmp_path) == tmp_path / "checkpoint-90"
     said = capsys.readouterr().err
     assert said.startswith(f"fourierft: {tmp_path / 'checkpoint-100'} is damaged: {fault}")
-    assert said.endswith("; going on from checkpoint-90\n")
+    assert said.endswith("; resuming from checkpoint-90\n")
     with pytest.raises(CheckpointError, match=f"checkpoint-100 is not a complete checkpoint: {fault}"):
         checkpoints.find_checkpoint(str(tmp_path / "checkpoint-100"), tmp_path)
 

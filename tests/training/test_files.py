@@ -170,7 +170,7 @@ def test_a_file_that_has_changed_is_read_again(tmp_path: Path, cache: Path) -> N
         ("a.json", '[{"a": "ü"}]'.encode("cp1252"), r"line 1 is not UTF-8, .* byte 0xfc; in cp1252, .* reads .*ü"),
         ("a.csv", "text,label\na,ü".encode()[:-1], r"line 2 is not UTF-8, but has the byte 0xc3"),
         ("a.csv", "text,label\na,b\n".encode("utf-16-le"), r"has zero bytes, .*\(in Excel: CSV UTF-8\)"),
-        ("a.jsonl", b'{"a": "x"}\n{"a": "\\ud83d"}\n', "row 2 of .* holds half of a character"),
+        ("a.jsonl", b'{"a": "x"}\n{"a": "\\ud83d"}\n', "row 2 of .* has half of a character"),
         ("a.csv", gzip.compress(b"text,label\n", mtime=0), r"is packed by gzip; let its name end in \.gz"),
         ("a.csv", b"PK\x03\x04...", "is a zip archive, as workbooks of Excel are; .* save its sheet as CSV UTF-8"),
         ("a.json", b"PAR1...", r"is a parquet file; let its name end in \.parquet"),

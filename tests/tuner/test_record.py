@@ -155,7 +155,7 @@ def test_an_adapter_without_record_meets_any_model_that_has_room(saved: Path) ->
 def test_another_model_of_the_same_shapes_is_warned_of_once(saved: Path, tmp_path: Path) -> None:
     llama().save_pretrained(tmp_path / "sibling")  # other random weights
     sibling = LlamaForCausalLM.from_pretrained(tmp_path / "sibling")
-    with pytest.warns(UserWarning, match=r"made for the base .*base .* and .*sibling .* is another model") as caught:
+    with pytest.warns(UserWarning, match=r"made for the base .*base .* but .*sibling .* is another model") as caught:
         PeftModel.from_pretrained(sibling, saved)
     assert len([warning for warning in caught if warning.category is UserWarning]) == 1
 

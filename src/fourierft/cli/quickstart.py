@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         outcomes = run_quickstart(arguments.output_dir, arguments.fresh)
     page = write_page(outcomes, predict_examples(outcomes[-1].folder), arguments.output_dir)
     print(f"\n{show_columns(outcome_rows(outcomes))}\n")
-    print(f"done in {time.perf_counter() - begin:.0f} s; look at {page}, then go on:")
+    print(f"done in {time.perf_counter() - begin:.0f} s; look at {page}, then continue:")
     for text, command in next_commands(outcomes[-1], arguments.output_dir):
         print(f"\n  # {text}\n  {command}")
     return 0

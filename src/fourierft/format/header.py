@@ -44,14 +44,14 @@ def read_header(file: BinaryIO, size: int, where: Path) -> Header:
         raise CheckpointError(f"{where} is truncated or damaged (no header); save or download the adapter again")
     content = parse_json(file.read(length), where)
     if not isinstance(content, dict):
-        raise _damaged(where, "its header is no object")
+        raise _damaged(where, "its header is not an object")
     content.pop("__metadata__", None)
     return Header({name: _place(where, name, told, size - 8 - length) for name, told in content.items()}, 8 + length)
 
 
 def _place(where: Path, name: str, told: Any, room: int) -> TensorPlace:
     if not name or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise _damaged(where, f"{shown(name)} is no name of a tensor")
+        raise _damaged(where, f"{shown(name)} is not a tensor's name")
     if not isinstance(told, Mapping) or not is_text(told.get("dtype")):
         raise _damaged(where, f"{shown(name)} has no dtype")
     dtype: str = told["dtype"]

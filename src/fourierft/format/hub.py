@@ -80,7 +80,7 @@ def find_in_store(name: str) -> str:
         if _is_store(store):
             known = "STORE" if "://" in store else shlex.quote(store)  # an address may hold a password
             command = f"fourierft store get {known} {shlex.quote(adapter)} DIR"
-            return f"an adapter in a store is no folder: `{command}` writes it as one, and then give DIR"
+            return f"an adapter in a store is not a folder: write it to one with `{command}`, then give DIR"
     return ""
 
 

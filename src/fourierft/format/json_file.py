@@ -100,7 +100,7 @@ def open_ordinary(file: Path, largest: int) -> int:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} cannot be opened ({error}); check the path and its permissions") from error
     found = os.fstat(descriptor)
-    fault = "is no ordinary file" if not stat.S_ISREG(found.st_mode) else None
+    fault = "is not an ordinary file" if not stat.S_ISREG(found.st_mode) else None
     if fault is None and found.st_size > largest:
         fault = f"has {found.st_size:,} bytes, which is more than the {largest:,} that it may have"
     if fault is not None:

@@ -102,5 +102,5 @@ def _check_tensors(file: Path, header: Header) -> None:
             )
         if not layer_name(name):
             raise CheckpointError(
-                f"{file} has the tensor {shown(name)}, which is no layer's name; save the adapter with PEFT"
+                f"{file} has the tensor {shown(name)}, which is not a layer's name; save the adapter with PEFT"
             )

@@ -84,7 +84,7 @@ def read_content(path: str | Path) -> bytes | str:
     try:
         with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return "it is no file"
+                return "it is not a file"
             content = file.read(_LARGEST + 1)
     except OSError as error:
         return error.strerror or "for no reason that is told"
@@ -121,11 +121,11 @@ def _describe(error: ValidationError) -> str:
     """What is wrong first, without what was given for a key."""
     fault = error.errors(include_url=False)[0]
     if not fault["loc"]:
-        return "is no table; give it a [tenants.NAME]"
+        return "is not a table; write it as [tenants.NAME]"
     field, said = str(fault["loc"][0]), fault["msg"].removeprefix("Value error, ")
     said = said[0].lower() + said[1:]
     if fault["type"] == "extra_forbidden":
-        return f"has {field}, which is none of {', '.join(_Table.model_fields)}"
+        return f"has the unknown field {field}; use {', '.join(_Table.model_fields)}"
     if field == "key_sha256":
         return f"needs a key_sha256 of 64 hexadecimal digits, as `printf %s KEY | sha256sum` prints, or two: {said}"
     return f"has {field}={fault['input']!r}: {said}"

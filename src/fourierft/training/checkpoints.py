@@ -44,7 +44,7 @@ def find_fault(checkpoint: Path) -> str | None:
         if not path.is_file():
             return f"{name} is gone"
         if hash_file(path) != digest:
-            return f"{name} is not as it was written"
+            return f"{name} has changed since it was written"
     return None
 
 
@@ -73,7 +73,7 @@ def find_checkpoint(wanted: str, directory: Path) -> Path:
         fault = find_fault(checkpoint)
         if fault is None:
             for line in faults:
-                print(f"fourierft: {line}; going on from {checkpoint.name}", file=sys.stderr)
+                print(f"fourierft: {line}; resuming from {checkpoint.name}", file=sys.stderr)
             return checkpoint
         faults.append(f"{checkpoint} is damaged: {fault}")
     found = "; ".join(faults) or "there is none"

@@ -13,7 +13,8 @@ from fourierft.training.cells import as_text, column_names, is_blank, place_at, 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-WORDS = "labels of words are learned with --task token_classification; or join the words to a text with one label"
+WORDS = "train labels of words with --task token_classification, or join the words "
+"to a text with one label"
 HIDDEN = -1  # class number of a row whose label is kept secret
 _LIST = re.compile(r"""\[\s*(['"].*['"]|[-+\d\s.,e]*)\s*\]""", re.DOTALL)  # as csv has it of Python, numpy or JSON
 
@@ -86,9 +87,10 @@ def check_labels(rows: Dataset, column: str) -> None:
         if as_text(value) is None or (isinstance(value, str) and _LIST.fullmatch(value.strip())):
             what = "a list of labels" if isinstance(value, list | str) else "no label"
             raise DataError(
-                f"column {column} holds {shorten(value)} in {place_at(rows, index)}, {what}; several labels a row "
-                "are learned with --task multi_label_classification, labels of words with --task token_classification; "
-                "else give one label a row, or name another --label_column"
+                f"column {column} holds {shorten(value)} in {place_at(rows, index)}, {what}; "
+                "for several labels a row give --task multi_label_classification, for labels "
+                "of words --task token_classification; otherwise give one label a row, "
+                "or name another --label_column"
             )
 
 

@@ -159,7 +159,7 @@ def _read(arguments: Arguments, has_data: bool, description: DatasetBuilder | No
     reading, forecast.rows = describe_data(description.info, data)
     forecast.rows_unknown = f"the description of {data.dataset_name} does not count them"
     if data.train_file or data.validation_file or data.test_file:
-        forecast.rows, forecast.rows_unknown = {}, f"files stand in place of some splits of {data.dataset_name}"
+        forecast.rows, forecast.rows_unknown = {}, f"files replace some splits of {data.dataset_name}"
     return reading
 
 
@@ -172,7 +172,7 @@ def _foresee_in_part(arguments: Arguments, reading: Reading, has_model: bool, fo
     if training.max_steps > 0 or (forecast.rows and not data.packing):
         forecast.steps = count_steps(forecast.rows.get("train", 0), training)
     elif forecast.rows:
-        forecast.unknown.append("the steps, as rows are packed by their tokens, which are not counted yet")
+        forecast.unknown.append("the steps, because rows are packed by their tokens, which are not counted yet")
     if not forecast.rows:
         forecast.unknown.append(f"the rows{'' if forecast.steps else ' and the steps'}, as {forecast.rows_unknown}")
     if model.model_name_or_path is None:
@@ -223,7 +223,7 @@ def _estimate(arguments: Arguments, forecast: Forecast) -> dict[str, int] | None
             forecast.trainable.model, forecast.batch, arguments.training, arguments.model.quantization
         )
     except (RuntimeError, ValueError):  # a model, or a method, that looks at numbers
-        forecast.unknown.append("the memory, as this model, or this method, does not run on shapes alone")
+        forecast.unknown.append("the memory, because this model or method does not run on shapes alone")
         return None
 
 

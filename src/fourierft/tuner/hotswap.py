@@ -159,8 +159,9 @@ def _warn_of_base(model: Any, checkpoint: AdapterCheckpoint, adapter_name: str) 
     other = checkpoint.config.made_for
     if base.is_known and other.is_known and not other.is_same(base):
         warnings.warn(
-            f"{checkpoint.path} was made for the base {other.describe()}, the adapter {adapter_name!r} for "
-            f"{base.describe()}, another model of the same shapes; what it learned may not hold there",
+            f"{checkpoint.path} was made for the base {other.describe()}, but the adapter "
+            f"{adapter_name!r} for {base.describe()}, another model of the same shapes; "
+            "it may not work there",
             stacklevel=4,
         )
 

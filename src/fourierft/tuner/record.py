@@ -65,8 +65,8 @@ def check_base(model: nn.Module, config: StockConfig, is_target: Callable[[str],
     made_for, base = find_made_for(config), find_identity(model)
     if base is not None and base.is_known and made_for.is_known and not made_for.is_same(base):
         warnings.warn(
-            f"the adapter was made for the base {made_for.describe()}, and {base.describe()} is another model of the "
-            "same shapes; what it learned may not hold there",
+            f"the adapter was made for the base {made_for.describe()}, but {base.describe()} "
+            "is another model of the same shapes; the adapter may not work there",
             stacklevel=3,
         )
 

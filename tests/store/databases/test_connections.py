@@ -122,7 +122,7 @@ def test_a_row_being_read_stays_the_parents(
     store.add_many(layout, [(f"t{k}", row(k)) for k in range(5)])
     adapters = iter(store)
     assert next(adapters).name == "t0"
-    assert "cannot be used across a fork" in refusal(lambda: list(adapters))
+    assert "cannot be shared across a fork" in refusal(lambda: list(adapters))
     if isinstance(location, Path):
         assert "was in use when this process was forked" in refusal(lambda: AdapterStore(location))
         assert "was in use when this process" in refusal(lambda: store.get("t0"))
@@ -140,7 +140,7 @@ def test_a_transaction_stays_the_parents(store: AdapterStore, layout: Layout, ro
         def end() -> None:
             execute("UPDATE fourierft_adapters SET created = 'y'", {})
 
-        assert "cannot be used across a fork" in refusal(end)
+        assert "cannot be shared across a fork" in refusal(end)
     assert next(store._tables.rows("SELECT created FROM fourierft_adapters")) == ("x",)
 
 
@@ -155,7 +155,7 @@ def test_a_child_that_leaves_a_transaction_ends_nothing(store: AdapterStore, lay
         os.write(writer, str(error).encode())
         os._exit(0)
     assert status_of(child) == 0
-    assert b"cannot be used across a fork" in os.read(reader, 1000)
+    assert b"cannot be shared across a fork" in os.read(reader, 1000)
     os.close(reader)
     os.close(writer)
     assert next(store._tables.rows("SELECT created FROM fourierft_adapters")) == ("x",)

@@ -43,7 +43,7 @@ def read_all(path: Path) -> list[str]:
 @pytest.mark.parametrize("content", [b"", b"a", b"some text that is no database\n" * 100, b"SQLite format 2\0" * 100])
 def test_file_that_is_no_store_is_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "notes.txt").write_bytes(content)
-    assert "notes.txt is no adapter store; name another file" in refused(tmp_path / "notes.txt")
+    assert "notes.txt is not an adapter store; name another file" in refused(tmp_path / "notes.txt")
     assert (tmp_path / "notes.txt").read_bytes() == content
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -53,12 +53,12 @@ def test_database_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
     connection.execute("CREATE TABLE adapters (name TEXT)")
     connection.close()
     before = (tmp_path / "other.db").read_bytes()
-    assert "is no adapter store" in refused(tmp_path / "other.db")
+    assert "is not an adapter store" in refused(tmp_path / "other.db")
     assert (tmp_path / "other.db").read_bytes() == before
 
 
 def test_folder_is_no_store(tmp_path: Path) -> None:
-    assert "is no adapter store" in refused(tmp_path)
+    assert "is not an adapter store" in refused(tmp_path)
 
 
 def test_missing_folder_is_named(layout: Layout, row: Any, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_two_that_make_the_same_store_both_keep_what_they_add(layout: Layout, ro
 @pytest.mark.parametrize("kept", [5, 5000, 70_000])
 def test_truncated_file_is_told_of(filled: Path, kept: int) -> None:
     filled.write_bytes(filled.read_bytes()[:kept])
-    with pytest.raises(StoreError, match=r"fleet\.db is (damaged|no adapter store)") as caught:
+    with pytest.raises(StoreError, match=r"fleet\.db is (damaged|not an adapter store)") as caught:
         read_all(filled)
     assert "\n" not in str(caught.value)
 
@@ -188,7 +188,7 @@ def test_folder_that_is_called_full_is_not_full(layout: Layout, row: Any, tmp_pa
             execute("SELECT nothing", {})
     (folder / "fleet.db").rename(folder / "gone")
     (folder / "fleet.db").mkdir()
-    with pytest.raises(StoreError, match="is no adapter store"):
+    with pytest.raises(StoreError, match="is not an adapter store"):
         AdapterStore(folder / "fleet.db")
 
 

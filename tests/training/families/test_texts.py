@@ -54,12 +54,12 @@ def test_missing_column_names_the_columns_found(text: list[str] | None, label: s
         ({"text": ["a", "b"], "label": [float("nan"), 1.0]}, "column label is empty in 1 of 2 rows, first in row 1"),
         (
             {"text": [["a", "b"]], "label": [1]},
-            r"column text holds \['a', 'b'\] in row 1, a list of words; labels of words",
+            r"column text holds \['a', 'b'\] in row 1, a list of words; train labels of words",
         ),
         ({"text": [b"a"], "label": [1]}, "column text holds b'a' in row 1, not text; name another --text_column"),
         (
             {"text": ["a"], "label": [["x", "y"]]},
-            r"column label holds \['x', 'y'\] in row 1, a list of labels; several labels",
+            r"column label holds \['x', 'y'\] in row 1, a list of labels; for several labels",
         ),
         ({"text": ["a"]}, "the data has no column label, only text"),
     ],
@@ -83,7 +83,7 @@ def test_tokens_are_those_of_the_tokenizer_cut_to_length(tiny_bert: Path) -> Non
 def test_words_with_labels_of_their_own_are_refused_by_name() -> None:
     rows = Dataset.from_dict({"id": [0], "tokens": [["Ann", "sings"]], "ner_tags": [[1, 0]]})
     with pytest.raises(
-        DataError, match=r"has a column tokens, but no text; labels of words are learned with --task token_class"
+        DataError, match=r"has a column tokens, but no text; train labels of words with --task token_class"
     ):
         TEXTS.find_columns(rows, None, None)
 

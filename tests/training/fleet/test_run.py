@@ -331,7 +331,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_no_adapter_is_made_twice(
     state = last / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-1] + b"?")
     assert before & set(train_fleet(build(**settings, resume=True))["adapters"])
-    assert f"state.safetensors is not as it was written; going on from {first.name}" in capsys.readouterr().err
+    assert f"state.safetensors has changed since it was written; resuming from {first.name}" in capsys.readouterr().err
     with AdapterStore(tmp_path / "whole.db") as whole, AdapterStore(tmp_path / "fleet.db") as resumed:
         for name in COUNTS:
             assert torch.equal(whole.get(name).values, resumed.get(name).values)

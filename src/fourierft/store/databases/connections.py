@@ -21,7 +21,8 @@ from pathlib import Path
 
 from fourierft.errors import StoreError
 
-LOST = "a store that is being read or written cannot be used across a fork; open it anew in the forked process"
+LOST = "a store in use cannot be shared across a fork; open it again in the forked "
+"process"
 _CLOSED = "Cannot operate on a closed database."  # as sqlite3 has it
 PATIENCE = 5.0  # seconds that a fork waits for other threads
 

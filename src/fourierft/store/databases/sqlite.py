@@ -60,7 +60,7 @@ class SQLiteFile:
         with self.explained():
             if not self.path.exists():
                 return False
-        strange = f"{self} is no adapter store; name another file"
+        strange = f"{self} is not an adapter store; name another file"
         if not self.path.is_file():
             raise StoreError(strange)
         try:
