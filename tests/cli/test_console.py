@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import pty
 import shutil
@@ -14,6 +15,7 @@ import termios
 import warnings
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +106,24 @@ def test_a_terminal_gets_one_bar_that_is_gone_in_the_end(flags: list[str], tmp_p
     assert "\x1b[A" not in seen  # a bar above another
     assert "\x1b[3" not in seen  # colour
     assert "Warning" not in seen
+
+
+def test_a_home_that_cannot_be_written_is_no_matter_of_a_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    import matplotlib
+
+    request.addfinalizer(partial(logging.getLogger("matplotlib").setLevel, logging.NOTSET))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "file" / "below"))
+    remembering: Any = matplotlib.get_configdir
+    look = remembering.__wrapped__
+    look()
+    assert "created a temporary" in caplog.text
+    caplog.clear()
+    frame.hush_libraries()
+    look()
+    assert caplog.text == ""
 
 
 def test_what_libraries_will_change_is_no_matter_of_a_user(monkeypatch: pytest.MonkeyPatch) -> None:

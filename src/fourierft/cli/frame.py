@@ -34,6 +34,7 @@ from fourierft.extras import check_hosts
 CHATTY = (
     *("torchao", "bitsandbytes", "torch.utils._pytree"),  # what a CPU lacks, whenever PEFT imports them
     "huggingface_hub.hf_api",  # without a connection, that what is in the cache is taken
+    "matplotlib",  # where its cache is, if a home cannot be written
     "transformers.trainer_utils",  # that the model's config was told the tokenizer's special tokens
 )
 TOLD = (
