@@ -40,6 +40,17 @@ def test_table_and_files_agree(trained: Path, capsys: pytest.CaptureFixture[str]
     assert table.keys() == metrics.keys() == {"loss", "accuracy", "f1", "f1_macro", "matthews", "rows"}
 
 
+def test_rows_without_labels_are_predicted(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (trained / "new.csv").write_text("text\ngood film\nbad film\n")
+    command = ["evaluate", str(trained / "out"), "--test_file", str(trained / "new.csv"), "--use_cpu"]
+    assert main(command) == 2
+    assert "no column label" in capsys.readouterr().err
+    assert main([*command, "--predictions", str(trained / "new.jsonl")]) == 0
+    assert capsys.readouterr().out.split() == ["rows", "2"]
+    lines = [json.loads(line) for line in (trained / "new.jsonl").read_text().splitlines()]
+    assert [list(line) for line in lines] == [["text", "prediction", "probability"]] * 2
+
+
 def test_result_file_that_exists_is_left_alone(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (trained / "m.json").write_text("mine")
     command = ["evaluate", str(trained / "out"), "--test_file", str(trained / "data.csv"), "--use_cpu"]

@@ -69,6 +69,28 @@ def test_predictions_carry_text_label_and_prediction(build: Build, reviews: Path
     assert all(0.5 <= p["probability"] <= 1 for p in evaluation.predictions)
 
 
+@pytest.mark.parametrize("column", ["label", "rating"])
+def test_rows_without_labels_are_predicted_as_those_with_them(
+    build: Build, reviews: Path, out: Path, tmp_path: Path, column: str
+) -> None:
+    train(build(max_steps=8, learning_rate=1e-2, label_column=column))
+    with reviews.open() as file:
+        rows = list(csv.DictReader(file))
+    bare = tmp_path / "bare.csv"
+    with bare.open("w", newline="") as file:
+        csv.writer(file).writerows([["text"], *([row["text"]] for row in rows)])
+    known = score(out, reviews).predictions
+    found = evaluate(out, DataArguments(test_file=str(bare)), use_cpu=True, may_lack_labels=True)
+    assert found.metrics == {}
+    assert [row.keys() & {"label"} for row in found.predictions] == [set()] * len(rows)
+    for row, other in zip(found.predictions, known, strict=True):
+        assert row["prediction"] == (other["prediction"] if column == "label" else pytest.approx(other["prediction"]))
+    with pytest.raises(DataError, match=f"no column {column}"):
+        score(out, bare)
+    with pytest.raises(DataError, match="no column mood"):
+        evaluate(out, DataArguments(test_file=str(bare), label_column="mood"), use_cpu=True, may_lack_labels=True)
+
+
 def test_regression_is_evaluated_as_such(build: Build, reviews: Path, out: Path) -> None:
     train(build(label_column="rating"))
     evaluation = score(out, reviews)

@@ -8,11 +8,14 @@ Examples:
   fourierft evaluate out --test_file test.csv
   fourierft evaluate out --dataset_name nyu-mll/glue --dataset_config_name mrpc --test_split_name validation
   fourierft evaluate out --test_file tweets.jsonl --text_column tweet --label_column mood --predictions tweets-out.jsonl
+  fourierft evaluate out --test_file unlabelled.csv --predictions labelled.jsonl
   fourierft evaluate e2e --test_file testset_w_refs.csv --generate e2e-texts
   fourierft evaluate e2e --test_file testset_w_refs.csv --generate base-texts --without_adapter --num_beams 4
 
 Prints a table of metrics. Classes: accuracy, F1 and Matthews correlation. Numbers: Pearson and Spearman correlation and
 root mean squared error. Answers: loss per token, and the share of tokens that the model found likeliest.
+
+With --predictions, classes and numbers are predicted for data without labels too; then nothing is scored.
 
 With --generate, a language model writes answers by beam search. They are scored as texts by BLEU, NIST, METEOR, ROUGE-L
 and CIDEr, against all references that rows of the same prompt give. If you interrupt the command, run it again to
@@ -142,6 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         use_cpu=arguments.use_cpu,
         allow_other_base=arguments.allow_other_base,
+        may_lack_labels=bool(arguments.predictions),
     )
     metrics = without_nan({**evaluation.metrics, "rows": len(evaluation.predictions)})
     print_metrics(metrics)

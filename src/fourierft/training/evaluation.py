@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import nn
 from fourierft.errors import CheckpointError
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments, ModelArguments
-from fourierft.training.cells import place_at
+from fourierft.training.cells import column_names, place_at
 from fourierft.training.columns import Columns, label_values
 from fourierft.training.data import load_test
 from fourierft.training.division import sample_rows
@@ -23,6 +23,10 @@ from fourierft.training.families.registry import family_of
 from fourierft.training.models import load_model
 from fourierft.training.starting import load_adapter, one_line, read_weights
 
+_LABELS: dict[str, Callable[[Sequence[str]], Any]] = {  # what stands in the place of a label that is not there
+    "classification": lambda labels: labels[0],
+    "regression": lambda labels: 0.0,
+}
 PROCESSOR_FILES = ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json")  # a store keeps none
 
 
@@ -126,6 +130,7 @@ def evaluate(
     seed: int = 42,
     use_cpu: bool = False,
     allow_other_base: bool = False,
+    may_lack_labels: bool = False,
 ) -> Evaluation:
     """Score what `fourierft train` wrote.
 
@@ -135,13 +140,24 @@ def evaluate(
         base_model: where the base model is, if it moved since.
         seed: draws the rows of `max_eval_samples`.
         allow_other_base: as of `load_trained`.
+        may_lack_labels: predict rows without the training's column of labels, of classes or numbers; no metrics then.
 
     Raises: FourierFTError, if the directory, the base model or the data are not what they should be.
     """
     record = output.read_record(directory)
     rows = load_test(data)
+    stand_in = _LABELS.get(record["task"], lambda labels: None)(record["labels"])
+    label = record["label_column"]
+    is_bare = may_lack_labels and stand_in is not None and data.label_column is None and label not in column_names(rows)
+    if is_bare:
+        rows = rows.add_column(label, [stand_in] * len(rows))
     test = find_test(record, rows, data, sample_rows(len(rows), data.max_eval_samples, seed))
-    return score_test(load_trained(directory, base_model, allow_other_base), test, batch_size, use_cpu)
+    scored = score_test(load_trained(directory, base_model, allow_other_base), test, batch_size, use_cpu)
+    if not is_bare:
+        return scored
+    return Evaluation(
+        {}, [{name: value for name, value in row.items() if name != "label"} for row in scored.predictions]
+    )
 
 
 class Examples(NamedTuple):
