@@ -153,11 +153,11 @@ def test_ctrl_c_says_in_one_sentence_what_stays(adapter: Path, tmp_path: Path) -
         assert 0 < len(store) < 2000
 
 
-def test_ctrl_c_after_all_is_said_says_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_after_all_is_said_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(sys, "argv", ["fourierft", "store", "list", "nowhere.db"])
     try:
         assert main.main() == 2
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
