@@ -103,7 +103,7 @@ def run_program(program: Program, argv: Sequence[str] | None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()  # here, where its errors can be told
             if as_process:
-                signal.signal(signal.SIGINT, signal.SIG_DFL)  # a further Ctrl-C, while Python ends, prints nothing
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a further Ctrl-C, while Python ends, changes nothing
     except BrokenPipeError:
         if not drop_unread():
             raise
