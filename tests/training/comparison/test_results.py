@@ -11,7 +11,7 @@ from PIL import Image
 
 from fourierft.errors import DataError
 from fourierft.training.comparison.page import summary_rows, write_summary
-from fourierft.training.comparison.plots import draw_all
+from fourierft.training.comparison.plots import draw_all, keep_best
 from fourierft.training.comparison.results import (
     Row,
     name_rule,
@@ -83,6 +83,18 @@ def test_summary_and_plots_are_written(rows: list[Row], tmp_path: Path) -> None:
     assert "| fourierft:50 | 0.7500 | 0.0141 | 2 | 0.003 | 3 | 0.7000 | 66.7% | 75.0% | 100 | 400 B | 0.500 |" in text
     assert "8 runs, of which 1 diverged" in text
     assert all(f"({plot.name})" in text for plot in plots)
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_many_lines_are_the_best_three_of_each_family(lower: bool, make_row: MakeRow) -> None:
+    scores = {"head": 0.5, "full": 0.6, **{f"lora:{r}": 0.7 + r / 100 for r in range(1, 10)}}
+    scores |= {f"fourierft:{n}": 0.9 - n / 100 for n in range(1, 10)}
+    rows = [make_row(method, 1e-3, score, lower_is_better=lower) for method, score in scores.items()]
+    kept = {row["method"] for row in keep_best(rows, summarize(rows))}
+    low, high = (1, 2, 3), (7, 8, 9)
+    best = {f"lora:{r}" for r in (low if lower else high)} | {f"fourierft:{n}" for n in (high if lower else low)}
+    assert kept == {"head", "full", *best}
+    assert keep_best(rows[:15], summarize(rows[:15])) == rows[:15]
 
 
 def test_plots_of_head_alone_are_drawn(make_row: MakeRow, tmp_path: Path) -> None:

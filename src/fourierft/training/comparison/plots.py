@@ -32,6 +32,7 @@ COLOURS = {
 }
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v")
+MOST, BEST = 15, 3  # forms of methods that a plot has a line for; of each family, where there are more
 POINTS = dict(zip(COLOURS, "osD^vP<>phX*", strict=True))  # a marker for each family
 
 
@@ -46,11 +47,27 @@ def draw_all(rows: Sequence[Row], summaries: Sequence[Summary], directory: Path)
     plots: dict[str, Callable[[Any], None]] = {
         "score-parameters": lambda axes: draw_against(axes, summaries, metric, lambda one: one.adapter, "parameters"),
         "score-bytes": lambda axes: draw_against(axes, summaries, metric, lambda one: one.n_bytes, "bytes on disk"),
-        "score-learning-rate": lambda axes: draw_rates(axes, rows, metric),
-        "training-curves": lambda axes: draw_curves(axes, rows, summaries),
+        "score-learning-rate": lambda axes: draw_rates(axes, lines, metric),
+        "training-curves": lambda axes: draw_curves(axes, lines, summaries),
         "seconds-per-step": lambda axes: draw_seconds(axes, summaries),
     }
-    return [_draw(directory / f"{name}.png", rows[0]["task"], draw) for name, draw in plots.items()]
+    lines = keep_best(rows, summaries)
+    titles = dict.fromkeys(plots, rows[0]["task"])
+    if len(lines) < len(rows):
+        told = f"{rows[0]['task']}, the best {BEST} forms of each method"
+        titles |= {"score-learning-rate": told, "training-curves": told}
+    return [_draw(directory / f"{name}.png", titles[name], draw) for name, draw in plots.items()]
+
+
+def keep_best(rows: Sequence[Row], summaries: Sequence[Summary]) -> Sequence[Row]:
+    """The rows whose lines can be told apart: all, or of each family the BEST forms if there are more than MOST."""
+    if len(summaries) <= MOST:
+        return rows
+    sign = -1 if rows[0]["lower_is_better"] else 1
+    ranked = sorted((one for one in summaries if one.score is not None), key=lambda one: -sign * (one.score or 0.0))
+    families = {one.family for one in ranked}
+    kept = {one.spec for family in families for one in [each for each in ranked if each.family == family][:BEST]}
+    return [row for row in rows if row["method"] in kept]
 
 
 def _draw(file: Path, title: str, draw: Callable[[Any], None]) -> Path:
