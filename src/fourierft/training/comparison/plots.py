@@ -52,11 +52,10 @@ def draw_all(rows: Sequence[Row], summaries: Sequence[Summary], directory: Path)
         "seconds-per-step": lambda axes: draw_seconds(axes, summaries),
     }
     lines = keep_best(rows, summaries)
-    titles = dict.fromkeys(plots, rows[0]["task"])
-    if len(lines) < len(rows):
-        told = f"{rows[0]['task']}, the best {BEST} forms of each method"
-        titles |= {"score-learning-rate": told, "training-curves": told}
-    return [_draw(directory / f"{name}.png", titles[name], draw) for name, draw in plots.items()]
+    task = str(rows[0]["task"])
+    some = f"{task}, the best {BEST} forms of each method" if len(lines) < len(rows) else task
+    titles = {"score-learning-rate": some, "training-curves": some}
+    return [_draw(directory / f"{name}.png", titles.get(name, task), draw) for name, draw in plots.items()]
 
 
 def keep_best(rows: Sequence[Row], summaries: Sequence[Summary]) -> Sequence[Row]:
