@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from fourierft.errors import ConfigError, PlaceError
-from fourierft.files import as_path, check_file, check_place, explain, file_beside, write_text, written_to
+from fourierft.files import as_path, check_file, check_place, explain, file_beside, share, write_text, written_to
 
 LIMIT = 1024  # bytes
 
@@ -156,3 +156,24 @@ def test_what_is_no_path_is_told_in_one_sentence(given: object) -> None:
 
 def test_a_path_may_be_text_or_a_path() -> None:
     assert as_path("runs/a", "output") == as_path(Path("runs/a"), "output") == Path("runs/a")
+
+
+@pytest.mark.parametrize(("mask", "expected"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_weights_get_the_rights_of_any_new_file(mask: int, expected: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        (tmp_path / "below").mkdir()
+        for name in ("a.safetensors", "below/b.safetensors"):
+            save_file({"x": torch.ones(2)}, tmp_path / name)
+        (tmp_path / "below/kept.safetensors").touch(0o444)
+        share(tmp_path / "below")
+        with file_beside(tmp_path / "c.safetensors") as beside:
+            save_file({"x": torch.ones(2)}, beside)
+        share(tmp_path / "a.safetensors")
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    found = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.rglob("*.safetensors")}
+    kept = 0o444 & ~mask
+    assert found.pop("kept.safetensors") == kept or kept & 0o077 == 0
+    assert found == dict.fromkeys(("a.safetensors", "b.safetensors", "c.safetensors"), expected)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fourierft.errors import ConfigError, FourierFTError, OutputExistsError, PlaceError
 
+WEIGHTS = ".safetensors"
 _UNFINISHED = ".unfinished"
 
 _REASONS = {
@@ -131,10 +132,30 @@ def file_beside(path: str | Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name[:100]}-{secrets.token_hex(4)}{path.suffix[:20]}")
     try:
         yield beside
+        if path.suffix == WEIGHTS:
+            share(beside)
         os.replace(beside, path)
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def share(place: Path) -> None:
+    """Give safetensors files the rights of any new file; safetensors 0.8 writes them for their owner alone (its #782).
+
+    Args:
+        place: a file, or a folder with all that is below it. What others may read already stays as it is.
+    """
+    for file in [place] if place.is_file() else place.rglob(f"*{WEIGHTS}"):
+        if not file.stat().st_mode & 0o077:
+            file.chmod(new_rights())
+
+
+def new_rights() -> int:
+    """The mode of a file that is made now."""
+    mask = os.umask(0o077)  # the only way to read it; what another thread makes meanwhile is its owner's alone
+    os.umask(mask)
+    return 0o666 & ~mask
 
 
 def check_output(output: Path) -> None:
@@ -159,6 +180,7 @@ def written_beside(output: Path) -> Iterator[Path]:
             work = folder / "result"
             work.mkdir()
             yield work
+            share(work)
             check_output(output)
             if output.exists():
                 output.rmdir()

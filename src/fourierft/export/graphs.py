@@ -169,9 +169,7 @@ def write_numbers(rows: Mapping[str, Tensor], adapters: Mapping[str, AdapterChec
         metadata = {"labels": json.dumps(labels)} if labels else {}
         kind = problem_type(adapters[name].path)
         metadata |= {"problem_type": kind} if kind else {}
-        file = folder / f"{name}.safetensors"
-        save_file({"adapter": row}, file, metadata={"format": "pt", **metadata})
-        file.chmod(0o644)  # a server of files, who may be another user, reads it
+        save_file({"adapter": row}, folder / f"{name}.safetensors", metadata={"format": "pt", **metadata})
 
 
 def describe(order: Order) -> dict[str, Any]:

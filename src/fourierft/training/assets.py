@@ -27,7 +27,7 @@ from typing import IO, cast
 
 from fourierft.bars import bar
 from fourierft.errors import CheckpointError, DataError
-from fourierft.files import workspace
+from fourierft.files import share, workspace
 from fourierft.training.lock import in_turn
 
 MANIFEST = "manifest.sha256.json"
@@ -185,6 +185,7 @@ def replacing(folder: Path) -> Iterator[Path]:
                 f"cannot write to the cache {root} ({error.strerror}); set FOURIERFT_CACHE elsewhere"
             ) from error
         yield work
+        share(work / MADE)
         write_manifest(work / MADE)
         if folder.exists():  # damaged, or made by another run meanwhile
             os.replace(folder, work / "replaced")

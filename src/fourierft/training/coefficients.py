@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from fourierft.files import share
 from fourierft.tuner.coefficients import IN_MODEL
 from fourierft.tuner.layer import FourierFTLayer
 
@@ -23,6 +24,7 @@ def save_exact(model: Any, folder: Path) -> None:
     found = _parameters(model)
     if found:
         save_file({name: value.detach().cpu().contiguous() for name, value in found.items()}, folder / FILE)
+        share(folder / FILE)
 
 
 def load_exact(model: Any, folder: Path) -> None:

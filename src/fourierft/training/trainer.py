@@ -31,7 +31,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from fourierft.adapters.base import quiet
 from fourierft.errors import CheckpointError, PlaceError
-from fourierft.files import written_to
+from fourierft.files import share, written_to
 from fourierft.training.checkpoints import find_fault, keep_last, seal
 from fourierft.training.coefficients import load_exact, save_exact
 from fourierft.training.losses import LossKeeper
@@ -155,12 +155,13 @@ class SteadyTrainer(LossKeeper):
             )
         super()._load_best_model()  # type: ignore[misc]
 
-    def _save(self, *arguments: Any, **options: Any) -> None:
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Trainer's saving, without a bar. PEFT warns of layers without numbers, which AdaLoRA has at no rank."""
         with quiet(), warnings.catch_warnings():
             if any(isinstance(callback, RankAllocation) for callback in self.callback_handler.callbacks):
                 warnings.filterwarnings("ignore", message=r".*LoRA tensor\(s\) have invalid shape")
-            super()._save(*arguments, **options)  # type: ignore[misc]
+            super()._save(output_dir, state_dict)  # type: ignore[misc]
+        share(Path(output_dir or self.args.output_dir))
 
 
 class HeadTrainer(SteadyTrainer, Trainer):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fourierft.errors import FourierFTError, StoreError, UnavailableError
-from fourierft.files import as_path, check_place, lock_folder, workspace
+from fourierft.files import as_path, check_place, lock_folder, new_rights, workspace
 from fourierft.store.databases.connections import Connections
 from fourierft.store.databases.logs import address, check_log, has_log, log_of, new_token, remove_logs, stamp
 from fourierft.store.databases.schema import TABLES
@@ -121,7 +121,7 @@ class SQLiteFile:
 
     def install(self, made: Path) -> bool:
         """Link a file that was made beside it into its place; False if there is one, which stays."""
-        made.chmod(0o644)
+        made.chmod(new_rights())
         with lock_folder(self.path.absolute().parent) as opened:
             if self.path.exists():
                 return False

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fourierft.diffusers.loading import attach, check_fits, read_folder
 from fourierft.errors import CheckpointError
-from fourierft.files import written_beside
+from fourierft.files import share, written_beside
 from fourierft.format.config import CONFIG_FILE
 from fourierft.format.json_file import read_json
 from fourierft.training.checkpoints import seal
@@ -47,6 +47,7 @@ def save_adapter(unet: Any, state: dict[str, Tensor], base: str, folder: Path) -
     save_file(
         {f"{PREFIX}{name}": value.detach().cpu().contiguous() for name, value in weights.items()}, folder / ADAPTER
     )
+    share(folder / ADAPTER)
     before = config.base_model_name_or_path, config.inference_mode
     config.base_model_name_or_path, config.inference_mode = base, True
     config.save_pretrained(folder)
