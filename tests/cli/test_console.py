@@ -113,6 +113,7 @@ def test_a_home_that_cannot_be_written_is_no_matter_of_a_user(
 ) -> None:
     import matplotlib
 
+    logging.getLogger("matplotlib").setLevel(logging.NOTSET)  # commands of other tests have hushed it
     request.addfinalizer(partial(logging.getLogger("matplotlib").setLevel, logging.NOTSET))
     (tmp_path / "file").touch()
     monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "file" / "below"))

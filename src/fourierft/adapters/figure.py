@@ -61,7 +61,8 @@ def use_log_scale(axes: Axes) -> None:
     Args:
         axes: with everything that decides where they begin and end.
     """
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+    with needs("train", "drawing a picture"):
+        from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     axes.set_xscale("log")
     low, high = axes.get_xlim()
@@ -116,7 +117,8 @@ def place_labels(axes: Axes, labels: Sequence[Label], size: float = 8) -> None:
 
 def _lead(axes: Any, point: tuple[float, float], offset: tuple[float, float], colour: str) -> None:
     """A thin line from a point to an offset from it."""
-    from matplotlib.lines import Line2D
+    with needs("train", "drawing a picture"):
+        from matplotlib.lines import Line2D
 
     begin = axes.transData.transform(point)
     end = begin + np.array(offset) * axes.figure.dpi / 72
@@ -137,7 +139,8 @@ def _move(label: Any, offset: tuple[float, float]) -> Bbox:
 
 def _points_of_lines(axes: Axes) -> np.ndarray:
     """Points along every line of a plot, bars of error too, a pixel or two apart, in pixels, [points, 2]."""
-    from matplotlib.collections import LineCollection
+    with needs("train", "drawing a picture"):
+        from matplotlib.collections import LineCollection
 
     lines: list[Any] = [axes.transData.transform(line.get_xydata()) for line in axes.lines]
     for bars in axes.collections:
