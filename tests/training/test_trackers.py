@@ -53,7 +53,7 @@ def test_no_tracker_and_no_such_tracker() -> None:
     check_trackers([])
     with pytest.raises(ConfigError, match=r"^report_to=wandbb is not a known tracker; did you mean wandb\?$"):
         check_trackers(["wandbb"])
-    with pytest.raises(ConfigError, match=r"^report_to=xyz is no tracker; use one of azure_ml, .*, wandb$"):
+    with pytest.raises(ConfigError, match=r"^report_to=xyz is not a known tracker; use one of azure_ml, .*, wandb$"):
         check_trackers(["xyz"])
 
 
