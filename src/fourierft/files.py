@@ -147,7 +147,7 @@ def share(place: Path) -> None:
         place: a file, or a folder with all that is below it. What others may read already stays as it is.
     """
     for file in [place] if place.is_file() else place.rglob(f"*{WEIGHTS}"):
-        if not file.stat().st_mode & 0o077:
+        if not file.is_symlink() and not file.stat().st_mode & 0o077:
             file.chmod(new_rights())
 
 

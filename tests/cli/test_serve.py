@@ -89,6 +89,8 @@ def test_a_question_is_asked_and_the_answers_stand_side_by_side(
     assert "an answer" in capsys.readouterr().out
     assert main([*command, "--of", "noun", "verb"]) == 2
     assert "verb" in capsys.readouterr().err
+    assert main([*command[:4], "--of", "noun"]) == 2
+    assert "--of names whom --ask asks; give --ask TEXT" in capsys.readouterr().err
     assert len(asked) == 2  # no server was started
 
 

@@ -66,7 +66,8 @@ def test_alias_moves_and_is_listed(call: Callable[..., str], adapter: Path, tmp_
     assert "'reviews' version 1 has the alias reviews@live" in call("rm", "reviews", "--version", "1", status=2)
     assert call("alias", "reviews", "live", "--remove") == "removed 'reviews@live'\n"
     assert "'reviews' has no alias 'live'" in call("get", "reviews@live", tmp_path / "more", status=2)
-    assert "--remove needs an alias" in call("alias", "reviews", "--version", "1", status=2)
+    assert "--version needs an alias" in call("alias", "reviews", "--version", "1", status=2)
+    assert "--remove needs an alias" in call("alias", "reviews", "--remove", status=2)
 
 
 def test_backup_is_made_and_restored(call: Callable[..., str], adapter: Path, tmp_path: Path) -> None:

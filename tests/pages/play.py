@@ -9,8 +9,9 @@ Python blocks of a page share their names; a block with a title becomes a file o
 - `python FILE` and `python -c`, in a process of their own;
 - `cd`, for the block, and `export`, for the page.
 
-What can't run here is in ELSEWHERE, with the tests that run it. Each page has a process of its own, forked from one
-that holds torch. The status is 1 if a block failed; the standard error tells which.
+Programs that no package index has are in OTHERS: their lines are not run. What else can't run here is in ELSEWHERE,
+with the tests that run it. Each page has a process of its own, forked from one that holds torch. The status is 1 if a
+block failed; the standard error tells which.
 """
 
 from __future__ import annotations
@@ -46,18 +47,20 @@ ELSEWHERE = {  # beginnings of commands, and where tests run them
     "make web-demo": "tests/export",
     "accelerate launch": "tests/training/test_distributed.py",
     "python -m lab": "tests/lab",
-    "python -m http.server": "tests/export",
-    "python convert_hf_to_gguf.py": "tests/adapters",
     "swift": "tests/integrations",
     "llamafactory-cli": "tests/integrations",
     "lm_eval": "tests/integrations",
     ".venv/bin/pre-commit": ".ci/run",
     ".venv/bin/python -m pytest": ".ci/run",
     "pip install": "tests/bare",
-    "git clone": "tests/bare",
-    "python gen_judgment.py": "tests/training/chat",
-    "python show_result.py": "tests/training/chat",
 }
+OTHERS = (
+    "python -m http.server",
+    "python convert_hf_to_gguf.py",
+    "git clone",
+    "python gen_judgment.py",
+    "python show_result.py",
+)
 BEFORE = {  # what a reader of a page has done before
     "export.md": [
         "train --model_name_or_path FacebookAI/roberta-base --train_file reviews.csv --output_dir runs/reviews",
@@ -111,7 +114,7 @@ def run_commands(block: Block) -> None:
             words[0].rpartition("/")[2],
             " ".join(words).replace(".venv-vllm/bin/", "").replace(".venv/bin/fourierft", "fourierft"),
         )
-        if any(line.startswith(start) for start in ELSEWHERE):
+        if line.startswith((*ELSEWHERE, *OTHERS)):
             continue
         if program == "fourierft":
             run_ours(words[1:])

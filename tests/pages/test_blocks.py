@@ -51,6 +51,7 @@ def test_every_block_of_every_page_runs(group: int, tmp_path: Path, hub_folder: 
     assert f"playing with {os.environ.get('PAGES_PACKAGE', '')}" in ended.stdout
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-6000:]
     said = re.findall(r"^<<< (.*?)^>>>$", ended.stderr, re.MULTILINE | re.DOTALL)
+    assert said
     assert [text for text in said if "Warning:" in text] == []  # of libraries, on the console of a user
 
 

@@ -125,6 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
         options=tuple(shlex.split(arguments.vllm)),
     )
     asks = arguments.ask is not None
+    if arguments.of and not asks:
+        raise ConfigError("--of names whom --ask asks; give --ask TEXT, or leave it out")
     if asks:
         settings = alone(settings)
     told = check(settings)

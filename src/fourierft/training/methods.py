@@ -113,9 +113,8 @@ def _go_on(base: BaseModel, folder: str, arguments: MethodArguments, base_parame
     changed = [name for name in names if getattr(arguments, name) != getattr(default, name)]
     if changed:
         raise ConfigError(
-            f"{changed[0]}={getattr(arguments, changed[0])} is for a new adapter, but "
-            f"adapter_name_or_path={folder} continues one with its own settings; leave "
-            "out one of them"
+            f"{changed[0]}={getattr(arguments, changed[0])} is for a new adapter, but adapter_name_or_path={folder} "
+            "continues one with its own settings; leave out one of them"
         )
     with expected_warnings():
         model: Any = load_adapter(base.model, find_checkpoint(folder), is_trainable=True)
@@ -177,9 +176,8 @@ def _spread(
     given = [name for name in ("like", "parameters") if getattr(arguments, name) is not None]
     if given and is_sized:
         raise ConfigError(
-            f"{given[0]}={getattr(arguments, given[0])} sets the size of a FourierFT "
-            f"adapter, but method={arguments.method} has its own; use method=fourierft, "
-            "or leave it out"
+            f"{given[0]}={getattr(arguments, given[0])} sets the size of a FourierFT adapter, but "
+            f"method={arguments.method} has its own; use method=fourierft, or leave it out"
         )
     if is_sized:
         return {}
@@ -196,15 +194,11 @@ def _make_config(content: dict[str, Any], method: str) -> Any:
     except FourierFTError:
         raise
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"method {method} is not a PEFT adapter ({type(error).__name__}: {error}); check its name and settings"
-        ) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"method {method} is not a PEFT adapter ({reason}); check its name and settings") from error
     if not hasattr(config, "target_modules"):
-        raise ConfigError(
-            f"method {method} has the type {content.get('peft_type')}, which adapts no layers; use another"
-        )
-    config.inference_mode = False
-    config.base_model_name_or_path = None
+        raise ConfigError(f"method {method} is of type {content.get('peft_type')}, which adapts no layers; use another")
+    config.inference_mode, config.base_model_name_or_path = False, None
     return config
 
 

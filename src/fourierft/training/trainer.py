@@ -161,7 +161,8 @@ class SteadyTrainer(LossKeeper):
             if any(isinstance(callback, RankAllocation) for callback in self.callback_handler.callbacks):
                 warnings.filterwarnings("ignore", message=r".*LoRA tensor\(s\) have invalid shape")
             super()._save(output_dir, state_dict)  # type: ignore[misc]
-        share(Path(output_dir or self.args.output_dir))
+        for file in Path(output_dir or self.args.output_dir).glob("*.safetensors"):
+            share(file)
 
 
 class HeadTrainer(SteadyTrainer, Trainer):

@@ -174,10 +174,7 @@ class Family:
         if data.augment_images and not self.augments:
             raise ConfigError(f"augment_images=True works only with images, but the data are {self.kind}; leave it out")
         if data.packing and not self.packs:
-            raise ConfigError(
-                f"packing=True works only with --task chat, but the task is {self.name}; "
-                "leave it out, or give --task chat"
-            )
+            raise ConfigError(f"packing=True works only with --task chat, not {self.name}; leave it out, or give that")
 
     def check_batch(self, rows: int) -> None:
         """Raise ConfigError if a device can't train on so few rows at a time."""
