@@ -129,6 +129,16 @@ def test_on_another_machine_a_process_that_is_silent_holds_nothing(
         assert "waiting 0 s for a sign of it" in capsys.readouterr().err
 
 
+def test_on_another_machine_a_process_that_ends_while_it_is_waited_for_holds_nothing(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / FILE).write_text(json.dumps(asdict(replace(Owner.here(), machine="elsewhere"))))
+    monkeypatch.setattr(lock.time, "sleep", lambda seconds: (tmp_path / FILE).unlink())
+    with held(tmp_path):
+        assert json.loads((tmp_path / FILE).read_text())["pid"] == os.getpid()
+    assert not (tmp_path / FILE).exists()
+
+
 def test_of_many_that_find_a_file_left_behind_one_gets_the_folder(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(json.dumps(asdict(replace(Owner.here(), started="1"))))
     start, done = threading.Barrier(8), threading.Barrier(8)
@@ -193,7 +203,25 @@ def test_processes_that_take_turns_wait_for_one_another(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert most == [1] * 6
-    assert list((tmp_path / "new").iterdir()) == []
+    assert not (tmp_path / "new" / ".lock").exists()
+
+
+@pytest.mark.parametrize("guard", [in_turn, lambda file: held(file.parent, file.name)], ids=["in_turn", "held"])
+def test_a_folder_that_another_removes_meanwhile_is_made_again(tmp_path: Path, guard: Any, monkeypatch: Any) -> None:
+    file, opened = tmp_path / "new" / ".lock", Path.open
+    removed: list[Path] = []
+
+    def open_late(path: Path, *args: Any, **options: Any) -> Any:
+        if path == file and not removed:
+            removed.append(path.parent)
+            path.parent.rmdir()
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", open_late)
+    with guard(file):
+        assert removed
+        assert file.exists()
+    assert not (tmp_path / "new").exists()
 
 
 def test_where_nothing_can_be_written_nobody_waits(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from fourierft.errors import BusyError
 
 FILE = ".fourierft.pid"
 BEAT, PATIENCE = 10.0, 45.0  # seconds between two touches, and to wait for one
+TRIES = 100  # to open a file in a folder that others remove once it is empty
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,6 @@ def held(directory: Path, name: str = FILE) -> Iterator[None]:
     Raises: BusyError, if another process writes there.
     """
     made = [path for path in (directory, *directory.parents) if not path.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
     file = directory / name
     _take(file)
     ended = threading.Event()
@@ -122,8 +122,7 @@ def in_turn(file: Path) -> Iterator[None]:
         with suppress(OSError):  # nothing can be written there, so nobody makes anything
             stack.callback(_remove_empty, [path for path in file.parents if not path.exists()])
             while True:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                stream = stack.enter_context(file.open("a", encoding="utf-8"))
+                stream = stack.enter_context(_open(file, "a"))
                 stack.enter_context(_alone(stream))
                 if _is_at(stream, file):
                     stack.callback(file.unlink, missing_ok=True)
@@ -143,12 +142,15 @@ def _take(file: Path) -> None:
     Raises: BusyError, if another one is in it that may still run.
     """
     while True:
-        with file.open("a+", encoding="utf-8") as stream, _alone(stream):
+        with _open(file, "a+") as stream, _alone(stream):
             if not _is_at(stream, file):
                 continue
             stream.seek(0)
             owner = Owner.read(stream.read())
-            if owner is not None and _is_running(owner, file):
+            running = owner is not None and _is_running(owner, file)
+            if not _is_at(stream, file):
+                continue  # its owner ended while it was waited for
+            if owner is not None and running:
                 raise BusyError(
                     f"process {owner.pid} on {owner.machine.split()[0]} has been writing into "
                     f"{file.parent} since {owner.since}; wait for its end, or choose another "
@@ -169,18 +171,35 @@ def _is_running(owner: Owner, file: Path) -> bool:
         f"fourierft: process {owner.pid} on {there[0]} held {file.parent}; waiting {PATIENCE:.0f} s for a sign of it",
         file=sys.stderr,
     )
-    before, end = file.stat().st_mtime_ns, time.monotonic() + PATIENCE
+    before, end = _find_touch(file), time.monotonic() + PATIENCE
     while time.monotonic() < end:
         time.sleep(min(1.0, PATIENCE / 10))
-        if file.stat().st_mtime_ns != before:
-            return True
+        if (touch := _find_touch(file)) != before:
+            return touch is not None
     return False
+
+
+def _find_touch(file: Path) -> int | None:
+    """When a file was last touched, in ns; None if it is gone."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _beat(file: Path, ended: threading.Event) -> None:
     while not ended.wait(BEAT):
         with suppress(OSError):
             os.utime(file)
+
+
+def _open(file: Path, mode: str) -> IO[str]:
+    """Make the folder and open a file in it; another process may remove the empty folder between the two."""
+    for _ in range(TRIES):
+        with suppress(FileNotFoundError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return file.open(mode, encoding="utf-8")
+    return file.open(mode, encoding="utf-8")
 
 
 @contextmanager
