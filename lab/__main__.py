@@ -15,7 +15,7 @@ NAME = "python -m lab"
 ROOMS = {
     "bench": "time the kernels, training steps, stores and the server on this machine",
     "paper": "run a table or figure of the paper, and set its numbers and ours side by side",
-    "trials": "what was tried beyond the paper, a command each",
+    "trials": "run an experiment beyond the paper",
 }
 COMMANDS = {
     "bench": {
@@ -55,7 +55,7 @@ Start here:
   {NAME} paper table1
   {NAME} trials curve
 
-`{NAME} bench COMMAND --help` explains a command; those beside the suites are {", ".join(COMMANDS["bench"])}.
+`{NAME} bench COMMAND --help` explains a command. Besides the suites, bench has {", ".join(COMMANDS["bench"])}.
 """
 
 
@@ -64,7 +64,7 @@ def choose_program(words: Sequence[str]) -> tuple[Program, Sequence[str]]:
     room, command = (*words[:2], "", "")[:2]
     own = COMMANDS.get(room, {})
     if room != "trials" and command not in own:
-        description = "Measure what the package does, repeat the paper, try what is beyond it; in a checkout."
+        description = "Measure the package, repeat the paper, and try what goes beyond it. Runs in a checkout."
         program = Program(NAME, description, EPILOG, ROOMS, "lab.{}.command".format, lasting=ROOMS, resumes=True)
         return program, words
 

@@ -1,8 +1,8 @@
 """Run a table or figure of the paper (arXiv 2405.03003), and set its numbers and ours side by side.
 
-Each run adds one line to lab/paper/results/NAME.jsonl; what has a line is not run again, so the same command goes
-on where it stopped. Writes docs/reproduction/NAME.md with its plots. Runs on the paper's models and data by their hub
-ids; --stand-in runs the same on small real models and data that the package index carries.
+Each run adds one line to lab/paper/results/NAME.jsonl; a run that has a line is not repeated, so the same command
+resumes where it stopped. Writes docs/reproduction/NAME.md with its plots. Runs on the paper's models and data by their
+hub ids; --stand-in runs the same on small real models and data that the package index carries.
 
 Examples:
   python -m lab paper table1
@@ -27,7 +27,7 @@ from lab.folders import DOCS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "name", metavar="NAME", help="table1 to table6, table13, fig3 to fig7; or pages: only make all pages anew"
+        "name", metavar="NAME", help="table1 to table6, table13, fig3 to fig7; or pages: only make all pages again"
     )
     parser.add_argument("--task", nargs="+", metavar="TASK", help="only these tasks (default: all of the table)")
     parser.add_argument("--model", nargs="+", metavar="MODEL", help="only these models (default: all of the table)")

@@ -4,7 +4,7 @@
     python -m lab trials preferences --page
 
 Pairs made of WordNet: a noun, its gloss as the chosen answer, the gloss of another noun as the rejected. Each run adds
-a line to lab/trials/results/preferences.jsonl; what has one is not run again. Writes docs/quality/preferences.md. About
+a line to lab/trials/results/preferences.jsonl and is not repeated. Writes docs/quality/preferences.md. About
 six minutes a run on one core.
 """
 
@@ -94,7 +94,7 @@ def measure(kind: str, settings: Mapping[str, Any], model: Path, sizes: tuple[in
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--page", action="store_true", help="run nothing, only make the page anew")
+    parser.add_argument("--page", action="store_true", help="run nothing, only make the page again")
 
 
 def run(arguments: argparse.Namespace) -> int:

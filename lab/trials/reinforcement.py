@@ -4,9 +4,9 @@ Trains SmolLM2-135M-Instruct with trl's GRPOTrainer, as it is, to answer sums of
 (sums.py). Every linear layer has an adapter: FourierFT with n coefficients at `scaling="auto"`, or LoRA with alpha 16.
 Before and after, the reward of answers to sums that were held out is taken.
 
-Each run adds one line to runs.jsonl in --output_dir; what has a line is not run again, so the same command goes on
-where it stopped. Writes summary.md with its table and plot. A run takes some three minutes on one core, all of them
-three quarters of an hour.
+Each run adds one line to runs.jsonl in --output_dir; a run that has a line is not repeated, so the same command
+resumes where it stopped. Writes summary.md with its table and plot. A run takes some three minutes on one core, all of
+them three quarters of an hour.
 
 Examples:
   python -m lab trials reinforcement
@@ -178,7 +178,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=OUTPUT,
         help="where results go (default: docs/quality/reinforcement)",
     )
-    parser.add_argument("--page", action="store_true", help="run nothing, only make the table and the plot anew")
+    parser.add_argument("--page", action="store_true", help="run nothing, only make the table and the plot again")
 
 
 def run(arguments: argparse.Namespace) -> int:

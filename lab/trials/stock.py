@@ -3,9 +3,9 @@
     python -m lab trials stock
     python -m lab trials stock --page
 
-The task is that of recipes/compare/instructions.yaml. Each run adds a line to lab/trials/results/stock.jsonl; what has
-one is not run again. Prints the table and writes docs/quality/stock-peft.md. The last row takes some ten minutes on one
-core, as stock PEFT builds each update anew in every pass; the others two each.
+The task is that of recipes/compare/instructions.yaml. Each run adds a line to lab/trials/results/stock.jsonl; a run
+that has one is not repeated. Prints the table and writes docs/quality/stock-peft.md. The last row takes some ten
+minutes on one core, as stock PEFT builds each update anew in every pass; the others two each.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def table_rows(chosen: Sequence[Setting], rows: Sequence[Row], compared: Sequenc
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--page", action="store_true", help="run nothing, only make the page anew")
+    parser.add_argument("--page", action="store_true", help="run nothing, only make the page again")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@
 
 Trains on the tasks of `fourierft compare`, at learning rate 3e-3 and without a schedule, and takes the spectral norm
 of each adapted layer's dW after one step and after twenty; the median over layers, over the learning rate. Each run
-adds a line to lab/trials/results/travel.jsonl; what has one is not run again. Writes docs/quality/travel.md. About
+adds a line to lab/trials/results/travel.jsonl and is not repeated. Writes docs/quality/travel.md. About
 six minutes on one core.
 """
 

@@ -2,9 +2,9 @@
 
     python -m lab trials tried                              everything that has no row yet
     python -m lab trials tried --tasks digits --variants factored gain --learning_rates 1e-3
-    python -m lab trials tried --page                       only make the page anew
+    python -m lab trials tried --page                       only make the page again
 
-Each run adds a line to lab/trials/results/tried.jsonl; what has one is not run again. Writes docs/quality/tried.md.
+Each run adds a line to lab/trials/results/tried.jsonl and is not repeated. Writes docs/quality/tried.md.
 The rows to compare with are those of `fourierft compare`, in docs/quality/TASK/runs.jsonl. About 15 runs a task, of one
 to two minutes each on one core.
 """
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="(default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="(default: 0)")
     parser.add_argument("--learning_rates", nargs="+", type=float, metavar="LR", help="(default: each variant's own)")
-    parser.add_argument("--page", action="store_true", help="run nothing, only make the page anew")
+    parser.add_argument("--page", action="store_true", help="run nothing, only make the page again")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@
 The stand-in of `fourierft dreambooth`, a small Stable Diffusion that knows all handwritten digits but the nine, learns
 it from eight photos at LoRA's usual rate. The score is the loss on these photos, at noise that was not trained on and
 timesteps that are the same for all; beside it that on sixty other nines, which tells how much is of the photos alone.
-Each run adds a line to lab/trials/results/unet.jsonl; what has one is not run again. Writes docs/quality/unet.md.
+Each run adds a line to lab/trials/results/unet.jsonl and is not repeated. Writes docs/quality/unet.md.
 About ten minutes on one core, a third of it for the stand-in.
 """
 
@@ -124,7 +124,7 @@ def train(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--page", action="store_true", help="run nothing, only make the page anew")
+    parser.add_argument("--page", action="store_true", help="run nothing, only make the page again")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,12 +1,12 @@
 """Does `scaling="auto"` keep FourierFT's best learning rate beside LoRA's, whatever the width and n?
 
 Fine-tunes language models of bytes, 128 to 1024 wide and made from one recipe (width_bases.py), on short instructions,
-each method at several learning rates. Asked is that the rate at which FourierFT is best lies within a factor of 2 of
-that of LoRA r=8, and moves by no more than 2 when n or the width changes by 10.
+each method at several learning rates. The question is whether the rate at which FourierFT is best lies within a factor
+of 2 of that of LoRA r=8, and moves by no more than 2 when n or the width changes by 10.
 
-Each run adds one line to runs.jsonl in --output_dir; what has a line is not run again, so the same command goes on
-where it stopped, and another choice only does what is missing. Writes summary.md with its table and plot. The bases
-are trained when they are first needed, the widest for a quarter of an hour; all takes about an hour on one core.
+Each run adds one line to runs.jsonl in --output_dir; a run that has a line is not repeated, so the same command resumes
+where it stopped, and another choice only does what is missing. Writes summary.md with its table and plot. The bases are
+trained when they are first needed, the widest for a quarter of an hour; all takes about an hour on one core.
 
 Examples:
   python -m lab trials widths
@@ -126,7 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output_dir", type=Path, metavar="DIR", default=OUTPUT, help="where results go (default: docs/quality/widths)"
     )
-    parser.add_argument("--page", action="store_true", help="run nothing, only make the table and the plot anew")
+    parser.add_argument("--page", action="store_true", help="run nothing, only make the table and the plot again")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -24,11 +24,11 @@ class CheckpointError(FourierFTError, ValueError):
 
 
 class ExportError(FourierFTError, ValueError):
-    """An adapter can't be exported so, or the result does not answer as the adapter does; nothing was written."""
+    """An adapter can't be exported this way, or the export answers differently; nothing was written."""
 
 
 class StoreError(FourierFTError, ValueError):
-    """A store of adapters is missing, damaged, busy, full or of another base model, or lacks what was asked for."""
+    """A store of adapters is missing, damaged, busy, full or of another base model, or lacks the requested adapter."""
 
 
 class MissingAdapterError(StoreError):
@@ -36,11 +36,11 @@ class MissingAdapterError(StoreError):
 
 
 class UnavailableError(StoreError):
-    """A store is full, busy or out of reach; what was acknowledged is kept, and the same may succeed later."""
+    """A store is full, busy or out of reach; acknowledged writes are kept, and a later try may succeed."""
 
 
 class OutputExistsError(FourierFTError, FileExistsError):
-    """Something stands where the result would be written; nothing was changed."""
+    """The output exists already; nothing was changed."""
 
 
 class BusyError(FourierFTError, RuntimeError):
@@ -48,7 +48,7 @@ class BusyError(FourierFTError, RuntimeError):
 
 
 class PlaceError(FourierFTError, OSError):
-    """Results can't be written where they were to go; what was there before is kept."""
+    """The output folder or file can't be written; what was there before is kept."""
 
 
 class BackendError(FourierFTError, RuntimeError):

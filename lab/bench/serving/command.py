@@ -7,7 +7,7 @@
     python -m lab bench serving page         the tables of docs/serving.md from the results
 
 All but `page` run in .venv-vllm. SmolLM2-135M in float32 on a CPU, adapters of q and v, n = 1000, made from their
-numbers. What is measured goes into lab/bench/results/serving.jsonl at once, and the same command goes on where one
+numbers. What is measured goes into lab/bench/results/serving.jsonl at once, and the same command resumes where one
 stopped. The engine computes on the cores that this process may use (`taskset -c 0,1 python -m ...`), or on those in
 VLLM_CPU_OMP_THREADS_BIND.
 """

@@ -28,18 +28,18 @@ _BLOCK_BYTES = 1 << 24  # of adapters read from a store before they are written 
 
 
 class AdapterBank:
-    """Adapters of one base model in memory: a table of coefficients for each layer and draw of entries.
+    """Adapters of one base model in memory: a table of coefficients for each layer and each draw of entries.
 
-    All methods may be called from several threads, while batches run.
+    All methods may be called from several threads while batches run.
 
     Args:
-        store: to load adapters from that are asked for and not here.
-        dtype: to keep coefficients in: float32, bfloat16, or int8 with a scale for each layer of an adapter
+        store: where adapters are loaded from when a batch names them first.
+        dtype: of the coefficients in memory: float32, bfloat16, or int8 with a scale for each layer of an adapter
             (`LayerTable` says how exact they are). Heads keep the dtype they have.
-        capacity: most adapters to keep; those of the store that were used longest ago make room. None keeps all.
-        device: to keep coefficients on.
+        capacity: most adapters in memory; the least recently used ones of the store are dropped first. None keeps all.
+        device: where coefficients are kept.
 
-    Raises: ConfigError, if dtype is unknown, or there is a capacity and no store to load from again.
+    Raises: ConfigError, if dtype is unknown, or there is a capacity but no store to reload adapters from.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class AdapterBank:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tables, room for further adapters included."""
+        """Bytes of all tables, including room for further adapters."""
         with self._lock:
             return self._slots.nbytes
 
@@ -71,8 +71,8 @@ class AdapterBank:
         """Add a PEFT FourierFT adapter, or replace the one of that name.
 
         Args:
-            name: to find it by.
-            adapter_dir: its folder, or a hub id.
+            name: of the adapter.
+            adapter_dir: folder or hub id of the adapter.
 
         Raises: CheckpointError, if the adapter is missing or damaged; as `put` otherwise.
         """
@@ -93,11 +93,11 @@ class AdapterBank:
         """Add an adapter from its numbers, which are copied, or replace the one of that name.
 
         Args:
-            name: to find it by.
-            layout: what the numbers mean.
-            coefficients: [total n], or layer name -> [n]; without the scaling.
+            name: of the adapter.
+            layout: shapes, entries and scaling of the layers.
+            coefficients: [total n], or layer name -> [n]; not multiplied by the scaling.
             heads: parameter name in the base model -> tensor that replaces it.
-            record: text of the fourierft.json that its training left, which has the size of its images.
+            record: text of the fourierft.json that its training wrote; it has the size of images.
 
         Raises: ShapeError, if the numbers do not fit the layout, are not finite, or are of another base. StoreError, if
             the name cannot be used. ConfigError, if the bank is full.
@@ -110,9 +110,9 @@ class AdapterBank:
             self._write([name], layout, values, [own], [read_size(record)], is_stored=False, keep={name})
 
     def remove(self, name: str) -> None:
-        """Take an adapter out; batches that run keep their copy. One of the store comes back when it is asked for.
+        """Remove an adapter; running batches keep their copy. One of the store is loaded again when a batch names it.
 
-        Raises: StoreError, if it is not here.
+        Raises: StoreError, if it is not in memory.
         """
         with self._lock:
             if name not in self._entries:
@@ -120,14 +120,14 @@ class AdapterBank:
             self._drop(name)
 
     def load(self, names: Sequence[str] | None = None) -> AdapterBank:
-        """Read adapters from the store, those that are here too, with a progress bar on a terminal.
+        """Read adapters from the store, again if they are in memory, with a progress bar on a terminal.
 
         Args:
             names: of the adapters, `ann@2` and `ann@live` for a version and an alias of `ann`; None for all.
 
         Returns: the bank.
 
-        Raises: StoreError, if there is no store, or a name is not in it. ConfigError, if they exceed the capacity.
+        Raises: StoreError, if there is no store, or it has no such name. ConfigError, if they exceed the capacity.
         """
         store = self._required_store(names or [])
         names = None if names is None else list(dict.fromkeys(names))
@@ -144,23 +144,23 @@ class AdapterBank:
         return self
 
     def names(self) -> list[str]:
-        """Adapters that are here, the last used last."""
+        """Names of the adapters in memory, the most recently used last."""
         with self._lock:
             return self._slots.keys
 
     def stamps(self, names: Sequence[str]) -> tuple[int, ...] | None:
-        """A number for each name that changes when its adapter does; None if one is not here. They count as used."""
+        """A number for each name, new when its adapter changes; None if one is not in memory. They count as used."""
         with self._lock:
             return self._touch(names)
 
     def gather(self, names: Sequence[str]) -> Snapshot:
-        """Copy what the rows of a batch need, loading from the store what is not here.
+        """Copy what the rows of a batch need; what is not in memory is loaded from the store.
 
         Args:
             names: adapter of each row, "__base__" for none; of the store also `ann@2` and `ann@live`, as they were when
                 they were read.
 
-        Raises: StoreError, if a name is neither here nor in the store. ConfigError, if the names exceed the capacity.
+        Raises: StoreError, if a name is neither in memory nor in the store. ConfigError, if they exceed the capacity.
         """
         with self._lock:
             stamps = self._touch(names)

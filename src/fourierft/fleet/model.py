@@ -24,20 +24,20 @@ _KEPT = 4  # batches whose prepared updates a thread keeps
 
 
 class FleetModel:
-    """A base model and a bank of its adapters; inference only, without gradients.
+    """A base model and a bank of its adapters, for inference without gradients.
 
-    Semantics: row i of the result is what the base gives with adapter names[i] alone.
+    Semantics: row i of the result is the output of the base with adapter names[i] alone.
 
-    The base is put into evaluation mode and gets hooks, which do nothing outside of the calls below; it stays usable
-    without them. Calls may come from several threads, and the bank may change meanwhile: a call has the adapters of the
-    moment it began.
+    The base is put into evaluation mode and gets hooks. They do nothing outside the calls below, so the base can still
+    be used alone. Several threads may call, and the bank may change meanwhile: a call uses the adapters of the moment
+    at which it began.
 
     Args:
-        base: a model of transformers, encoder, decoder or both, of the class that the adapters were trained with.
-        adapters: a bank; or a store, or its path, from which all adapters are loaded.
-        allow_other_base: take a base of the same shapes that the store does not belong to.
+        base: a transformers model (encoder, decoder or both), of the class that the adapters were trained with.
+        adapters: a bank, or a store or its path, from which all adapters are loaded.
+        allow_other_base: accept another base of the same shapes than that of the store.
 
-    Raises: StoreError, if the store is missing, or keeps adapters of another base model.
+    Raises: StoreError, if the store is missing, or holds adapters of another base model.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class FleetModel:
 
         Args:
             inputs: as the base takes them.
-            names: adapter of each row, "__base__" for none; of a store also `ann@2` or `ann@live`, as `AdapterBank`.
+            names: adapter of each row, "__base__" for none; with a store also `ann@2` or `ann@live`.
             named: as the base takes them.
 
         Raises: ConfigError, if there is not a name for each row, or images are of another size than those an adapter
@@ -74,11 +74,11 @@ class FleetModel:
 
     @torch.no_grad()
     def generate(self, *inputs: Any, names: Sequence[str], **named: Any) -> Any:
-        """The base's `generate`, greedy, sampling or by beams; num_return_sequences share the name of their row.
+        """Call the base's `generate`: greedy, sampling or beams. All sequences returned for a row use its adapter.
 
         Args:
-            inputs, named: of the base's `generate`.
-            names: adapter of each row, "__base__" for none; of a store also `ann@2` or `ann@live`, as `AdapterBank`.
+            inputs, named: arguments of the base's `generate`.
+            names: adapter of each row, "__base__" for none; with a store also `ann@2` or `ann@live`.
 
         Raises: as the forward.
         """
@@ -89,7 +89,7 @@ class FleetModel:
             return self.base.generate(*inputs, **named)  # type: ignore[operator]
 
     def close(self) -> None:
-        """Take the hooks off the base."""
+        """Remove the hooks from the base."""
         self._hooks.remove()
 
     def _rows(self, names: Sequence[str], batch: Batch | None) -> ServedRows:

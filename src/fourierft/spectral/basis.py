@@ -52,10 +52,10 @@ _Tensors = TypeVar("_Tensors", Links, HalfSpectrum)
 
 
 class SpectralBasis:
-    """Entries of an [out, in] weight; immutable, and one object for equal content in a process.
+    """The frozen entries of an [out, in] weight: immutable, and one object a process for equal entries.
 
     Index tensors are built on first use, once per device, and shared by all layers and adapters that use the basis.
-    Copying and pickling keep the identity. Of a basis, `torch.compile`, `torch.export` and `torch.jit` record the key.
+    A copied or unpickled basis is the same object. `torch.compile`, `torch.export` and `torch.jit` record its key.
 
     Args:
         out_features: rows of the weight.
@@ -89,9 +89,9 @@ class SpectralBasis:
         return basis
 
     @classmethod
-    def find(cls, content: str) -> SpectralBasis | None:
-        """The basis whose key begins with this, up to how it was drawn; None if the process has none."""
-        return cls._interned.get(content)
+    def find(cls, key: str) -> SpectralBasis | None:
+        """The basis of this key; None if the process has none."""
+        return cls._interned.get(key)
 
     def __reduce__(self) -> tuple[type[SpectralBasis], tuple[int, int, torch.Tensor]]:
         return SpectralBasis, (self.out_features, self.in_features, self.entries)
@@ -112,14 +112,14 @@ class SpectralBasis:
         return self._on(device, "half", lambda: _half_spectrum(self.out_features, self.in_features, self.entries))
 
     def keep(self, key: Hashable, build: Callable[[SpectralBasis], _Kept], device: torch.device | None = None) -> _Kept:
-        """What was built under a key, built now if it is asked for the first time; it lives as long as the basis.
+        """The object of a key, built at the first call; it lives as long as the basis.
 
         Args:
-            key: to keep it under.
+            key: names the object.
             build: makes it from the basis.
-            device: that it is put on.
+            device: where the object lives.
 
-        Raises: BackendError, if it would have to be built while a CUDA graph is captured, which holds no such work.
+        Raises: BackendError, if it is not built yet while a CUDA graph is captured.
         """
         if key not in self._kept:
             if device is not None and is_captured(device):

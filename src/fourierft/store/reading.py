@@ -34,14 +34,14 @@ class StoreReader:
 
     @property
     def base(self) -> BaseIdentity | None:
-        """The base model; None before the first adapter came, unless it was given."""
+        """The base model; None before the first adapter, unless it was given."""
         return self._tables.base
 
     def __str__(self) -> str:
         return str(self._tables)
 
     def is_made(self) -> bool:
-        """Whether there is a store, which the first adapter makes.
+        """Whether the store exists; the first adapter creates it.
 
         Raises: StoreError, if it is of a newer format or another base, or damaged.
         """
@@ -51,14 +51,14 @@ class StoreReader:
         """Raise StoreError, with both names, if the store is of another base.
 
         Args:
-            other: base of what is about to be read.
-            what: that, for the message, such as "the model was loaded".
+            other: the other base.
+            what: what has that base, for the message, such as "the model was loaded".
         """
         self._tables.check_base(other, what)
 
     @property
     def file(self) -> Path | None:
-        """The SQLite file; None of a store in a PostgreSQL database."""
+        """The SQLite file; None for a store in a PostgreSQL database."""
         backend = self._tables.backend
         return backend.path if isinstance(backend, SQLiteFile) else None
 
@@ -71,7 +71,7 @@ class StoreReader:
 
         Args:
             name: of the adapter.
-            version: the latest if None.
+            version: None takes the latest.
 
         Raises: StoreError, if there is none or it is damaged.
         """
@@ -89,17 +89,17 @@ class StoreReader:
 
         Args:
             prefix: only those that begin with it.
-            after: only those behind this one.
+            after: only those after this one.
         """
         return (name for (name,) in self._tables.rows(schema.NAMES, additions.limits(prefix, after)) if name != after)
 
     def list(self, prefix: str = "", versions: bool = False, after: str = "") -> Iterator[Listed]:
-        """What is there, in the order of names, without reading the numbers.
+        """The adapters in the order of names, without their coefficients.
 
         Args:
             prefix: only names that begin with it.
             versions: all versions instead of the latest.
-            after: only names behind this one.
+            after: only names after this one.
 
         Raises: StoreError, if a row is damaged.
         """
@@ -110,17 +110,17 @@ class StoreReader:
                 yield listed
 
     def records(self) -> dict[str, str]:
-        """Texts of fourierft.json that trainings left: each once, by the first adapter whose latest version has it."""
+        """Name -> text of its fourierft.json: each text once, under the first adapter whose latest version has it."""
         return dict(self._tables.rows(schema.RECORDS))
 
     def versions(self, name: str) -> Sequence[int]:
-        """Versions of an adapter that are there, oldest first."""
+        """Versions of an adapter, oldest first."""
         return self._tables.versions(name)
 
     def resolve(self, reference: str) -> Resolved:
-        """The version that `name`, `name@3` or `name@live` means; a name that holds an @ goes before.
+        """The version that `name`, `name@3` or `name@live` means; an adapter whose own name has an @ comes first.
 
-        Returns: name and version, and an id that no other version ever has.
+        Returns: name, version, and an id that no other version ever gets.
 
         Raises: MissingAdapterError, if there is none.
         """
@@ -134,12 +134,12 @@ class StoreReader:
         return {found.alias: found.version for found in self._tables.aliases(name)}
 
     def blocks(self, names: Sequence[str] | None = None) -> Iterator[Block]:
-        """The numbers of the latest versions, streamed, with a progress bar on a terminal.
+        """Coefficients of the latest versions, streamed, with a progress bar on a terminal.
 
         Args:
-            names: whose, and in which order; None for all, in the order in which they were added.
+            names: adapters in this order; None for all, in the order in which they were added.
 
-        Raises: StoreError, if a name is not there or a row is damaged.
+        Raises: StoreError, if there is no such name or a row is damaged.
         """
         if names is None:
             rows = (Row(*found) for found in self._tables.rows(schema.GET_ALL))

@@ -26,18 +26,18 @@ _BATCH_BYTES, _BATCH_ROWS = 1 << 25, 4000  # of one transaction of `add_many`
 class AdapterStore(StoreReader):
     """Adapters of one base model in one SQLite file, or in a PostgreSQL database.
 
-    A name is any text of 1 to 500 characters. Adding under a name that is there makes its next version; a version never
-    changes and its number is never given again. `name@3` is a version, `name@live` the one that an alias names. When
-    `add` returns, what was added is on disk. Any number of threads and processes may read while one writes; a forked
-    process opens the store anew.
+    A name is any text of 1 to 500 characters. Adding to an existing name makes its next version. A version never
+    changes, and its number is never used again. `name@3` is version 3, `name@live` the version of the alias `live`.
+    When `add` returns, the adapter is on disk. Any number of threads and processes may read while one writes. A
+    forked process opens the store again.
 
     Args:
-        path: of the file, made with the first adapter; or postgresql://user@host/database.
-        base_model: hub id or folder of the base; None takes that of the store, or of the first adapter.
-        create: False refuses a store that is not there.
+        path: the file, which the first adapter creates; or postgresql://user@host/database.
+        base_model: hub id or folder of the base; None takes the base of the store, or of the first adapter.
+        create: False refuses a store that does not exist.
         timeout: seconds to wait for another writer.
 
-    Raises: StoreError, if the store is missing, damaged, of another base or a newer format, or is none.
+    Raises: StoreError, if the store is missing, damaged, of another base or of a newer format, or the file is no store.
         MissingExtraError, for PostgreSQL without SQLAlchemy and psycopg.
     """
 
@@ -54,13 +54,13 @@ class AdapterStore(StoreReader):
         """Add a PEFT FourierFT adapter.
 
         Args:
-            name: to find it by.
-            adapter_dir: its folder, or a hub id.
-            dtype: to keep the coefficients in; bfloat16 and int8 lose something (`measure_loss`). Heads keep theirs.
-            metrics: to keep with it; None takes the metrics.json beside it, if there is one.
-            exist_ok: False refuses a name that is there, instead of making its next version.
-            base: hub id or folder of the base, where it is not what the adapter names.
-            allow_other_base: add what was made for another model of the same shapes.
+            name: of the adapter.
+            adapter_dir: folder or hub id of the adapter.
+            dtype: stored dtype of the coefficients; bfloat16 and int8 round them (`measure_loss`). Heads keep theirs.
+            metrics: stored with it; None takes the metrics.json in the folder, if there is one.
+            exist_ok: False refuses an existing name instead of making its next version.
+            base: hub id or folder of the base, if it is not the one that the adapter names.
+            allow_other_base: accept an adapter that was made for another model of the same shapes.
 
         Returns: version.
 
@@ -95,13 +95,13 @@ class AdapterStore(StoreReader):
         """Add an adapter from its numbers.
 
         Args:
-            name: to find it by.
-            layout: what the numbers mean.
-            coefficients: [total n], or layer name -> [n]; without the scaling.
-            heads: parameter name in the base model -> tensor saved whole.
-            dtype: to keep the coefficients in.
-            metrics, record: to keep with it; the record is the text of a fourierft.json.
-            exist_ok: False refuses a name that is there, instead of making its next version.
+            name: of the adapter.
+            layout: shapes, entries and scaling of the layers.
+            coefficients: [total n], or layer name -> [n]; not multiplied by the scaling.
+            heads: parameter name in the base model -> whole tensor.
+            dtype: stored dtype of the coefficients.
+            metrics, record: stored with it; the record is the text of a fourierft.json.
+            exist_ok: False refuses an existing name instead of making its next version.
 
         Returns: version.
 
@@ -121,15 +121,15 @@ class AdapterStore(StoreReader):
         dtype: str = "float32",
         total: int | None = None,
     ) -> int:
-        """Add many adapters without heads, up to 4000 or 32 MiB in a transaction.
+        """Add many adapters without heads, at most 4000 or 32 MiB in a transaction.
 
         Args:
             layout: of all of them.
-            adapters: name, coefficients [total n]; read as they are needed.
-            dtype: to keep the coefficients in.
-            total: how many there will be, for the progress bar of a terminal.
+            adapters: pairs of name and coefficients [total n]; read as they are needed.
+            dtype: stored dtype of the coefficients.
+            total: number of adapters, for the progress bar.
 
-        Returns: how many were added. An error in between loses the transaction at hand, and none before it.
+        Returns: how many were added. An error loses the current transaction; those before it stay.
 
         Raises: as `put`.
         """
@@ -154,11 +154,11 @@ class AdapterStore(StoreReader):
 
         Args:
             name: of the adapter.
-            version: all if None.
-            erase: leave no bytes of it in the store, and forget the name with its last version: the file is written
-                anew. May be called again for a name that is gone.
+            version: None removes all.
+            erase: leave no bytes of it in the store, and forget the name with its last version; this rewrites the file.
+                It may be called again for a removed name.
 
-        Returns: how many versions are gone.
+        Returns: how many versions were removed.
 
         Raises: MissingAdapterError, if there is none. StoreError, if an alias is that version, or bytes cannot be
             erased yet.
@@ -166,55 +166,55 @@ class AdapterStore(StoreReader):
         return (changes.erase if erase else changes.remove)(self._tables, name, version)
 
     def set_alias(self, name: str, alias: str, version: int | None = None) -> int:
-        """Let `name@alias` mean a version from now on: one transaction, in which it moves from the version it was.
+        """Let `name@alias` mean this version from now on; an existing alias moves in one transaction.
 
         Args:
             name: of the adapter.
-            alias: such as live; 1 to 100 printable characters, not digits alone, without @.
-            version: the latest if None.
+            alias: such as live; 1 to 100 printable characters without @, not only digits.
+            version: None takes the latest.
 
         Returns: version.
 
-        Raises: MissingAdapterError, if it is not there. StoreError, if this cannot be an alias.
+        Raises: MissingAdapterError, if there is no such version. StoreError, if the alias is not allowed.
         """
         version = self._tables.row(name).version if version is None else version
         changes.set_alias(self._tables, name, alias, version)
         return version
 
     def remove_alias(self, name: str, alias: str) -> None:
-        """Remove an alias of the adapter of this name; the version stays.
+        """Remove the alias of the adapter `name`; the version stays.
 
         Raises: MissingAdapterError, if there is none.
         """
         changes.remove_alias(self._tables, name, alias)
 
     def backup(self, file: str | Path) -> None:
-        """Write all that the store holds at one moment into a new file, a store of its own; writers go on meanwhile.
+        """Copy the store, as it is at one moment, into a new file that is a store too; writers are not stopped.
 
-        Raises: OutputExistsError, if there is such a file. StoreError, if it cannot be written, or for PostgreSQL.
+        Raises: OutputExistsError, if the file exists. StoreError, if it cannot be written, or for PostgreSQL.
         """
         copies.backup(self._tables, file)
 
     def restore(self, file: str | Path) -> int:
-        """Replace all that the store holds by what a backup holds, in one transaction; readers go on.
+        """Replace the content of the store by that of a backup, in one transaction; readers are not stopped.
 
-        Numbers of versions that were given since the backup are not given again.
+        Version numbers used since the backup are not used again.
 
         Returns: how many versions there are now.
 
-        Raises: StoreError, if the backup is none, or damaged, or of another base; then the store stays as it is.
+        Raises: StoreError, if the file is no backup, damaged or of another base; then the store is unchanged.
         """
         return copies.restore(self._tables, file)
 
     def check_writable(self) -> None:
-        """See whether adapters can be added.
+        """Check that adapters can be added.
 
         Raises: PlaceError or StoreError, if not.
         """
         self._tables.backend.check_writable()
 
     def alone(self) -> AbstractContextManager[bool]:
-        """Whether nobody else is in such a block; for a store on a server, which keeps the claim for this long.
+        """Enter a block that one process at a time may enter: True if this one may. For a store on a server.
 
         Raises: StoreError, for a file: a claim of it is a file beside it.
         """
@@ -223,15 +223,15 @@ class AdapterStore(StoreReader):
         return self._tables.backend.alone()
 
     def verify(self) -> Sequence[str]:
-        """Read everything and check it: one sentence a fault, none if all is well."""
+        """Read and check everything: one sentence for each fault."""
         return find_faults(self._tables)
 
     def stats(self) -> StoreStats:
-        """Counts, bytes, norms a layer, scores, duplicates; reads every row once."""
+        """Counts, bytes, norms of each layer, scores and duplicates; reads every row once."""
         return measure_store(self._tables, self.blocks(), self.list())
 
     def close(self) -> None:
-        """Close the store; nothing waits to be written."""
+        """Close the store; all writes are on disk already."""
         self._tables.close()
 
     def __enter__(self) -> AdapterStore:

@@ -50,37 +50,41 @@ RULES = (1, 2, 3)  # behind scaling="auto", of which the last is for adapters ma
 
 @dataclass
 class FourierFTConfig(StockConfig):
-    """Settings of a FourierFT adapter: the fields of `peft.FourierFTConfig`, with defaults that train as they are.
+    """Settings of a FourierFT adapter: the fields of `peft.FourierFTConfig`, with defaults that train well.
 
     Args:
+        n_frequency: coefficients of each layer; `recommended` picks it for a budget. n_frequency_pattern gives single
+            layers another, as rank_pattern does for LoRA.
+        target_modules: layers to adapt: names, a regular expression, or "all-linear".
+        random_loc_seed: of the entries. Adapters that are to share a batch need the same one.
         scaling: "auto" picks a scaling per layer at which the learning rate of a LoRA run fits (`auto_scaling`); a
             number is one scaling for all layers, as in stock PEFT (the paper's alpha).
         init_weights: True starts from zeros, so that step 0 is the base model; False draws from N(0, 1), as stock PEFT
             does.
-        target_parameters: names, or ends of names, of parameters that are matrices or stacks of them, as the weights of
-            fused experts are: "mlp.experts.gate_up_proj". n_frequency is that of each matrix. Stock PEFT cannot load
-            them.
+        target_parameters: names, or ends of names, of parameters that are matrices or stacks of matrices, such as the
+            weights of fused experts: "mlp.experts.gate_up_proj". Each matrix gets n_frequency coefficients. Stock PEFT
+            cannot load them.
         entries: "uniform" draws as stock PEFT does; "bandpass" favours a band of frequencies (paper Eq. 5), which stock
             PEFT cannot load.
-        center: favoured distance from frequency 0, in entries (paper fc); needed by "bandpass" only.
-        width: bandwidth in entries (paper W), > 0; needed by "bandpass" only.
-        fourierft: record of a checkpoint's adapter_config.json; not meant to be passed by hand.
+        center: favoured distance from frequency 0, in entries (paper fc); for "bandpass" alone.
+        width: bandwidth in entries (paper W), > 0; for "bandpass" alone.
+        fourierft: record in the adapter_config.json of a checkpoint; do not pass it by hand.
 
     Attributes:
-        rule: of scaling="auto": that of the checkpoint it was read from, or the one for adapters made today.
-        disk_scaling: with scaling="auto", the `scaling` of checkpoints: that of the first layer adapted, so that
-            coefficients are saved as they are wherever all layers have one shape; layers of another shape fold their
-            ratio to it into the coefficients that are saved. None until an adapter was made.
-        from_disk: whether the config was read from a file, so that coefficients are about to be loaded.
-        file_record: what that file says beside its settings, such as the shapes its layers were made for.
-        layer_shapes: layer name -> (out_features, in_features) of the model that the adapter is in, to be saved.
-        base: that model, if it can be told; to be saved.
-        base_width: how wide it is; None before an adapter was made, or if it has no linear layers.
-        layer_counts: layer name -> n, in place of n_frequency and its patterns.
-        reads_weights, has_reshaped: as in `Record`, of the model that the adapter is in.
-        is_taken: whether the tuner of this package made an adapter of it.
+        rule: number of the rule of scaling="auto": the checkpoint's, or today's for a new adapter.
+        disk_scaling: with scaling="auto", the `scaling` that checkpoints name: the scaling of the first adapted layer.
+            Layers of the same shape save their coefficients unchanged. The others multiply them by the ratio of the two
+            scalings. None until an adapter is made.
+        from_disk: whether the config was read from a file, so that coefficients will be loaded next.
+        file_record: what that file holds besides the settings, such as the shapes of the layers.
+        layer_shapes: layer name -> (out_features, in_features) in the adapted model, to be saved.
+        base: identity of that model, if it is known; to be saved.
+        base_width: width of that model; None before an adapter is made, or without linear layers.
+        layer_counts: layer name -> n, instead of n_frequency and its patterns.
+        reads_weights, has_reshaped: of that model, as in `Record`.
+        is_taken: whether the tuner of this package has made an adapter with it.
 
-    A config may be made before `fourierft.enable()`, but no adapter of it, which would run on stock PEFT's tuner.
+    A config may be made before `fourierft.enable()`, an adapter may not: stock PEFT's tuner would make it.
 
     Raises: ConfigError, if a value is out of range, or entries are "bandpass" and `fourierft.enable()` was not called.
     """
@@ -131,9 +135,9 @@ class FourierFTConfig(StockConfig):
 
     @property
     def is_prompt_learning(self) -> bool:
-        """No; PEFT asks it of each config before it makes an adapter, and so meets the check.
+        """False. PEFT reads this before it makes an adapter, so the check below comes first.
 
-        Raises: ConfigError, if stock PEFT's tuner would make it: it knows no scaling "auto", and its files are others.
+        Raises: ConfigError, if stock PEFT's tuner would make the adapter: it has no scaling "auto" and other files.
         """
         if not self.is_taken:
             self._check_enabled()
@@ -141,12 +145,12 @@ class FourierFTConfig(StockConfig):
 
     @classmethod
     def paper(cls, task: str, model: str | None = None, **fields: Any) -> FourierFTConfig:
-        """The paper's adapter for a task: its alpha, n and seed, and a normal start (see `paper_run` for the rest).
+        """The paper's config for a task: its alpha, n, seed and normal start (`paper_run` has the rest).
 
         Args:
             task: such as "cola", "e2e", "instructions" or "cifar10".
-            model: such as "roberta-base"; may be left out where the paper's settings are the same for all models.
-            fields: of the config, such as target_modules; they win over the paper's.
+            model: such as "roberta-base"; not needed if the paper has the same settings for all models.
+            fields: other fields of the config, such as target_modules; they replace the paper's.
 
         Raises: ConfigError, if the paper has no such run.
         """
@@ -155,7 +159,7 @@ class FourierFTConfig(StockConfig):
         return cls(**{**paper, **fields})
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields of adapter_config.json, sets of names as sorted lists: the same adapter is the same file.
+        """The fields of adapter_config.json, with sets as sorted lists, so that the same adapter makes the same file.
 
         Raises: ConfigError, if `fourierft.disable()` was called: stock PEFT would save coefficients of another scale.
         """

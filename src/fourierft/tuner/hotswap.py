@@ -27,19 +27,19 @@ Write = tuple[Tensor, Tensor]  # a parameter, and what it is to hold
 
 
 def hotswap_adapter(model: nn.Module, path: str | Path, adapter_name: str = "default") -> None:
-    """Give an adapter of a model the coefficients, and the saved modules, of one on disk.
+    """Replace the coefficients and saved modules of a loaded adapter by those of an adapter on disk.
 
-    The numbers are copied into the parameters that are there: nothing is injected, a compiled model is not compiled
-    again, and after an error the adapter is as it was. Do not call it while the model runs. The adapter keeps its
-    settings and its scaling: where the file has another scaling, the ratio goes into the coefficients, rounded once.
+    The numbers are copied into the existing parameters: no layer is injected, a compiled model is not compiled again,
+    and an error leaves the adapter unchanged. Do not call it while the model runs. The adapter keeps its settings and
+    its scaling. If the file has another scaling, the coefficients are multiplied by the ratio, with one rounding.
 
     Args:
-        model: a PeftModel, or a model that adapters were added to, compiled or not.
-        path: folder, or hub id, of a FourierFT adapter with the same layers, entries and number of coefficients.
-        adapter_name: of the adapter to overwrite.
+        model: a PeftModel, or a model with `add_adapter`, compiled or not.
+        path: folder or hub id of a FourierFT adapter with the same layers, entries and numbers of coefficients.
+        adapter_name: the adapter to overwrite.
 
     Raises: ConfigError, if the model has no such adapter, or it is merged. CheckpointError, if the file is damaged or
-        does not fit the adapter; ShapeError, if it was made for layers of other shapes.
+        does not fit the adapter. ShapeError, if it was made for layers of other shapes.
     """
     _check_adapter(model, adapter_name)
     swap_checkpoints([(model, read_checkpoint(path))], adapter_name)

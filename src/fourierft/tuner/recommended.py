@@ -29,15 +29,15 @@ def recommended(
     n_frequency: int | None = None,
     **fields: Any,
 ) -> FourierFTConfig:
-    """The config of a FourierFT adapter of a model: every linear layer, one n for all, within a budget.
+    """Make the recommended config for a model: every linear layer, the same n for all, within a budget.
 
     Args:
         model: the base model, or its skeleton on the meta device.
-        like: "lora:R", as many numbers as LoRA of rank R trains on the same layers.
-        parameters: numbers of the whole adapter, an integer or a text such as "50k" or "1.5M".
-        n_frequency: coefficients a layer, as they are. At most one of the three budgets may be given; without one, n
+        like: "lora:R" trains as many numbers as LoRA of rank R on the same layers.
+        parameters: trained numbers of the whole adapter, an integer or a text such as "50k" or "1.5M".
+        n_frequency: coefficients of each layer. Give at most one of these three budgets; without one, n
             is 340.
-        fields: of the config, such as task_type or target_modules, which replaces "all-linear".
+        fields: other fields of the config, such as task_type; target_modules replaces "all-linear".
 
     Returns: a config for `peft.get_peft_model`.
 

@@ -33,7 +33,7 @@ _hooks: list[RemovableHandle] = []  # of optimisers' steps, for the warning of f
 def enable() -> None:
     """Let PEFT make, load and save FourierFT adapters with this package. Calling it again changes nothing.
 
-    Raises: ConfigError, if PEFT or transformers is of a release that this package does not run with.
+    Raises: ConfigError, if this package does not support the installed release of PEFT or transformers.
     """
     check_hosts()
     if _replaced:
@@ -46,7 +46,7 @@ def enable() -> None:
 
 
 def disable() -> None:
-    """Put back what `enable` replaced. Models made meanwhile keep running, but must be saved while enabled."""
+    """Undo `enable`. Models that were made in between keep running, but save them while enabled."""
     for (table, _), stock_class in zip(_OURS, _replaced, strict=False):
         table[PeftType.FOURIERFT] = stock_class
     _replaced.clear()
