@@ -28,7 +28,7 @@ from fourierft.tuner.inference import UpdateCache, infer
 from fourierft.tuner.merging import Mergeable
 from fourierft.tuner.mixing import RowPlan
 from fourierft.tuner.product import base_product
-from fourierft.tuner.quantization import find_backend
+from fourierft.tuner.quantization import find_backend, linear_shape
 from fourierft.tuner.reading import Usage
 from fourierft.tuner.scaling import disk_scaling, layer_scaling
 from fourierft.tuner.shared_inputs import SharedInputs, adapted, held_update
@@ -40,7 +40,8 @@ class FourierFTLayer(nn.Module, Mergeable):
     """A linear layer y = x W^T + b with the updates of its adapters, y += x dW^T.
 
     Args:
-        base_layer: `torch.nn.Linear` or a subclass (quantised ones too), `Conv1D`, or a tuner layer of one.
+        base_layer: `torch.nn.Linear` or a subclass, `Conv1D`, a quantised layer with in_features and out_features, or a
+            tuner layer of one.
         adapter_name: of the first adapter.
         n_frequency: its number of coefficients.
         config: its settings, ours or stock PEFT's.
@@ -251,15 +252,14 @@ class FourierFTLayer(nn.Module, Mergeable):
         return (n_frequency,)
 
     def _matrix_size(self) -> tuple[int, int]:
-        base: Any = self.get_base_layer()
-        if isinstance(base, nn.Linear):
-            return base.in_features, base.out_features
-        if isinstance(base, Conv1D):
-            return base.nx, base.nf
-        raise ConfigError(
-            f"a layer of type {type(base).__name__} cannot be adapted; name linear layers, "
-            "convolutions or embeddings in target_modules"
-        )
+        base = self.get_base_layer()
+        shape = linear_shape(base)
+        if shape is None:
+            raise ConfigError(
+                f"a layer of type {type(base).__name__} cannot be adapted; name linear layers, "
+                "convolutions or embeddings in target_modules"
+            )
+        return shape[1], shape[0]
 
     def _check_rows(self, x: Tensor, adapter_names: Sequence[str]) -> None:
         if len(x) != len(adapter_names):

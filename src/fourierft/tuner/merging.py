@@ -17,7 +17,7 @@ from transformers.pytorch_utils import Conv1D
 from fourierft.errors import ConfigError
 from fourierft.rows.terms import Term
 from fourierft.spectral import delta_weight
-from fourierft.tuner.quantization import KeptWeight, checksum, keep_weight, restore_weight
+from fourierft.tuner.quantization import KeptWeight, Sealed, checksum, keep_weight, restore_weight
 from fourierft.tuner.strength import Strength
 from fourierft.tuner.terms import Terms
 
@@ -89,15 +89,17 @@ class Mergeable(Strength):
             self._unmerge_update(name)
 
     def check_held(self) -> None:
-        """Raise ConfigError, if the weight is computed at every call, which would forget what is merged into it."""
+        """Raise ConfigError, if the layer would forget what is merged into it, as one that computes its weight does."""
         base = self.get_base_layer()
+        if isinstance(self.quantization_backend, Sealed):
+            self.quantization_backend.get_base_weight(base)
         if getattr(self, "parameter_name", "weight") not in base._parameters.keys() | base._buffers.keys():
             raise ConfigError(
                 f"{self.path or 'a ' + type(base).__name__} computes its weights from other "
-                "parameters at every call, as pruned and normalised layers do, so a merge "
-                "would be lost; make the weights a parameter first, with "
-                "torch.nn.utils.parametrize.remove_parametrizations, "
-                "prune.remove or similar"
+                "parameters at every call, as quantised, pruned and normalised layers do, so a "
+                "merge would be lost; load the base model without quantisation, or make the "
+                "weights a parameter first, with "
+                "torch.nn.utils.parametrize.remove_parametrizations, prune.remove or similar"
             )
 
     def base_update(self, term: Term, weight: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""Base layers whose weight is quantised, through PEFT's backends: bitsandbytes in 4 and 8 bits, torchao.
+"""Base layers whose weight is quantised: bitsandbytes in 4 and 8 bits and torchao, by PEFT's backends, and others.
 
-They run as base(x) + delta(x). Merging dequantises the weight, adds the update and quantises the sum again.
+They run as base(x) + delta(x). Merging dequantises the weight, adds the update and quantises the sum again. Layers that
+PEFT has no backend for (of HQQ, quanto, GPTQ and so on) are trained and run, but nothing can be merged into them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ConfigError
+from fourierft.format.shapes import Shape
 from fourierft.tuner.versions import resolve_quantization_backend
 
 if TYPE_CHECKING:
@@ -33,16 +35,45 @@ class KeptWeight(NamedTuple):
     merged: int | None = None
 
 
-def find_backend(base_layer: nn.Module, settings: Mapping[str, Any]) -> QuantizationBackend | None:
+def linear_shape(layer: Any) -> Shape | None:
+    """(out_features, in_features) of a linear layer, quantisers' own classes included; None if it is none."""
+    if isinstance(layer, Conv1D):
+        return layer.nf, layer.nx
+    shape = getattr(layer, "out_features", None), getattr(layer, "in_features", None)
+    return shape if isinstance(shape[0], int) and isinstance(shape[1], int) else None  # type: ignore[return-value]
+
+
+def find_backend(base_layer: nn.Module, settings: Mapping[str, Any]) -> QuantizationBackend | Sealed | None:
     """How the weight of a layer is dequantised and set; None if it is not quantised.
 
     Args:
         settings: what PEFT's `get_quantization_kwargs` finds in the model.
     """
-    plain = type(base_layer) in (nn.Linear, Conv1D) and type(base_layer.weight) in (nn.Parameter, Tensor)
-    if plain:  # spares the libraries of quantisation being imported
+    weight: Any = getattr(base_layer, "weight", None)
+    holds_plain = type(weight) in (nn.Parameter, Tensor) and weight.itemsize > 1  # floats of 8 bits have a scale apart
+    if holds_plain and type(base_layer) in (nn.Linear, Conv1D):  # spares the libraries of quantisation being imported
         return None
-    return resolve_quantization_backend(base_layer, **{"get_apply_tensor_subclass": _unknown_settings, **settings})
+    backend = resolve_quantization_backend(base_layer, **{"get_apply_tensor_subclass": _unknown_settings, **settings})
+    is_unknown = hasattr(base_layer, "in_features") and not isinstance(base_layer, nn.Linear)
+    if backend is None and (is_unknown or not (holds_plain or _is_sharded(weight))):
+        return Sealed(base_layer)
+    return backend
+
+
+class Sealed:
+    """What stands for a weight of an unknown form: it may be no matrix, or ignore what is written to it."""
+
+    supports_merge = True  # so that it is asked
+
+    def __init__(self, base_layer: nn.Module) -> None:
+        self.backend_name = type(base_layer).__name__
+
+    def get_base_weight(self, base_layer: nn.Module) -> NoReturn:
+        """Raise ConfigError."""
+        raise ConfigError(
+            f"a {self.backend_name} does not keep its weights as a matrix that can be changed, "
+            "so nothing can be merged into it; load the base model without quantisation to merge"
+        )
 
 
 def keep_layout(model: nn.Module) -> None:
@@ -84,6 +115,12 @@ def restore_weight(base_layer: Any, kept: KeptWeight) -> None:
     if kept.scales is not None:
         base_layer.weight.CB, base_layer.weight.SCB = base_layer.weight.data, kept.scales
         base_layer.state.reset_grads()
+
+
+def _is_sharded(weight: Any) -> bool:
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(weight, DTensor)
 
 
 def _unknown_settings() -> NoReturn:

@@ -10,7 +10,6 @@ from typing import Any
 from peft import FourierFTConfig as StockConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from fourierft.errors import ShapeError
 from fourierft.format.checkpoint import check_shape
@@ -20,6 +19,7 @@ from fourierft.tuner.checkpoint import plain_name
 from fourierft.tuner.config import FourierFTConfig
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.parameters import ParameterHost, find_parameters, matrix_shape
+from fourierft.tuner.quantization import linear_shape
 
 
 def note_base(model: nn.Module, config: StockConfig, adapter_name: str) -> None:
@@ -92,10 +92,8 @@ def layer_shape(layer: Any) -> Shape | None:
     """(out_features, in_features) of a layer, whichever way round it keeps its weight; None if it has none."""
     if isinstance(layer, BaseTunerLayer):
         layer = layer.get_base_layer()
-    if isinstance(layer, nn.Linear):
-        return layer.out_features, layer.in_features
-    if isinstance(layer, Conv1D):
-        return layer.nf, layer.nx
+    if (shape := linear_shape(layer)) is not None:
+        return shape
     weight = getattr(layer, "weight", None)
     if weight is None or weight.dim() < 2:
         return None
