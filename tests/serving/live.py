@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import uvicorn
 
+PATIENCE = 120  # seconds: nothing waits for ever, and a machine may be busy
+
 
 class Answer(NamedTuple):
     """What came back.
@@ -72,7 +74,7 @@ def completion(model: object, key: str | None = None, **more: Any) -> bytes:
     return request("POST", "/v1/completions", headers, body)
 
 
-async def exchange(port: int, data: bytes, seconds: float = 20) -> Answer:
+async def exchange(port: int, data: bytes, seconds: float = PATIENCE) -> Answer:
     """Send these bytes; what comes back until the server closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
@@ -104,7 +106,7 @@ def allow_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 1 << 16), most))
 
 
-async def until(condition: Any, seconds: float = 10) -> None:
+async def until(condition: Any, seconds: float = PATIENCE) -> None:
     """Wait for something that comes true."""
     async with asyncio.timeout(seconds):
         while not condition():

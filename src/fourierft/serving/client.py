@@ -35,12 +35,28 @@ class Client:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._headers, self._receive = Headers(scope=scope), receive
         self._leaving: asyncio.Task[None] | None = None
+        self._has_more = "transfer-encoding" in self._headers or self._headers.get("content-length", "0") != "0"
         self.gone = False
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a part of the body is still to come."""
+        return self._has_more and not self.gone
 
     async def receive(self) -> Message:
         message = await self._receive()
         self.gone = self.gone or message["type"] == "http.disconnect"
+        self._has_more = self._has_more and bool(message.get("more_body", False))
         return message
+
+    async def drain(self, seconds: float) -> None:
+        """Read for some seconds what is still to come of the body, and forget it.
+
+        A connection that is closed on data that nobody has read is reset, and its client may lose the answer.
+        """
+        with anyio.move_on_after(seconds):
+            while self.is_sending:
+                await self.receive()
 
     async def parts(self, most: int, pause: float, seconds: float) -> AsyncIterator[bytes]:
         """The parts of the body.

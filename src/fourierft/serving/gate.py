@@ -130,6 +130,9 @@ class Gate:
             client.close()
             if scope["path"] not in FREE or meter.status >= 400:
                 meter.finish(self._fleet)
+        if meter.is_held_open:
+            await client.drain(self._settings.limits.pause)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _unserved(self, error: FourierFTError, scope: Scope, meter: Meter) -> Response:
         """The answer where the store or an adapter fails: why, to those alone who may see all of it."""

@@ -43,6 +43,7 @@ class Meter:
         noted: more for the line: adapter, version, bytes.
         completes: whether a completion is asked for; then `stream` and `hides_usage` are as in `Asked`.
         begun: whether an answer has begun.
+        is_held_open: whether the answer is all there but for its end, as its client is still sending.
     """
 
     def __init__(self, scope: Scope, send: Send, client: Client, seconds: float) -> None:
@@ -53,7 +54,7 @@ class Meter:
         self.tenant: str | None = None
         self.noted: dict[str, Any] = {}
         self.completes = self.stream = self.hides_usage = False
-        self.begun = False
+        self.begun = self.is_held_open = False
         self._send, self._client, self._seconds = send, client, seconds
         self._what = {"method": scope["method"], "path": printable(scope["path"], _LONGEST_PATH)}
         self._address = request.client.host if request.client else None
@@ -84,6 +85,8 @@ class Meter:
             if self._status == 200 and self.completes:
                 message = self._note(message)
             self._ended = not message.get("more_body", False) and not self._client.gone
+            if self._ended and self._client.is_sending:
+                self.is_held_open, message = True, {**message, "more_body": True}
         try:
             with anyio.fail_after(self._seconds):
                 await self._send(message)
