@@ -36,8 +36,8 @@ def test_answers_stand_side_by_side_under_their_names() -> None:
 
 
 def test_a_server_that_is_tried_is_for_nobody_else() -> None:
-    settings = alone(ServeSettings("base", "fleet.db", host="0.0.0.0", port=8000))
-    assert settings.host == "127.0.0.1"
-    assert settings.port not in (0, 8000)
-    with pytest.raises(ConfigError, match="because it has no key"):
-        alone(ServeSettings("base", "fleet.db", tenants="t.toml"))
+    with alone(ServeSettings("base", "fleet.db", host="0.0.0.0", port=8000)) as settings:
+        assert settings.host == "127.0.0.1"
+        assert settings.port not in (0, 8000)
+    with pytest.raises(ConfigError, match="because it has no key"), alone(ServeSettings("base", "f.db", tenants="t")):
+        raise AssertionError

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import resource
-import socket
 import subprocess
 import sys
 import time
@@ -59,16 +58,14 @@ def running(command: Sequence[str], log: Path, environment: dict[str, str] | Non
 
     Raises: BackendError with the end of the log, if it does not come up.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words, address = [word.replace("{port}", str(port)) for word in command], f"http://127.0.0.1:{port}"
-    with process.running(words, address, log, {**os.environ, **(environment or {})}) as running_process:
-        try:
-            yield Server(address, running_process)
-        except BaseException:
-            print(f"the end of {log}:\n{process.end_of(log)}", file=sys.stderr)
-            raise
+    with process.free_port() as port:
+        words, address = [word.replace("{port}", str(port)) for word in command], f"http://127.0.0.1:{port}"
+        with process.running(words, address, log, {**os.environ, **(environment or {})}) as running_process:
+            try:
+                yield Server(address, running_process)
+            except BaseException:
+                print(f"the end of {log}:\n{process.end_of(log)}", file=sys.stderr)
+                raise
 
 
 def fleet_server(model: Path, store: Path, slots: int, *options: str) -> list[str]:

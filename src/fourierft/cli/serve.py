@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 
 from fourierft.cli.parser import add_base
 from fourierft.errors import ConfigError
@@ -127,15 +128,14 @@ def run(arguments: argparse.Namespace) -> int:
     asks = arguments.ask is not None
     if arguments.of and not asks:
         raise ConfigError("--of names whom --ask asks; give --ask TEXT, or leave it out")
-    if asks:
-        settings = alone(settings)
-    told = check(settings)
-    asked = find_asked(settings, arguments.of or []) if asks else []
-    print(f"serving {told}", file=sys.stderr, flush=True)
-    if not asks:
-        start(settings)
-        return 0
-    print(side_by_side(try_out(settings, asked, arguments.ask)))
+    with alone(settings) if asks else nullcontext(settings) as settings:
+        told = check(settings)
+        asked = find_asked(settings, arguments.of or []) if asks else []
+        print(f"serving {told}", file=sys.stderr, flush=True)
+        if not asks:
+            start(settings)
+            return 0
+        print(side_by_side(try_out(settings, asked, arguments.ask)))
     return 0
 
 

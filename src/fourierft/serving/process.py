@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 import urllib.request
@@ -15,6 +16,20 @@ from typing import Any
 from fourierft.errors import BackendError
 
 _LINES = 20  # of the log, told when a server does not come up
+
+
+@contextmanager
+def free_port() -> Iterator[int]:
+    """A port of this machine that no other program is given while this lasts, for a server that is started inside.
+
+    A socket holds it that does not listen. Servers set the same options, with which they may listen there all the same.
+    """
+    with socket.socket() as holding:
+        for option in ("SO_REUSEADDR", "SO_REUSEPORT"):
+            if hasattr(socket, option):
+                holding.setsockopt(socket.SOL_SOCKET, getattr(socket, option), 1)
+        holding.bind(("127.0.0.1", 0))
+        yield holding.getsockname()[1]
 
 
 @contextmanager

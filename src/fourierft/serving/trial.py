@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import tempfile
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
@@ -16,23 +16,23 @@ from fourierft.errors import BackendError, ConfigError
 from fourierft.extras import needs
 from fourierft.rows.names import BASE
 from fourierft.serving.launch import ServeSettings, command, environment, served_name
-from fourierft.serving.process import running
+from fourierft.serving.process import free_port, running
 from fourierft.store import AdapterStore
 
 LONGEST = 64  # tokens of an answer
 WIDTH = 100  # of the answers, side by side
 
 
-def alone(settings: ServeSettings) -> ServeSettings:
-    """The same server for nobody else: on this machine, at a free port.
+@contextmanager
+def alone(settings: ServeSettings) -> Iterator[ServeSettings]:
+    """The same server for nobody else: on this machine, at a port that is kept for it inside.
 
     Raises: ConfigError, if it asks for keys.
     """
     if settings.tenants is not None:
         raise ConfigError("--ask cannot be used with --tenants, because it has no key; leave --tenants out")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return replace(settings, host="127.0.0.1", port=free.getsockname()[1])
+    with free_port() as port:
+        yield replace(settings, host="127.0.0.1", port=port)
 
 
 def find_asked(settings: ServeSettings, names: Sequence[str]) -> list[str]:
