@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fourierft.errors import ConfigError, PlaceError
-from fourierft.files import as_path, check_file, check_place, explain, file_beside, share, write_text, written_to
+from fourierft import files
+from fourierft.errors import ConfigError, OutputExistsError, PlaceError
+from fourierft.files import (
+    as_path,
+    check_file,
+    check_place,
+    explain,
+    file_beside,
+    new_rights,
+    share,
+    write_text,
+    written_beside,
+    written_to,
+)
 
 LIMIT = 1024  # bytes
 
@@ -176,3 +189,69 @@ def test_weights_get_the_rights_of_any_new_file(mask: int, expected: int, tmp_pa
     found = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.rglob("*.safetensors")}
     assert found.pop("kept.safetensors") == {0o022: 0o444, 0o027: 0o440, 0o077: 0o600}[mask]
     assert found == dict.fromkeys(("a.safetensors", "b.safetensors", "c.safetensors"), expected)
+
+
+@pytest.mark.parametrize("system", ["linux", "other"])
+def test_threads_that_ask_for_the_rights_of_a_new_file_leave_them_as_they_are(
+    system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread asks while one has the mask set, where it has to be set to be read."""
+    mask, umask = 0o027, os.umask
+    found: list[int] = []
+    others: list[threading.Thread] = []
+
+    def ask() -> None:
+        found.append(new_rights())
+
+    def interrupted(value: int) -> int:
+        before = umask(value)
+        if not others:
+            others.append(threading.Thread(target=ask))
+            others[0].start()
+            others[0].join(0.2)  # as far as it comes
+        return before
+
+    if system == "other":
+        monkeypatch.setattr(Path, "read_text", lambda *_, **__: "Name: python")
+    before = umask(mask)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "umask", interrupted)
+            ask()
+            assert bool(others) == (system == "other")
+            for other in others:
+                other.join()
+        assert umask(mask) == mask
+    finally:
+        umask(before)
+    assert set(found) == {0o640}
+
+
+def test_of_two_that_write_one_folder_at_once_the_second_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second comes to its end between the look of the first at the place and its move there."""
+    told: list[Exception] = []
+    second: list[threading.Thread] = []
+    look, out = files.check_output, tmp_path / "out"
+
+    def write(text: str) -> None:
+        try:
+            with written_beside(out) as work:
+                (work / "file").write_text(text)
+        except Exception as error:
+            told.append(error)
+
+    def late(output: Path) -> None:
+        look(output)
+        if not second:
+            second.append(threading.Thread(target=write, args=("second",)))
+            second[0].start()
+            second[0].join(0.2)  # as far as it comes
+
+    monkeypatch.setattr(files, "check_output", late)
+    write("first")
+    second[0].join()
+    assert (out / "file").read_text() == "first"
+    assert [type(error) for error in told] == [OutputExistsError]
+    assert list(tmp_path.iterdir()) == [out]

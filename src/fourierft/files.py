@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from fourierft.errors import ConfigError, FourierFTError, OutputExistsError, Pla
 
 WEIGHTS = ".safetensors"
 _UNFINISHED = ".unfinished"
+_MASKING = threading.Lock()
 
 _REASONS = {
     errno.EROFS: "the file system is read-only",
@@ -153,8 +155,13 @@ def share(place: Path) -> None:
 
 def new_rights() -> int:
     """The mode of a file that is made now."""
-    mask = os.umask(0o077)  # the only way to read it; what another thread makes meanwhile is its owner's alone
-    os.umask(mask)
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        mask = int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
+    except (OSError, StopIteration):  # not on Linux: only who sets it can read it, one thread at a time
+        with _MASKING:
+            mask = os.umask(0o077)  # what another thread makes meanwhile is its owner's alone
+            os.umask(mask)
     return 0o666 & ~mask
 
 
@@ -181,10 +188,11 @@ def written_beside(output: Path) -> Iterator[Path]:
             work.mkdir()
             yield work
             share(work)
-            check_output(output)
-            if output.exists():
-                output.rmdir()
-            os.replace(work, output)
+            with lock_folder(output.absolute().parent):
+                check_output(output)
+                if output.exists():
+                    output.rmdir()
+                os.replace(work, output)
 
 
 @contextmanager
