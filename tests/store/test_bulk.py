@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,29 @@ def test_killed_exports_leave_nothing_once_another_ends(
         assert alive.is_dir()
         shutil.rmtree(folder / "out")
     assert sorted(path.name for path in folder.iterdir()) == [".out-projects", "other", "out"]
+
+
+def test_of_two_imports_at_once_one_adds_each_adapter(
+    open_store: Callable[..., AdapterStore], adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(adapter, tmp_path / "runs" / name)
+    add = AdapterStore.add
+    others: list[Any] = []
+    told: list[str] = []
+
+    def late(store: AdapterStore, *arguments: Any, **options: Any) -> int:
+        if not others:  # the other is done between a look for the name and its addition
+            others.append(1)
+            others.append(import_folder(open_store(), tmp_path / "runs"))
+        return add(store, *arguments, **options)
+
+    monkeypatch.setattr(AdapterStore, "add", late)
+    store = open_store()
+    assert import_folder(store, tmp_path / "runs", tell=told.append) == (0, 2, 0)
+    assert others == [1, (2, 0, 0)]
+    assert told == []
+    assert [list(store.versions(name)) for name in ("a", "b")] == [[1], [1]]
 
 
 def test_names_are_kept_where_they_can_be() -> None:

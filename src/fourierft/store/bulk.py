@@ -65,8 +65,13 @@ def import_folder(
             if name in store and not update:
                 there += 1
                 continue
-            store.add(name, path, dtype, base=base, allow_other_base=allow_other_base)
-            added += 1
+            try:
+                store.add(name, path, dtype, exist_ok=update, base=base, allow_other_base=allow_other_base)
+                added += 1
+            except StoreError:
+                if update or name not in store:
+                    raise
+                there += 1  # another process added it meanwhile
         except FourierFTError as error:
             failed += 1
             tell(f"{name!r} was not added: {error}")

@@ -40,7 +40,7 @@ def insert(
     tables.check_base(base, "what is added was made")
     with tables.writing() as execute:
         layout_id, layout_seal = _keep_layout(tables, execute, layout)
-        for name in {row["name"] for row in rows if not exist_ok or "@" in row["name"]}:
+        for name in dict.fromkeys(row["name"] for row in rows if not exist_ok or "@" in row["name"]):
             _check_free(tables, execute, name, exist_ok)
         given = _highest(tables, execute, [row["name"] for row in rows])
         sealed = []
