@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import json
 import os
+import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -19,6 +21,18 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import of a Hugging Face library: no test uses the network
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start: several run side by side
 torch.set_num_threads(1)  # of fixtures of a module or session, too
+
+
+def _seed() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+
+
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> None:
+    """What several tests share is drawn the same whichever of them comes first."""
+    if fixturedef.scope != "function":
+        _seed()
 
 
 def pytest_collection_finish() -> None:
@@ -41,7 +55,7 @@ LAYOUT_CONFIG = {
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Every test starts from the same random state, and on one thread: what is tested is small."""
-    torch.manual_seed(0)
+    _seed()
     torch.set_num_threads(1)
 
 

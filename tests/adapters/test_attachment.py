@@ -55,9 +55,9 @@ def test_no_pattern_of_the_files_is_run(
 ) -> None:
     expected = logits(attach(load_base(), read_checkpoint(edit_config())), tokens)
     path = edit_config(**{field: BOMB, "layers_to_transform": [0] if field == "layers_pattern" else None})
-    start = time.perf_counter()
+    start = time.thread_time()  # its own, which others' work does not lengthen
     found = logits(attach(load_base(), read_checkpoint(path)), tokens)
-    assert time.perf_counter() - start < 5
+    assert time.thread_time() - start < 5
     assert torch.equal(found, expected)
 
 

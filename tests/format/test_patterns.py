@@ -62,9 +62,9 @@ def test_the_first_key_that_fits_counts_and_a_whole_name_comes_last() -> None:
 
 @pytest.mark.parametrize("key", ["(a+)+b", "(a|a)*b", "(a|aa)+$b", "(.*a){12}", ".*.*.*.*.*.*.*.*b", "((((a*)*)*)*)*b"])
 def test_no_pattern_takes_long(key: str) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()  # its own, which others' work does not lengthen
     FrequencyPattern({key: 1}).find("x." + "a" * 400)
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
 
 
 def test_many_patterns_on_many_layers_are_given_up() -> None:

@@ -13,6 +13,8 @@ from fourierft.serving.fleet import Fleet, Version
 from fourierft.serving.tenant import EVERYBODY, Tenant
 from fourierft.store import Adapter, AdapterStore
 
+from .live import until
+
 
 class Engine:
     """Notes what it is asked for, and answers as an engine of two processes."""
@@ -77,7 +79,7 @@ def test_the_engine_is_asked_once_for_requests_at_a_time_and_told_when_the_last_
 
     async def run() -> None:
         await asyncio.gather(request(0.01), request(0.02))
-        await asyncio.sleep(0.01)
+        await until(lambda: len(fleet._engine.calls) == 2)
         assert fleet._engine.calls == [("fleet_hold", 1, "adapter-1", 1), ("fleet_release", 1)]
         await request(0)
         assert fleet._engine.calls[2:] == [("fleet_hold", 1, "adapter-1", 1)]
@@ -94,7 +96,7 @@ def test_what_one_process_of_the_engine_finds_wrong_is_told_and_asked_again_late
         with pytest.raises(StoreError, match="it is damaged"):
             async with fleet.held(version):
                 raise AssertionError
-        await asyncio.sleep(0.01)
+        await until(lambda: len(fleet._engine.calls) == 2)
         fleet._engine.fault = None
         async with fleet.held(version):
             pass
@@ -114,7 +116,7 @@ def test_a_request_that_is_given_up_while_the_engine_reads_lets_go(fleet: Fleet)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.sleep(0.01)
+        await until(lambda: len(fleet._engine.calls) == 2)
 
     asyncio.run(run())
     assert [call[0] for call in fleet._engine.calls] == ["fleet_hold", "fleet_release"]
@@ -124,7 +126,7 @@ def test_an_engine_that_stops_is_not_asked_to_let_go(fleet: Fleet) -> None:
     async def run() -> None:
         async with fleet.held(Version("adapter-1", 1, 1)):
             fleet.stop()
-        await asyncio.sleep(0.01)
+        await until(lambda: not fleet._holds and not fleet._tasks)
 
     asyncio.run(run())
     assert [call[0] for call in fleet._engine.calls] == ["fleet_hold"]

@@ -20,8 +20,11 @@ from fourierft.serving import tenants_file
 from fourierft.serving.lines import LOG
 from fourierft.serving.tenant import Tenant
 from fourierft.serving.tenants import Tenants
-from fourierft.serving.tenants_file import TenantsFile, parse_tenants, read_tenants
+from fourierft.serving.tenants_file import TenantsFile, parse_tenants, read_content, read_tenants
 
+from .live import until
+
+LOOKS = 4  # in which a change is taken over, or refused
 KEYS = {"KEY": "key", "OTHER": "other", "THIRD": "third", "EMPTY": "", "NEWLINE": "\n"}
 
 
@@ -104,8 +107,15 @@ def test_a_key_in_place_of_its_digest_is_not_told(tmp_path: Path) -> None:
 
 
 def follow(path: Path, *steps: Callable[[Tenants], object]) -> list[dict[str, object]]:
-    """The lines of the log while a file is followed through some steps, each with a second after it."""
+    """The lines of the log while a file is followed through some steps, each with LOOKS looks at the file after it."""
     lines: list[dict[str, object]] = []
+    looks = 0
+
+    def look(path: str) -> bytes | str:
+        nonlocal looks
+        looks += 1
+        return read_content(path)
+
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(json.loads(record.getMessage()))  # type: ignore[method-assign]
     tenants = Tenants(read_tenants(path))
@@ -114,12 +124,16 @@ def follow(path: Path, *steps: Callable[[Tenants], object]) -> list[dict[str, ob
         async with TenantsFile(str(path), tenants).followed():
             for step in steps:
                 step(tenants)
-                await asyncio.sleep(0.9)
+                enough = looks + LOOKS
+                await until(lambda enough=enough: looks > enough)  # the last has begun, so what came before is done
 
     before, LOG.handlers, LOG.propagate = LOG.handlers, [handler], False
     LOG.setLevel(logging.INFO)
     try:
-        asyncio.run(run())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tenants_file, "read_content", look)
+            patch.setattr(tenants_file, "_PAUSE", 0.01)
+            asyncio.run(run())
     finally:
         LOG.handlers, LOG.propagate = before, True
     return lines
@@ -130,6 +144,7 @@ def known(tenants: Tenants, key: str) -> bool:
 
 
 def test_a_revoked_key_is_refused_within_a_second_and_a_broken_file_changes_nothing(tmp_path: Path) -> None:
+    assert LOOKS * tenants_file._PAUSE < 1  # seconds
     path = write(tmp_path, '[tenants.a]\nkey_sha256 = "KEY"\n[tenants.b]\nkey_sha256 = "OTHER"')
     seen: list[tuple[bool, bool, bool]] = []
 

@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fourierft import bandpass_entries, uniform_entries
@@ -40,7 +40,7 @@ def test_uniform_entries_are_randperms_for_every_share(out_features: int, in_fea
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), out_features=st.integers(1, 90), in_features=st.integers(1, 90))
 def test_uniform_entries_are_randperms(data: st.DataObject, out_features: int, in_features: int) -> None:
     n = data.draw(st.integers(1, out_features * in_features))

@@ -64,11 +64,11 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        self._call("pg_ctl", "-w", "-l", str(self.folder / "log"), "-o", self._settings, "start")
+        self._call("pg_ctl", "-w", "-t", "600", "-l", str(self.folder / "log"), "-o", self._settings, "start")
 
     def stop(self, mode: str = "immediate") -> None:
         """Stop it, if it runs: `immediate` as after a loss of power, `fast` in order."""
-        self._call("pg_ctl", "-w", "-m", mode, "stop", check=False)
+        self._call("pg_ctl", "-w", "-t", "600", "-m", mode, "stop", check=False)
 
     def kill(self) -> None:
         """SIGKILL to the server and all of its processes."""

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +154,11 @@ def test_backups_while_others_write_are_of_one_moment(layout: Layout, row: Any, 
     writers = [threading.Thread(target=write) for _ in range(2)]
     for writer in writers:
         writer.start()
-    counts = []
-    for k in range(6):
-        store.backup(tmp_path / f"copy{k}.db")
-        with AdapterStore(tmp_path / f"copy{k}.db") as copied:
+    counts: list[int] = []
+    while len(counts) < 6 or counts[-1] == counts[0]:  # however slow the machine
+        copy = tmp_path / f"copy{len(counts)}.db"
+        store.backup(copy)
+        with AdapterStore(copy) as copied:
             assert copied.versions("left") == copied.versions("right")
             assert copied.verify() == []
             counts.append(len(copied.versions("left")))
@@ -165,7 +167,6 @@ def test_backups_while_others_write_are_of_one_moment(layout: Layout, row: Any, 
         writer.join()
     store.close()
     assert counts == sorted(counts)
-    assert counts[-1] > counts[0]
 
 
 def test_readers_see_the_old_or_the_new_while_it_is_restored(
@@ -263,11 +264,13 @@ SECRET = b"customer-4711"
 
 def traces(folder: Path, *secrets: bytes) -> list[str]:
     """Files below a folder that hold one of the byte strings."""
-    return [
-        str(path)
-        for path in folder.rglob("*")
-        if path.is_file() and "pg_wal" not in path.parts and any(secret in path.read_bytes() for secret in secrets)
-    ]
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file() and "pg_wal" not in path.parts:
+            with suppress(FileNotFoundError):  # a server has just removed it
+                content = path.read_bytes()
+                found += [str(path)] * any(secret in content for secret in secrets)
+    return found
 
 
 def folder_of(location: str | Path) -> Path:

@@ -26,6 +26,7 @@ from fourierft.training.trainer import count_steps
 
 Build = Callable[..., Arguments]
 PATIENCE = 1800  # seconds: nothing waits for ever, and a machine may be busy
+HELD = 10  # the step of 24 in which a training waits for what a test does to it
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +47,17 @@ def flags(tiny_bert: Path, reviews: Path) -> list[str]:
     return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
-def start(flags: list[str], output: Path, seconds_per_step: float) -> subprocess.Popen[str]:
-    """The command line in a process of its own, its steps slowed down to be caught in the middle."""
+def start(flags: list[str], output: Path, go: Path) -> subprocess.Popen[str]:
+    """The command line in a process of its own, which waits in the step HELD until a file is there."""
     code = (
         "import sys, time, fourierft.training.progress as progress\n"
-        f"progress.StepTimer.on_step_begin = lambda self, *_, **__: time.sleep({seconds_per_step})\n"
+        "from pathlib import Path\n"
+        "steps = []\n"
+        "def on_step_begin(self, *_, **__):\n"
+        "    steps.append(1)\n"
+        f"    while len(steps) == {HELD} and not Path({str(go)!r}).exists():\n"
+        "        time.sleep(0.01)\n"
+        "progress.StepTimer.on_step_begin = on_step_begin\n"
         "progress.StepTimer.on_step_end = lambda self, *_, **__: None\n"
         "from fourierft.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))"
@@ -105,7 +112,7 @@ def assert_same_history(first: Path, second: Path) -> None:
 
 
 def test_killed_and_resumed_training_reaches_the_same_adapter(flags: list[str], whole: Path, tmp_path: Path) -> None:
-    process = start(flags, tmp_path / "killed", seconds_per_step=0.2)
+    process = start(flags, tmp_path / "killed", tmp_path / "never")
     wait_for(tmp_path / "killed" / "checkpoint-8" / "checkpoint.json", process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -121,16 +128,17 @@ def test_interrupted_training_saves_its_step_and_says_how_to_go_on(
     flags: list[str], whole: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     flags = [*flags[:-4], "--save_strategy", "no", *flags[-2:]]
-    process = start(flags, tmp_path / "out", seconds_per_step=0.2)
+    process = start(flags, tmp_path / "out", tmp_path / "go")
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
     next(line for line in lines if ": loss " in line)  # steps are being done
     process.send_signal(number)
+    (tmp_path / "go").touch()
     _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, errors
     (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
     step = int(checkpoint.name.rpartition("-")[2])
-    assert 1 <= step < 24
+    assert 1 <= step <= HELD
     said = errors.strip().splitlines()[-1]
     assert f"interrupted at step {step} of 24, which is saved in {checkpoint}; resume with: fourierft train" in said
     assert "Traceback" not in errors

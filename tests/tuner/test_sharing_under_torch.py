@@ -96,7 +96,7 @@ def test_two_threads_do_not_take_each_others_inputs(kernel) -> None:
     inputs = {name: tokens().detach() * scale for name, scale in (("a", 1.0), ("b", -2.0))}
     barrier = threading.Barrier(2)
     for block in inner(model).blocks:
-        block.attention.between = lambda x: barrier.wait(20)
+        block.attention.between = lambda x: barrier.wait(600)
 
     def run(name: str) -> None:
         x = inputs[name].clone().requires_grad_()

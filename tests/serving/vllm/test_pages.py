@@ -44,7 +44,7 @@ def send(server: Server, words: list[str]) -> dict[str, object]:
     address = words[1].replace("http://127.0.0.1:8000", server.address)
     headers = dict([words[words.index("-H") + 1].split(": ")])
     request = urllib.request.Request(address, words[words.index("-d") + 1].encode(), headers)
-    with urllib.request.urlopen(request, timeout=60) as response:
+    with urllib.request.urlopen(request, timeout=600) as response:
         answer: dict[str, object] = json.loads(response.read())
         return answer
 

@@ -94,12 +94,12 @@ def test_a_server_that_stops_ends_what_it_has_begun_and_tells_others_to_come_aga
                 told.append(error)
 
     asking = threading.Thread(target=ask_until_refused)
-    server.process.send_signal(signal.SIGTERM)
     asking.start()
+    server.process.send_signal(signal.SIGTERM)
     *_, finish, last = parts
-    asking.join(60)
+    asking.join(600)
     assert finish.choices[0].finish_reason == "length"
     assert last.usage.completion_tokens == 240
     assert told[0].status_code == 503
     assert told[0].response.headers["retry-after"] == "5"
-    assert server.process.wait(60) == 0
+    assert server.process.wait(600) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -237,7 +238,7 @@ def test_a_killed_child_costs_nothing(
     reader, writer = os.pipe()
 
     def add() -> None:
-        for k in range(1000):
+        for k in itertools.count():  # until it is killed
             store.put(f"t{k}", layout, row(k))
             os.write(writer, b"%d\n" % k)
 

@@ -115,15 +115,18 @@ def test_live_log_is_never_taken_for_another(killed: Any, layout: Layout, row: A
     path = tmp_path / "fleet.db"
     with AdapterStore(path) as store:
         store.put("first", layout, row(0))
+        looked, tell = os.pipe()
         child = os.fork()
         if child == 0:
             status = 1
+            os.close(tell)
             try:
                 with AdapterStore(path) as own:
                     for k in range(150):
                         own.put(f"t{k}", layout, row(k))
                         if k % 10 == 9:
                             own._tables.backend._connections.close()
+                            os.read(looked, 1)  # at least one look each time
                 status = 0
             finally:
                 os._exit(status)
@@ -131,11 +134,14 @@ def test_live_log_is_never_taken_for_another(killed: Any, layout: Layout, row: A
         while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
             with AdapterStore(path) as reader:
                 assert "first" in reader
+            os.write(tell, b".")
             tries += 1
             if tries % 7 == 0:
                 store._tables.backend.close()
-        assert tries > 3
+        assert tries >= 15
         assert ended == (child, 0)
+        for end in (looked, tell):
+            os.close(end)
     assert len(names(path)) == 151
 
 
