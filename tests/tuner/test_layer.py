@@ -98,6 +98,22 @@ def test_a_subclass_of_linear_keeps_its_own_forward(update):
     )
 
 
+class Grouped(nn.Linear):
+    """Each group of inputs has its own rows of the weight, as in DeepSeek V4's output projection."""
+
+    def forward(self, input):
+        groups = input.shape[-2]
+        return torch.einsum("...gi,goi->...go", input, self.weight.view(groups, -1, self.in_features))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_subclass_whose_output_is_no_product_with_the_weight_is_refused(training):
+    layer = adapted(Grouped(IN, OUT)).train(training)
+    message = rf"the layer is a Grouped that makes \[3, 2, {OUT // 2}\] of \[3, 2, {IN}\] .* exclude_modules"
+    with torch.set_grad_enabled(training), pytest.raises(ConfigError, match=message):
+        layer(torch.randn(3, 2, IN))
+
+
 @pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
 def test_hooks_of_the_base_layer_run(register):
     layer, seen = adapted(), []

@@ -27,7 +27,7 @@ from fourierft.tuner.coefficients import (
 from fourierft.tuner.inference import UpdateCache, infer
 from fourierft.tuner.merging import Mergeable
 from fourierft.tuner.mixing import RowPlan
-from fourierft.tuner.product import base_product
+from fourierft.tuner.product import base_product, checked_output
 from fourierft.tuner.quantization import find_backend, linear_shape
 from fourierft.tuner.reading import Usage
 from fourierft.tuner.scaling import disk_scaling, layer_scaling
@@ -169,7 +169,7 @@ class FourierFTLayer(nn.Module, Mergeable):
         product = base_product(self._modules["base_layer"], x) if len(terms) == 1 and not args and not kwargs else None
         if product is not None and product[0].dtype == terms[0].coefficients.dtype:
             return adapted(x, product, terms[0], self.shared_inputs)
-        result = self.base_layer(x, *args, **kwargs)
+        result = self._base_output(x, *args, **kwargs)
         dtype = result.dtype
         for term in terms:
             delta = held_update(x, term, self.shared_inputs)
@@ -227,7 +227,7 @@ class FourierFTLayer(nn.Module, Mergeable):
         else:
             terms = list(self.update_cache.plan(own, adapter_names).terms(own))
         product = None if args or kwargs else base_product(self._modules["base_layer"], x)
-        result = self.base_layer(x, *args, **kwargs) if product is None else F.linear(x, *product)
+        result = self._base_output(x, *args, **kwargs) if product is None else F.linear(x, *product)
         return infer(result, x, terms, product is not None, self.update_cache, self.path)
 
     def coefficients(self, name: str) -> Tensor:
@@ -241,6 +241,10 @@ class FourierFTLayer(nn.Module, Mergeable):
 
     def __repr__(self) -> str:
         return "fourierft." + super().__repr__()
+
+    def _base_output(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        base = self.base_layer
+        return checked_output(self.path, base, base(x, *args, **kwargs), x, self.out_features)
 
     def _hold(self, base_layer: nn.Module) -> None:
         self.base_layer = base_layer
@@ -275,7 +279,7 @@ class FourierFTLayer(nn.Module, Mergeable):
         """Row i of x with the update of adapter_names[i]: one call of the row view for each draw."""
         terms = RowPlan(self.terms, adapter_names).terms(self.terms)
         updates = [(term.rows, partial(self._row_update, term)) for term in terms]
-        return add_updates(self.base_layer(x, *args, **kwargs), x, updates)
+        return add_updates(self._base_output(x, *args, **kwargs), x, updates)
 
     def _row_update(self, term: Term, x: Tensor) -> Tensor:
         cast = self._cast_input_dtype(x, term.coefficients.dtype)

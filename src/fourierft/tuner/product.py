@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from fourierft.errors import ConfigError
+
 _KINDS = (nn.Linear, Conv1D)
 _PLAIN = (nn.Parameter, Tensor, type(None))
 
@@ -27,6 +29,20 @@ def base_product(base: Any, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
     if not x.is_meta and torch.is_autocast_enabled("cpu" if x.is_cpu else x.device.type):
         return None
     return weight.T if kind is Conv1D else weight, bias
+
+
+def checked_output(path: str, base: nn.Module, result: Any, x: Tensor, out_features: int) -> Tensor:
+    """What a base layer gave, if x dW^T can be added to it.
+
+    Raises: ConfigError, if it is no [..., out], as of a layer that applies blocks of its weight to groups of inputs.
+    """
+    if isinstance(result, Tensor) and (result.is_nested or result.shape == (*x.shape[:-1], out_features)):
+        return result
+    got = list(result.shape) if isinstance(result, Tensor) else f"a {type(result).__name__}"
+    raise ConfigError(
+        f"{path or 'the layer'} is a {type(base).__name__} that makes {got} of {list(x.shape)} instead of x W^T, so "
+        f"no update of its weight can be added; leave it out with exclude_modules=[{path.rpartition('.')[2]!r}]"
+    )
 
 
 def does_more(module: nn.Module) -> bool:
