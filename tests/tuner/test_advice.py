@@ -43,6 +43,10 @@ def test_a_target_that_matches_nothing_beside_one_that_does_is_named_in_a_warnin
             {"n_frequency_pattern": {"qproj": 4}},
             "n_frequency_pattern has 'qproj', the nearest names in the model are q_proj",
         ),
+        (
+            {"n_frequency_pattern": {"q_proj|v_proj": 4}},
+            r"'q_proj\|v_proj', which does not mean model.layers.0.self_attn.v_proj; .* as in '\(q_proj\|v_proj\)'",
+        ),
         ({"layers_to_transform": [0, 7]}, "layers_to_transform has 7, the layers are 0, 1, 2$"),
     ],
 )
@@ -52,7 +56,10 @@ def test_a_setting_that_matches_nothing_is_named_in_a_warning(make_llama, settin
 
 
 def test_settings_that_match_are_not_warned_of(make_llama, make_bert, recwarn):
-    settings: dict[str, Any] = {"n_frequency_pattern": {"q_proj": 4, r"0.*.v_proj": 5}, "modules_to_save": ["lm_head"]}
+    settings: dict[str, Any] = {
+        "n_frequency_pattern": {"(q_proj|k_proj)": 4, r"0.*.v_proj": 5},
+        "modules_to_save": ["lm_head"],
+    }
     get_peft_model(make_llama(), config(**settings, layers_to_transform=[0, 1]))
     get_peft_model(make_llama(), config(layers_to_transform=1))
     get_peft_model(make_bert(), FourierFTConfig(n_frequency=9, target_modules=["query"], task_type="SEQ_CLS"))

@@ -51,6 +51,8 @@ def test_a_wrong_setting_is_refused_with_what_is_allowed(settings, message):
     [
         ({"r": 8, "target_modules": ["q_proj"]}, "r is a setting of LoRA; FourierFT has n_frequency"),
         ({"n_frequency": 9, "lora_alpha": 16}, "lora_alpha is a setting of LoRA; FourierFT has scaling"),
+        ({"trainable_token_indices": [3]}, "trainable_token_indices is .* name the embedding in target_modules, or in"),
+        ({"ensure_weight_tying": True}, "ensure_weight_tying is a setting of LoRA; FourierFT has none like it"),
         ({"use_dora": False}, "use_dora is a setting of LoRA; FourierFT has none like it; leave it out"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import PeftModel, get_peft_model
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from fourierft.errors import ConfigError
 from fourierft.tuner import FourierFTConfig
@@ -120,3 +121,18 @@ def test_rows_of_a_model_equal_each_adapter_alone(target: str, make_gpt2: Any, r
         model.set_adapter(names[i])
         torch.testing.assert_close(mixed[i], model(ids[i : i + 1]).logits[0], rtol=1e-4, atol=1e-4)
     assert (mixed[0] - mixed[1]).abs().max() > 0.01
+
+
+def test_a_model_that_cannot_name_its_embedding_is_adapted() -> None:
+    class Nameless(LlamaForCausalLM):
+        def get_input_embeddings(self) -> Any:
+            raise NotImplementedError
+
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "vocab_size": 40}
+    base: Any = Nameless(LlamaConfig(**sizes, num_attention_heads=2, pad_token_id=0))
+    base.config.tie_word_embeddings = True
+    settings = FourierFTConfig(n_frequency=9, target_modules=["q_proj"])
+    for _ in range(2):  # with settings that an adapter was made of, too
+        model = get_peft_model(base, settings)
+        assert model.base_model.targeted_module_names == ["model.layers.0.self_attn.q_proj"]
+        base = model.unload()

@@ -30,6 +30,23 @@ class Twins(nn.Module):
         return self.more[0](torch.tanh(self.right(torch.tanh(self.left(x)))))
 
 
+class Listed(nn.Module):
+    """Layers that are called from a list and a dictionary of Python, and are parts of the module besides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.steps = [nn.Linear(16, 16), nn.Tanh()]
+        self.by_name = {"last": (nn.Linear(16, 8),)}
+        for name, part in {"0": self.steps[0], "1": self.steps[1], "last": self.by_name["last"][0]}.items():
+            self.add_module(name, part)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for step in self.steps:
+            x = step(x)
+        return self.by_name["last"][0](x)
+
+
 def adapted(model: nn.Module, randomise: Any, *targets: str) -> PeftModel:
     model = get_peft_model(model, FourierFTConfig(n_frequency=16, scaling=60.0, target_modules=[*targets]))
     randomise(model)
@@ -85,3 +102,29 @@ def test_an_embedding_that_is_never_called_is_refused_and_the_others_are_named()
         ConfigError, match=r"shared only stores .* name decoder.embed_tokens and encoder.embed_tokens in"
     ):
         get_peft_model(base, FourierFTConfig(n_frequency=5, target_modules=["shared", "q"]))
+
+
+def test_layers_called_from_lists_are_adapted_there_and_stock_peft_is_told(
+    randomise: Any, update: Any, stock: Any, tmp_path: Any
+) -> None:
+    model, by_hand = adapted(Listed(), randomise, "0", "last"), Listed()
+    base: Any = model.get_base_model()
+    for name in ("0", "last"):
+        by_hand.get_submodule(name).weight.data += update(base.get_submodule(name)).float()
+    torch.testing.assert_close(model(X), by_hand(X), rtol=1e-5, atol=1e-5)
+    model(X).sum().backward()
+    assert all(part.weight.grad is not None for part in base.steps[0].fourierft_coefficients.values())
+    model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(Listed(), tmp_path)
+    torch.testing.assert_close(loaded(X), model(X), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(loaded.unload()(X), Listed()(X), rtol=0, atol=0)
+    merged: Any = model.merge_and_unload()
+    assert type(merged.steps[0]) is type(merged.by_name["last"][0]) is nn.Linear
+    assert merged.steps[0] is merged.get_submodule("0")
+    torch.testing.assert_close(merged(X), by_hand(X), rtol=1e-5, atol=1e-5)
+    with (
+        stock(),
+        pytest.warns(UserWarning, match="fourierft"),
+        pytest.raises(ValueError, match="only the package fourierft reads"),
+    ):
+        PeftModel.from_pretrained(Listed(), tmp_path)

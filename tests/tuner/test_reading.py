@@ -260,3 +260,12 @@ def test_stock_peft_stops_where_it_would_have_no_effect(randomise: Any, stock: A
     make("reader", randomise, "called").save_pretrained(str(tmp_path / "called"))
     with stock():
         PeftModel.from_pretrained(Reader(), tmp_path / "called")
+
+
+def test_who_reads_a_weight_outside_of_a_call_does_not_keep_it_from_being_merged(randomise: Any) -> None:
+    model = get_peft_model(Hidden(), FourierFTConfig(n_frequency=16, target_modules=["proj", "called"]))
+    randomise(model)
+    assert {tuple(part.weight.shape) for part in model.modules() if isinstance(part, FourierFTLayer)}
+    base: Any = model.get_base_model()
+    base.called(X)  # and not the model, which would read the other
+    assert type(model.merge_and_unload().proj) is nn.Linear

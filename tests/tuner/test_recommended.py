@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import peft
 import pytest
 import torch
@@ -131,3 +132,19 @@ def test_a_name_in_place_of_a_model_and_a_config_of_lora_are_told_in_a_line() ->
     with pytest.raises(ConfigError, match="is not a LoRA; write lora and its rank, such as lora:1") as caught:
         recommended(make_llama(), like=like)
     assert len(str(caught.value)) < 250
+
+
+def test_sizes_that_are_no_integers_of_python_are_taken_as_such(randomise: Any, update: Any) -> None:
+    def make(size: Any, other: Any) -> nn.Sequential:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(size(16), other(24)), nn.Linear(other(24), size(8)))
+
+    odd, plain = make(torch.tensor, np.int64), make(int, int)
+    config = recommended(odd, parameters=40)
+    assert config.n_frequency == recommended(plain, parameters=40).n_frequency == 20
+    model, other = get_peft_model(odd, config), get_peft_model(plain, recommended(plain, parameters=40))
+    randomise(model)
+    layer = model.base_model.model[0]
+    assert layer.fourierft_scaling == other.base_model.model[0].fourierft_scaling
+    expected = layer.get_base_layer().weight.double() + update(layer)
+    torch.testing.assert_close(model.merge_and_unload()[0].weight.double(), expected, rtol=1e-5, atol=1e-6)

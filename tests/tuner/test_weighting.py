@@ -41,10 +41,11 @@ def truth(layer: FourierFTLayer, name: str, scaling: float) -> torch.Tensor:
     return reference_delta_weight(values, entries, layer.out_features, layer.in_features, scaling)
 
 
+@pytest.mark.parametrize("call", [{}, {"combination_type": "cat"}, {"combination_type": "svd"}])
 def test_the_sum_of_adapters_has_the_sum_of_their_updates(
-    model: PeftModel, make_mlp: Callable[[], nn.Module], tmp_path: Path
+    model: PeftModel, make_mlp: Callable[[], nn.Module], tmp_path: Path, call: dict[str, str]
 ) -> None:
-    model.add_weighted_adapter(["default", "second"], [0.25, -2.0], "both")
+    model.add_weighted_adapter(["default", "second"], [0.25, -2.0], "both", **call)
     expected = [
         0.25 * truth(layer, "default", 40.0) - 2.0 * truth(layer, "second", 0.5 * layer.own_scaling["second"])
         for layer in layers(model)
@@ -65,6 +66,7 @@ def test_the_sum_of_adapters_has_the_sum_of_their_updates(
         ({"n_frequency": 8}, {}, "differ in square"),
         ({"target_modules": ["square"]}, {}, "differ in tall"),
         ({"bias": "all"}, {}, "'third' has its own modules or biases"),
+        ({}, {"combination_type": "ties"}, "combination_type='ties' is not supported; .* 'linear', 'cat', 'svd' mean"),
         ({}, {"weights": [1.0]}, "got 2 adapters and 1 weights"),
         ({}, {"adapters": ["default", "fourth"]}, "the model has no adapter 'fourth'"),
         ({}, {"adapter_name": "default"}, "the model has an adapter 'default'"),

@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from transformers.pytorch_utils import Conv1D
 
 from fourierft.format.weights import base_path
+from fourierft.tuner.counts import lacks_parentheses, means
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.parameters import ParameterHost, ParameterLayer
 
@@ -44,7 +45,14 @@ def setting_advice(model: nn.Module, config: StockConfig, targeted: Collection[s
     patterns = [
         pattern
         for pattern in config.n_frequency_pattern or {}
-        if pattern not in targeted and not any(re.match(rf".*\.{pattern}$", path) for path in targeted)
+        if pattern not in targeted and not any(means(pattern, path) for path in targeted)
+    ]
+    open_ended = [
+        (pattern, path)
+        for pattern in config.n_frequency_pattern or {}
+        if pattern not in patterns
+        for path in [next((path for path in targeted if lacks_parentheses(pattern, path)), None)]
+        if path is not None
     ]
     wanted = config.layers_to_transform
     kinds = {_NUMBER.sub("#", path) for path in targeted}
@@ -53,6 +61,11 @@ def setting_advice(model: nn.Module, config: StockConfig, targeted: Collection[s
     return [
         *_nearest("modules_to_save", saved, paths),
         *_nearest("n_frequency_pattern", patterns, targeted),
+        *(
+            f"n_frequency_pattern has {pattern!r}, which does not mean {path}; put alternatives in parentheses, as in "
+            f"{f'({pattern})'!r}"
+            for pattern, path in open_ended
+        ),
         *(
             f"layers_to_transform has {number}, the layers are {', '.join(map(str, sorted(numbers)))}"
             for number in absent

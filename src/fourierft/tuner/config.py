@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import InitVar, dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, fields, replace
 from typing import Any
 
 from peft import FourierFTConfig as StockConfig
-from peft import PeftType
+from peft import LoraConfig, PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
 from fourierft.errors import ConfigError
@@ -43,8 +43,9 @@ _OF_LORA = {
     "rank_pattern": "has n_frequency_pattern",
     "alpha_pattern": "has one scaling for all layers; leave it at 'auto'",
     "init_lora_weights": "has init_weights: True starts from zeros, as LoRA does",
-    **dict.fromkeys(("lora_dropout", "use_dora", "use_rslora", "lora_bias"), "has none like it; leave it out"),
+    "trainable_token_indices": "trains no single tokens; name the embedding in target_modules, or in modules_to_save",
 }
+_OTHERS_OF_LORA = {field.name for field in fields(LoraConfig)} - {field.name for field in fields(StockConfig)}
 RULES = (1, 2, 3)  # behind scaling="auto", of which the last is for adapters made today; see scaling.py
 
 
@@ -109,8 +110,11 @@ class FourierFTConfig(StockConfig):
     is_taken: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __new__(cls, *args: Any, **fields: Any) -> FourierFTConfig:
-        if loras := [name for name in fields if name in _OF_LORA]:
-            raise ConfigError(f"{loras[0]} is a setting of LoRA; FourierFT {_OF_LORA[loras[0]]}")
+        is_read = type(fields.get("peft_type")) is str  # of a file, which a newer PEFT may have written
+        own = inspect.signature(cls).parameters
+        for name in (name for name in fields if name in {*_OF_LORA, *_OTHERS_OF_LORA} - own.keys() and not is_read):
+            has = _OF_LORA.get(name, "has none like it; leave it out")
+            raise ConfigError(f"{name} is a setting of LoRA; FourierFT {has}")
         return super().__new__(cls)
 
     def __post_init__(self, fourierft: dict[str, Any] | None) -> None:

@@ -29,7 +29,7 @@ from fourierft.tuner.merging import Mergeable
 from fourierft.tuner.mixing import RowPlan
 from fourierft.tuner.product import base_product, checked_output
 from fourierft.tuner.quantization import find_backend, linear_shape
-from fourierft.tuner.reading import Usage
+from fourierft.tuner.reading import Usage, is_in_call
 from fourierft.tuner.scaling import disk_scaling, layer_scaling
 from fourierft.tuner.shared_inputs import SharedInputs, adapted, held_update
 from fourierft.tuner.strength import SCALINGS
@@ -186,7 +186,7 @@ class FourierFTLayer(nn.Module, Mergeable):
         """
         weight = self.stored_weight
         if not self.is_read:
-            self.usage.read = not self.usage.called
+            self.usage.read = not self.usage.called and (self.usage.read or is_in_call())
             return weight
         if self.disable_adapters or self.quantization_backend is not None:
             return weight

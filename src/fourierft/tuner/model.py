@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -23,6 +22,7 @@ from fourierft.tuner.checkpoint import fold, leave_embeddings, unfold
 from fourierft.tuner.checks import check_mergeable, warn_of_precision
 from fourierft.tuner.coefficients import ON_DISK
 from fourierft.tuner.config import FourierFTConfig
+from fourierft.tuner.counts import layer_count
 from fourierft.tuner.embedding import EmbeddingLayer
 from fourierft.tuner.first_step import follow, watch
 from fourierft.tuner.layer import FourierFTLayer, FourierFTLinear
@@ -33,11 +33,12 @@ from fourierft.tuner.quantization import keep_layout
 from fourierft.tuner.reading import is_among, is_only_read, names_read
 from fourierft.tuner.record import check_base, note_base
 from fourierft.tuner.reshaped import CONVOLUTIONS, ReshapedLayer
+from fourierft.tuner.saved import choose_saved
 from fourierft.tuner.scaling import find_width
 from fourierft.tuner.sharing import leave_inputs, share_inputs
 from fourierft.tuner.ties import record_parting, shared_weights, tie_flags
 from fourierft.tuner.versions import NoMatchingPeftModuleError, Tuner, get_quantization_kwargs
-from fourierft.tuner.weighting import check_summands, fill_sum, sum_config
+from fourierft.tuner.weighting import check_combination, check_summands, fill_sum, sum_config
 
 
 class FourierFTModel(Tuner):
@@ -68,7 +69,7 @@ class FourierFTModel(Tuner):
         check_base(model, config, is_target)
         if isinstance(config, FourierFTConfig):
             config.base_width = find_width(model)
-        leave_embeddings(config)
+        config.trainable_token_indices = None  # type: ignore[attr-defined]  # else PEFT asks for an embedding
         self._shared_weights, self._names_read = shared_weights(model), names_read(model)
         self._only_read: list[FourierFTLayer] = []
         try:
@@ -82,7 +83,8 @@ class FourierFTModel(Tuner):
             warnings.warn(f"some settings match nothing in the model: {'; '.join(advice)}", stacklevel=2)
         if self._takes_all:
             warn_of_stacks(model)
-        place_everywhere(model)
+        if any(adapter_name in getattr(part, "fourierft_scaling", ()) for part in place_everywhere(model)):
+            config.reads_weights = True  # type: ignore[attr-defined]  # stock PEFT's have no effect there
         share_inputs(model)
         warn_of_precision(self._only_read)
 
@@ -101,6 +103,8 @@ class FourierFTModel(Tuner):
         """
         layers, flags = self._layers(), tie_flags(self.model)
         check_mergeable(layers, adapter_names)
+        if adapter_names:
+            choose_saved(self.model, adapter_names)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied")
             model = super().merge_and_unload(progressbar, safe_merge, adapter_names)
@@ -110,11 +114,16 @@ class FourierFTModel(Tuner):
         warn_of_loss(layers)
         return model
 
-    def add_weighted_adapter(self, adapters: Sequence[str], weights: Sequence[float], adapter_name: str) -> None:
+    def add_weighted_adapter(
+        self, adapters: Sequence[str], weights: Sequence[float], adapter_name: str, combination_type: str = "linear"
+    ) -> None:
         """Add an adapter whose update is the weighted sum of those of others, which have the same settings but scaling.
 
-        Raises: ConfigError, if there is no such sum.
+        The sum is exact: what LoRA calls "linear", "cat" and "svd" is the same here.
+
+        Raises: ConfigError, if there is no such sum, or another combination is asked for.
         """
+        check_combination(combination_type)
         config = sum_config(self.peft_config, adapters, weights, adapter_name)
         check_summands(self._layers(), adapters)
         self.peft_config[adapter_name] = config
@@ -153,7 +162,7 @@ class FourierFTModel(Tuner):
         parameter_name: str | None = None,
     ) -> None:
         config: StockConfig = peft_config
-        n_frequency = _n_frequency(config, current_key)
+        n_frequency = layer_count(config, current_key)
         try:
             if isinstance(target, FourierFTLayer):
                 layer = target
@@ -203,7 +212,7 @@ class FourierFTModel(Tuner):
         config: StockConfig = peft_config
         for path, name in find_parameters(model, peft_config.target_parameters):
             full = f"{path}.{name}"
-            n_frequency = _n_frequency(config, full)
+            n_frequency = layer_count(config, full)
             with init_empty_weights() if low_cpu_mem_usage else nullcontext():
                 try:
                     layer = add_parameter(model, path, name, adapter_name, n_frequency, config)
@@ -277,15 +286,6 @@ class FourierFTModel(Tuner):
     ) -> dict[str, Tensor]:
         loaded = unfold(model, adapter_name, state_dict)
         return super()._remap_adapter_state_dict_for_load(model, config, adapter_name, loaded)
-
-
-def _n_frequency(config: StockConfig, key: str) -> int:
-    """n of a module, as stock PEFT reads `n_frequency_pattern`: the first pattern that ends its path, or its path."""
-    if isinstance(config, FourierFTConfig) and config.layer_counts:
-        return config.layer_counts[key]
-    patterns = config.n_frequency_pattern or {}
-    matching = (count for pattern, count in patterns.items() if re.match(rf".*\.{pattern}$", key))
-    return next(matching, patterns.get(key, config.n_frequency))
 
 
 def _set_layout(config: StockConfig, layer: FourierFTLayer) -> None:

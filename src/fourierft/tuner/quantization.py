@@ -6,6 +6,7 @@ PEFT has no backend for (of HQQ, quanto, GPTQ and so on) are trained and run, bu
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -39,8 +40,11 @@ def linear_shape(layer: Any) -> Shape | None:
     """(out_features, in_features) of a linear layer, quantisers' own classes included; None if it is none."""
     if isinstance(layer, Conv1D):
         return layer.nf, layer.nx
-    shape = getattr(layer, "out_features", None), getattr(layer, "in_features", None)
-    return shape if isinstance(shape[0], int) and isinstance(shape[1], int) else None  # type: ignore[return-value]
+    sizes = getattr(layer, "out_features", None), getattr(layer, "in_features", None)
+    try:
+        return operator.index(sizes[0]), operator.index(sizes[1])  # type: ignore[arg-type]  # numpy's, torch's too
+    except TypeError:
+        return None
 
 
 def find_backend(base_layer: nn.Module, settings: Mapping[str, Any]) -> QuantizationBackend | Sealed | None:

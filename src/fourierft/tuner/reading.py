@@ -13,13 +13,16 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
+import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+_CALLS = (nn.Module._call_impl.__code__, nn.Module._wrapped_call_impl.__code__)
 _PROPERTIES = {"dtype", "device", "shape", "ndim", "requires_grad", "is_cuda", "is_meta", "numel", "dim", "size"}
 
 
@@ -44,10 +47,18 @@ class Usage:
 
     Attributes:
         called: as a module, so that its adapters had their effect.
-        read: by its weight alone, before any call, without being known to be read.
+        read: by its weight alone, in another module's call and before any of its own, without being known to be read.
     """
 
     called = read = False
+
+
+def is_in_call() -> bool:
+    """Whether this runs inside of a module's call: who reads a weight elsewhere, as to print it, computes nothing."""
+    frame = None if torch.compiler.is_compiling() else sys._getframe(1)
+    while frame is not None and frame.f_code not in _CALLS:
+        frame = frame.f_back
+    return frame is not None or torch.compiler.is_compiling()
 
 
 def names_read(model: nn.Module) -> frozenset[str]:

@@ -138,7 +138,9 @@ def _sizes(model: nn.Module, fields: dict[str, Any]) -> dict[str, tuple[int, int
     """[out, in] of each layer that the config's fields mean, by name."""
     config: Any = _maybe_include_all_linear_layers(copy.copy(FourierFTConfig(n_frequency=1, **fields)), model)
     return {
-        name: (module.nf, module.nx) if isinstance(module, Conv1D) else (module.out_features, module.in_features)
+        name: (module.nf, module.nx)
+        if isinstance(module, Conv1D)
+        else (int(module.out_features), int(module.in_features))
         for name, module in model.named_modules()
         if isinstance(module, (nn.Linear, Conv1D)) and FourierFTModel._check_target_module_exists(config, name)
     }

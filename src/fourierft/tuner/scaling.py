@@ -21,8 +21,10 @@ width. They keep it: their optimizer's state and their learning rate belong to i
 from __future__ import annotations
 
 import math
+import operator
 from collections import Counter
-from typing import TypeGuard
+from contextlib import suppress
+from typing import Any, TypeGuard
 
 from peft import FourierFTConfig as StockConfig
 from torch import nn
@@ -79,9 +81,9 @@ def find_width(model: nn.Module) -> int | None:
     """
     sizes: Counter[int] = Counter()
     for module in model.modules():
-        size = module.weight.shape[0] if isinstance(module, Conv1D) else module.__dict__.get("in_features")
-        if isinstance(size, int):
-            sizes[size] += 1
+        size: Any = module.weight.shape[0] if isinstance(module, Conv1D) else module.__dict__.get("in_features")
+        with suppress(TypeError):  # None, or of no linear layer
+            sizes[operator.index(size)] += 1
     return max(sizes, key=lambda size: (sizes[size], size), default=None)
 
 

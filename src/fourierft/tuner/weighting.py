@@ -12,6 +12,17 @@ from fourierft.errors import ConfigError
 from fourierft.format.scaling import rescaled
 from fourierft.tuner.layer import FourierFTLayer
 
+_SUMS = ("linear", "cat", "svd")  # of LoRA, which comes near the sum in three ways
+
+
+def check_combination(combination_type: str) -> None:
+    """Raise ConfigError, if LoRA means something else than the sum of updates by it."""
+    if combination_type not in _SUMS:
+        raise ConfigError(
+            f"combination_type={combination_type!r} is not supported; FourierFT adds updates up exactly, as "
+            f"{', '.join(map(repr, _SUMS))} mean; leave it out"
+        )
+
 
 def sum_config(configs: Mapping[str, Any], adapters: Sequence[str], weights: Sequence[float], name: str) -> Any:
     """The config of the sum of some adapters of a model.
