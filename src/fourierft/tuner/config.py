@@ -53,11 +53,11 @@ RULES = (1, 2, 3)  # behind scaling="auto", of which the last is for adapters ma
 class FourierFTConfig(StockConfig):
     """Settings of a FourierFT adapter: the fields of `peft.FourierFTConfig`, with defaults that train well.
 
+    Of the fields that PEFT has too, set target_modules (names, a regular expression or "all-linear") and n_frequency,
+    the coefficients of each layer (1000 if not set; `recommended` picks it for a budget); n_frequency_pattern gives
+    single layers another n, as rank_pattern does for LoRA. Adapters that share a batch need the same random_loc_seed.
+
     Args:
-        n_frequency: coefficients of each layer; `recommended` picks it for a budget. n_frequency_pattern gives single
-            layers another, as rank_pattern does for LoRA.
-        target_modules: layers to adapt: names, a regular expression, or "all-linear".
-        random_loc_seed: of the entries. Adapters that are to share a batch need the same one.
         scaling: "auto" picks a scaling per layer at which the learning rate of a LoRA run fits (`auto_scaling`); a
             number is one scaling for all layers, as in stock PEFT (the paper's alpha).
         init_weights: True starts from zeros, so that step 0 is the base model; False draws from N(0, 1), as stock PEFT

@@ -41,7 +41,7 @@ def recommended(
 
     Returns: a config for `peft.get_peft_model`.
 
-    Raises: ConfigError, as `choose_counts`, or if a field is wrong.
+    Raises: ConfigError, if more than one budget is given, a budget does not fit the model, or a field is wrong.
     """
     if not isinstance(model, nn.Module):
         raise ConfigError(
