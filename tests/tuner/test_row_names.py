@@ -232,7 +232,7 @@ def test_tokens_that_a_router_gives_to_an_expert_are_refused():
         torch.testing.assert_close(model(**inputs, adapter_names=["second"] * 3).logits, model(**inputs).logits)
 
 
-@pytest.mark.parametrize("length", [8, 6])  # 6 positions are a multiple of 3 rows
+@pytest.mark.parametrize("length", [8, 6, 3])  # 6 positions are a multiple of 3 rows, and 3 are as many
 def test_a_model_that_puts_positions_first_is_refused(length):
     torch.manual_seed(0)
     settings: dict[str, Any] = {"vocab_size": 60, "d_model": 32, "n_layer": 1, "n_head": 2, "d_inner": 48}
@@ -352,6 +352,8 @@ def test_rows_that_follow_one_another_are_known(shape, count, batch):
         ("fc1", [28], 4, TEXT._replace(is_even=False)),  # images of several rows
         ("fc1", [8, 4], 4, IMAGES),  # positions first
         ("fc1", [30], 4, IMAGES),
+        ("fc1", [], 4, TEXT),  # one vector alone
+        ("fc1", [4, 4], 4, IMAGES._replace(is_turned=True)),  # as many positions as rows, either first
         ("layers.0.experts.3.up_proj", [28], 4, TEXT),
         ("layers.0.experts.3.up_proj", [4], 4, TEXT),
     ],
@@ -359,6 +361,24 @@ def test_rows_that_follow_one_another_are_known(shape, count, batch):
 def test_rows_that_cannot_be_told_are_refused(layer, shape, count, batch):
     with pytest.raises(ConfigError, match=rf"{layer} got an input of .* vectors for {count} rows"):
         check_rows(layer, shape, count, batch)
+
+
+def test_one_vector_that_all_rows_share_has_the_adapter_of_all_or_is_refused():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.own, self.shared = nn.Linear(16, 16), nn.Linear(8, 16)
+
+        def forward(self, x):
+            return self.own(x) + self.shared(torch.ones(8))
+
+    torch.manual_seed(0)
+    model, x = adapted(Shared(), "own", "shared"), torch.randn(3, 16)
+    with torch.no_grad():
+        alone = model(x)
+        torch.testing.assert_close(model(x, adapter_names=["default"] * 3), alone, rtol=1e-5, atol=1e-5)
+        with pytest.raises(ConfigError, match="shared got an input of 1 vectors for 3 rows"):
+            model(x, adapter_names=NAMES)
 
 
 def test_rows_are_doubled_where_guidance_says_so_alone():

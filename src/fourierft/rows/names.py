@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from fourierft.errors import ConfigError
+from fourierft.rows.turned import may_turn
 
 BASE = "__base__"
 _TEXTS = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
@@ -31,11 +32,13 @@ class Batch(NamedTuple):
         rows: of its main input.
         lengths: how many tokens a row may have, of several choices under one another too; None if it is no text.
         is_even: whether all inputs have these rows. Images of several rows under one another have others.
+        is_turned: whether the model may hand tokens on before rows, and they may be as many.
     """
 
     rows: int
     lengths: frozenset[int] | None
     is_even: bool
+    is_turned: bool = False
 
 
 def read_batch(model: nn.Module, inputs: Sequence[Any], named: Mapping[str, Any]) -> Batch | None:
@@ -52,7 +55,8 @@ def read_batch(model: nn.Module, inputs: Sequence[Any], named: Mapping[str, Any]
     shapes = [tensors[name].shape[1:] for name in wide if len(tensors[name]) == rows]
     lengths = frozenset(length for shape in shapes for length in (shape[0], math.prod(shape)))
     is_even = all(len(tensors[name]) in (1, rows) for name in wide)
-    return Batch(rows, lengths if is_text else None, is_even)
+    is_turned = (not is_text or rows in lengths) and may_turn(model)
+    return Batch(rows, lengths if is_text else None, is_even, is_turned)
 
 
 class Expansion(NamedTuple):
@@ -92,10 +96,11 @@ def check_rows(layer: str, shape: Sequence[int], count: int, batch: Batch | None
         count: rows that have an adapter each.
         batch: of the model's call, whose rows may be several for each.
     """
-    rows, *inner = shape
+    rows, *inner = shape or (0,)  # one vector alone belongs to no row
     known = batch or Batch(count, frozenset(), is_even=False)
     is_chosen = "experts" in layer and "experts" in layer.split(".")  # tokens that a router gave to one expert
-    if rows in (count, known.rows) and rows % max(count, 1) == 0 and not is_chosen:
+    is_square = known.is_turned and inner[:1] == [rows]
+    if rows in (count, known.rows) and rows % max(count, 1) == 0 and not is_chosen and not is_square:
         return
     tokens, rest = divmod(math.prod(shape), max(known.rows, 1))
     is_whole = rest == 0 and rows % max(known.rows, 1) == 0 and known.rows % max(count, 1) == 0
@@ -103,7 +108,7 @@ def check_rows(layer: str, shape: Sequence[int], count: int, batch: Batch | None
     if is_whole and is_long_enough and known.is_even and not is_chosen and known.rows not in inner:
         return
     raise ConfigError(
-        f"{layer or 'a layer'} got an input of {' x '.join(map(str, shape))} vectors "
+        f"{layer or 'a layer'} got an input of {' x '.join(map(str, shape)) or 1} vectors "
         f"for {count} rows with different adapters, and it is unknown which vectors "
         "belong to which row; leave the layer out of these adapters with exclude_modules, "
         "or run the rows of each adapter in a separate call"
@@ -214,9 +219,10 @@ class RowNames:
             return None
         call = self._calls[threading.get_ident()]
         names = call.names
+        rows = shape[0] if shape else 0
         if call.is_one:
-            return names if shape[0] == len(names) else names[:1]
-        if call.expansion.is_doubled(shape[0], len(names)):
+            return names if rows == len(names) else names[:1]
+        if call.expansion.is_doubled(rows, len(names)):
             return names * 2
         check_rows(layer, shape, len(names), call.batch)
         return names
