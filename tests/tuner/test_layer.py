@@ -182,10 +182,17 @@ def test_merging_into_float32_reports_no_loss():
     assert layer.merge_loss == {}
 
 
-def test_merging_into_packed_weights_is_refused():
+@pytest.mark.parametrize(
+    ("dtype", "message"),
+    [
+        (torch.uint8, "a Linear does not keep its weights as a matrix .* without quantisation"),
+        (torch.float16, r"stores its weights as torch\.float16 \[63, 1\].*without quantisation"),
+    ],
+)
+def test_merging_into_packed_weights_is_refused(dtype, message):
     layer = adapted()
-    layer.base_layer.weight = nn.Parameter(torch.zeros(63, 1, dtype=torch.uint8), requires_grad=False)
-    with pytest.raises(ConfigError, match=r"stores its weights as torch\.uint8 \[63, 1\].*without quantisation"):
+    layer.base_layer.weight = nn.Parameter(torch.zeros(63, 1, dtype=dtype), requires_grad=False)
+    with pytest.raises(ConfigError, match=message):
         layer.merge()
 
 

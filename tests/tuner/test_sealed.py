@@ -146,6 +146,14 @@ def test_merging_is_refused_before_any_layer_has_merged(kind: str, build: Any) -
     assert torch.equal(model(x), before)
 
 
+def test_a_weight_that_was_quantised_after_its_adapter_was_added_is_not_merged_into(codes: Tensor) -> None:
+    model = get_peft_model(nn.Sequential(nn.Linear(IN, OUT)), FourierFTConfig(target_modules=["0"], n_frequency=8))
+    base: Any = model.get_base_model()
+    base[0].base_layer.weight = nn.Parameter(Coded(codes), requires_grad=False)
+    with pytest.raises(ConfigError, match="does not keep its weights as a matrix"):
+        model.merge_adapter()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_adapter_comes_back_from_disk(kind: str, build: Any, codes: Tensor, tmp_path: Path) -> None:
     model, x = build(kind).eval(), torch.randn(5, 7)

@@ -6,7 +6,7 @@ The sum is taken in float32 or better and rounded to the dtype of the weight onc
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -88,9 +88,15 @@ class Mergeable(Strength):
             self.merge_loss.pop(name, None)
             self._unmerge_update(name)
 
+    def _find_backend(self, quantization: Mapping[str, Any]) -> Any:
+        """How the base weight is dequantised; see `quantization.find_backend`."""
+        raise NotImplementedError
+
     def check_held(self) -> None:
         """Raise ConfigError, if the layer would forget what is merged into it, as one that computes its weight does."""
         base = self.get_base_layer()
+        if self.quantization_backend is None:  # it may have been quantised since the adapter was added
+            self.quantization_backend = self._find_backend({})
         if isinstance(self.quantization_backend, Sealed):
             self.quantization_backend.get_base_weight(base)
         if getattr(self, "parameter_name", "weight") not in base._parameters.keys() | base._buffers.keys():
