@@ -21,7 +21,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from fourierft.errors import StoreError, UnavailableError
-from fourierft.serving import gate, launch, uploads
+from fourierft.serving import completions, gate, launch, uploads
 from fourierft.serving.gate import Settings
 from fourierft.serving.launch import ServeSettings
 from fourierft.serving.limits import Limits
@@ -231,7 +231,28 @@ def test_an_adapter_that_is_replaced_between_find_and_hold_is_looked_for_again(
     assert ask(client, "acme/one").status_code == 404
 
 
-def test_while_an_adapter_is_replaced_all_the_time_every_request_is_answered(serve: Serve, store: AdapterStore) -> None:
+def test_who_asks_for_what_is_replaced_again_and_again_is_told_to_come_again(serve: Serve, store: AdapterStore) -> None:
+    client = serve(Tenants())
+    adapter, asked = store.get("shared"), []
+
+    async def replace(method: str, args: tuple[Any, ...] = ()) -> list[Any]:
+        if method == "fleet_hold":
+            asked.append(args[2])
+            store.put("shared", adapter.layout, adapter.values)
+            store.remove("shared", args[2])
+        return [f"'shared' has no version {args[-1]}"]
+
+    state_of(client).engine_client.collective_rpc = replace
+    answer = ask(client, "shared")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert answer.json()["error"]["message"].endswith("is being replaced; ask again.")
+    assert asked == list(range(1, completions._LOOKS + 1))
+
+
+def test_while_an_adapter_is_replaced_all_the_time_every_request_is_answered(
+    serve: Serve, store: AdapterStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(completions, "_LOOKS", 1000)  # a slow machine may replace it more than ten times in between
     client = serve(Tenants())
     adapter, engine = store.get("shared"), state_of(client).engine_client
 
