@@ -23,6 +23,7 @@ from fourierft.format.identity import check_same_base, identify_base
 from fourierft.format.json_file import read_json
 from fourierft.format.shapes import Shape
 from fourierft.format.weights import base_path
+from fourierft.shared import shared
 from fourierft.tuner.parameters import matrix_shape
 from fourierft.tuner.record import layer_shape
 
@@ -264,6 +265,7 @@ def explained(name: str) -> Iterator[None]:
         raise CheckpointError(f"the base model {name} cannot be loaded ({reason}); {hint}") from error
 
 
+@shared
 @contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars and no table of new weights: the adapter brings them, or they are meant to be new."""

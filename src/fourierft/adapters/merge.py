@@ -22,6 +22,7 @@ from fourierft.errors import ConfigError
 from fourierft.files import as_path, check_output, written_beside
 from fourierft.format.checkpoint import AdapterCheckpoint, read_checkpoint
 from fourierft.format.hub import offline_if_unreachable
+from fourierft.shared import shared
 from fourierft.tuner.layer import FourierFTLayer
 from fourierft.tuner.model import FourierFTModel
 from fourierft.tuner.registration import disable, enable
@@ -172,6 +173,7 @@ def has_file(source: str, name: str, revision: str | None) -> bool:
         return cached_file(source, name, revision=revision, **missing_is_fine) is not None
 
 
+@shared
 @contextmanager
 def own_tuner() -> Iterator[None]:
     """This package's tuner behind FourierFT; what stood there before comes back."""

@@ -9,13 +9,15 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import huggingface_hub
 from huggingface_hub.errors import HTTPError
+
+from fourierft.shared import shared
 
 SECONDS = 10  # to wait for an answer
 REMEMBERED = 60.0  # seconds for which an answer holds
@@ -31,12 +33,19 @@ def offline_if_unreachable(*names: str | None) -> Iterator[None]:
     Args:
         names: of what will be loaded; the hub is not asked if all of it is on this machine's disk.
     """
+    are_here = all(name is None or os.path.exists(name) for name in names)
+    with nullcontext() if are_here or is_reachable() else _offline():
+        yield
+
+
+@shared
+@contextmanager
+def _offline() -> Iterator[None]:
     constants: Any = huggingface_hub.constants
     with ExitStack() as stack:
-        if not all(name is None or os.path.exists(name) for name in names) and not is_reachable():
-            stack.enter_context(patch.object(constants, "HF_HUB_OFFLINE", True))
-            if "datasets" in sys.modules:
-                stack.enter_context(patch.object(sys.modules["datasets"].config, "HF_HUB_OFFLINE", True))
+        stack.enter_context(patch.object(constants, "HF_HUB_OFFLINE", True))
+        if "datasets" in sys.modules:
+            stack.enter_context(patch.object(sys.modules["datasets"].config, "HF_HUB_OFFLINE", True))
         yield
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from fourierft.adapters.base import quiet
 from fourierft.errors import ConfigError
 from fourierft.extras import needs
+from fourierft.shared import shared
 from fourierft.training.models import explained
 
 
@@ -79,6 +80,7 @@ def encode_prompt(pipeline: Any, prompt: str, device: torch.device) -> dict[str,
     return {name: state.float().cpu() for name, state in states.items()}
 
 
+@shared
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
     """No progress bars and no advice about other backends, while diffusers is imported and loads.
