@@ -134,6 +134,7 @@ def cases(small, dtype: torch.dtype, rows: int, tokens: int) -> list[tuple]:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch 2.15 checks clones
 @pytest.mark.parametrize(("rows", "tokens"), [(1, 4), (3, 2), (2, 0)])
 @pytest.mark.parametrize("case", range(11))
 def test_operators_keep_the_contracts_of_torch_library(small, case: int, rows: int, tokens: int) -> None:

@@ -22,7 +22,7 @@ from fourierft.spectral import (
 from fourierft.spectral.ops import OPS
 
 # what torch says of its own decompositions for forward-mode gradients
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
 SHAPES = [(1, 9, 4), (9, 1, 4), (4, 6, 24), (7, 5, 20)]  # out, in, n
 VIEWS = ["adapted", "token", "delta", "lookup"]
 

@@ -22,7 +22,7 @@ from fourierft.spectral.reference import reference_delta_weight
 from .adapted import Adapted
 
 pytestmark = [  # what torch says of itself
-    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:`torch.jit"),
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec:FutureWarning"),
 ]
 

@@ -109,10 +109,10 @@ def test_a_parameter_that_is_no_coefficient_has_no_former_name():
 @pytest.mark.parametrize("in_memory", [False, True], ids=["file", "state dict"])
 @pytest.mark.parametrize("is_trainable", [False, True])
 def test_transformers_own_loader_brings_coefficients_of_several_scalings(
-    make_llama, trained, saved, is_trainable, in_memory, transformers_own
+    make_llama, trained, saved, is_trainable, in_memory, transformers_loader
 ):
     model = make_llama()
-    with transformers_own:
+    with transformers_loader:
         if in_memory:
             state, settings = load_file(saved / "adapter_model.safetensors"), PeftConfig.from_pretrained(saved)
             info = model.load_adapter(adapter_state_dict=state, peft_config=settings, is_trainable=is_trainable)
@@ -126,13 +126,13 @@ def test_transformers_own_loader_brings_coefficients_of_several_scalings(
         assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
 
 
-def test_transformers_own_loader_meets_the_same_checks(make_llama, saved, transformers_own):
+def test_transformers_own_loader_meets_the_same_checks(make_llama, saved, transformers_loader):
     path = saved / "adapter_model.safetensors"
     tensors = load_file(path)
     tensors[min(tensors)][3] = float("nan")
     save_file(tensors, path)
     message = "1 values in the checkpoint that are not finite"
-    with transformers_own, pytest.raises(CheckpointError, match=message):
+    with transformers_loader, pytest.raises(CheckpointError, match=message):
         make_llama().load_adapter(saved)
 
 

@@ -88,9 +88,9 @@ def test_an_adapter_of_stock_peft_is_taken(make_llama, first, stock, tmp_path):
     assert_same(logits(ours), expected)
 
 
-def test_a_model_of_transformers_and_further_adapters_take_it_too(make_llama, save, first, transformers_own):
+def test_a_model_of_transformers_and_further_adapters_take_it_too(make_llama, save, first, transformers_loader):
     folder, expected = save("second", config(), seed=1)
-    with transformers_own:
+    with transformers_loader:
         model = make_llama()
         model.load_adapter(str(first[0]), adapter_name="customer")
         hotswap_adapter(model, folder, "customer")

@@ -104,7 +104,7 @@ def test_a_config_that_two_models_share_says_of_each_what_it_is(tmp_path: Path) 
     ],
 )
 def test_a_model_of_other_shapes_is_refused_and_left_as_it_was(
-    saved: Path, change: Any, message: str, transformers_own: Any
+    saved: Path, change: Any, message: str, transformers_loader: Any
 ) -> None:
     other = llama(**change)
     before = [(name, type(module)) for name, module in other.named_modules()]
@@ -119,7 +119,7 @@ def test_a_model_of_other_shapes_is_refused_and_left_as_it_was(
         with pytest.raises(ShapeError, match=message):
             load()
         assert [(name, type(module)) for name, module in other.named_modules()] == before
-    with transformers_own, pytest.raises(ShapeError, match=message):
+    with transformers_loader, pytest.raises(ShapeError, match=message):
         other.load_adapter(str(saved))
     assert [(name, type(module)) for name, module in other.named_modules()] == before
     with pytest.raises(ShapeError, match=message):
