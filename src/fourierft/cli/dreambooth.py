@@ -33,7 +33,6 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 from fourierft.cli.parser import count_from, resume_command, show_one_name
 
@@ -175,6 +174,7 @@ def _train(given: argparse.Namespace) -> int:
 def _sample(given: argparse.Namespace) -> int:
     import torch
 
+    from fourierft.training.devices import find_device
     from fourierft.training.diffusion.arguments import check_image_size
     from fourierft.training.diffusion.pipeline import load_pipeline, native_size
     from fourierft.training.diffusion.sampling import fill_folder, load_trained_pipeline, make_folder
@@ -188,7 +188,7 @@ def _sample(given: argparse.Namespace) -> int:
         pipeline = load_trained_pipeline(given.directory, dtype, given.allow_other_base)
     else:
         pipeline = load_pipeline(given.directory, dtype=dtype)
-    pipeline.to(_device(given.use_cpu))
+    pipeline.to(find_device(given.use_cpu))
     side = given.image_size or native_size(pipeline)
     paths = fill_folder(
         pipeline,
@@ -208,6 +208,7 @@ def _sample(given: argparse.Namespace) -> int:
 def _score(given: argparse.Namespace) -> int:
     from fourierft.files import check_file
     from fourierft.tables import show_columns
+    from fourierft.training.devices import find_device
     from fourierft.training.diffusion.data import find_images
     from fourierft.training.diffusion.scores import score_images
     from fourierft.training.output import write_json
@@ -217,7 +218,7 @@ def _score(given: argparse.Namespace) -> int:
     made, photos = find_images(given.images, "IMAGES"), find_images(given.photos, "--photos")
     models = {name: None if getattr(given, name) == "none" else getattr(given, name) for name in ("dino", "clip")}
     scores = score_images(
-        made, photos, features=given.features, prompt=given.prompt, device=_device(given.use_cpu), **models
+        made, photos, features=given.features, prompt=given.prompt, device=find_device(given.use_cpu), **models
     )
     if given.json:
         write_json(Path(given.json), scores)
@@ -236,10 +237,3 @@ def _stand_in(given: argparse.Namespace) -> int:
         rows.append((line["method"], *scores, f"{parameters:,}"))
     print(show_columns(rows))
     return 0
-
-
-def _device(use_cpu: bool) -> Any:
-    import torch
-
-    found = None if use_cpu else torch.accelerator.current_accelerator()
-    return found or torch.device("cpu")

@@ -19,6 +19,7 @@ from fourierft.training.assets import hash_file
 from fourierft.training.chat.conversation import Conversation
 from fourierft.training.chat.messages import Message
 from fourierft.training.chat.template import encode_question
+from fourierft.training.devices import find_device
 from fourierft.training.evaluation import load_trained
 from fourierft.training.families.chats import Chats
 from fourierft.training.families.registry import family_of
@@ -179,8 +180,8 @@ def load_speaker(
             model = load_adapter(model, Path(adapter), allow_other_base=allow_other_base)
         base, folder = (source, None, arguments.dtype, quantization), adapter
     is_placed = getattr(model, "quantization_method", None) is not None  # where it was quantised
-    if torch.accelerator.is_available() and not use_cpu and not is_placed:
-        model = model.to(torch.accelerator.current_accelerator())
+    if not is_placed:
+        model = model.to(find_device(use_cpu))
     weights = sorted(Path(folder).glob("*.safetensors")) if folder else []
     origin = _digest(describe_base(*base[:2]), *base[2:], *map(hash_file, weights))
     return Speaker(model.eval(), tokenizer, origin)

@@ -19,6 +19,7 @@ from fourierft.training.arguments import DataArguments, ModelArguments
 from fourierft.training.cells import iterate_rows, place_of
 from fourierft.training.chat.template import ensure_template, template_name
 from fourierft.training.columns import Columns, check_columns
+from fourierft.training.devices import find_device
 from fourierft.training.families.outputs import Scored
 from fourierft.training.families.texts import CUT, TextRows, tell_cut
 from fourierft.training.models import load_tokenizer
@@ -179,8 +180,7 @@ class Preferences(TextRows):
         Raises: CheckpointError, if the adapter that the training went on from is not there, or another one is.
         """
         size, reference = settings["per_device_eval_batch_size"], find_reference(record)
-        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        device = torch.device("cpu") if settings["use_cpu"] or found is None else found
+        device = find_device(settings["use_cpu"])
         outputs = run_batches(model, reference, rows, self._collator(processor), size, device)
         kept = self._by_row(outputs, size)
         labels = rows[LABEL] if LABEL in rows.column_names else np.ones(len(kept))

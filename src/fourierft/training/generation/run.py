@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from fourierft.bars import bar
@@ -18,6 +17,7 @@ from fourierft.errors import ConfigError
 from fourierft.training import output
 from fourierft.training.arguments import DataArguments
 from fourierft.training.assets import hash_file
+from fourierft.training.devices import find_device
 from fourierft.training.evaluation import load_trained
 from fourierft.training.families.answers import Answers
 from fourierft.training.generation.decoding import Decoding, generate_texts
@@ -91,9 +91,7 @@ def generate(
         texts = find_texts(folder, settings, overwrite)
         if len(texts) < len(items):
             trained = load_trained(directory, base_model, allow_other_base)
-            model: Any = trained.model
-            if torch.accelerator.is_available() and not use_cpu:
-                model = model.to(torch.accelerator.current_accelerator())
+            model: Any = trained.model.to(find_device(use_cpu))
             prompts = encode_prompts(items, model, trained.processor, decoding)
             start_folder(folder, settings)
             with model.disable_adapter() if without_adapter else nullcontext():
