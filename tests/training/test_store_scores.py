@@ -13,10 +13,11 @@ import pytest
 
 from fourierft import AdapterStore
 from fourierft.cli.main import main
-from fourierft.errors import ConfigError, DataError, OutputExistsError
+from fourierft.errors import BusyError, ConfigError, DataError, OutputExistsError
 from fourierft.training import store_scores
 from fourierft.training.arguments import Arguments, DataArguments
 from fourierft.training.evaluation import evaluate
+from fourierft.training.lock import alone_with
 from fourierft.training.run import train
 from fourierft.training.store_scores import StoreTest, find_fallen, read_scores, score_store
 
@@ -109,6 +110,26 @@ def test_a_stopped_one_goes_on(fleet: Path, rows: Path, tmp_path: Path, monkeypa
         with pytest.raises(DataError, match="no row names an adapter"):
             score_store(store, test, tmp_path / "none.jsonl")
     assert not (tmp_path / "none.jsonl").exists()
+
+
+def test_an_adapter_that_is_removed_meanwhile_is_told_and_costs_no_other(
+    fleet: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    with AdapterStore(fleet) as store:
+        begin = store_scores._begin
+        monkeypatch.setattr(store_scores, "_begin", lambda *given: store.remove("bob") and begin(*given))
+        scores = score_store(store, settings(rows), tmp_path / "scores.jsonl", told.append)
+    assert [line["name"] for line in scores] == ["ann", "cy"]
+    assert any(line.startswith("'bob' was not scored: ") and "has no adapter 'bob'" in line for line in told)
+
+
+def test_a_file_that_another_process_writes_is_left_to_it(fleet: Path, rows: Path, tmp_path: Path) -> None:
+    with AdapterStore(fleet) as store:
+        with alone_with(tmp_path / "scores.jsonl"), pytest.raises(BusyError, match=r"has been writing into .* since"):
+            score_store(store, settings(rows), tmp_path / "scores.jsonl")
+        assert len(score_store(store, settings(rows), tmp_path / "scores.jsonl")) == 3
+    assert not list(tmp_path.glob(".*.pid"))
 
 
 def test_those_that_fell_are_found_the_worst_first() -> None:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -109,6 +109,14 @@ def held(directory: Path, name: str = FILE) -> Iterator[None]:
                 file.unlink()
             for path in made:
                 path.rmdir()
+
+
+def alone_with(file: Path) -> AbstractContextManager[None]:
+    """Keep every other process from a file that lines are added to while this lasts.
+
+    Raises: BusyError, if another process writes it.
+    """
+    return held(file.parent, f".{file.name}.pid")
 
 
 @contextmanager

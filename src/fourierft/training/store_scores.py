@@ -6,13 +6,14 @@ import hashlib
 import json
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fourierft.bars import bar
 from fourierft.errors import ConfigError, DataError, FourierFTError, OutputExistsError
+from fourierft.files import check_file
 from fourierft.format.identity import identify_base
 from fourierft.store import Adapter, AdapterStore
 from fourierft.training import output
@@ -22,6 +23,7 @@ from fourierft.training.columns import require_columns
 from fourierft.training.data import load_test
 from fourierft.training.evaluation import Trained, find_test, load_trained, score_test
 from fourierft.training.families.registry import lower_is_better
+from fourierft.training.lock import alone_with
 from fourierft.training.output import read_json_lines
 from fourierft.training.report import without_nan
 from fourierft.tuner.hotswap import hotswap_adapter
@@ -88,7 +90,7 @@ def score_store(
     Returns: the lines of adapters.
 
     Raises: DataError, if no row names an adapter of the store. OutputExistsError, if the file is of another test.
-        ConfigError, if the sample is none.
+        ConfigError, if the sample is none. BusyError, if another process writes the file. PlaceError, if nobody can.
     """
     if test.sample is not None and test.sample < 1:
         raise ConfigError(f"sample={test.sample} is too small; use 1 or more")
@@ -105,13 +107,30 @@ def score_store(
         tell(f"{name!r} is in the rows, but not in {store}")
     if test.sample is not None and test.sample < len(there):
         there = sorted(random.Random(test.seed).sample(there, test.sample))
-    done = _begin(Path(file), _describe(store, test, rows))
+    check_file(file)
+    with alone_with(Path(file)):
+        done = _begin(Path(file), _describe(store, test, rows))
+        for line in _score(store, test, rows, {name: numbers[name] for name in there}, done, tell):
+            output.append_json_line(Path(file), line)
+            done[line["name"], line["version"]] = line
+    return [done[key] for key in sorted(done)]
+
+
+def _score(
+    store: AdapterStore,
+    test: StoreTest,
+    rows: Any,
+    numbers: Mapping[str, list[int]],
+    done: Container[tuple[str, int]],
+    tell: Callable[[str], None],
+) -> Iterator[dict[str, Any]]:
+    """The line of each adapter whose latest version is not done yet; who cannot be scored is told."""
     model: _Model | None = None
-    for name in bar(there, "scoring", "adapters", delay=1):
-        version = store.versions(name)[-1]
-        if (name, version) in done:
-            continue
+    for name in bar(numbers, "scoring", "adapters", delay=1):
         try:
+            version = store.resolve(name).version
+            if (name, version) in done:
+                continue
             adapter = store.get(name, version)
             model = _Model.of(adapter, test, model)
             found = find_test(model.trained.record, rows.select(numbers[name]), test.data)
@@ -122,16 +141,13 @@ def score_store(
             continue
         family = model.trained.family
         kept = without_nan({key: metrics[key] for key in ("loss", *family.metrics) if key in metrics})
-        line = {
+        yield {
             "name": name,
             "version": version,
             "rows": len(numbers[name]),
             "main": family.main_metric,
             "metrics": kept,
         }
-        output.append_json_line(Path(file), line)
-        done[name, version] = line
-    return [done[key] for key in sorted(done)]
 
 
 def read_scores(file: str | Path) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from fourierft.training.chat.speaker import Sampling, Speaker
 from fourierft.training.chat.template import INPUT_HEADING, is_alpaca
 from fourierft.training.families.answers import PROMPT_COLUMNS
 from fourierft.training.files import read_file
-from fourierft.training.lock import held
+from fourierft.training.lock import alone_with
 
 Answer = Callable[[Sequence[Any]], list[dict[str, Any]]]
 
@@ -103,14 +102,6 @@ def answer_file(
         missing = list(range(len(known), len(waiting)))
         write_lines(target, known, missing, answer, batch_size, quiet)
     return len(missing)
-
-
-def alone_with(target: Path) -> AbstractContextManager[None]:
-    """Nobody else writes to a file of answers while this lasts.
-
-    Raises: BusyError, if another process does.
-    """
-    return held(target.parent, f".{target.name}.pid")
 
 
 def read_lines(target: Path, overwrite: bool, fit: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:

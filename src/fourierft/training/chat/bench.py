@@ -17,11 +17,12 @@ from typing import Any
 from fourierft.errors import ConfigError, DataError
 from fourierft.training.arguments import DataArguments
 from fourierft.training.cells import column_names, read_cell
-from fourierft.training.chat.answering import alone_with, read_lines, write_lines
+from fourierft.training.chat.answering import read_lines, write_lines
 from fourierft.training.chat.conversation import Conversation
 from fourierft.training.chat.speaker import Sampling, Speaker
 from fourierft.training.data import load_splits
 from fourierft.training.files import FORMATS, read_file
+from fourierft.training.lock import alone_with
 
 TURNS = {"mt-bench": 2, "vicuna": 1}
 TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1} | dict.fromkeys(
