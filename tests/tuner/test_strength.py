@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from transformers import MixtralConfig, MixtralForCausalLM
 
@@ -240,3 +242,20 @@ def test_diffusers_sets_adapters_scales_calls_and_fuses(unet):
     unet.unfuse_lora()
     unet.set_adapters(["default", "weaker"], [0.25, 0.5])
     close(run(unet), expected)
+
+
+@pytest.mark.parametrize("name", ["default", "conv"])
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")  # PEFT, of a further adapter
+def test_diffusers_stores_weights_in_a_dtype_of_its_own(unet, name):
+    unet.add_adapter(config(target_modules=["conv1"], scaling=100.0), adapter_name="conv")
+    unet.set_adapters(name)
+    rounded = copy.deepcopy(unet)
+    with torch.no_grad():
+        for module in rounded.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                for parameter in module.parameters(recurse=False):
+                    parameter.copy_(parameter.bfloat16())
+    unet.enable_layerwise_casting(storage_dtype=torch.bfloat16, compute_dtype=torch.float32)
+    close(run(unet), run(rounded))
+    with disable_input_dtype_casting(unet):
+        close(run(unet), run(rounded))

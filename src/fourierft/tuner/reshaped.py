@@ -57,14 +57,16 @@ class ReshapedLayer(FourierFTLayer):
         for name in names:
             check_present(self.path, self.coefficients(name), x)
         if is_eager(x):
-            update = kept_update(self.terms.summed(names), self.in_layout, self.update_cache).to(base.weight.dtype)
+            update = kept_update(self.terms.summed(names), self.in_layout, self.update_cache)
         else:
             self.update_cache.drop()
-            update = reduce(torch.add, [self.get_delta_weight(name) for name in names]).to(base.weight.dtype)
+            update = reduce(torch.add, [self.get_delta_weight(name) for name in names])
         is_cast = not x.is_meta and torch.is_autocast_enabled(x.device.type)
         if base.weight.dtype in _WIDE and not is_cast and not does_more(base):
-            return call_with(base, {"weight": base.weight + update}, (x, *args), kwargs)
-        parts = {"weight": update}  # in lower precision, W + dW would lose dW
+            return call_with(base, {"weight": base.weight + update.to(base.weight.dtype)}, (x, *args), kwargs)
+        # In lower precision, W + dW would lose dW. Hooks may keep W in another dtype than that of the product.
+        update = update.to(x.dtype if x.is_floating_point() else base.weight.dtype)
+        parts = {"weight": update}
         if getattr(base, "bias", None) is not None:
             parts["bias"] = update.new_zeros(len(base.bias))
         return base(x, *args, **kwargs) + forward_with(base, parts, (x, *args), kwargs)

@@ -25,8 +25,11 @@ class Strength(TunerLayer):
         fourierft_scaling: the scaling that the coefficients are multiplied with.
         own_scaling: the same at strength 1, as the adapter was made or loaded.
         disk_scaling: that of the adapter's checkpoints.
+
+    And one for all: cast_input_dtype_enabled, which `peft.helpers.disable_input_dtype_casting` looks for and sets.
     """
 
+    cast_input_dtype_enabled = True
     fourierft_scaling: dict[str, float]
     own_scaling: dict[str, float]
     disk_scaling: dict[str, float]
