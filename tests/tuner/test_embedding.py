@@ -129,10 +129,9 @@ def test_a_model_that_cannot_name_its_embedding_is_adapted() -> None:
             raise NotImplementedError
 
     sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "vocab_size": 40}
-    base: Any = Nameless(LlamaConfig(**sizes, num_attention_heads=2, pad_token_id=0))
-    base.config.tie_word_embeddings = True
     settings = FourierFTConfig(n_frequency=9, target_modules=["q_proj"])
     for _ in range(2):  # with settings that an adapter was made of, too
+        base: Any = Nameless(LlamaConfig(**sizes, num_attention_heads=2, pad_token_id=0))
+        base.config.tie_word_embeddings = True
         model = get_peft_model(base, settings)
         assert model.base_model.targeted_module_names == ["model.layers.0.self_attn.q_proj"]
-        base = model.unload()
