@@ -19,6 +19,7 @@ from lab.bench.browser import PATIENCE, ask, served, wait_ready
 
 from .making import make_adapter
 
+expect.set_options(timeout=PATIENCE)
 SENTENCES = ("a good film", "a good film, " * 9, "Quite DULL, but fine…", "[SEP] é ünknown 電影", "")
 LONGEST = 12  # tokens that the base takes
 NAMES = ("one", "two & three")
@@ -117,7 +118,7 @@ def test_a_switch_loads_nothing_and_shows_the_words_of_the_adapter(page: Page) -
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.select_option("#adapter", label="two & three")
-    expect(page.locator("#time")).to_contain_text("two & three, in", timeout=PATIENCE)
+    expect(page.locator("#time")).to_contain_text("two & three, in")
     own = torch.tensor(logits["two & three"])
     expect(page.locator("#answer")).to_have_text(["bad", "so-so", "good"][int(own.argmax())])
     expect(page.locator("#sure")).to_have_text(f"{100 * own.softmax(0).max():.0f}%")
@@ -141,9 +142,7 @@ def test_what_is_not_there_is_told_on_the_page(browser: Browser, folder: Path, t
     with served(tmp_path / "web") as address:
         page = browser.new_page()
         page.goto(address)
-        expect(page.locator("#problem")).to_contain_text(
-            "model/adapters/one.safetensors is not there (404)", timeout=PATIENCE
-        )
+        expect(page.locator("#problem")).to_contain_text("model/adapters/one.safetensors is not there (404)")
         page.close()
 
 

@@ -20,7 +20,9 @@ from lab.bench.serving.picture import shoot
 from .conftest import CHROMIUM, TENANTS, Serve
 
 ADDRESS = "http://fleet.test/"
-Open = Callable[[TestClient], Page]
+Open = Callable[..., Page]
+PATIENCE = 120_000  # milliseconds: nothing waits for ever, and a machine may be busy
+expect.set_options(timeout=PATIENCE)
 Scheme = Literal["light", "dark"]
 # Contrast of an element's text with what is behind it, as WCAG 2 counts it: 4.5 is enough to read.
 CONTRAST = """(selector) => {
@@ -49,17 +51,16 @@ def browser() -> Iterator[Browser]:
 def open_page(browser: Browser) -> Iterator[Open]:
     """Opens the page of a server; whatever goes wrong in its script fails the test."""
     context, faults = browser.new_context(), []
+    context.set_default_timeout(PATIENCE)
 
-    def open_page(client: TestClient) -> Page:
+    def open_page(client: TestClient, waiting: list[Route] | None = None) -> Page:
+        """Args: waiting: gets the first question for the state, which is left unanswered."""
+
         def answer(route: Route) -> None:
-            asked = route.request
-            headers = {
-                name: value for name, value in asked.headers.items() if name in ("authorization", "content-type")
-            }
-            found = client.request(
-                asked.method, asked.url.removeprefix(ADDRESS[:-1]), content=asked.post_data_buffer, headers=headers
-            )
-            route.fulfill(status=found.status_code, headers=dict(found.headers), body=found.content)
+            if waiting == [] and route.request.url.endswith("/fleet/status"):
+                waiting.append(route)
+            else:
+                pass_on(client, route)
 
         page = context.new_page()
         page.on("pageerror", lambda fault: faults.append(fault))
@@ -70,6 +71,15 @@ def open_page(browser: Browser) -> Iterator[Open]:
     yield open_page
     context.close()
     assert faults == []
+
+
+def pass_on(client: TestClient, route: Route) -> None:
+    asked = route.request
+    headers = {name: value for name, value in asked.headers.items() if name in ("authorization", "content-type")}
+    found = client.request(
+        asked.method, asked.url.removeprefix(ADDRESS[:-1]), content=asked.post_data_buffer, headers=headers
+    )
+    route.fulfill(status=found.status_code, headers=dict(found.headers), body=found.content)
 
 
 def number(page: Page, label: str) -> str:
@@ -103,6 +113,19 @@ def test_an_adapter_and_the_base_answer_side_by_side(open_page: Open, serve: Ser
     expect(answer(page, "base").locator("h2")).to_have_text("base (the base)")
     expect(answer(page, "shared").locator("p")).to_contain_text(re.compile(r"^first token after \d+\.\d\d s"))
     expect(page.locator("#recent")).to_contain_text("shared (version 1)")
+
+
+def test_the_base_is_asked_too_by_who_asks_before_the_page_knows_it(open_page: Open, serve: Serve) -> None:
+    client = serve(Tenants())
+    waiting: list[Route] = []
+    page = open_page(client, waiting)
+    page.fill("#adapter", "shared")
+    ask(page)
+    while not waiting:
+        page.wait_for_timeout(10)
+    pass_on(client, waiting[0])
+    expect(answer(page, "shared").locator("pre")).to_have_text("hello from shared")
+    expect(answer(page, "base").locator("pre")).to_have_text("hello from base")
 
 
 def test_an_adapter_that_is_not_there_is_told_where_its_answer_would_be(open_page: Open, serve: Serve) -> None:
