@@ -49,6 +49,24 @@ def test_the_merged_model_has_the_modules_of_the_adapters_merged(
     assert type(merged.head) is nn.Linear
 
 
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["sceond"], r"no adapter 'sceond' to merge; its adapters are \['bare', 'default', 'second'\]"),
+        (["second", "a"], "no adapter 'a' to merge"),
+        ("second", r"adapter_names='second' is not a list; use one, such as \['second'\]"),
+    ],
+)
+@pytest.mark.parametrize("how", ["merge_adapter", "merge_and_unload"])
+def test_a_name_that_no_adapter_has_is_refused_and_nothing_is_changed(
+    model: PeftModel, names: Any, text: str, how: str
+) -> None:
+    before = model(X)
+    with pytest.raises(ConfigError, match=text):
+        getattr(model, how)(adapter_names=names)
+    torch.testing.assert_close(model(X), before, rtol=0, atol=0)
+
+
 def test_two_heads_for_one_place_are_refused_and_nothing_is_changed(model: PeftModel) -> None:
     before = model(X)
     with pytest.raises(ConfigError, match=r"\['default', 'second'\] each have a head of their own"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
@@ -11,16 +11,32 @@ from fourierft.errors import ConfigError
 from fourierft.tuner.layer import FourierFTLayer
 
 
-def check_mergeable(layers: Sequence[FourierFTLayer], adapter_names: Sequence[str] | None = None) -> None:
+def check_mergeable(
+    layers: Sequence[FourierFTLayer], known: Collection[str], adapter_names: Sequence[str] | None = None
+) -> None:
     """Raise ConfigError before adapters are merged that one layer would forget, or that act from then on alone.
 
     Args:
         layers: of the model.
+        known: names of its adapters.
         adapter_names: to merge in place of the active ones.
     """
+    _check_named(adapter_names, known)
     _check_usage(layers, adapter_names)
     for layer in layers:
         layer.check_held()
+
+
+def _check_named(names: Sequence[str] | None, known: Collection[str]) -> None:
+    """Raise ConfigError, if adapters to be merged are not named in a list, or one is not in the model.
+
+    PEFT passes over a name that no layer has, and gives the base model back.
+    """
+    if isinstance(names, str):
+        raise ConfigError(f"adapter_names={names!r} is not a list; use one, such as [{names!r}]")
+    unknown = sorted(set(names or ()) - set(known))
+    if unknown:
+        raise ConfigError(f"the model has no adapter {unknown[0]!r} to merge; its adapters are {sorted(known)}")
 
 
 def _check_usage(layers: Sequence[FourierFTLayer], adapter_names: Sequence[str] | None) -> None:

@@ -90,7 +90,7 @@ class FourierFTModel(Tuner):
 
     def merge_adapter(self, adapter_names: list[str] | None = None, safe_merge: bool = False) -> None:
         """Add the updates of adapters to the base weights; warns of what low precision or quantisation loses."""
-        check_mergeable(self._layers(), adapter_names)
+        check_mergeable(self._layers(), self.peft_config, adapter_names)
         super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
         warn_of_loss(self._layers())
 
@@ -102,7 +102,7 @@ class FourierFTModel(Tuner):
         Weights that were tied to one that is merged into keep what they had, and config and file of the model say so.
         """
         layers, flags = self._layers(), tie_flags(self.model)
-        check_mergeable(layers, adapter_names)
+        check_mergeable(layers, self.peft_config, adapter_names)
         if adapter_names:
             choose_saved(self.model, adapter_names)
         with warnings.catch_warnings():
