@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 
@@ -84,7 +85,9 @@ def add(pipeline: Any, kind: str, name: str, seed: int, deviation: float = 0.02,
         model = getattr(pipeline, component)
         targets = TEXT if component.startswith("text") else ATTENTION
         config = fourierft.FourierFTConfig(**{"n_frequency": 20, "target_modules": targets, **fields})
-        model.add_adapter(config, adapter_name=name)
+        config.base_model_name_or_path = model.__dict__.get("name_or_path")
+        peft.inject_adapter_in_model(config, model, name)  # all as `add_adapter`, which asks for a release of PEFT
+        model._hf_peft_config_loaded = True
         with torch.no_grad():
             for key, parameter in model.named_parameters():
                 if key.endswith(f".fourierft_coefficients.{name}.weight"):

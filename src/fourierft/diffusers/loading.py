@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from peft import set_peft_model_state_dict
+from peft import inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.tuners_utils import cast_adapter_dtype
 from torch import nn
 
@@ -109,7 +109,8 @@ def attach(model: Any, part: Part, adapter_name: str) -> None:
     scaling, config.scaling = config.scaling, checkpoint.scaling  # as on disk in all layers: no ratio is rounded
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")  # it is meant
-        model.add_adapter(config, adapter_name=adapter_name)
+        inject_adapter_in_model(config, model, adapter_name)  # `add_adapter` of transformers 5.24 asks for PEFT 0.22
+    model._hf_peft_config_loaded = True  # which makes both libraries look for adapters
     cast_adapter_dtype(model, adapter_name)  # to float32
     result: Any = set_peft_model_state_dict(model, part.tensors, adapter_name)
     if result.unexpected_keys:
