@@ -15,12 +15,15 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from lab.bench.harness import Case, Contender, Settings, relative_rms
 from lab.bench.methods import METHODS, RIVALS
 from lab.bench.stage import Stage
 from lab.bench.suites.stock import excuse_stock
 
+_FIELDS = [field.name for field in dataclasses.fields(CausalLMOutputWithPast)]
+CACHE = "cache" if "cache" in _FIELDS else "past_key_values"  # transformers 5.24 renamed it
 TITLE = "Decoding"
 PROMPT = 32
 STEPS = 8
@@ -133,7 +136,7 @@ class Session:
     @torch.no_grad()
     def __init__(self, model: Callable[..., Any], ids: torch.Tensor, named: dict[str, Any]) -> None:
         self.model, self.ids, self.named = model, ids, named
-        self.cache = model(input_ids=ids[:, :PROMPT], use_cache=True, **named).past_key_values
+        self.cache = model(input_ids=ids[:, :PROMPT], use_cache=True, **named)[CACHE]
 
     def decode(self) -> torch.Tensor:
         """Feed the steps and return their logits [rows, steps, vocabulary]."""
@@ -143,7 +146,7 @@ class Session:
     def feed(self, step: int) -> torch.Tensor:
         """One step: logits [rows, 1, vocabulary]."""
         token = self.ids[:, step : step + 1]
-        return self.model(input_ids=token, past_key_values=self.cache, use_cache=True, **self.named).logits
+        return self.model(input_ids=token, use_cache=True, **{CACHE: self.cache}, **self.named).logits
 
 
 def decode_in_turn(sessions: Sequence[Session]) -> list[torch.Tensor]:
