@@ -11,7 +11,7 @@ from fourierft.errors import OutputExistsError, StoreError
 from fourierft.files import workspace
 from fourierft.format.layout import Layout
 from fourierft.store.databases import schema
-from fourierft.store.databases.sqlite import Execute, SQLiteFile
+from fourierft.store.databases.sqlite import Execute, SQLiteFile, first
 from fourierft.store.layouts import layout_columns
 from fourierft.store.references import Alias
 from fourierft.store.rows import Row, check_row
@@ -65,10 +65,10 @@ def _restore(tables: StoreTables, source: StoreTables) -> int:
         with tables.writing() as execute:
             fill(execute)
     else:
-        first = next(source.rows(schema.ALL_ROWS), None)
-        blobs = (Row(*first).coefficients, Row(*first).heads or b"") if first else ()
+        row = first(source.rows(schema.ALL_ROWS), None)
+        blobs = (Row(*row).coefficients, Row(*row).heads or b"") if row else ()
         tables.backend.make(fill, sum(map(len, blobs)))
-        if not count and next(source.rows(schema.COUNT))[0]:  # another process was first
+        if not count and first(source.rows(schema.COUNT), (0,))[0]:  # another process was first
             raise StoreError(f"another process has just created {tables}; restore again to replace its content")
         tables.is_made()
     return count

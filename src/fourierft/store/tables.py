@@ -13,7 +13,7 @@ from fourierft.format.layout import Layout, read_layout
 from fourierft.store.databases import schema
 from fourierft.store.databases.migration import upgrade
 from fourierft.store.databases.postgres import SCHEMES, PostgresDatabase
-from fourierft.store.databases.sqlite import Execute, SQLiteFile
+from fourierft.store.databases.sqlite import Execute, SQLiteFile, first
 from fourierft.store.references import Alias, Resolved, read_reference
 from fourierft.store.rows import Row
 from fourierft.store.seals import seal, seal_facts
@@ -107,7 +107,7 @@ class StoreTables:
             yield from self.backend.rows(statement, parameters)
 
     def count(self) -> int:
-        return next(self.rows(schema.COUNT), (0,))[0]
+        return first(self.rows(schema.COUNT), (0,))[0]
 
     def writing(self) -> AbstractContextManager[Execute]:
         """A transaction on tables that are there."""
@@ -121,20 +121,20 @@ class StoreTables:
         statement = schema.GET_LATEST if version is None else schema.GET_VERSION
         if version is not None and not _is_version(version):
             raise self.missing(name, version)
-        found = next(self.rows(statement, {"name": name, "version": version}), None)
+        found = first(self.rows(statement, {"name": name, "version": version}), None)
         if found is None:
             raise self.missing(name, version)
         return Row(*found)
 
     def latest(self, name: str) -> tuple[int, int] | None:
         """(id, version) of the latest version of an adapter, None if there is none. An id is never given twice."""
-        return next(self.rows(schema.LATEST, {"name": name}), None)
+        return first(self.rows(schema.LATEST, {"name": name}), None)
 
     def id_of(self, name: str, version: int) -> int | None:
         """The id of a version, None if it is not there."""
         if not _is_version(version):
             return None
-        return next(self.rows(schema.FIND_VERSION, {"name": name, "version": version}), (None,))[0]
+        return first(self.rows(schema.FIND_VERSION, {"name": name, "version": version}), (None,))[0]
 
     def resolve(self, reference: str) -> Resolved:
         """The version that `name`, `name@3` or `name@live` means; a name that holds an @ goes before.
@@ -168,7 +168,7 @@ class StoreTables:
 
         Raises: StoreError, if it is damaged.
         """
-        found = next(self.rows(schema.ALIAS, {"name": name, "alias": alias}), None)
+        found = first(self.rows(schema.ALIAS, {"name": name, "alias": alias}), None)
         return None if found is None else self.check_alias(Alias(*found)).version
 
     def aliases(self, name: str) -> list[Alias]:
@@ -211,7 +211,7 @@ class StoreTables:
 
     def has_id(self, found: int) -> bool:
         """Whether there is a row of this id."""
-        return next(self.rows(schema.GET_ID, {"id": found}), None) is not None
+        return first(self.rows(schema.GET_ID, {"id": found}), None) is not None
 
     def layout(self, layout_id: int) -> Layout:
         """The layout of an id.
@@ -224,7 +224,7 @@ class StoreTables:
 
     def read_layout(self, layout_id: int) -> Layout:
         """The same, read anew."""
-        found = next(self.rows(schema.READ_LAYOUT, {"id": layout_id}), None)
+        found = first(self.rows(schema.READ_LAYOUT, {"id": layout_id}), None)
         if found is None:
             raise StoreError(f"{self} is damaged: the layout {layout_id} of some adapters is missing")
         layout = _check_layout(found)
@@ -237,7 +237,7 @@ class StoreTables:
 
     def find_layout(self, digest: str) -> Layout | None:
         """The layout of a digest, with the shapes that it was given when it came; None if it has not."""
-        found = next(self.rows(schema.FIND_LAYOUT, {"digest": digest}), None)
+        found = first(self.rows(schema.FIND_LAYOUT, {"digest": digest}), None)
         return self.layout(found[0]) if found else None
 
     def make(self, base: BaseIdentity, row_bytes: int) -> None:

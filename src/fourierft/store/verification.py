@@ -9,6 +9,7 @@ from fourierft.bars import bar
 from fourierft.errors import FourierFTError, StoreError
 from fourierft.format.layout import Layout
 from fourierft.store.databases import schema
+from fourierft.store.databases.sqlite import first
 from fourierft.store.references import Alias
 from fourierft.store.rows import Row, find_fault
 from fourierft.store.tables import StoreTables
@@ -47,7 +48,7 @@ def find_faults(tables: StoreTables) -> list[str]:
 
 
 def _find_fault(tables: StoreTables, found: int) -> str | None:
-    columns = next(tables.rows(schema.GET_ID, {"id": found}), None)
+    columns = first(tables.rows(schema.GET_ID, {"id": found}), None)
     if columns is None:
         return None  # removed since
     row = Row(*columns)

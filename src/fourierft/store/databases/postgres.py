@@ -12,7 +12,7 @@ from fourierft.errors import StoreError, UnavailableError
 from fourierft.extras import needs
 from fourierft.store.databases.connections import LOST, in_use, keep_for_ever
 from fourierft.store.databases.schema import TABLE_NAMES, TABLES
-from fourierft.store.databases.sqlite import Execute, Parameters
+from fourierft.store.databases.sqlite import Execute, Parameters, first
 
 SCHEMES = ("postgresql://", "postgres://")
 _TYPES = {
@@ -121,7 +121,7 @@ class PostgresDatabase:
         return self._name
 
     def is_made(self) -> bool:
-        return next(self.rows(f"SELECT EXISTS (SELECT 1 {_FOUND})"))[0]
+        return first(self.rows(f"SELECT EXISTS (SELECT 1 {_FOUND})"), (False,))[0]
 
     def make(self, fill: Callable[[Execute], None], row_bytes: int) -> None:
         """Make the tables, all or none; those that are there stay.
@@ -146,9 +146,9 @@ class PostgresDatabase:
         kind, name, right = ("schema", "current_schema()", "CREATE")
         if self.is_made():
             kind, name, right = ("table", "'fourierft_adapters'", "INSERT")
-        if not next(self.rows(f"SELECT has_{kind}_privilege({name}, '{right}')"))[0]:
+        if not first(self.rows(f"SELECT has_{kind}_privilege({name}, '{right}')"), (False,))[0]:
             raise StoreError(f"{self} can't be written to: you have no right to {right} there; ask its owner")
-        if next(self.rows("SELECT current_setting('transaction_read_only')"))[0] == "on":
+        if first(self.rows("SELECT current_setting('transaction_read_only')"), ("on",))[0] == "on":
             raise StoreError(f"{self} can't be written to: it is a replica, or read-only for you; name the primary")
 
     @contextmanager
@@ -210,7 +210,7 @@ class PostgresDatabase:
     def size(self) -> int:
         """Bytes of the tables, indexes included."""
         tables = " + ".join(f"pg_total_relation_size('{name}')" for name in TABLE_NAMES)
-        return int(next(self.rows(f"SELECT {tables}"))[0])
+        return int(first(self.rows(f"SELECT {tables}"), (0,))[0])
 
     def scrub(self) -> None:
         """Leave no bytes of what was removed in the tables.
