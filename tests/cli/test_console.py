@@ -81,7 +81,8 @@ def run_on_terminal(*words: str, until: str | None = None, status: int = 0, befo
 
 
 def _take_terminal(terminal: int) -> None:
-    """Let the terminal be this process's own, so that its Ctrl-C reaches it."""
+    """Let the terminal be this process's own, so that its Ctrl-C reaches it, which what a shell runs behind ignores."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.setsid()
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 

@@ -14,6 +14,14 @@ from fourierft.store.databases import sqlite
 from fourierft.store.databases.sqlite import first
 
 
+@pytest.fixture(autouse=True)
+def obeying() -> Iterator[None]:
+    """Ctrl-C is obeyed, also where a shell started the tests behind, which ignore it then."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Interrupted(set[Any]):
     """What a read keeps its cursor in; Ctrl-C comes when the cursor is taken out."""
 
