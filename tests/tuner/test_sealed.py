@@ -158,5 +158,7 @@ def test_a_weight_that_was_quantised_after_its_adapter_was_added_is_not_merged_i
 def test_an_adapter_comes_back_from_disk(kind: str, build: Any, codes: Tensor, tmp_path: Path) -> None:
     model, x = build(kind).eval(), torch.randn(5, 7)
     model.save_pretrained(tmp_path)
-    again = PeftModel.from_pretrained(build(kind).unload(), tmp_path).eval()
+    base = build(kind).unload()
+    vars(base).pop("peft_config", None)  # older PEFT leaves it there
+    again = PeftModel.from_pretrained(base, tmp_path).eval()
     assert torch.equal(again(x), model(x))

@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import torch
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils import save_and_load
@@ -145,6 +146,7 @@ def _tuner(config: Any) -> type[OlderTuner] | None:
 class OlderLayer(BaseTunerLayer):
     """What PEFT 0.20 has in `BaseTunerLayer`, for the releases before."""
 
+    fourierft_coefficients: Any
     quantization_backend: Any = None
 
     def get_base_weight(self) -> Tensor:
@@ -160,6 +162,14 @@ class OlderLayer(BaseTunerLayer):
     def set_base_weight(self, weight_data: Tensor) -> None:
         """Set the weight of the base layer."""
         self.get_base_layer().weight.data = weight_data
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        weight: Any = getattr(self.get_base_layer(), "weight", None)
+        if isinstance(weight, Tensor) and weight.is_floating_point() and weight.itemsize == 1:
+            # PEFT 0.18 would round the coefficients to the 8 bits of the base
+            self.fourierft_coefficients[adapter_name].to(device or weight.device)
+            return
+        super()._move_adapter_to_device_of_base_layer(adapter_name, device)
 
 
 class NoBackend:
