@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+import fourierft
 
 ROOMS = ("fourierft", "spectral", "tuner", "store", "fleet", "training.families")
 
@@ -52,3 +56,19 @@ def test_a_public_name_says_what_it_is(path: str) -> None:
 def test_several_parameters_are_all_named(path: str) -> None:
     text = inspect.getdoc(FOUND[path]) or ""
     assert not [name for name in SEVERAL[path] if not re.search(rf"\b{name}\b", text)]
+
+
+def test_a_text_that_stands_alone_is_a_sentence_and_no_end_of_another() -> None:
+    """A message of two lines without parentheses loses the second, which nothing else tells."""
+    package = Path(fourierft.__file__).parent
+    alone = [
+        (path.name, statement.value.value)
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        for statement in node.body
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        if isinstance(statement.value.value, str)
+    ]
+    assert len(alone) > 1000
+    assert not [(name, text) for name, text in alone if "\n" not in text and not text.endswith((".", ":", "?"))]

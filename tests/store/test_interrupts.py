@@ -11,7 +11,7 @@ import pytest
 
 from fourierft.store import AdapterStore
 from fourierft.store.databases import sqlite
-from fourierft.store.databases.sqlite import first
+from fourierft.store.databases.connections import first
 
 
 @pytest.fixture(autouse=True)

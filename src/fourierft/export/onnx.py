@@ -29,8 +29,7 @@ import argparse
 from fourierft.export.exported import Exported
 
 TAKES_MANY = True
-ADAPTERS = "folders or hub ids of FourierFT adapters, or one store; --form merged "
-"takes one adapter"
+ADAPTERS = "folders or hub ids of FourierFT adapters, or one store; --form merged takes one adapter"
 FORMS = ("adapter", "merged")
 
 

@@ -11,7 +11,8 @@ from fourierft.errors import OutputExistsError, StoreError
 from fourierft.files import workspace
 from fourierft.format.layout import Layout
 from fourierft.store.databases import schema
-from fourierft.store.databases.sqlite import Execute, SQLiteFile, first
+from fourierft.store.databases.connections import first
+from fourierft.store.databases.sqlite import Execute, SQLiteFile
 from fourierft.store.layouts import layout_columns
 from fourierft.store.references import Alias
 from fourierft.store.rows import Row, check_row

@@ -11,9 +11,10 @@ from fourierft.errors import MissingAdapterError, StoreError
 from fourierft.format.identity import BaseIdentity, identify_base
 from fourierft.format.layout import Layout, read_layout
 from fourierft.store.databases import schema
+from fourierft.store.databases.connections import first
 from fourierft.store.databases.migration import upgrade
 from fourierft.store.databases.postgres import SCHEMES, PostgresDatabase
-from fourierft.store.databases.sqlite import Execute, SQLiteFile, first
+from fourierft.store.databases.sqlite import Execute, SQLiteFile
 from fourierft.store.references import Alias, Resolved, read_reference
 from fourierft.store.rows import Row
 from fourierft.store.seals import seal, seal_facts

@@ -9,7 +9,7 @@ from fourierft.bars import bar
 from fourierft.errors import FourierFTError, StoreError
 from fourierft.format.layout import Layout
 from fourierft.store.databases import schema
-from fourierft.store.databases.sqlite import first
+from fourierft.store.databases.connections import first
 from fourierft.store.references import Alias
 from fourierft.store.rows import Row, find_fault
 from fourierft.store.tables import StoreTables

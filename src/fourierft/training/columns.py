@@ -13,8 +13,7 @@ from fourierft.training.cells import as_text, column_names, is_blank, place_at, 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-WORDS = "train labels of words with --task token_classification, or join the words "
-"to a text with one label"
+WORDS = "train labels of words with --task token_classification, or join the words to a text with one label"
 HIDDEN = -1  # class number of a row whose label is kept secret
 _LIST = re.compile(r"""\[\s*(['"].*['"]|[-+\d\s.,e]*)\s*\]""", re.DOTALL)  # as csv has it of Python, numpy or JSON
 

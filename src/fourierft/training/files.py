@@ -203,7 +203,4 @@ def _describe_half(name: str, rows: Sequence[tuple[int, Sequence[str | None]]]) 
     """Which row holds half a character, as the escape ud83d in JSON alone is."""
     halves = re.compile("[\ud800-\udfff]")
     number = next(number for number, row in rows if any(halves.search(cell or "") for cell in row))
-    return f"row {number} of {name} has half of a character, perhaps because a text "
-
-
-"was cut; correct or remove the row"
+    return f"row {number} of {name} has half of a character, perhaps because a text was cut; correct or remove the row"

@@ -15,14 +15,16 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from fourierft.errors import StoreError
 
-LOST = "a store in use cannot be shared across a fork; open it again in the forked "
-"process"
+T = TypeVar("T")
+D = TypeVar("D")
+LOST = "a store in use cannot be shared across a fork; open it again in the forked process"
 _CLOSED = "Cannot operate on a closed database."  # as sqlite3 has it
 PATIENCE = 5.0  # seconds that a fork waits for other threads
 
@@ -31,6 +33,15 @@ _all: weakref.WeakSet[Connections] = weakref.WeakSet()
 _users: dict[int, int] = {}  # thread -> its uses of any store that have begun and not ended
 _forking = False
 _lost: set[tuple[int, int]] = set()  # device and inode of files that this process must not open
+
+
+def first(rows: Iterator[T], default: D) -> T | D:
+    """The first of some rows. The rest is closed here: a Ctrl-C while Python forgets a generator is lost."""
+    try:
+        return next(rows, default)
+    finally:
+        if isinstance(rows, Generator):
+            rows.close()
 
 
 class Held:

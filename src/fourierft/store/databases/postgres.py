@@ -10,9 +10,9 @@ from typing import Any
 
 from fourierft.errors import StoreError, UnavailableError
 from fourierft.extras import needs
-from fourierft.store.databases.connections import LOST, in_use, keep_for_ever
+from fourierft.store.databases.connections import LOST, first, in_use, keep_for_ever
 from fourierft.store.databases.schema import TABLE_NAMES, TABLES
-from fourierft.store.databases.sqlite import Execute, Parameters, first
+from fourierft.store.databases.sqlite import Execute, Parameters
 
 SCHEMES = ("postgresql://", "postgres://")
 _TYPES = {

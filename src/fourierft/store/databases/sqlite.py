@@ -6,10 +6,10 @@ import errno
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fourierft.errors import FourierFTError, StoreError, UnavailableError
 from fourierft.files import as_path, check_place, lock_folder, new_rights, workspace
@@ -18,8 +18,6 @@ from fourierft.store.databases.logs import address, check_log, has_log, log_of, 
 from fourierft.store.databases.schema import TABLES
 from fourierft.store.pages import choose_page_size
 
-T = TypeVar("T")
-D = TypeVar("D")
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 Execute = Callable[[str, Parameters], list[tuple[Any, ...]]]
 _TYPES = {"id": "INTEGER PRIMARY KEY AUTOINCREMENT", "blob": "BLOB", "name": "TEXT"}
@@ -33,15 +31,6 @@ _DAMAGED = (
     "Could not decode to UTF-8",
     "string or blob too big",
 )
-
-
-def first(rows: Iterator[T], default: D) -> T | D:
-    """The first of some rows. The rest is closed here: a Ctrl-C while Python forgets a generator is lost."""
-    try:
-        return next(rows, default)
-    finally:
-        if isinstance(rows, Generator):
-            rows.close()
 
 
 class SQLiteFile:
