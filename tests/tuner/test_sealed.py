@@ -162,3 +162,13 @@ def test_an_adapter_comes_back_from_disk(kind: str, build: Any, codes: Tensor, t
     vars(base).pop("peft_config", None)  # older PEFT leaves it there
     again = PeftModel.from_pretrained(base, tmp_path).eval()
     assert torch.equal(again(x), model(x))
+
+
+def test_stacks_of_floats_of_8_bits_are_refused() -> None:
+    base = nn.Module()
+    base.experts = nn.Module()
+    base.experts.register_parameter(
+        "up", nn.Parameter(torch.zeros(2, OUT, IN, dtype=torch.float8_e4m3fn), requires_grad=False)
+    )
+    with pytest.raises(ConfigError, match=r"float8_e4m3fn .* floats of 16 bits or more"):
+        get_peft_model(base, FourierFTConfig(target_parameters=["experts.up"], target_modules=[], n_frequency=4))

@@ -215,10 +215,10 @@ def matrix_shape(holder: nn.Module, name: str) -> tuple[int, int]:
     Raises: ConfigError, if it is no matrix of floats, nor a stack of them.
     """
     parameter = getattr(holder, name)
-    if parameter.dim() < 2 or not parameter.is_floating_point():
+    if parameter.dim() < 2 or not parameter.is_floating_point() or parameter.itemsize == 1:
         raise ConfigError(
             f"{name} of a {type(holder).__name__} is {parameter.dtype} {list(parameter.shape)}, "
-            "but only matrices of floats can be adapted; name other target_parameters, "
+            "but only matrices of floats of 16 bits or more can be adapted; name other target_parameters, "
             "and do not quantise the model"
         )
     rows, columns = parameter.shape[-2:]
